@@ -1,0 +1,44 @@
+# Both `make test` and `make sweep` set up everything they need; run again, they cost nothing.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+SHARED_DATA := ../shared/data
+
+# One thread a process: oversubscribed cores are 40 times slower (docs/threads.md).
+export OMP_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+export NUMBA_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: sweep test slow check format clean
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11")'
+	@echo "Setting up .venv (once; a few minutes) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' 2>.venv/install.log \
+		|| { cat .venv/install.log >&2; exit 1; }
+	@touch $@
+
+sweep: $(READY)
+	@$(BIN)/dst sweep run quickstart
+
+test: $(READY)
+	@$(BIN)/python -m pytest -n 2
+
+slow: $(READY)
+	@$(BIN)/python -m pytest -m slow
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,37 @@
+"""The engine's clock, kept in a float buffer so that it travels with every `state_dict`.
+
+Counters are stored as base-256 digits: exact in float32, float16 and bfloat16 alike, so a network
+that is cast to half precision does not lose count. (Integer buffers would be simpler;
+Stable-Baselines3, among others, treats every entry of a state_dict as a float.)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+COUNTERS = ("steps", "updates", "horizon", "origin")
+DIGITS = 6
+
+
+def new_clock() -> Tensor:
+    """Return `(4, 6) float32` zeros: steps, updates, horizon (0: unknown), schedule's origin."""
+    return torch.zeros(len(COUNTERS), DIGITS)
+
+
+def read(clock: Tensor, counter: str) -> int:
+    """Return one counter."""
+    digits = clock[COUNTERS.index(counter)].double().round().long().tolist()
+    return int(sum(digit << (8 * place) for place, digit in enumerate(digits)))
+
+
+def write(clock: Tensor, counter: str, value: int) -> None:
+    """Set one counter, in place.
+
+    Raises:
+        ValueError: If the value is negative or exceeds 2^48 - 1.
+    """
+    if not 0 <= value < 1 << (8 * DIGITS):
+        raise ValueError(f"{counter}={value}: must be in [0, 2^{8 * DIGITS})")
+    digits = [(value >> (8 * place)) & 255 for place in range(DIGITS)]
+    clock[COUNTERS.index(counter)] = torch.tensor(digits, dtype=clock.dtype, device=clock.device)

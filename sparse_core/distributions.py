@@ -1,0 +1,155 @@
+"""How a network's budget of weights is shared among its layers, exact to the integer.
+
+uniform     d_l = 1 - S
+er          d_l ~ (n_in + n_out) / (n_in n_out)                (SET, Mocanu et al. 2018)
+erk         d_l ~ sum(shape) / prod(shape)                     (RigL, Evci et al. 2020, section 3.1)
+
+ER and ERK cannot give a layer more weights than it has: such layers become dense and the others
+share what is left, until the densities add up to the request. All three then round by largest
+remainder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sparse_core.config import SparseConfig
+from sparse_core.selection import Selected
+from sparse_core.structure import Structure
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one layer wants and can hold, in weights.
+
+    Attributes:
+        name: For error messages.
+        wish: Its relative share of the budget (its weights times its unscaled density).
+        least: The fewest weights it can have.
+        most: The most weights it can have.
+        quantum: Its budget is a multiple of this.
+    """
+
+    name: str
+    wish: float
+    least: int
+    most: int
+    quantum: int = 1
+
+
+def budgets(tensors: Sequence[Selected], config: SparseConfig, structure: Structure) -> list[int]:
+    """Give each tensor its number of active weights.
+
+    Args:
+        tensors: The selected tensors, dense ones among them.
+        config: Sparsity, distribution and which layers stay dense.
+        structure: Says the least budget and the quantum of a layer's shape.
+
+    Returns:
+        A budget for each tensor. Over the sparse ones (over all with `dense_in_budget`) they add
+        up to `round((1 - sparsity) * weights)`, or to the nearest number below that the quanta
+        allow.
+
+    Raises:
+        ValueError: If the request leaves a layer less than it needs, or dense layers alone exceed
+            it.
+    """
+    dense = [any(tensor.matches(p) for p in config.dense) for tensor in tensors]
+    result = [tensor.numel for tensor in tensors]
+    sparse = [i for i, is_dense in enumerate(dense) if not is_dense]
+    if not sparse:
+        return result
+    counted = tensors if config.dense_in_budget else [tensors[i] for i in sparse]
+    total = round(config.density * sum(t.numel for t in counted))
+    if config.dense_in_budget:
+        total -= sum(t.numel for t, is_dense in zip(tensors, dense, strict=True) if is_dense)
+    shares = [
+        Share(
+            tensors[i].name,
+            wish(config.distribution, tensors[i].shape) * tensors[i].numel,
+            structure.least(tensors[i].rows, tensors[i].numel // tensors[i].rows),
+            tensors[i].numel,
+            structure.quantum(tensors[i].rows, tensors[i].numel // tensors[i].rows),
+        )
+        for i in sparse
+    ]
+    for i, budget in zip(sparse, allocate(shares, total, config.sparsity), strict=True):
+        result[i] = budget
+    return result
+
+
+def wish(distribution: str, shape: Sequence[int]) -> float:
+    """Return the unscaled density of a layer.
+
+    Args:
+        distribution: `uniform`, `er` or `erk`.
+        shape: `(out, in, *kernel)`.
+    """
+    if distribution == "uniform":
+        return 1.0
+    extent = shape[:2] if distribution == "er" else shape
+    return sum(extent) / math.prod(extent)
+
+
+def allocate(shares: Sequence[Share], total: int, sparsity: float) -> list[int]:
+    """Share `total` weights in proportion to the wishes, within each layer's bounds.
+
+    Raises:
+        ValueError: If the layers need more than `total`.
+    """
+    least = sum(share.least for share in shares)
+    if total < least:
+        neediest = max(shares, key=lambda s: s.least - s.wish * total / sum(x.wish for x in shares))
+        raise ValueError(
+            f"sparsity={sparsity}: leaves {max(total, 0)} weights, but the layers need at least "
+            f"{least} (layer {neediest.name!r} alone {neediest.least})"
+        )
+    scale = _scale(shares, total)
+    targets = [_clip(scale * s.wish, s) for s in shares]
+    return _round(targets, shares, total)
+
+
+def _clip(value: float, share: Share) -> float:
+    return min(max(value, share.least), share.most)
+
+
+def _scale(shares: Sequence[Share], total: int) -> float:
+    """Solve sum(clip(scale * wish)) = total: layers at a bound leave the equation."""
+    low, high = 0.0, max(s.most / s.wish for s in shares)
+    for _ in range(200):
+        middle = (low + high) / 2
+        if sum(_clip(middle * s.wish, s) for s in shares) < total:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _round(targets: Sequence[float], shares: Sequence[Share], total: int) -> list[int]:
+    """Round to multiples of the quanta by largest remainder, without exceeding the total."""
+    tiny = 1e-6
+    counts = [
+        max(s.least, int((t + tiny) / s.quantum) * s.quantum)
+        for t, s in zip(targets, shares, strict=True)
+    ]
+    order = sorted(range(len(shares)), key=lambda i: (counts[i] - targets[i]) / shares[i].quantum)
+    left = total - sum(counts)
+    if left < 0:
+        for i in order[::-1]:
+            while left < 0 and counts[i] - shares[i].quantum >= shares[i].least:
+                counts[i] -= shares[i].quantum
+                left += shares[i].quantum
+    while True:
+        takers = [
+            i
+            for i in order
+            if shares[i].quantum <= left and counts[i] + shares[i].quantum <= shares[i].most
+        ]
+        if not takers:
+            return counts
+        for i in takers:
+            if shares[i].quantum <= left:
+                counts[i] += shares[i].quantum
+                left -= shares[i].quantum

@@ -1,0 +1,72 @@
+"""What becomes of an optimizer's moments where weights are dropped or grown.
+
+zero         as if the weight had never been trained (the default)
+layer_mean   the second moment of grown weights is the mean over the layer's other active weights;
+with Adam, zero moments late in training make a first step of about
+(1 - beta1) / sqrt(1 - beta2) = 3.2 learning rates, which this avoids
+keep         moments stay as they are
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sparse_core.topology import Delta, SparseTensor
+
+SECOND_MOMENTS = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg"})
+
+INITIAL_VALUES: dict[tuple[str, str], float] = {("RMSpropTFLike", "square_avg"): 1.0}
+"""Optimizer class and state name -> the value it starts from, where that is not zero."""
+
+
+def settle(optimizer: Optimizer, tensor: SparseTensor, delta: Delta, policy: str) -> None:
+    """Apply a Delta to the state of a weight and of its bias.
+
+    Args:
+        optimizer: Any optimizer; each state tensor shaped like the weight is treated.
+        tensor: The weight, its mask already updated.
+        delta: What the update changed.
+        policy: `zero`, `layer_mean` or `keep`.
+    """
+    for key, moments in _state(optimizer, tensor.weight):
+        flat = moments.view(-1)
+        initial = _initial(optimizer, key)
+        if policy != "keep":
+            flat[delta.moved] = initial
+        if policy == "layer_mean" and key in SECOND_MOMENTS and delta.grown.numel():
+            others = tensor.active().reshape(-1)
+            others[delta.grown] = False
+            if bool(others.any()):
+                flat[delta.grown] = flat[others].mean()
+    if tensor.bias is not None and delta.ablated.numel():
+        for key, moments in _state(optimizer, tensor.bias):
+            moments[delta.ablated] = _initial(optimizer, key)
+
+
+def clear_inactive(optimizer: Optimizer, tensor: SparseTensor) -> None:
+    """Reset the state of inactive weights, when a network that was trained dense gets sparse."""
+    inactive = ~tensor.active().reshape(-1)
+    for key, moments in _state(optimizer, tensor.weight):
+        moments.view(-1)[inactive] = _initial(optimizer, key)
+
+
+def clear_moments(optimizer: Optimizer, tensor: SparseTensor) -> None:
+    """Reset the state of the weight and of its bias altogether, when a new task begins."""
+    for parameter in filter(None, (tensor.weight, tensor.bias)):
+        for key, moments in _state(optimizer, parameter):
+            moments.fill_(_initial(optimizer, key))
+
+
+def _state(optimizer: Optimizer, parameter: Tensor) -> list[tuple[str, Tensor]]:
+    state = optimizer.state.get(parameter, {})
+    return [
+        (key, value)
+        for key, value in state.items()
+        if torch.is_tensor(value) and value.shape == parameter.shape and value.dim() > 0
+    ]
+
+
+def _initial(optimizer: Optimizer, key: str) -> float:
+    return INITIAL_VALUES.get((type(optimizer).__name__, key), 0.0)
