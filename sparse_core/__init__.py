@@ -14,15 +14,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sparse_core.building import sparsify
     from sparse_core.config import SparseConfig
-    from sparse_core.engine import Engine, sparsify
+    from sparse_core.engine import Engine
 
 __all__ = ["Engine", "SparseConfig", "sparsify"]
 
 _HOME = {
     "Engine": "sparse_core.engine",
     "SparseConfig": "sparse_core.config",
-    "sparsify": "sparse_core.engine",
+    "sparsify": "sparse_core.building",
 }
 
 

@@ -24,17 +24,30 @@ def threshold(gamma: float, fan_in: int) -> int:
     return int(gamma) if gamma >= 1 else max(1, int(gamma * fan_in))
 
 
-def live_lanes(salient: Tensor, least_count: int, least_lanes: int) -> Tensor:
+def least_lanes(budget: int, rows: int, cols: int, group: int) -> int:
+    """Return how many groups must stay, so that k' = budget // live neurons is at most `cols`.
+
+    The last group may be smaller; it is counted as if it were among those that stay.
+    """
+    neurons = -(-budget // cols)
+    smallest = rows - group * (-(-rows // group) - 1)
+    return 1 + max(0, -(-(neurons - smallest) // group))
+
+
+def live_lanes(salient: Tensor, least_count: int, least: int, gone: Tensor | None = None) -> Tensor:
     """Choose the lanes that stay.
 
     Args:
         salient: `(lanes, width)` bool.
         least_count: The ablation threshold. It is lowered where it would leave too few lanes.
-        least_lanes: At least so many lanes stay, so that the fan-in does not exceed the dense one.
+        least: At least so many lanes stay.
+        gone: `(lanes,)` bool, lanes that cannot come back.
 
     Returns:
         `(lanes,)` bool.
     """
     counts = salient.sum(1)
-    at_rank = int(torch.sort(counts, descending=True).values[least_lanes - 1])
-    return counts >= min(least_count, at_rank)
+    if gone is not None:
+        counts = counts.masked_fill(gone, -1)
+    at_rank = int(torch.sort(counts, descending=True).values[least - 1])
+    return counts >= max(0, min(least_count, at_rank))

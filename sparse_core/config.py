@@ -8,52 +8,19 @@ and one function or class where the line points to.
 from __future__ import annotations
 
 import dataclasses
-import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-ROLES = ("input", "hidden", "output")
+from sparse_core.checks import at_least, one_of, positive, within
+from sparse_core.registry import DROP_RULES, GROWTH_RULES, METHODS, ROLES
+
 DISTRIBUTIONS = ("erk", "er", "uniform")
-STRUCTURES = ("unstructured", "constant_fan_in")
+STRUCTURES = ("unstructured", "constant_fan_in", "neurons", "N:M (2:4)", "RxC blocks (4x4)")
 DECAYS = ("cosine", "linear", "constant", "inverse_power")
 INITIALISATIONS = ("scaled", "kaiming", "keep")
 OPTIMIZER_STATES = ("zero", "keep", "layer_mean")
-
-
-@dataclass(frozen=True)
-class GrowthRule:
-    """Where a growth rule lives and what it needs to see."""
-
-    function: str
-    needs_gradient: bool = False
-
-
-GROWTH_RULES = {
-    "random": GrowthRule("sparse_core.scores:random"),
-    "gradient": GrowthRule("sparse_core.scores:gradient", needs_gradient=True),
-}
-
-DROP_RULES = {
-    "magnitude": "sparse_core.scores:magnitude",
-}
-
-
-@dataclass(frozen=True)
-class Method:
-    """What a method is: its updater, its growth rules (the default first), its structure."""
-
-    updater: str | None = None
-    growth: tuple[str, ...] = ()
-    structure: str = "unstructured"
-
-
-METHODS = {
-    "dense": Method(),
-    "static": Method(),
-    "set": Method("sparse_core.updaters.set:SET", growth=("random",)),
-    "rigl": Method("sparse_core.updaters.rigl:RigL", growth=("gradient",)),
-    "srigl": Method("sparse_core.updaters.srigl:SRigL", ("gradient",), "constant_fan_in"),
-}
+SCOPES = ("layer", "global")
 
 
 MOVING_FIELDS = (
@@ -65,6 +32,9 @@ MOVING_FIELDS = (
     "horizon",
     "stop_at",
     "optimizer_state",
+    "scope",
+    "gradient_steps",
+    "skip_step",
 )
 """The fields that concern updates only."""
 
@@ -77,27 +47,43 @@ class SparseConfig:
         method: One of `METHODS`. `dense` leaves the network alone, `static` never moves the
             topology.
         sparsity: Fraction of the selected weights that is inactive, in [0, 1).
-        distribution: How the budget is shared among layers: `erk`, `er` (Mocanu et al. 2018) or
-            `uniform`.
+        distribution: How the budget is shared among layers: `erk`, `er` or `uniform`.
+        layer_sparsity: Name pattern or role -> a sparsity of its own, outside the shared budget.
         growth: Which inactive weights are grown; None is the method's own rule.
-        drop: Which active weights are dropped.
-        structure: `unstructured` or `constant_fan_in`; None is the method's own structure.
+        drop: Which active weights are dropped; None is the method's own rule.
+        structure: `unstructured`, `constant_fan_in`, `neurons`, N:M such as `2:4`, blocks such as
+            `4x4`; None is the method's own.
+        group: So many consecutive neurons share their input columns (constant fan-in only).
         update_every: Optimizer steps between two updates of the topology (Delta T).
         drop_fraction: Fraction of a layer's active weights that the first update moves (alpha).
         decay: How that fraction falls until `stop_at * horizon`.
         horizon: Training length in optimizer steps. None: told later with `Engine.set_horizon`;
             until then the fraction stays at `drop_fraction` and updates go on.
         stop_at: The fraction of the horizon after which the topology is frozen.
+        scope: Whether weights are ranked within their `layer` or over all layers, `global` (GSE,
+            GMP, one-shot and GraNet).
+        gradient_steps: The growth gradient is the mean over so many steps before an update.
+        skip_step: Leave out the optimizer's step on which the topology is updated (RigL, Alg. 1;
+            RLx2).
         ablation: Whether SRigL may remove whole neurons.
         ablation_threshold: A neuron with fewer salient weights is ablated. Below 1 a fraction of
             the constant fan-in, from 1 on a count (gamma_sal).
+        ablation_sticky: Whether an ablated neuron can never come back.
+        never_ablate: Roles whose neurons are never ablated.
+        initial_sparsity: Where methods that start dense begin (GMP, GraNet).
+        prune_from: The fraction of the horizon at which GMP, GraNet and one-shot pruning begin.
+        backward_sparsity: Top-KAST's sparsity of the weights that receive gradients; None is
+            halfway between dense and `sparsity`.
+        penalty: Top-KAST's and SR-STE's decay of weights outside the forward mask.
+        slack: MEST's soft memory bound: so much of the budget more is held between updates.
         dense: Roles (`input`, `output`) or name patterns (`"*.value_net.*"`) of layers that stay
             dense.
         dense_in_budget: Whether dense layers count towards `sparsity`, so that the others are
             sparser.
-        initialisation: `scaled` multiplies each neuron's initial weights by sqrt(dense / own
-            fan-in), so the variance that the layer was built with is kept (orthogonal and gains
-            included); `kaiming` draws anew from N(0, 2 / own fan-in); `keep` only masks.
+        initialisation: `scaled` multiplies each neuron's initial weights by
+            sqrt(dense / own fan-in), so the variance that the layer was built with is kept
+            (orthogonal and gains included); `kaiming` draws anew from N(0, 2 / own fan-in); `keep`
+            only masks.
         optimizer_state: What becomes of moments at dropped and grown weights.
         seed: Seeds masks and random growth, apart from every other random stream.
     """
@@ -105,16 +91,28 @@ class SparseConfig:
     method: str = "rigl"
     sparsity: float = 0.9
     distribution: str = "erk"
+    layer_sparsity: tuple[tuple[str, float], ...] = ()
     growth: str | None = None
-    drop: str = "magnitude"
+    drop: str | None = None
     structure: str | None = None
+    group: int = 1
     update_every: int = 100
     drop_fraction: float = 0.3
     decay: str = "cosine"
     horizon: int | None = None
     stop_at: float = 0.75
+    scope: str = "layer"
+    gradient_steps: int = 1
+    skip_step: bool = False
     ablation: bool = True
     ablation_threshold: float = 0.3
+    ablation_sticky: bool = False
+    never_ablate: tuple[str, ...] = ("output",)
+    initial_sparsity: float = 0.0
+    prune_from: float = 0.0
+    backward_sparsity: float | None = None
+    penalty: float = 2e-4
+    slack: float = 0.0
     dense: tuple[str, ...] = ()
     dense_in_budget: bool = False
     initialisation: str = "scaled"
@@ -124,25 +122,34 @@ class SparseConfig:
     def __post_init__(self) -> None:
         one_of("method", self.method, METHODS)
         one_of("distribution", self.distribution, DISTRIBUTIONS)
-        one_of("drop", self.drop, DROP_RULES)
         one_of("decay", self.decay, DECAYS)
+        one_of("scope", self.scope, SCOPES)
         one_of("initialisation", self.initialisation, INITIALISATIONS)
         one_of("optimizer_state", self.optimizer_state, OPTIMIZER_STATES)
-        if self.structure is not None:
-            one_of("structure", self.structure, STRUCTURES)
-        within("sparsity", self.sparsity, 0, 1, open_right=True)
-        within("drop_fraction", self.drop_fraction, 0, 1)
-        within("stop_at", self.stop_at, 0, 1)
-        at_least("update_every", self.update_every, 1)
+        if self.drop is not None:
+            one_of("drop", self.drop, DROP_RULES)
+        for name in ("sparsity", "initial_sparsity"):
+            within(name, getattr(self, name), 0, 1, open_right=True)
+        if self.backward_sparsity is not None:
+            within("backward_sparsity", self.backward_sparsity, 0, self.sparsity)
+        for name in ("drop_fraction", "stop_at", "prune_from", "penalty", "slack"):
+            within(name, getattr(self, name), 0, 1)
+        for name in ("update_every", "group", "gradient_steps"):
+            at_least(name, getattr(self, name), 1)
         at_least("seed", self.seed, 0)
         if self.horizon is not None:
             at_least("horizon", self.horizon, 1)
-        if not (math.isfinite(self.ablation_threshold) and self.ablation_threshold > 0):
+        positive("ablation_threshold", self.ablation_threshold)
+        if self.gradient_steps > self.update_every:
             raise ValueError(
-                f"ablation_threshold={self.ablation_threshold!r}: must be a positive number "
-                "(below 1 a fraction of the fan-in, from 1 on a count)"
+                f"gradient_steps={self.gradient_steps}: must be at most update_every="
+                f"{self.update_every}"
             )
-        object.__setattr__(self, "dense", _patterns(self.dense))
+        object.__setattr__(self, "dense", _patterns("dense", self.dense))
+        object.__setattr__(self, "never_ablate", _patterns("never_ablate", self.never_ablate))
+        object.__setattr__(self, "layer_sparsity", _pairs(self.layer_sparsity))
+        for role in self.never_ablate:
+            one_of("never_ablate", role, ROLES)
         self._check_growth()
         self._check_structure()
 
@@ -151,19 +158,44 @@ class SparseConfig:
             return
         one_of("growth", self.growth, GROWTH_RULES)
         usable = METHODS[self.method].growth
-        if usable and self.growth not in usable:
+        if not usable:
+            raise ValueError(f"growth={self.growth!r}: method {self.method!r} grows nothing")
+        if self.growth not in usable:
             raise ValueError(
                 f"growth={self.growth!r}: method {self.method!r} can use {', '.join(usable)}"
             )
-        if not usable:
-            raise ValueError(
-                f"growth={self.growth!r}: method {self.method!r} grows nothing, omit it"
-            )
 
     def _check_structure(self) -> None:
+        structure = self.structure_in_force
+        known = ("unstructured", "constant_fan_in", "neurons")
+        pattern = parse_pattern(structure)
+        if structure not in known and pattern is None:
+            raise ValueError(f"structure={structure!r}: must be one of {', '.join(STRUCTURES)}")
         own = METHODS[self.method].structure
-        if own != "unstructured" and self.structure not in (None, own):
-            raise ValueError(f"structure={self.structure!r}: method {self.method!r} needs {own}")
+        if own != "unstructured" and structure != own:
+            raise ValueError(f"structure={structure!r}: method {self.method!r} needs {own}")
+        if self.group > 1 and structure != "constant_fan_in":
+            raise ValueError(f"group={self.group}: needs structure constant_fan_in")
+        if self.scope == "global" and not METHODS[self.method].global_scope:
+            able = ", ".join(name for name, method in METHODS.items() if method.global_scope)
+            raise ValueError(f"scope='global': method {self.method!r} cannot, these can: {able}")
+        if self.scope == "global" and structure != "unstructured":
+            raise ValueError(f"scope='global': needs structure unstructured, not {structure}")
+        if self.method in ("snfs", "gse", "granet") and structure != "unstructured":
+            raise ValueError(
+                f"structure={structure!r}: method {self.method!r} moves weights between lanes, it "
+                "needs unstructured"
+            )
+        if self.method == "sr_ste" and (pattern is None or pattern[0] != ":"):
+            raise ValueError(f"structure={structure!r}: method 'sr_ste' needs N:M, such as '2:4'")
+        if pattern is not None and pattern[0] == ":" and self.method != "dense":
+            n, m = pattern[1:]
+            if n > m:
+                raise ValueError(f"structure={structure!r}: N must not exceed M")
+            if abs(self.sparsity - (1 - n / m)) > 1e-9:
+                raise ValueError(
+                    f"sparsity={self.sparsity}: structure {structure} means {1 - n / m:g}"
+                )
 
     @property
     def density(self) -> float:
@@ -174,6 +206,11 @@ class SparseConfig:
     def growth_rule(self) -> str | None:
         """The growth rule in force: the configured one, else the method's own."""
         return self.growth or next(iter(METHODS[self.method].growth), None)
+
+    @property
+    def drop_rule(self) -> str:
+        """The drop rule in force: the configured one, else the method's own."""
+        return self.drop or METHODS[self.method].drop
 
     @property
     def structure_in_force(self) -> str:
@@ -197,42 +234,50 @@ class SparseConfig:
             changes["growth"] = None
         if self.structure == method.structure:
             changes["structure"] = None
+        if self.drop == method.drop:
+            changes["drop"] = None
         if self.method != "srigl":
             changes |= _defaults(["ablation"])
         if self.method != "srigl" or not self.ablation:
-            changes |= _defaults(["ablation_threshold"])
+            changes |= _defaults(["ablation_threshold", "ablation_sticky", "never_ablate"])
+        if self.method not in ("gmp", "granet"):
+            changes |= _defaults(["initial_sparsity"])
+        if self.method not in ("gmp", "granet", "one_shot"):
+            changes |= _defaults(["prune_from"])
+        if method.every_step:
+            changes |= _defaults(["update_every"])
+        if not method.latent:
+            changes |= _defaults(["penalty"])
+        if self.method != "topkast":
+            changes |= _defaults(["backward_sparsity"])
+        if self.method != "mest":
+            changes |= _defaults(["slack"])
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
 
-def _patterns(value: object) -> tuple[str, ...]:
+def parse_pattern(structure: str) -> tuple[str, int, int] | None:
+    """Read `"2:4"` as `(":", 2, 4)` and `"4x4"` as `("x", 4, 4)`; None if it is neither."""
+    match = re.fullmatch(r"([1-9]\d*)([:x])([1-9]\d*)", structure)
+    return (match[2], int(match[1]), int(match[3])) if match else None
+
+
+def _patterns(field: str, value: object) -> tuple[str, ...]:
     given = (value,) if isinstance(value, str) else value
     if not isinstance(given, (tuple, list)) or not all(isinstance(p, str) for p in given):
-        raise ValueError(f"dense={value!r}: must be roles or name patterns")
+        raise ValueError(f"{field}={value!r}: must be a list of roles or name patterns")
     return tuple(given)
+
+
+def _pairs(value: object) -> tuple[tuple[str, float], ...]:
+    items = value.items() if isinstance(value, Mapping) else value
+    if not isinstance(items, Iterable):
+        raise ValueError(f"layer_sparsity={value!r}: must map name patterns to sparsities")
+    pairs = tuple((str(pattern), sparsity) for pattern, sparsity in items)
+    for pattern, sparsity in pairs:
+        within(f"layer_sparsity[{pattern!r}]", sparsity, 0, 1, open_right=True)
+    return pairs
 
 
 def _defaults(names: Iterable[str]) -> dict[str, object]:
     fields = {field.name: field.default for field in dataclasses.fields(SparseConfig)}
     return {name: fields[name] for name in names}
-
-
-def one_of(field: str, value: object, allowed: Iterable[object] | Mapping[object, object]) -> None:
-    """Raise a ValueError that names field, value and choices unless value is one of them."""
-    choices = list(allowed)
-    if value not in choices:
-        raise ValueError(f"{field}={value!r}: must be one of {', '.join(map(str, choices))}")
-
-
-def within(field: str, value: float, low: float, high: float, *, open_right: bool = False) -> None:
-    """Raise a ValueError that names field, value and range unless low <= value <= high."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not low <= value <= high or (open_right and value == high):
-        raise ValueError(
-            f"{field}={value!r}: must be a number in [{low:g}, {high:g}{')' if open_right else ']'}"
-        )
-
-
-def at_least(field: str, value: int, low: int) -> None:
-    """Raise a ValueError that names field, value and bound unless value is an integer >= low."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ValueError(f"{field}={value!r}: must be an integer of at least {low}")

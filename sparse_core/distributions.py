@@ -12,10 +12,13 @@ remainder.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from sparse_core.config import SparseConfig
+from sparse_core.ranking import top_of_network
 from sparse_core.selection import Selected
 from sparse_core.structure import Structure
 
@@ -39,45 +42,79 @@ class Share:
     quantum: int = 1
 
 
-def budgets(tensors: Sequence[Selected], config: SparseConfig, structure: Structure) -> list[int]:
+def budgets(
+    tensors: Sequence[Selected], config: SparseConfig, structure: Structure
+) -> dict[str, int]:
     """Give each tensor its number of active weights.
 
     Args:
         tensors: The selected tensors, dense ones among them.
-        config: Sparsity, distribution and which layers stay dense.
+        config: Sparsity, distribution and which layers stay dense or have a sparsity of their own.
         structure: Says the least budget and the quantum of a layer's shape.
 
     Returns:
-        A budget for each tensor. Over the sparse ones (over all with `dense_in_budget`) they add
-        up to `round((1 - sparsity) * weights)`, or to the nearest number below that the quanta
-        allow.
+        Tensor name -> budget. Over the layers that share (over dense ones too with
+        `dense_in_budget`) they add up to `round((1 - sparsity) * weights)`, or to the nearest
+        number below that the quanta allow.
 
     Raises:
         ValueError: If the request leaves a layer less than it needs, or dense layers alone exceed
             it.
     """
-    dense = [any(tensor.matches(p) for p in config.dense) for tensor in tensors]
-    result = [tensor.numel for tensor in tensors]
-    sparse = [i for i, is_dense in enumerate(dense) if not is_dense]
-    if not sparse:
+    result = {tensor.name: tensor.numel for tensor in tensors}
+    dense = {t.name for t in tensors if any(t.matches(pattern) for pattern in config.dense)}
+    own = {t.name: own_sparsity(t, config) for t in tensors if t.name not in dense}
+    for tensor in tensors:
+        sparsity = own.get(tensor.name)
+        if sparsity is not None:
+            share = _share(tensor, 1.0, structure)
+            total = round((1 - sparsity) * tensor.numel)
+            result[tensor.name] = allocate([share], total, sparsity)[0]
+    sharing = [t for t in tensors if t.name in own and own[t.name] is None]
+    if not sharing:
         return result
-    counted = tensors if config.dense_in_budget else [tensors[i] for i in sparse]
-    total = round(config.density * sum(t.numel for t in counted))
+    total = sum(t.numel for t in sharing)
+    dense_total = sum(result[name] for name in dense)
     if config.dense_in_budget:
-        total -= sum(t.numel for t, is_dense in zip(tensors, dense, strict=True) if is_dense)
-    shares = [
-        Share(
-            tensors[i].name,
-            wish(config.distribution, tensors[i].shape) * tensors[i].numel,
-            structure.least(tensors[i].rows, tensors[i].numel // tensors[i].rows),
-            tensors[i].numel,
-            structure.quantum(tensors[i].rows, tensors[i].numel // tensors[i].rows),
-        )
-        for i in sparse
-    ]
-    for i, budget in zip(sparse, allocate(shares, total, config.sparsity), strict=True):
-        result[i] = budget
-    return result
+        total = round(config.density * (total + dense_total)) - dense_total
+    else:
+        total = round(config.density * total)
+    shares = [_share(t, wish(config.distribution, t.shape), structure) for t in sharing]
+    counts = allocate(shares, total, config.sparsity)
+    return result | {t.name: count for t, count in zip(sharing, counts, strict=True)}
+
+
+def budgets_by_score(
+    tensors: Sequence[Selected], total: int, scores: Mapping[str, Tensor]
+) -> dict[str, int]:
+    """Give each tensor its share of the highest scores of the network, at least one weight.
+
+    Args:
+        tensors: The sparse tensors.
+        total: Active weights of all.
+        scores: Tensor name -> score of each weight.
+    """
+    flat = [scores[t.name].detach().reshape(1, -1) for t in tensors]
+    best = [s == s.max() for s in flat]
+    first = [b & (b.cumsum(1) == 1) for b in best]
+    rest = top_of_network(flat, [~f for f in first], total - len(tensors))
+    return {t.name: int(f.sum() + r.sum()) for t, f, r in zip(tensors, first, rest, strict=True)}
+
+
+def own_sparsity(tensor: Selected, config: SparseConfig) -> float | None:
+    """Return the sparsity that `layer_sparsity` gives a tensor (the first match), or None."""
+    return next((s for pattern, s in config.layer_sparsity if tensor.matches(pattern)), None)
+
+
+def _share(tensor: Selected, relative: float, structure: Structure) -> Share:
+    rows, cols = tensor.rows, tensor.cols
+    return Share(
+        tensor.name,
+        relative * tensor.numel,
+        structure.least(rows, cols),
+        tensor.numel,
+        structure.quantum(rows, cols),
+    )
 
 
 def wish(distribution: str, shape: Sequence[int]) -> float:

@@ -1,6 +1,6 @@
-"""The engine: makes a network sparse and moves its topology on the steps of its optimizer.
+"""The engine: moves the topology of a sparse network on the steps of its optimizer.
 
-    loss.backward()   -> the dense gradient is kept, on the step before an update only
+    loss.backward()   -> the dense gradient is kept, on the steps before an update only
     optimizer.step()  -> post-step hook: is it time? -> updater -> Delta
                       -> weights, optimizer state, followers (target networks), observers
 
@@ -10,7 +10,7 @@ ours. Hooks are lost when an optimizer is copied or pickled; the engine attaches
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,16 +21,13 @@ from torch.utils.hooks import RemovableHandle
 
 from sparse_core import clock
 from sparse_core.config import SparseConfig
-from sparse_core.distributions import budgets
-from sparse_core.initialisation import initialise
-from sparse_core.layers import MASKED
-from sparse_core.layers.masked import become_masked
+from sparse_core.gradients import GradientSource
+from sparse_core.initialisation import draw_mask, initialise
 from sparse_core.optimizer_state import clear_inactive, clear_moments, settle
+from sparse_core.registry import METHODS
 from sparse_core.schedule import Schedule
 from sparse_core.scores import Moment
 from sparse_core.selection import Selected, select
-from sparse_core.streams import stream
-from sparse_core.structure import STRUCTURES
 from sparse_core.topology import Delta, SparseTensor
 from sparse_core.updaters import updater_for
 
@@ -43,7 +40,7 @@ class LayerCount:
 
     Attributes:
         name: The parameter's full name.
-        role: `input`, `hidden` or `output`.
+        role: `input`, `hidden`, `output` or `qkv`.
         active: Active weights.
         total: All weights.
     """
@@ -57,13 +54,15 @@ class LayerCount:
 class Engine:
     """Moves the topology of one module on the steps of one optimizer.
 
-    Made by `sparsify`.
+    Made by `sparsify`, found as `module.sparse_engine`.
 
     Attributes:
         root: The module.
         config: The configuration.
         tensors: Its sparse weights.
         optimizer: The optimizer whose steps count; None while detached.
+        observers: Called after each update with its moment and the Delta of each tensor by name.
+        on_step: Called after each optimizer step with the number of steps done.
     """
 
     def __init__(
@@ -78,14 +77,19 @@ class Engine:
         self.tensors = list(tensors)
         self.optimizer: Optimizer | None = None
         self.observers: list[Observer] = []
+        self.on_step: list[Callable[[int], None]] = []
         self.updater = updater_for(config)
         self._selected = list(selected)
         self._schedule = Schedule.of(config)
+        needs = self.updater.needs if self.updater else "nothing"
+        self._gradients = GradientSource(needs, config.gradient_steps)
         self._followers: list[list[SparseTensor]] = []
         self._handles: list[RemovableHandle] = []
         self._before: list[tuple[nn.Parameter, Tensor, Tensor]] = []
         root.register_buffer("sparse_clock", clock.new_clock())
         root.register_load_state_dict_post_hook(self._after_load)  # type: ignore[no-untyped-call]
+        for tensor in self.tensors:
+            self._gradients.prepare(tensor)
         if config.horizon is not None:
             self.set_horizon(config.horizon)
 
@@ -106,6 +110,11 @@ class Engine:
         """Length of the training in optimizer steps since the last `restart`; None: unknown."""
         return clock.read(self._clock, "horizon") or None
 
+    @property
+    def fraction(self) -> float:
+        """Fraction of the active weights that an update would move now."""
+        return self._schedule.fraction(self._phase(), self.horizon)
+
     def set_horizon(self, steps: int) -> None:
         """Say how long training will be, in optimizer steps since the last `restart`."""
         if steps < 1:
@@ -119,30 +128,29 @@ class Engine:
         clock.write(self._clock, "horizon", horizon or 0)
         self._arm()
 
-    def redraw(self, index: int, horizon: int | None = None) -> None:
+    def redraw(
+        self, index: int, horizon: int | None = None, *, names: Collection[str] | None = None
+    ) -> None:
         """Begin anew (a new task) with new random masks and weights beside the protected weights.
 
         Args:
-            index: Names the draw: each index has masks of its own.
+            index: Names the draw: each index has masks and weights of its own.
             horizon: Optimizer steps until the next one, if known.
+            names: Redraw these tensors only; None: all.
 
         Raises:
             ValueError: If a layer has too few free weights left. Nothing is changed then.
         """
         seed = self.config.seed
-        drawn = []
-        for tensor in self.tensors:
-            generator = stream(seed, "mask", index, tensor.name)
-            try:
-                mask = tensor.structure.initial(
-                    tensor.rows, tensor.cols, tensor.budget, generator, tensor.available()
-                )
-            except ValueError as error:
-                raise ValueError(f"layer {tensor.name!r} is full: {error}") from None
-            drawn.append(mask.to(tensor.weight.device))
-        for tensor, mask in zip(self.tensors, drawn, strict=True):
+        tensors = [tensor for tensor in self.tensors if names is None or tensor.name in names]
+        drawn = [draw_mask(tensor, seed, index) for tensor in tensors]
+        for tensor, mask in zip(tensors, drawn, strict=True):
             tensor.start(mask)
             initialise(tensor, "kaiming", seed, index)
+            if tensor.seen() is not None:
+                tensor.remember()
+            if self.updater is not None:
+                self.updater.start(tensor)
             if self.optimizer is not None:
                 clear_moments(self.optimizer, tensor)
         self.restart(horizon)
@@ -166,9 +174,13 @@ class Engine:
     @property
     def sparsity(self) -> float:
         """The achieved sparsity, over the layers that the requested one counts."""
-        sparse = {tensor.name for tensor in self.tensors}
+        exempt = self.config.dense + tuple(pattern for pattern, _ in self.config.layer_sparsity)
+        if self.config.dense_in_budget:
+            exempt = tuple(pattern for pattern, _ in self.config.layer_sparsity)
         counted = [
-            layer for layer in self.layers() if self.config.dense_in_budget or layer.name in sparse
+            layer
+            for layer, item in zip(self.layers(), self._selected, strict=True)
+            if not any(item.matches(pattern) for pattern in exempt)
         ]
         total = sum(layer.total for layer in counted)
         return 1 - sum(layer.active for layer in counted) / total if total else 0.0
@@ -192,10 +204,7 @@ class Engine:
         """Count the steps of this optimizer from now on, instead of any other's."""
         self.detach()
         self.optimizer = optimizer
-        self._handles = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
-        ]
+        self._hook()
         for tensor in self.tensors:
             clear_inactive(optimizer, tensor)
         self._arm()
@@ -213,18 +222,39 @@ class Engine:
         Raises:
             ValueError: If the target lacks one of the sparse layers.
         """
-        known = dict(target.named_modules())
+        there = {item.name: item for item in select(target)}
         copies = []
         for tensor in self.tensors:
-            layer = known.get(tensor.name.rpartition(".")[0])
-            if layer is None or getattr(layer, "weight", tensor.mask).shape != tensor.mask.shape:
+            twin = there.get(tensor.name)
+            if twin is None or (twin.rows, twin.cols) != (tensor.rows, tensor.cols):
                 raise ValueError(f"target has no layer like {tensor.name!r}: it cannot follow")
-            become_masked(layer, MASKED[type(layer)])
-            copy = SparseTensor(tensor.name, layer, tensor.role, tensor.structure, tensor.budget)
+        for tensor in self.tensors:
+            twin = there[tensor.name]
+            twin.mask()
+            copy = SparseTensor(
+                tensor.name,
+                twin.layer,
+                twin.parameter,
+                tensor.role,
+                tensor.structure,
+                tensor.budget,
+            )
+            copy.latent = tensor.latent
             copy.start(tensor.active())
+            for what in ("seen", "backward", "gradient_mean", "gradient_square"):
+                own = tensor.companion(what)
+                if own is not None:
+                    twin.layer.register_buffer(f"{twin.parameter}_{what}", own.clone())
             copies.append(copy)
         target.register_buffer("sparse_clock", self._clock.clone())
         self._followers.append(copies)
+
+    def _hook(self) -> None:
+        assert self.optimizer is not None
+        self._handles = [
+            self.optimizer.register_step_pre_hook(self._before_step),
+            self.optimizer.register_step_post_hook(self._after_step),
+        ]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_handles": [], "_before": []}
@@ -232,10 +262,7 @@ class Engine:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if self.optimizer is not None:
-            self._handles = [
-                self.optimizer.register_step_pre_hook(self._before_step),
-                self.optimizer.register_step_post_hook(self._after_step),
-            ]
+            self._hook()
 
     def _after_load(self, module: nn.Module, incompatible_keys: object) -> None:
         for tensor in [*self.tensors, *(copy for copies in self._followers for copy in copies)]:
@@ -245,15 +272,28 @@ class Engine:
     # Stepping -------------------------------------------------------------------------------------
 
     def _arm(self) -> None:
-        """Keep the dense gradient of the next step if an update that needs it will follow."""
-        if self.updater is None:
-            return
-        wanted = self.updater.needs_gradient and self._schedule.due(self._phase() + 1, self.horizon)
+        """Watch the gradient of the next step if an update will need it."""
+        wanted = self._gradients.wanted(self._phase(), self._schedule, self.horizon)
         for tensor in self.tensors:
-            if tensor.tap.armed != wanted or wanted:
+            if wanted or tensor.tap.armed:
                 tensor.tap.arm(wanted)
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if METHODS[self.config.method].needs_horizon and self.horizon is None:
+            raise RuntimeError(
+                f"method={self.config.method!r}: its schedule needs the length of the training; "
+                "give `horizon` or call Engine.set_horizon before the first optimizer step"
+            )
+        with torch.no_grad():
+            if self.updater is not None:
+                self.updater.before_step(self.tensors)
+            for tensor in self.tensors:
+                if tensor.tap.armed:
+                    self._gradients.fold(tensor, optimizer)
+        if self.config.skip_step and self._schedule.due(self._phase() + 1, self.horizon):
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
         self._before = [
             (parameter, parameter.detach().clone(), fixed)
             for tensor in self.tensors
@@ -269,6 +309,8 @@ class Engine:
             for tensor in self.tensors:
                 tensor.enforce()
         clock.write(self._clock, "steps", self.steps + 1)
+        for observe in self.on_step:
+            observe(self.steps)
         if self.updater is None:
             return
         if self._schedule.due(self._phase(), self.horizon):
@@ -287,89 +329,33 @@ class Engine:
         """
         if self.updater is None:
             raise RuntimeError(f"method={self.config.method!r}: has no updates")
-        moment = Moment(
-            self.steps,
-            self.updates,
-            self._schedule.fraction(self._phase(), self.horizon),
-            self.config.seed,
-        )
+        moment = self._moment()
         with torch.no_grad():
             proposed = self.updater.propose(self.tensors, moment)
             for i, (tensor, delta) in enumerate(zip(self.tensors, proposed, strict=True)):
-                tensor.apply(delta)
-                for copies in self._followers:
-                    copies[i].apply(delta)
-                if self.optimizer is not None:
-                    settle(self.optimizer, tensor, delta, self.config.optimizer_state)
+                self._apply(i, tensor, delta)
+            self.updater.after_update(self.tensors)
         clock.write(self._clock, "updates", moment.update + 1)
         deltas = {tensor.name: delta for tensor, delta in zip(self.tensors, proposed, strict=True)}
         for observe in self.observers:
             observe(moment, deltas)
         return deltas
 
-
-def sparsify(
-    module: nn.Module,
-    config: SparseConfig | None = None,
-    optimizer: Optimizer | None = None,
-    *,
-    roles: Mapping[str, str] | None = None,
-) -> Engine:
-    """Make a module sparse, in place, and move its topology on the optimizer's steps.
-
-    Names, parameters and their order stay as they are, so optimizers built before keep working.
-
-    Args:
-        module: Any module; its linear and convolutional weights are selected.
-        config: What kind of sparsity; None: the defaults of `SparseConfig`.
-        optimizer: Whose steps count. None: call `Engine.attach` later.
-        roles: Wildcard on a layer's name -> `input`, `hidden` or `output`, for modules whose order
-            does not say which layer is the output.
-
-    Returns:
-        The engine, also found as `module.sparse_engine`.
-
-    Raises:
-        ValueError: If the module has nothing to select, is sparse already, or cannot hold the
-            budget. The module is unchanged then.
-    """
-    config = config or SparseConfig()
-    if any(type(child) in MASKED.values() for child in module.modules()):
-        raise ValueError(f"{type(module).__name__} is sparse already: sparsify it once")
-    selected = select(module, roles)
-    if not selected:
-        raise ValueError(
-            f"{type(module).__name__} has no layer that can be sparse: "
-            f"looked for {', '.join(kind.__name__ for kind in MASKED)}"
+    def _moment(self) -> Moment:
+        phase, horizon = self._phase(), self.horizon
+        return Moment(
+            step=self.steps,
+            update=self.updates,
+            fraction=self._schedule.fraction(phase, horizon),
+            pruned=1.0 if horizon is None else self._schedule.pruned(phase, horizon),
+            last=self._schedule.last(phase, horizon),
+            seed=self.config.seed,
         )
-    structure = STRUCTURES[config.structure_in_force]()
-    chosen = [] if config.method == "dense" else _sparse_part(selected, config)
-    counts = dict(
-        zip((s.name for s in selected), budgets(selected, config, structure), strict=True)
-    )
-    tensors = []
-    for item in chosen:
-        become_masked(item.layer, MASKED[type(item.layer)])
-        tensor = SparseTensor(item.name, item.layer, item.role, structure, counts[item.name])
-        tensor.may_ablate = config.method == "srigl" and config.ablation and item.role != "output"
-        generator = stream(config.seed, "mask", item.name)
-        mask = structure.initial(tensor.rows, tensor.cols, tensor.budget, generator)
-        tensor.start(mask.to(tensor.weight.device))
-        initialise(tensor, config.initialisation, config.seed)
-        tensors.append(tensor)
-    engine = Engine(module, config, selected, tensors)
-    module.sparse_engine = engine  # type: ignore[assignment]
-    if optimizer is not None:
-        engine.attach(optimizer)
-    return engine
 
-
-def _sparse_part(selected: Sequence[Selected], config: SparseConfig) -> list[Selected]:
-    known = [p for p in config.dense if any(s.matches(p) for s in selected)]
-    if len(known) < len(config.dense):
-        unknown = sorted(set(config.dense) - set(known))
-        raise ValueError(
-            f"dense={unknown}: no such layer or role; there are "
-            f"{', '.join(s.name for s in selected)} and the roles input, hidden, output"
-        )
-    return [s for s in selected if not any(s.matches(p) for p in config.dense)]
+    def _apply(self, index: int, tensor: SparseTensor, delta: Delta) -> None:
+        tensor.apply(delta)
+        for copies in self._followers:
+            copies[index].apply(delta)
+        if self.optimizer is not None and not tensor.latent:
+            settle(self.optimizer, tensor, delta, self.config.optimizer_state)
+        self._gradients.clear(tensor)

@@ -1,4 +1,4 @@
-"""Initial weights of a sparse layer: each neuron's variance follows its own fan-in.
+"""First masks and first weights of a sparse layer.
 
 A neuron with k of n inputs needs weights sqrt(n / k) times as large as the dense layer's to pass
 on a signal of the same variance (Evci et al. 2022, "Gradient Flow in Sparse Neural Networks",
@@ -10,9 +10,50 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from sparse_core.streams import stream
 from sparse_core.topology import SparseTensor
+
+
+def draw_mask(
+    tensor: SparseTensor,
+    seed: int,
+    index: int = 0,
+    scores: Tensor | None = None,
+    *,
+    initial: bool = False,
+) -> Tensor:
+    """Return a mask that the tensor's structure allows and that fills its budget.
+
+    Args:
+        tensor: The sparse weight.
+        seed: The configuration's seed.
+        index: Names the draw; each task has its own.
+        scores: Keep the highest of these, in the weight's shape; None: a uniformly random mask.
+        initial: Fill the initial budget, for methods that prune from there.
+
+    Returns:
+        `(rows, cols)` bool on the weight's device.
+
+    Raises:
+        ValueError: If too few weights are available.
+    """
+    shape = (tensor.rows, tensor.cols)
+    if scores is None:
+        generator = stream(seed, "mask", index, tensor.name)
+        ranked = torch.rand(shape, generator=generator, dtype=torch.float64)
+    else:
+        ranked = scores.detach().reshape(shape).double().cpu()
+    available = tensor.available()
+    budget = tensor.initial_budget if initial else tensor.budget
+    try:
+        mask = tensor.structure.initial(
+            *shape, budget, ranked, None if available is None else available.cpu()
+        )
+    except ValueError as error:
+        raise ValueError(f"layer {tensor.name!r} is full: {error}") from None
+    return mask.to(tensor.mask.device)
 
 
 def initialise(tensor: SparseTensor, how: str, seed: int, index: int = 0) -> None:

@@ -54,7 +54,7 @@ def clear_inactive(optimizer: Optimizer, tensor: SparseTensor) -> None:
 
 def clear_moments(optimizer: Optimizer, tensor: SparseTensor) -> None:
     """Reset the state of the weight and of its bias altogether, when a new task begins."""
-    for parameter in filter(None, (tensor.weight, tensor.bias)):
+    for parameter in (p for p in (tensor.weight, tensor.bias) if p is not None):
         for key, moments in _state(optimizer, parameter):
             moments.fill_(_initial(optimizer, key))
 

@@ -1,11 +1,16 @@
 """When the topology is updated, and what fraction of it moves.
 
-cosine            alpha / 2 * (1 + cos(pi t / T))                       (RigL, Evci et al. 2020,
-eq. 1) linear            alpha * (1 - t / T) inverse_power     alpha * (1 - t / T)^3
-(Zhu and Gupta 2017, as decay) constant          alpha
+    cosine            alpha / 2 * (1 + cos(pi t / T))             (RigL, Evci et al. 2020, eq. 1)
+    linear            alpha * (1 - t / T)
+    inverse_power     alpha * (1 - t / T)^3                       (RigL, appendix; k = 3)
+    constant          alpha
 
 t counts optimizer steps, T = stop_at * horizon. Updates fall on t = update_every, 2 update_every,
-... < T. Without a horizon the fraction is alpha and updates go on.
+... < T. Without a horizon the fraction is alpha and updates go on. Methods that prune have one
+more update, at T, and follow the cubic schedule of Zhu and Gupta (2017):
+
+    active(t) = final + (initial - final) * (1 - (t - t_0) / (T - t_0))^3,    t_0 = prune_from *
+    horizon
 """
 
 from __future__ import annotations
@@ -14,6 +19,10 @@ import math
 from dataclasses import dataclass
 
 from sparse_core.config import SparseConfig
+from sparse_core.registry import METHODS
+
+FLOOR = 0.005
+"""The least fraction that a method which never stops moves (ITOP, Liu et al. 2021)."""
 
 
 @dataclass(frozen=True)
@@ -24,25 +33,68 @@ class Schedule:
     drop_fraction: float
     decay: str
     stop_at: float
+    prune_from: float
+    prunes: bool
+    stops: bool
+    once: bool
 
     @classmethod
     def of(cls, config: SparseConfig) -> Schedule:
         """Read the schedule's fields from a configuration."""
-        return cls(config.update_every, config.drop_fraction, config.decay, config.stop_at)
+        method = METHODS[config.method]
+        return cls(
+            1 if method.every_step else config.update_every,
+            config.drop_fraction,
+            config.decay,
+            config.stop_at if method.stops else 1.0,
+            config.prune_from,
+            method.starts_dense,
+            method.stops,
+            config.method == "one_shot",
+        )
 
     def due(self, step: int, horizon: int | None) -> bool:
         """Whether the topology is updated after optimizer step number `step` (from 1)."""
-        if step < 1 or step % self.update_every:
+        if step < 1:
             return False
-        return horizon is None or step < self.stop_at * horizon
+        if self.prunes:
+            return self._prunes_at(step, horizon)
+        if step % self.update_every:
+            return False
+        return not self.stops or horizon is None or step < self.stop_at * horizon
+
+    def _prunes_at(self, step: int, horizon: int | None) -> bool:
+        if horizon is None:
+            return False
+        begin, end = self._window(horizon)
+        if self.once:
+            return step == begin
+        return step == end or (begin <= step < end and step % self.update_every == 0)
+
+    def _window(self, horizon: int) -> tuple[int, int]:
+        begin = max(1, math.ceil(self.prune_from * horizon))
+        return begin, max(begin, math.ceil(self.stop_at * horizon))
+
+    def last(self, step: int, horizon: int | None) -> bool:
+        """Whether no update follows the one at `step`."""
+        return horizon is not None and not self.due(step + self.update_every, horizon)
 
     def fraction(self, step: int, horizon: int | None) -> float:
         """Return the fraction of active weights that the update at `step` moves."""
+        floor = 0.0 if self.stops else min(FLOOR, self.drop_fraction)
         if horizon is None or self.decay == "constant":
             return self.drop_fraction
         end = self.stop_at * horizon
         progress = min(1.0, step / end) if end else 1.0
         if self.decay == "cosine":
-            return self.drop_fraction / 2 * (1 + math.cos(math.pi * progress))
-        power = {"linear": 1, "inverse_power": 3}[self.decay]
-        return self.drop_fraction * (1 - progress) ** power
+            falling = (1 + math.cos(math.pi * progress)) / 2
+        else:
+            falling = (1 - progress) ** {"linear": 1, "inverse_power": 3}[self.decay]
+        return max(floor, self.drop_fraction * falling)
+
+    def pruned(self, step: int, horizon: int) -> float:
+        """Return how much of the way from the initial to the final density is done, in [0, 1]."""
+        begin, end = self._window(horizon)
+        if self.once or step >= end:
+            return 1.0
+        return 1 - (1 - max(0, step - begin) / (end - begin)) ** 3

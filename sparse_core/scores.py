@@ -1,4 +1,4 @@
-"""Drop scores and grow scores: one small function each, registered by name in `sparse_core.config`.
+"""Drop scores and grow scores: one small function each, listed in `sparse_core.registry`.
 
 A score function maps a `Scene` to a `(rows, cols)` tensor. The weights with the lowest drop scores
 are dropped; the candidates with the highest grow scores are grown.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparse_core.config import DROP_RULES, GROWTH_RULES
+from sparse_core.registry import DROP_RULES, GROWTH_RULES
 from sparse_core.streams import stream
 from sparse_core.topology import SparseTensor
 
@@ -26,13 +26,17 @@ class Moment:
         step: Optimizer steps done.
         update: Updates done before this one.
         fraction: Fraction of the active weights to move.
+        pruned: How much of the way to the final density a pruning method has gone, in [0, 1].
+        last: Whether no update follows.
         seed: The configuration's seed.
     """
 
     step: int
     update: int
     fraction: float
-    seed: int
+    pruned: float = 1.0
+    last: bool = False
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,17 +55,18 @@ class Scene:
 
     @property
     def weight(self) -> Tensor:
-        """`(rows, cols)` weights, zero where inactive."""
+        """`(rows, cols)` weights, zero where inactive unless latent."""
         return self.tensor.values()
 
     @property
     def gradient(self) -> Tensor:
-        """`(rows, cols)` dense gradient of the step before the update.
+        """`(rows, cols)` dense gradient: of the step before the update, or its mean over several.
 
         Raises:
             RuntimeError: If none flowed to this layer.
         """
-        gradient = self.tensor.tap.value
+        mean = self.tensor.companion("gradient_mean")
+        gradient = self.tensor.tap.value if mean is None else mean
         if gradient is None:
             raise RuntimeError(
                 f"layer {self.tensor.name!r}: no gradient flowed in optimizer step "
@@ -70,11 +75,22 @@ class Scene:
             )
         return gradient.reshape(self.active.shape)
 
+    @property
+    def gradient_square(self) -> Tensor:
+        """`(rows, cols)` running mean of the squared dense gradient."""
+        square = self.tensor.companion("gradient_square")
+        assert square is not None
+        return square.reshape(self.active.shape)
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Return this layer's own stream at this update, for one purpose."""
+        return stream(self.moment.seed, purpose, self.moment.update, self.tensor.name)
+
     def random(self, purpose: str) -> Tensor:
-        """Return `(rows, cols)` float64 in [0, 1) from this layer's own stream at this update."""
-        moment = self.moment
-        generator = stream(moment.seed, purpose, moment.update, self.tensor.name)
-        draws = torch.rand(self.active.shape, generator=generator, dtype=torch.float64)
+        """Return `(rows, cols)` float64 in [0, 1) from that stream."""
+        draws = torch.rand(
+            self.active.shape, generator=self.generator(purpose), dtype=torch.float64
+        )
         return draws.to(self.active.device)
 
 
@@ -86,14 +102,56 @@ def magnitude(scene: Scene) -> Tensor:
     return scene.weight.abs()
 
 
+def signed(scene: Scene) -> Tensor:
+    """Drop equal fractions of the smallest positive and the largest negative weights.
+
+    SET as first published (Mocanu et al. 2018, Alg. 1). The score is the rank of |w| among the
+    active weights of the same sign, divided by their number. Zeros count as positive.
+    """
+    weight, scores = scene.weight, torch.zeros_like(scene.weight, dtype=torch.float64)
+    for side in (scene.active & (weight >= 0), scene.active & (weight < 0)):
+        order = weight[side].abs().argsort(stable=True)
+        ranks = torch.empty_like(order)
+        ranks[order] = torch.arange(len(order), device=order.device)
+        scores[side] = (ranks.double() + 0.5) / max(1, len(order))
+    return scores
+
+
+def sensitivity(scene: Scene) -> Tensor:
+    """|w dL/dw|: how much the loss would change, to first order (SNIP, Lee et al. 2019)."""
+    return (scene.weight * scene.gradient).abs()
+
+
+def magnitude_gradient(scene: Scene) -> Tensor:
+    """|w| + 0.01 |dL/dw|, MEST's importance (Yuan et al. 2021, section 3.2)."""
+    return scene.weight.abs() + 0.01 * scene.gradient.abs()
+
+
 def random(scene: Scene) -> Tensor:
     """Uniform random (SET, Mocanu et al. 2018)."""
     return scene.random("growth")
 
 
+def unfired(scene: Scene) -> Tensor:
+    """Uniform random, weights that have never been active first (ITOP, Liu et al. 2021)."""
+    seen = scene.tensor.seen()
+    assert seen is not None
+    return scene.random("growth") + (~seen).double()
+
+
 def gradient(scene: Scene) -> Tensor:
     """|dL/dw| of the dense gradient (RigL, Evci et al. 2020)."""
     return scene.gradient.abs()
+
+
+def momentum(scene: Scene) -> Tensor:
+    """|m|, the running mean of the dense gradient (SNFS, Dettmers and Zettlemoyer 2019)."""
+    return scene.gradient.abs()
+
+
+def adam_momentum(scene: Scene) -> Tensor:
+    """|m| / sqrt(v), the step that Adam would make, up to the learning rate."""
+    return scene.gradient.abs() / (scene.gradient_square.sqrt() + 1e-12)
 
 
 def drop_rule(name: str) -> Score:

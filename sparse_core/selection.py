@@ -1,21 +1,23 @@
 """Which tensors of a module become sparse, and which role each plays.
 
-Selected are the weights of linear and convolutional layers. The first one is the `input`, the last
-one the `output`, the others are `hidden`; a caller who knows better (a policy with two heads) says
-so.
+Selected are the weights of linear and convolutional layers and the projections of attention. The
+first one is the `input`, the last one the `output`, attention's input projections are `qkv`, the
+others are `hidden`; a caller who knows better (a policy with two heads) says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
 
-from sparse_core.config import ROLES, one_of
-from sparse_core.layers import MASKED
+from sparse_core.checks import one_of
+from sparse_core.layers import MASKED, PROJECTIONS, MaskedMultiheadAttention
+from sparse_core.layers.masked import become_masked
+from sparse_core.registry import ROLES
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,9 @@ class Selected:
         name: The parameter's full name in the root module, such as `"net.0.weight"`.
         layer: The module that holds it.
         parameter: Its name in that module.
-        role: `input`, `hidden` or `output`.
+        role: `input`, `hidden`, `output` or `qkv`.
         shape: `(out, in)` or `(out, in / groups, *kernel)`.
+        parent: The attention module that reads the weight in the layer's place, if there is one.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Selected:
     parameter: str
     role: str
     shape: tuple[int, ...]
+    parent: nn.Module | None = None
 
     @property
     def rows(self) -> int:
@@ -42,9 +46,14 @@ class Selected:
         return self.shape[0]
 
     @property
+    def cols(self) -> int:
+        """Dense fan-in."""
+        return self.numel // self.rows
+
+    @property
     def numel(self) -> int:
         """Number of weights."""
-        return int(torch.Size(self.shape).numel())
+        return torch.Size(self.shape).numel()
 
     def matches(self, pattern: str) -> bool:
         """Whether a pattern names it: its role, or a wildcard on its or its layer's name."""
@@ -54,6 +63,17 @@ class Selected:
             or fnmatchcase(self.name, pattern)
             or fnmatchcase(layer_name, pattern)
         )
+
+    def mask(self) -> None:
+        """Give the tensor a mask of ones, and its layer the class that applies it."""
+        become_masked(self.layer, masked_type(self.layer), self.parameter)
+        if self.parent is not None:
+            self.parent.__class__ = MaskedMultiheadAttention
+
+
+def masked_type(layer: nn.Module) -> type[nn.Module]:
+    """Return the masked form of a layer's type, or the type itself if it is one."""
+    return MASKED.get(type(layer), type(layer))
 
 
 def select(root: nn.Module, roles: Mapping[str, str] | None = None) -> list[Selected]:
@@ -66,26 +86,43 @@ def select(root: nn.Module, roles: Mapping[str, str] | None = None) -> list[Sele
     Raises:
         ValueError: If a role is unknown or a pattern in `roles` matches no layer.
     """
-    found = [
-        (name, module)
-        for name, module in root.named_modules()
-        if type(module) in MASKED and getattr(module, "weight", None) is not None
-    ]
+    found = list(_candidates(root))
     selected = []
     unmatched = set(roles or {})
-    for index, (name, module) in enumerate(found):
-        last = index == len(found) - 1
-        role = "input" if index == 0 else "output" if last else "hidden"
+    for index, (name, layer, parameter, parent) in enumerate(found):
+        role = "input" if index == 0 else "output" if index == len(found) - 1 else "hidden"
+        if parameter in PROJECTIONS:
+            role = "qkv"
         for pattern, given in (roles or {}).items():
             one_of(f"roles[{pattern!r}]", given, ROLES)
             if fnmatchcase(name, pattern):
                 role = given
                 unmatched.discard(pattern)
-        weight = module.get_parameter("weight")
-        full = f"{name}.weight" if name else "weight"
-        selected.append(Selected(full, module, "weight", role, tuple(weight.shape)))
+        full = f"{name}.{parameter}" if name else parameter
+        shape = tuple(layer.get_parameter(parameter).shape)
+        selected.append(Selected(full, layer, parameter, role, shape, parent))
     if unmatched:
         raise ValueError(
-            f"roles={sorted(unmatched)}: no such layer; there are {', '.join(n for n, _ in found)}"
+            f"roles={sorted(unmatched)}: no such layer; there are "
+            f"{', '.join(name for name, *_ in found)}"
         )
     return selected
+
+
+def _candidates(
+    root: nn.Module,
+) -> Iterator[tuple[str, nn.Module, str, nn.Module | None]]:
+    projections: dict[nn.Module, nn.Module] = {}
+    seen: set[int] = set()
+    for name, module in root.named_modules():
+        if type(module) not in MASKED:
+            continue
+        parameters: tuple[str, ...] = ("weight",)
+        if isinstance(module, nn.MultiheadAttention):
+            projections[module.out_proj] = module
+            parameters = PROJECTIONS
+        for parameter in parameters:
+            weight = getattr(module, parameter, None)
+            if isinstance(weight, nn.Parameter) and id(weight) not in seen:
+                seen.add(id(weight))
+                yield name, module, parameter, projections.get(module)

@@ -2,12 +2,16 @@
 
 A cell is what becomes active or inactive as one; a lane holds a fixed number of active cells:
 
-    structure               cell                          lane          active cells in a lane
-    unstructured            a weight                      the matrix    the budget
-    constant fan-in         a weight                      a row         k = budget / rows
+    structure               cell                              lane             active cells in a
+    lane unstructured            a weight                          the matrix       the budget
+    constant fan-in         a weight                          a row            k = budget // rows
+    grouped (group=g)       g weights of g neurons, a column  g rows           k = budget // rows
+    N:M                     a weight                          M in a row       N neurons
+    a row                             the matrix       budget // cols R x C blocks            a
+    block                           the matrix       budget // (R C)
 
 With that, drawing a first mask, choosing what survives and what grows, and checking a mask are the
-same three functions for every structure.
+same few functions for every structure.
 """
 
 from __future__ import annotations
@@ -16,15 +20,15 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-MINUS_INFINITY = float("-inf")
+from sparse_core.config import parse_pattern
+from sparse_core.ranking import MINUS_INFINITY, top_per_lane
 
 
 class Structure(ABC):
     """A pattern for a `(rows, cols)` matrix. `mask: (rows, cols) bool`, True = active."""
-
-    name: str
 
     @abstractmethod
     def least(self, rows: int, cols: int) -> int:
@@ -53,38 +57,43 @@ class Structure(ABC):
             live: `(lanes,)` bool, lanes that are not ablated; None: all.
         """
 
+    def any_in_cell(self, mask: Tensor) -> Tensor:
+        """Return `(lanes, width)` bool: the cells that hold a True of a `(rows, cols)` mask."""
+        return self.cells(mask.to(torch.float32)) > 0
+
     def initial(
         self,
         rows: int,
         cols: int,
         budget: int,
-        generator: torch.Generator,
+        scores: Tensor,
         available: Tensor | None = None,
     ) -> Tensor:
-        """Draw a mask with `budget` active weights, uniformly among those that are allowed.
+        """Return the mask with `budget` active weights of the highest scores that is allowed.
 
         Args:
             rows: Rows of the matrix.
             cols: Its columns.
             budget: Active weights.
-            generator: Where the draws come from.
+            scores: `(rows, cols)`, random ones for a random mask.
             available: `(rows, cols)` bool, where weights may be; None: everywhere.
 
         Raises:
             ValueError: If too few weights are available.
         """
-        scores = self.cells(torch.rand(rows, cols, generator=generator, dtype=torch.float64))
-        capacity = self.capacity(budget, rows, cols)
+        per_cell = self.cells(scores)
+        capacity = self.capacity(budget, rows, cols).to(scores.device)
         if available is not None:
-            free = self.cells((~available.cpu()).double()) == 0
-            if bool((free.sum(1) < capacity).any()):
-                lane = int((free.sum(1) - capacity).argmin())
+            free = ~self.any_in_cell(~available.to(scores.device))
+            short = capacity - free.sum(1)
+            if bool((short > 0).any()):
+                lane = int(short.argmax())
                 raise ValueError(
-                    f"{self.name} needs {int(capacity[lane])} free weights in lane {lane}, "
-                    f"{int(free.sum(1)[lane])} are left"
+                    f"lane {lane} of its {self} needs {int(capacity[lane])} free places, "
+                    f"{int(free[lane].sum())} are left"
                 )
-            scores = scores.masked_fill(~free, MINUS_INFINITY)
-        return self.expand(top_per_lane(scores, capacity), rows, cols)
+            per_cell = per_cell.masked_fill(~free, MINUS_INFINITY)
+        return self.expand(top_per_lane(per_cell, capacity), rows, cols)
 
     def refill(
         self, kept: Tensor, keep_scores: Tensor, grow_scores: Tensor, capacity: Tensor
@@ -99,19 +108,37 @@ class Structure(ABC):
             capacity: `(lanes,)` int64.
 
         Returns:
-            `(lanes, width)` bool with exactly `capacity` cells in each lane.
+            `(lanes, width)` bool with `capacity` cells in each lane.
         """
         kept = top_per_lane(keep_scores.masked_fill(~kept, MINUS_INFINITY), capacity) & kept
         missing = capacity - kept.sum(1)
         grown = top_per_lane(grow_scores.masked_fill(kept, MINUS_INFINITY), missing)
         return kept | grown
 
+    def check(self, mask: Tensor, budget: int) -> None:
+        """Check that a `(rows, cols)` mask obeys the structure; ablated lanes are allowed.
+
+        Raises:
+            ValueError: Saying which lane holds how many cells.
+        """
+        rows, cols = mask.shape
+        cells = self.any_in_cell(mask)
+        if not torch.equal(self.expand(cells, rows, cols), mask):
+            raise ValueError(f"mask cuts through a cell of its {self}")
+        counts = cells.sum(1)
+        live = counts > 0
+        if not bool(live.any()):
+            raise ValueError(f"mask of its {self} is empty")
+        wrong = live & (counts != self.capacity(budget, rows, cols, live).to(counts.device))
+        if bool(wrong.any()):
+            lane = int(wrong.int().argmax())
+            has, allowed = int(counts[lane]), int(self.capacity(budget, rows, cols, live)[lane])
+            raise ValueError(f"lane {lane} of its {self} has {has} of {allowed} cells")
+
 
 @dataclass(frozen=True)
 class Unstructured(Structure):
     """Any weight may be active."""
-
-    name: str = "unstructured"
 
     def least(self, rows: int, cols: int) -> int:
         """One weight a layer."""
@@ -133,12 +160,20 @@ class Unstructured(Structure):
         """The budget."""
         return torch.tensor([budget])
 
+    def __str__(self) -> str:
+        return "unstructured mask"
+
 
 @dataclass(frozen=True)
 class ConstantFanIn(Structure):
-    """Neurons that are not ablated have equally many active weights (SRigL, Lasby et al. 2024)."""
+    """Neurons that are not ablated have equally many active weights (SRigL, Lasby et al. 2024).
 
-    name: str = "constant_fan_in"
+    Attributes:
+        group: So many consecutive neurons share their input columns and are ablated together; the
+            last group is smaller where this does not divide the rows. 1 is SRigL as published.
+    """
+
+    group: int = 1
 
     def least(self, rows: int, cols: int) -> int:
         """One weight a neuron."""
@@ -149,46 +184,130 @@ class ConstantFanIn(Structure):
         return rows
 
     def cells(self, scores: Tensor) -> Tensor:
-        """A lane a row."""
-        return scores
+        """A lane a group; a cell sums a column's weights in it."""
+        if self.group == 1:
+            return scores
+        rows, cols = scores.shape
+        padded = F.pad(scores, (0, 0, 0, -rows % self.group))
+        return padded.reshape(-1, self.group, cols).sum(1)
 
     def expand(self, cells: Tensor, rows: int, cols: int) -> Tensor:
-        """Cells are weights."""
-        return cells
+        """Repeat a group's columns for each of its rows."""
+        return cells.repeat_interleave(self.group, dim=0)[:rows] if self.group > 1 else cells
 
     def capacity(self, budget: int, rows: int, cols: int, live: Tensor | None = None) -> Tensor:
-        """K' = budget // live rows for these, 0 for ablated ones; at most `cols`."""
-        if live is None:
-            live = torch.ones(rows, dtype=torch.bool)
-        fan_in = min(cols, budget // int(live.sum()))
+        """K' = budget // live rows for live lanes, 0 for ablated ones; at most `cols`."""
+        sizes = self.sizes(rows)
+        live = torch.ones(len(sizes), dtype=torch.bool) if live is None else live
+        fan_in = min(cols, budget // int(sizes.to(live.device)[live].sum()))
         return live.long() * fan_in
 
+    def sizes(self, rows: int) -> Tensor:
+        """Return `(lanes,)` int64: the number of neurons in each group."""
+        lanes = -(-rows // self.group)
+        sizes = torch.full((lanes,), self.group)
+        sizes[-1] = rows - self.group * (lanes - 1)
+        return sizes
 
-STRUCTURES: dict[str, type[Structure]] = {
-    "unstructured": Unstructured,
-    "constant_fan_in": ConstantFanIn,
-}
+    def __str__(self) -> str:
+        return f"constant fan-in{f' (groups of {self.group})' if self.group > 1 else ''}"
 
 
-def top_per_lane(scores: Tensor, counts: Tensor) -> Tensor:
-    """Select the `counts[i]` highest scores of lane i; among equal ones the first.
+@dataclass(frozen=True)
+class NOfM(Structure):
+    """N of every M consecutive weights of a row are active (Zhou et al. 2021).
+
+    A last, shorter piece of a row holds at most as many weights as it has.
+    """
+
+    n: int
+    m: int
+
+    def least(self, rows: int, cols: int) -> int:
+        """What the pattern says."""
+        return int(self.capacity(0, rows, cols).sum())
+
+    def quantum(self, rows: int, cols: int) -> int:
+        """The pattern leaves one choice."""
+        return self.least(rows, cols)
+
+    def cells(self, scores: Tensor) -> Tensor:
+        """A lane a piece of M weights; what the last piece lacks is padded and never chosen."""
+        padded = F.pad(scores, (0, -scores.shape[1] % self.m), value=MINUS_INFINITY)
+        return padded.reshape(-1, self.m)
+
+    def expand(self, cells: Tensor, rows: int, cols: int) -> Tensor:
+        """Put the pieces of a row together."""
+        return cells.reshape(rows, -1)[:, :cols]
+
+    def capacity(self, budget: int, rows: int, cols: int, live: Tensor | None = None) -> Tensor:
+        """N, whatever the budget; less where the last piece has fewer weights."""
+        pieces = -(-cols // self.m)
+        counts = torch.full((pieces,), self.n)
+        counts[-1] = min(self.n, cols - self.m * (pieces - 1))
+        return counts.repeat(rows)
+
+    def __str__(self) -> str:
+        return f"{self.n}:{self.m} pattern"
+
+
+@dataclass(frozen=True)
+class Blocks(Structure):
+    """Blocks of R x C weights are active or not as one; `rows=1, cols=0` means whole neurons.
+
+    Attributes:
+        height: R, rows of a block.
+        width: C, columns of a block; 0: all.
+    """
+
+    height: int
+    width: int
+
+    def least(self, rows: int, cols: int) -> int:
+        """One block."""
+        return self.quantum(rows, cols)
+
+    def quantum(self, rows: int, cols: int) -> int:
+        """The weights of a block (blocks at an edge may have fewer)."""
+        return min(self.height, rows) * min(self._width(cols), cols)
+
+    def cells(self, scores: Tensor) -> Tensor:
+        """One lane of blocks, row by row."""
+        rows, cols = scores.shape
+        width = self._width(cols)
+        padded = F.pad(scores, (0, -cols % width, 0, -rows % self.height))
+        blocks = padded.reshape(-(-rows // self.height), self.height, -(-cols // width), width)
+        return blocks.sum((1, 3)).reshape(1, -1)
+
+    def expand(self, cells: Tensor, rows: int, cols: int) -> Tensor:
+        """Fill the chosen blocks."""
+        width = self._width(cols)
+        grid = cells.reshape(-(-rows // self.height), -(-cols // width))
+        tall = grid.repeat_interleave(self.height, dim=0)
+        return tall.repeat_interleave(width, dim=1)[:rows, :cols]
+
+    def capacity(self, budget: int, rows: int, cols: int, live: Tensor | None = None) -> Tensor:
+        """Whole blocks that the budget pays for."""
+        return torch.tensor([budget // self.quantum(rows, cols)])
+
+    def _width(self, cols: int) -> int:
+        return self.width or cols
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width} blocks" if self.width else "whole neurons"
+
+
+def structure_for(name: str, group: int = 1) -> Structure:
+    """Return the structure that a configuration names.
 
     Args:
-        scores: `(lanes, width)` float; -inf is never selected.
-        counts: `(lanes,)` int64.
-
-    Returns:
-        `(lanes, width)` bool.
+        name: `unstructured`, `constant_fan_in`, `neurons`, N:M or RxC.
+        group: Neurons that share their columns, for constant fan-in.
     """
-    lanes, width = scores.shape
-    counts = counts.to(scores.device).clamp(max=width)
-    most = int(counts.max()) if lanes else 0
-    if most == 0:
-        return torch.zeros_like(scores, dtype=torch.bool)
-    highest = scores.topk(most, dim=1).values
-    threshold = highest.gather(1, (counts - 1).clamp(min=0).unsqueeze(1))
-    above = scores > threshold
-    tied = (scores == threshold) & (scores > MINUS_INFINITY)
-    room = (counts - above.sum(1)).unsqueeze(1)
-    picked = above | (tied & (tied.cumsum(1) <= room))
-    return picked & (counts > 0).unsqueeze(1)
+    pattern = parse_pattern(name)
+    if pattern is not None:
+        kind, first, second = pattern
+        return NOfM(first, second) if kind == ":" else Blocks(first, second)
+    if name == "constant_fan_in":
+        return ConstantFanIn(group)
+    return Blocks(1, 0) if name == "neurons" else Unstructured()

@@ -1,7 +1,7 @@
 """Which weights are active, and the one way in which that changes: a `Delta`.
 
-Weights, optimizer state, target networks, logs and metrics all consume the same Delta; nothing
-else edits a mask once training has begun.
+Weights, optimizer state, target networks, logs and metrics all consume the same Delta; nothing else
+edits a mask once training has begun.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sparse_core.layers.masked import GradientTap
+from sparse_core.layers.tap import GradientTap
 from sparse_core.structure import Structure
+
+BIASES = {"weight": "bias", "in_proj_weight": "in_proj_bias"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def _positions(flags: Tensor) -> Tensor:
 
 
 class SparseTensor:
-    """One sparse weight: a masked layer's tensor, seen as a `(rows, cols)` matrix.
+    """One sparse weight: a masked layer's parameter, seen as a `(rows, cols)` matrix.
 
     A row is a neuron or a filter. The mask, not the value, says whether a weight is active: an
     active weight may well be zero.
@@ -62,46 +64,72 @@ class SparseTensor:
     Attributes:
         name: The parameter's full name in the root module.
         layer: The masked layer.
-        role: `input`, `hidden` or `output`.
+        parameter: The parameter's name in the layer.
+        role: `input`, `hidden`, `output` or `qkv`.
         structure: The pattern its mask obeys.
         budget: Active weights that the distribution gave it.
+        initial_budget: Active weights at the beginning; more than the budget for methods that
+            prune.
         may_ablate: Whether an updater may remove its neurons.
         may_reuse: Whether protected weights may be part of the mask; they are read, never written.
+        latent: Whether inactive weights keep their values.
     """
 
     def __init__(
-        self, name: str, layer: nn.Module, role: str, structure: Structure, budget: int
+        self,
+        name: str,
+        layer: nn.Module,
+        parameter: str,
+        role: str,
+        structure: Structure,
+        budget: int,
     ) -> None:
         self.name = name
         self.layer = layer
+        self.parameter = parameter
         self.role = role
         self.structure = structure
         self.budget = budget
+        self.initial_budget = budget
         self.may_ablate = False
         self.may_reuse = False
+        self.latent = False
+
+    # What it holds --------------------------------------------------------------------------------
 
     @property
     def weight(self) -> nn.Parameter:
         """The parameter, in its own shape."""
-        return self.layer.get_parameter("weight")
+        return self.layer.get_parameter(self.parameter)
 
     @property
     def bias(self) -> nn.Parameter | None:
-        """The layer's bias, if it has one."""
-        bias = getattr(self.layer, "bias", None)
+        """The bias of its neurons, if they have one."""
+        bias = getattr(self.layer, BIASES.get(self.parameter, ""), None)
         return bias if isinstance(bias, nn.Parameter) else None
 
     @property
     def mask(self) -> Tensor:
         """The mask buffer, in the weight's shape and dtype; 1 = active."""
-        return self.layer.get_buffer("weight_mask")
+        mask = self.companion("mask")
+        assert mask is not None
+        return mask
 
     @property
     def tap(self) -> GradientTap:
         """The view of the dense gradient."""
-        tap = self.layer.weight_tap
+        tap = getattr(self.layer, f"{self.parameter}_tap")
         assert isinstance(tap, GradientTap)
         return tap
+
+    def companion(self, what: str) -> Tensor | None:
+        """Return the buffer `{parameter}_{what}` of the layer, such as `weight_seen`, or None."""
+        buffer = getattr(self.layer, f"{self.parameter}_{what}", None)
+        return buffer if isinstance(buffer, Tensor) else None
+
+    def set_companion(self, what: str, value: Tensor | None) -> None:
+        """Replace that buffer."""
+        setattr(self.layer, f"{self.parameter}_{what}", value)
 
     @property
     def rows(self) -> int:
@@ -118,18 +146,33 @@ class SparseTensor:
         return self.mask.reshape(self.rows, self.cols) != 0
 
     def values(self) -> Tensor:
-        """Return the `(rows, cols)` weights, zero where inactive."""
+        """Return the `(rows, cols)` weights; zero where inactive unless latent or protected."""
         return self.weight.detach().reshape(self.rows, self.cols)
+
+    def count(self) -> int:
+        """Return the number of active weights."""
+        return int((self.mask != 0).sum())
+
+    def seen(self) -> Tensor | None:
+        """Return `(rows, cols)` bool, ever active (ITOP); None where the topology never moves."""
+        seen = self.companion("seen")
+        return None if seen is None else seen.reshape(self.rows, self.cols) != 0
+
+    def remember(self) -> None:
+        """Keep track of which weights have ever been active, from here on."""
+        self.set_companion("seen", self.mask.clone())
+
+    # Protection -----------------------------------------------------------------------------------
 
     @property
     def protected(self) -> Tensor | None:
         """Weights of earlier tasks, in the weight's shape, bool; None if there are none."""
-        return self.layer.weight_protected  # type: ignore[return-value]
+        return self.companion("protected")
 
     def protect(self, mask: Tensor | None) -> None:
         """Keep the weights of a `(rows, cols)` bool mask as they are, to the bit, from here on."""
         shaped = None if mask is None else mask.reshape(self.weight.shape).clone()
-        self.layer.weight_protected = shaped  # type: ignore[assignment]
+        self.set_companion("protected", shaped)
 
     def available(self) -> Tensor | None:
         """Return `(rows, cols)` bool, where the mask may have weights; None: everywhere."""
@@ -137,9 +180,17 @@ class SparseTensor:
             return None
         return ~self.protected.reshape(self.rows, self.cols)
 
-    def count(self) -> int:
-        """Return the number of active weights."""
-        return int((self.mask != 0).sum())
+    def fixed(self) -> list[tuple[nn.Parameter, Tensor]]:
+        """List the parameters that an optimizer step must leave alone, and where, as bool masks."""
+        fixed = []
+        if self.protected is not None:
+            fixed.append((self.weight, self.protected))
+        live = self.companion("live")
+        if self.bias is not None and live is not None:
+            fixed.append((self.bias, ~live))
+        return fixed
+
+    # Change ---------------------------------------------------------------------------------------
 
     def start(self, mask: Tensor) -> None:
         """Set a first mask, `(rows, cols)` bool, and zero what it leaves out."""
@@ -149,34 +200,33 @@ class SparseTensor:
 
     def enforce(self) -> None:
         """Zero the inactive weights, but for protected ones."""
+        if self.latent:
+            return
         kept = self.mask if self.protected is None else self.mask.bool() | self.protected
         with torch.no_grad():
             self.weight.mul_(kept)
-
-    def fixed(self) -> list[tuple[nn.Parameter, Tensor]]:
-        """List the parameters that an optimizer step must leave alone, and where, as bool masks."""
-        fixed = []
-        if self.protected is not None:
-            fixed.append((self.weight, self.protected))
-        live = self.layer.live_rows
-        if self.bias is not None and isinstance(live, Tensor):
-            fixed.append((self.bias, ~live))
-        return fixed
 
     def refresh(self) -> None:
         """Derive from the mask which neurons are ablated, after a change or a load."""
         live = self.active().any(1)
         frozen = self.may_ablate and self.bias is not None and not bool(live.all())
-        self.layer.live_rows = live if frozen else None  # type: ignore[assignment]
+        self.set_companion("live", live if frozen else None)
 
     def apply(self, delta: Delta) -> None:
-        """Make a Delta true: grown weights start at zero, dropped ones are zero from here on."""
+        """Make a Delta true: grown weights start at zero, dropped ones are zero from here on.
+
+        Latent weights keep their values, protected ones too.
+        """
         flat = self.mask.view(-1)
         flat[delta.dropped] = 0
         flat[delta.grown] = 1
-        moved = delta.moved
-        if self.protected is not None:
-            moved = moved[~self.protected.view(-1)[moved]]
-        with torch.no_grad():
-            self.weight.view(-1)[moved] = 0
+        seen = self.companion("seen")
+        if seen is not None:
+            seen.view(-1)[delta.grown] = 1
+        if not self.latent:
+            moved = delta.moved
+            if self.protected is not None:
+                moved = moved[~self.protected.view(-1)[moved]]
+            with torch.no_grad():
+                self.weight.view(-1)[moved] = 0
         self.refresh()

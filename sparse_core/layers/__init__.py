@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
+from sparse_core.layers.attention import PROJECTIONS, MaskedMultiheadAttention
 from sparse_core.layers.conv import MaskedConv1d, MaskedConv2d, MaskedConv3d
 from sparse_core.layers.linear import MaskedLinear
 
 MASKED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: MaskedLinear,
+    NonDynamicallyQuantizableLinear: MaskedLinear,
     nn.Conv1d: MaskedConv1d,
     nn.Conv2d: MaskedConv2d,
     nn.Conv3d: MaskedConv3d,
+    nn.MultiheadAttention: MaskedMultiheadAttention,
 }
 
-__all__ = ["MASKED", "MaskedConv1d", "MaskedConv2d", "MaskedConv3d", "MaskedLinear"]
+__all__ = [
+    "MASKED",
+    "PROJECTIONS",
+    "MaskedConv1d",
+    "MaskedConv2d",
+    "MaskedConv3d",
+    "MaskedLinear",
+    "MaskedMultiheadAttention",
+]

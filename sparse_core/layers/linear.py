@@ -6,15 +6,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparse_core.layers.masked import gated_bias, masked_weight
+from sparse_core.layers.tap import GradientTap
 
 
 class MaskedLinear(nn.Linear):
     """`nn.Linear` that computes with `weight * weight_mask`.
 
-    Made from an `nn.Linear` in place by `sparsify`. `weight_mask: (out, in)`, the weight's dtype,
-    1 = active.
+    Made from an `nn.Linear` in place by `sparsify`. `weight_mask: (out, in)` has the weight's
+    dtype, 1 = active.
     """
+
+    weight_tap: GradientTap
 
     def forward(self, input: Tensor) -> Tensor:
         """Map `(..., in)` to `(..., out)`."""
-        return F.linear(input, masked_weight(self), gated_bias(self))
+        output = F.linear(input, masked_weight(self), gated_bias(self))
+        return self.weight_tap.watch_signals(input, output, self.weight)

@@ -6,8 +6,12 @@ forward, hence gradients of inactive weights are exactly zero, `clip_grad_norm_`
 ones only, and methods that write parameters directly (line searches, evolution strategies) are
 right too.
 
-Weights may be protected (they belong to an earlier task): a layer can read them where its mask
-includes them, but no gradient reaches them.
+Beside its mask, a sparse parameter `weight` has these companions in its layer, None when unused:
+
+    weight_seen       1 = has ever been active
+    weight_backward   1 = receives a gradient though it may be inactive (Top-KAST, SR-STE)
+    weight_protected  bool, weights of earlier tasks: read where the mask includes them, never
+    written weight_live       (rows,) bool, neurons that are not ablated; None: all are live
 """
 
 from __future__ import annotations
@@ -15,73 +19,51 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-
-class GradientTap:
-    """Keeps the dense gradient of one masked weight, when asked to.
-
-    The value follows the rules of `.grad`: contributions of one backward pass are added up, those
-    of several passes too, unless the gradient was reset in between. A backward pass through the
-    layer that another optimizer wants (an actor's loss through its critic) is thereby forgotten at
-    the next `zero_grad`, just as in `.grad` itself.
-    """
-
-    def __init__(self) -> None:
-        self.armed = False
-        self.value: Tensor | None = None
-        self._pass = -1
-
-    def arm(self, on: bool) -> None:
-        """Watch the next backward passes, or stop and forget."""
-        self.armed = on
-        self.value = None
-        self._pass = -1
-
-    def watch(self, masked: Tensor, weight: Tensor) -> None:
-        """Be told the gradient of `masked` = weight * mask when it is computed."""
-        if self.armed and masked.requires_grad:
-            masked.register_hook(  # type: ignore[no-untyped-call]
-                lambda gradient: self._receive(gradient, weight)
-            )
-
-    def _receive(self, gradient: Tensor, weight: Tensor) -> None:
-        current = torch._C._current_graph_task_id()
-        fresh = weight.grad is None or not bool(weight.grad.any())
-        if self.value is None or (current != self._pass and fresh):
-            self.value = gradient.detach().clone()
-        else:
-            self.value = self.value + gradient.detach()
-        self._pass = current
+from sparse_core.layers.tap import GradientTap
 
 
-def become_masked(layer: nn.Module, masked_type: type[nn.Module]) -> None:
-    """Turn a dense layer into its masked form, in place, with a mask of ones.
+def become_masked(
+    layer: nn.Module, masked_type: type[nn.Module], parameter: str = "weight"
+) -> None:
+    """Turn a dense layer into its masked form, in place, with a mask of ones for one parameter.
 
     Args:
-        layer: A module whose type `masked_type` derives from.
+        layer: A module whose type `masked_type` derives from, or that has become masked already.
         masked_type: The masked type.
+        parameter: The parameter that gets a mask.
     """
-    weight = layer.get_parameter("weight")
+    values = layer.get_parameter(parameter)
     layer.__class__ = masked_type
-    layer.register_buffer("weight_mask", torch.ones_like(weight, requires_grad=False))
-    layer.register_buffer("weight_protected", None, persistent=False)
-    layer.register_buffer("live_rows", None, persistent=False)
-    object.__setattr__(layer, "weight_tap", GradientTap())
+    layer.register_buffer(f"{parameter}_mask", torch.ones_like(values, requires_grad=False))
+    layer.register_buffer(f"{parameter}_seen", None)
+    layer.register_buffer(f"{parameter}_backward", None)
+    layer.register_buffer(f"{parameter}_protected", None, persistent=False)
+    layer.register_buffer(f"{parameter}_live", None, persistent=False)
+    setattr(layer, f"{parameter}_tap", GradientTap())
 
 
-def masked_weight(layer: nn.Module) -> Tensor:
-    """Return weight * mask of a masked layer, watched by its gradient tap."""
-    weight: Tensor = layer.weight  # type: ignore[assignment]
-    protected: Tensor | None = layer.weight_protected  # type: ignore[assignment]
+def masked_weight(layer: nn.Module, parameter: str = "weight") -> Tensor:
+    """Return weight * mask, watched by the gradient tap; the plain weight if it has no mask."""
+    weight: Tensor = getattr(layer, parameter)
+    mask: Tensor | None = getattr(layer, f"{parameter}_mask", None)
+    if mask is None:
+        return weight
+    protected: Tensor | None = getattr(layer, f"{parameter}_protected")
+    backward: Tensor | None = getattr(layer, f"{parameter}_backward")
     trained = weight if protected is None else torch.where(protected, weight.detach(), weight)
-    masked = trained * layer.weight_mask  # type: ignore[operator]
-    layer.weight_tap.watch(masked, weight)  # type: ignore[operator, union-attr]
+    masked = trained * mask
+    if backward is not None:
+        wide = trained * backward
+        masked = wide + (masked - wide).detach()
+    tap: GradientTap = getattr(layer, f"{parameter}_tap")
+    tap.watch(masked, weight)
     return masked
 
 
-def gated_bias(layer: nn.Module) -> Tensor | None:
+def gated_bias(layer: nn.Module, parameter: str = "weight", bias: str = "bias") -> Tensor | None:
     """Return the bias, through which no gradient flows to ablated neurons."""
-    bias: Tensor | None = layer.bias  # type: ignore[assignment]
-    live: Tensor | None = layer.live_rows  # type: ignore[assignment]
-    if bias is None or live is None:
-        return bias
-    return torch.where(live, bias, bias.detach())
+    values: Tensor | None = getattr(layer, bias)
+    live: Tensor | None = getattr(layer, f"{parameter}_live", None)
+    if values is None or live is None:
+        return values
+    return torch.where(live, values, values.detach())

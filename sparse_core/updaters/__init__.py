@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 
-from sparse_core.config import METHODS, SparseConfig
+from sparse_core.config import SparseConfig
+from sparse_core.registry import METHODS
 from sparse_core.updaters.base import Updater
 
 

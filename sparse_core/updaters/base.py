@@ -1,4 +1,4 @@
-"""Drop, then grow: the update that SET, RigL and SRigL share.
+"""Updaters: what all share, and the drop-and-grow update of SET, RigL and SRigL.
 
     kept   = the active weights less the n lowest drop scores, n = floor(fraction * active)
     mask'  = kept, brought back to its budget by the highest grow scores, lane by lane
@@ -9,106 +9,144 @@ simply stays, with its value and its optimizer state.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sparse_core.config import GROWTH_RULES, SparseConfig
-from sparse_core.scores import Moment, Scene, drop_rule, growth_rule
-from sparse_core.structure import MINUS_INFINITY, top_per_lane
+from sparse_core.config import SparseConfig
+from sparse_core.ranking import MINUS_INFINITY, top_of_layer
+from sparse_core.registry import DROP_NEEDS_GRADIENT, GROWTH_RULES
+from sparse_core.scores import Moment, Scene, Score, drop_rule, growth_rule
 from sparse_core.topology import Delta, SparseTensor
 
 
-class Updater:
+class Updater(ABC):
     """Computes what an update changes; changes nothing itself.
 
     Attributes:
         config: The configuration.
-        needs_gradient: Whether the dense gradient of the step before an update has to be kept.
+        needs: What it has to see of the gradient: `nothing`, `gradient`, `momentum` or `signals`.
     """
 
-    def __init__(self, config: SparseConfig) -> None:
-        assert config.growth_rule is not None
-        self.config = config
-        self.drop_score = drop_rule(config.drop)
-        self.grow_score = growth_rule(config.growth_rule)
-        self.needs_gradient = GROWTH_RULES[config.growth_rule].needs_gradient
+    needs = "nothing"
 
+    def __init__(self, config: SparseConfig) -> None:
+        self.config = config
+
+    @abstractmethod
     def propose(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
         """Return the Delta of each tensor.
 
         Raises:
             RuntimeError: If a score needs a gradient that did not flow.
-            FloatingPointError: If a weight or a score is NaN.
+            FloatingPointError: If a weight or a score is NaN or infinite.
         """
-        return [self._delta(tensor, moment) for tensor in tensors]
 
-    def _delta(self, tensor: SparseTensor, moment: Moment) -> Delta:
+    def start(self, tensor: SparseTensor) -> None:  # noqa: B027 - most have nothing to do
+        """Prepare a tensor whose first mask and weights were just set."""
+
+    def after_update(self, tensors: Sequence[SparseTensor]) -> None:  # noqa: B027
+        """Bring what else depends on the masks up to date."""
+
+    def before_step(self, tensors: Sequence[SparseTensor]) -> None:  # noqa: B027
+        """Change the gradients before an optimizer step."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A layer at an update, as cells of its structure.
+
+    Attributes:
+        scene: What the scores looked at.
+        active: `(lanes, width)` bool.
+        keep: `(lanes, width)` drop scores; the lowest are dropped.
+        grow: `(lanes, width)` grow scores, -inf where nothing may grow.
+    """
+
+    scene: Scene
+    active: Tensor
+    keep: Tensor
+    grow: Tensor
+
+    @property
+    def tensor(self) -> SparseTensor:
+        """The sparse weight."""
+        return self.scene.tensor
+
+    def capacity(self, live: Tensor | None = None) -> Tensor:
+        """Return how many cells of each lane the budget pays for."""
+        tensor = self.tensor
+        capacity = tensor.structure.capacity(tensor.budget, tensor.rows, tensor.cols, live)
+        return capacity.to(self.active.device)
+
+    def delta(self, after: Tensor) -> Delta:
+        """Return the Delta that leads to the active cells `after`."""
+        mask = self.tensor.structure.expand(after, self.tensor.rows, self.tensor.cols)
+        return Delta.between(self.scene.active, mask)
+
+
+class DropAndGrow(Updater):
+    """Drops the weights with the lowest drop scores, grows those with the highest grow scores."""
+
+    def __init__(self, config: SparseConfig) -> None:
+        super().__init__(config)
+        assert config.growth_rule is not None
+        self.drop_score: Score = drop_rule(config.drop_rule)
+        self.grow_score: Score = growth_rule(config.growth_rule)
+        self.needs = GROWTH_RULES[config.growth_rule].needs
+        if self.needs == "nothing" and config.drop_rule in DROP_NEEDS_GRADIENT:
+            self.needs = "gradient"
+
+    def propose(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
+        """Return the Delta of each tensor, layer by layer."""
+        deltas = []
+        for tensor in tensors:
+            if tensor.budget == tensor.rows * tensor.cols:
+                deltas.append(unchanged(tensor))
+            else:
+                ranked = self.rank(tensor, moment)
+                deltas.append(ranked.delta(self.rewire(ranked, moment)))
+        return deltas
+
+    def rank(self, tensor: SparseTensor, moment: Moment) -> Ranked:
+        """Score the cells of one layer."""
         scene = Scene(tensor, moment, tensor.active())
-        if tensor.budget == scene.active.numel():
-            return Delta.between(scene.active, scene.active)
         cells = tensor.structure.cells
-        keep_scores = cells(finite(self.drop_score(scene), "drop score", scene))
-        grow_scores = cells(finite(self.grow_score(scene), "grow score", scene))
-        active = cells(scene.active.double()) > 0
+        keep = cells(checked(self.drop_score(scene), "drop score", scene))
+        grow = cells(checked(self.grow_score(scene), "grow score", scene))
         available = tensor.available()
         if available is not None:
-            grow_scores = grow_scores.masked_fill(cells((~available).double()) > 0, MINUS_INFINITY)
-        after = self.rewire(tensor, active, keep_scores, grow_scores, moment.fraction)
-        return Delta.between(scene.active, tensor.structure.expand(after, tensor.rows, tensor.cols))
+            taken = tensor.structure.any_in_cell(~available)
+            grow = grow.masked_fill(taken, MINUS_INFINITY)
+        return Ranked(scene, tensor.structure.any_in_cell(scene.active), keep, grow)
 
-    def rewire(
-        self,
-        tensor: SparseTensor,
-        active: Tensor,
-        keep_scores: Tensor,
-        grow_scores: Tensor,
-        fraction: float,
-    ) -> Tensor:
-        """Return the active cells after the update.
-
-        Args:
-            tensor: The sparse weight.
-            active: `(lanes, width)` bool, before.
-            keep_scores: `(lanes, width)`, the lowest are dropped.
-            grow_scores: `(lanes, width)`, the highest are grown.
-            fraction: Fraction of the active cells to drop.
-
-        Returns:
-            `(lanes, width)` bool.
-        """
-        n_keep = int(active.sum()) - int(fraction * int(active.sum()))
-        kept = top_of_layer(keep_scores, active, n_keep)
-        capacity = tensor.structure.capacity(tensor.budget, tensor.rows, tensor.cols)
-        return tensor.structure.refill(kept, keep_scores, grow_scores, capacity.to(active.device))
+    def rewire(self, ranked: Ranked, moment: Moment) -> Tensor:
+        """Return the `(lanes, width)` bool cells that are active after the update."""
+        active = int(ranked.active.sum())
+        kept = top_of_layer(ranked.keep, ranked.active, active - int(moment.fraction * active))
+        structure = ranked.tensor.structure
+        return structure.refill(kept, ranked.keep, ranked.grow, ranked.capacity())
 
 
-def top_of_layer(scores: Tensor, among: Tensor, count: int) -> Tensor:
-    """Select the `count` highest scores among the allowed cells of the whole layer.
-
-    Args:
-        scores: `(lanes, width)`.
-        among: `(lanes, width)` bool.
-        count: How many.
-
-    Returns:
-        `(lanes, width)` bool.
-    """
-    flat = scores.masked_fill(~among, MINUS_INFINITY).reshape(1, -1)
-    return top_per_lane(flat, torch.tensor([count])).reshape(scores.shape)
-
-
-def finite(scores: Tensor, what: str, scene: Scene) -> Tensor:
-    """Pass scores through, or raise if one is NaN or infinite.
+def checked(scores: Tensor, what: str, scene: Scene) -> Tensor:
+    """Pass scores through, or raise if one is NaN or +inf (-inf means: not a candidate).
 
     Raises:
         FloatingPointError: Naming the layer, the step and how many.
     """
-    bad = int((~torch.isfinite(scores)).sum())
+    bad = int((scores.isnan() | scores.isposinf()).sum())
     if bad:
         raise FloatingPointError(
             f"layer {scene.tensor.name!r}: {bad} of {scores.numel()} values of the {what} are NaN "
             f"or infinite at optimizer step {scene.moment.step}; the topology was not changed"
         )
     return scores
+
+
+def unchanged(tensor: SparseTensor) -> Delta:
+    """Return a Delta that changes nothing."""
+    none = torch.zeros(0, dtype=torch.int64, device=tensor.mask.device)
+    return Delta(none, none, none, none)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sparse_core.ablation import live_lanes, threshold
-from sparse_core.topology import SparseTensor
-from sparse_core.updaters.base import top_of_layer
+from sparse_core.ablation import least_lanes, live_lanes, threshold
+from sparse_core.ranking import top_of_layer
+from sparse_core.scores import Moment
+from sparse_core.updaters.base import Ranked
 from sparse_core.updaters.rigl import RigL
 
 
@@ -22,32 +23,30 @@ class SRigL(RigL):
        neuron.
     6. Each neuron left grows to k' by gradient magnitude.
 
-    Ablation is decided anew at each update, so a neuron can come back. Neurons of an output layer
-    are never ablated.
+    With `group=g`, all of this is done with groups of g neurons and the columns that they share.
+    Ablation is decided anew at each update, so a neuron can come back, unless it is sticky.
+    Neurons of an output layer are never ablated.
     """
 
-    def rewire(
-        self,
-        tensor: SparseTensor,
-        active: Tensor,
-        keep_scores: Tensor,
-        grow_scores: Tensor,
-        fraction: float,
-    ) -> Tensor:
-        """Return the active cells after the update; see the base class."""
-        n_active = int(active.sum())
-        n_prune = int(fraction * n_active)
-        strongest = top_of_layer(keep_scores, active, n_active - n_prune)
+    def rewire(self, ranked: Ranked, moment: Moment) -> Tensor:
+        """Return the active cells after the update."""
+        active = int(ranked.active.sum())
+        n_prune = int(moment.fraction * active)
+        strongest = top_of_layer(ranked.keep, ranked.active, active - n_prune)
         live = None
-        if tensor.may_ablate:
-            promising = top_of_layer(grow_scores, ~active, n_prune)
-            live = live_lanes(
-                strongest | promising,
-                threshold(self.config.ablation_threshold, tensor.budget // tensor.rows),
-                least_lanes=-(-tensor.budget // tensor.cols),
-            )
+        if ranked.tensor.may_ablate:
+            promising = top_of_layer(ranked.grow, ~ranked.active, n_prune)
+            live = self._live(ranked, strongest | promising)
             strongest = strongest & live.unsqueeze(1)
-        capacity = tensor.structure.capacity(tensor.budget, tensor.rows, tensor.cols, live)
-        return tensor.structure.refill(
-            strongest, keep_scores, grow_scores, capacity.to(active.device)
+        structure = ranked.tensor.structure
+        return structure.refill(strongest, ranked.keep, ranked.grow, ranked.capacity(live))
+
+    def _live(self, ranked: Ranked, salient: Tensor) -> Tensor:
+        tensor = ranked.tensor
+        gone = ~ranked.active.any(1) if self.config.ablation_sticky else None
+        return live_lanes(
+            salient,
+            threshold(self.config.ablation_threshold, tensor.budget // tensor.rows),
+            least_lanes(tensor.budget, tensor.rows, tensor.cols, self.config.group),
+            gone,
         )

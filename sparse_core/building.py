@@ -1,0 +1,129 @@
+"""`sparsify`: makes a module sparse, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sparse_core.config import SparseConfig
+from sparse_core.distributions import budgets, budgets_by_score
+from sparse_core.engine import Engine
+from sparse_core.initialisation import draw_mask, initialise
+from sparse_core.layers import MASKED
+from sparse_core.registry import METHODS
+from sparse_core.selection import Selected, select
+from sparse_core.structure import Structure, structure_for
+from sparse_core.topology import SparseTensor
+
+
+def sparsify(
+    module: nn.Module,
+    config: SparseConfig | None = None,
+    optimizer: Optimizer | None = None,
+    *,
+    roles: Mapping[str, str] | None = None,
+    scores: Mapping[str, Tensor] | None = None,
+) -> Engine:
+    """Make a module sparse, in place, and move its topology on the optimizer's steps.
+
+    Names, parameters and their order stay as they are, so optimizers built before keep working.
+
+    Args:
+        module: Any module; its linear, convolutional and attention weights are selected.
+        config: What kind of sparsity; None: the defaults of `SparseConfig`.
+        optimizer: Whose steps count. None: call `Engine.attach` later.
+        roles: Wildcard on a layer's name -> `input`, `hidden` or `output`, for modules whose order
+            does not say which layer is the output.
+        scores: Parameter name -> score of each weight, in the weight's shape: the first mask keeps
+            the highest instead of random ones (`sparse_core.saliency`). With `scope="global"` they
+            are ranked over all layers and the distribution plays no part.
+
+    Returns:
+        The engine, also found as `module.sparse_engine`.
+
+    Raises:
+        ValueError: If the module has nothing to select, is sparse already, or cannot hold the
+            budget. The module is unchanged then.
+    """
+    config = config or SparseConfig()
+    if any(hasattr(child, "sparse_engine") for child in module.modules()):
+        raise ValueError(f"{type(module).__name__} is sparse already: sparsify it once")
+    selected = select(module, roles)
+    if not selected:
+        raise ValueError(
+            f"{type(module).__name__} has no layer that can be sparse: "
+            f"looked for {', '.join(kind.__name__ for kind in MASKED)}"
+        )
+    _check_patterns(selected, config)
+    structure = structure_for(config.structure_in_force, config.group)
+    sparse = [s for s in selected if not any(s.matches(p) for p in config.dense)]
+    if config.method == "dense":
+        sparse = []
+    _check_scores(sparse, scores)
+    counts = budgets(selected, config, structure)
+    initial = counts
+    if METHODS[config.method].starts_dense:
+        initial = budgets(selected, replace(config, sparsity=config.initial_sparsity), structure)
+    if scores is not None and config.scope == "global":
+        counts |= budgets_by_score(sparse, sum(counts[s.name] for s in sparse), scores)
+    tensors = []
+    for item in sparse:
+        tensor = _build(item, config, structure, counts[item.name])
+        tensor.initial_budget = initial[item.name]
+        tensors.append(tensor)
+    engine = Engine(module, config, selected, tensors)
+    for tensor in tensors:
+        _start(engine, tensor, None if scores is None else scores[tensor.name])
+    module.sparse_engine = engine  # type: ignore[assignment]
+    if optimizer is not None:
+        engine.attach(optimizer)
+    return engine
+
+
+def _build(item: Selected, config: SparseConfig, structure: Structure, budget: int) -> SparseTensor:
+    item.mask()
+    tensor = SparseTensor(item.name, item.layer, item.parameter, item.role, structure, budget)
+    tensor.may_ablate = (
+        config.method == "srigl" and config.ablation and item.role not in config.never_ablate
+    )
+    tensor.latent = METHODS[config.method].latent
+    return tensor
+
+
+def _start(engine: Engine, tensor: SparseTensor, scores: Tensor | None) -> None:
+    config = engine.config
+    method = METHODS[config.method]
+    if not method.starts_dense:
+        tensor.start(draw_mask(tensor, config.seed, scores=scores))
+        if not method.latent:
+            initialise(tensor, config.initialisation, config.seed)
+    elif config.initial_sparsity > 0:
+        tensor.start(draw_mask(tensor, config.seed, scores=scores, initial=True))
+        initialise(tensor, config.initialisation, config.seed)
+    if method.updater is not None:
+        tensor.remember()
+    if engine.updater is not None:
+        engine.updater.start(tensor)
+
+
+def _check_patterns(selected: Sequence[Selected], config: SparseConfig) -> None:
+    layered = [pattern for pattern, _ in config.layer_sparsity]
+    for field, patterns in (("dense", config.dense), ("layer_sparsity", layered)):
+        for pattern in patterns:
+            if not any(item.matches(pattern) for item in selected):
+                raise ValueError(
+                    f"{field}={pattern!r}: no such layer or role; there are "
+                    f"{', '.join(item.name for item in selected)} and the roles input, hidden, "
+                    "output, qkv"
+                )
+
+
+def _check_scores(sparse: Sequence[Selected], scores: Mapping[str, Tensor] | None) -> None:
+    if scores is None:
+        return
+    for item in sparse:
+        if item.name not in scores or tuple(scores[item.name].shape) != item.shape:
+            raise ValueError(f"scores: need one for {item.name!r} of shape {item.shape}")

@@ -1,0 +1,97 @@
+"""What growth sees of the gradient: that of one step, a mean over several, running moments.
+
+    gradient, gradient_steps = 1      the dense gradient of the step before the update
+    gradient, gradient_steps = n      its mean over the n steps before the update
+    momentum                          m <- b1 m + (1 - b1) g,  v <- b2 v + (1 - b2) g^2, every step
+
+The mean is taken of the gradient, not of its magnitude. b1 and b2 are the optimizer's own (Adam's
+betas, SGD's momentum), so that `momentum` and `adam_momentum` grow by the moments that the
+optimizer would have had for a dense gradient; its real moments are zero at inactive weights. What
+is accumulated lives in buffers of the layer, hence in `state_dict`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.optim import Optimizer
+
+from sparse_core.schedule import Schedule
+from sparse_core.topology import SparseTensor
+
+DEFAULT_BETAS = (0.9, 0.999)
+
+
+class GradientSource:
+    """Decides when gradients are watched, and accumulates them.
+
+    Args:
+        needs: `nothing`, `gradient`, `momentum` or `signals`.
+        steps: For `gradient` and `signals`, the number of steps to average over.
+    """
+
+    def __init__(self, needs: str, steps: int) -> None:
+        self.needs = needs
+        self.steps = steps
+
+    @property
+    def _accumulates(self) -> bool:
+        return self.needs == "momentum" or (self.needs != "nothing" and self.steps > 1)
+
+    def prepare(self, tensor: SparseTensor) -> None:
+        """Make the buffers that a tensor needs."""
+        tensor.tap.wants_signals = self.needs == "signals"
+        if self._accumulates:
+            zeros = torch.zeros_like(tensor.mask)
+            tensor.layer.register_buffer(f"{tensor.parameter}_gradient_mean", zeros)
+        if self.needs == "momentum":
+            zeros = torch.zeros_like(tensor.mask)
+            tensor.layer.register_buffer(f"{tensor.parameter}_gradient_square", zeros)
+
+    def wanted(self, phase: int, schedule: Schedule, horizon: int | None) -> bool:
+        """Whether the gradient of the step after `phase` steps has to be watched."""
+        if self.needs == "nothing":
+            return False
+        if self.needs == "momentum":
+            return True
+        return any(schedule.due(phase + ahead, horizon) for ahead in range(1, self.steps + 1))
+
+    def fold(self, tensor: SparseTensor, optimizer: Optimizer) -> None:
+        """Take in the gradient of the step that is about to be made.
+
+        Raises:
+            RuntimeError: If a mean over several steps is wanted and none flowed.
+        """
+        mean = tensor.companion("gradient_mean")
+        gradient = tensor.tap.value
+        if mean is None or (gradient is None and self.needs == "momentum"):
+            return
+        if gradient is None:
+            raise RuntimeError(
+                f"layer {tensor.name!r}: no gradient flowed in one of the {self.steps} steps "
+                "before an update, which the growth rule needs; keep the layer dense or grow at "
+                "random"
+            )
+        if self.needs != "momentum":
+            mean.add_(gradient, alpha=1 / self.steps)
+            return
+        beta1, beta2 = _betas(optimizer, tensor)
+        mean.mul_(beta1).add_(gradient, alpha=1 - beta1)
+        square = tensor.companion("gradient_square")
+        assert square is not None
+        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+
+    def clear(self, tensor: SparseTensor) -> None:
+        """Begin a new mean, after an update."""
+        mean = tensor.companion("gradient_mean")
+        if mean is not None and self.needs != "momentum":
+            mean.zero_()
+
+
+def _betas(optimizer: Optimizer, tensor: SparseTensor) -> tuple[float, float]:
+    for group in optimizer.param_groups:
+        if any(parameter is tensor.weight for parameter in group["params"]):
+            if "betas" in group:
+                return float(group["betas"][0]), float(group["betas"][1])
+            if group.get("momentum"):
+                return float(group["momentum"]), DEFAULT_BETAS[1]
+    return DEFAULT_BETAS

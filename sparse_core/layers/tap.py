@@ -1,0 +1,81 @@
+"""The gradient tap: how a growth rule gets to see the dense gradient of a masked weight."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class GradientTap:
+    """Keeps the dense gradient of one masked weight, when asked to.
+
+    The value follows the rules of `.grad`: contributions of one backward pass are added up, those
+    of several passes too, unless the gradient was reset in between. A backward pass through the
+    layer that another optimizer wants (an actor's loss through its critic) is thereby forgotten at
+    the next `zero_grad`, just as in `.grad` itself.
+
+    Attributes:
+        armed: Whether backward passes are watched.
+        value: The gradient, in the weight's shape; None if none flowed.
+        wants_signals: Whether the layer's inputs and output gradients are watched too.
+        inputs: Per backward pass the layer's input, `(..., in)`.
+        outputs: Per backward pass the gradient of its output, `(..., out)`.
+    """
+
+    def __init__(self) -> None:
+        self.armed = False
+        self.wants_signals = False
+        self.value: Tensor | None = None
+        self.inputs: list[Tensor] = []
+        self.outputs: list[Tensor] = []
+        self._pass = -1
+        self._signal_pass = -1
+
+    def arm(self, on: bool) -> None:
+        """Watch the next backward passes, or stop; forget what was seen."""
+        self.armed = on
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget what was seen."""
+        self.value = None
+        self.inputs = []
+        self.outputs = []
+        self._pass = -1
+        self._signal_pass = -1
+
+    def watch(self, masked: Tensor, weight: Tensor) -> None:
+        """Be told the gradient of `masked` = weight * mask when it is computed."""
+        if self.armed and masked.requires_grad:
+            masked.register_hook(  # type: ignore[no-untyped-call]
+                lambda gradient: self._receive(gradient, weight)
+            )
+
+    def watch_signals(self, input: Tensor, output: Tensor, weight: Tensor) -> Tensor:
+        """Be told the gradient of a layer's output, and keep its input; returns the output."""
+        if self.armed and self.wants_signals and output.requires_grad:
+            kept = input.detach()
+            output.register_hook(  # type: ignore[no-untyped-call]
+                lambda gradient: self._receive_signals(kept, gradient, weight)
+            )
+        return output
+
+    def _receive(self, gradient: Tensor, weight: Tensor) -> None:
+        if self.value is None or _begins_anew(self._pass, weight):
+            self.value = gradient.detach().clone()
+        else:
+            self.value = self.value + gradient.detach()
+        self._pass = torch._C._current_graph_task_id()
+
+    def _receive_signals(self, input: Tensor, gradient: Tensor, weight: Tensor) -> None:
+        if _begins_anew(self._signal_pass, weight):
+            self.inputs, self.outputs = [], []
+        self.inputs.append(input)
+        self.outputs.append(gradient.detach())
+        self._signal_pass = torch._C._current_graph_task_id()
+
+
+def _begins_anew(last_pass: int, weight: Tensor) -> bool:
+    if torch._C._current_graph_task_id() == last_pass:
+        return False
+    return weight.grad is None or not bool(weight.grad.any())

@@ -1,0 +1,113 @@
+"""The registries: methods, growth rules and drop rules by name.
+
+A new rule is one line here and one function where the line points to. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ROLES = ("input", "hidden", "output", "qkv")
+
+
+@dataclass(frozen=True)
+class GrowthRule:
+    """Where a growth rule lives and what it needs to see.
+
+    Attributes:
+        function: Import string of the score function.
+        needs: `nothing`, the dense `gradient` of the step before an update, its running
+            `momentum`, or the gradient with the layer's inputs and outputs, `signals`.
+    """
+
+    function: str
+    needs: str = "nothing"
+
+
+GROWTH_RULES = {
+    "random": GrowthRule("sparse_core.scores:random"),
+    "unfired": GrowthRule("sparse_core.scores:unfired"),
+    "gradient": GrowthRule("sparse_core.scores:gradient", needs="gradient"),
+    "momentum": GrowthRule("sparse_core.scores:momentum", needs="momentum"),
+    "adam_momentum": GrowthRule("sparse_core.scores:adam_momentum", needs="momentum"),
+    "sampled": GrowthRule("sparse_core.sampling:uniform", needs="gradient"),
+    "sampled_grabo": GrowthRule("sparse_core.sampling:grabo", needs="signals"),
+    "sampled_graest": GrowthRule("sparse_core.sampling:graest", needs="signals"),
+}
+
+DROP_RULES = {
+    "magnitude": "sparse_core.scores:magnitude",
+    "signed": "sparse_core.scores:signed",
+    "sensitivity": "sparse_core.scores:sensitivity",
+    "magnitude_gradient": "sparse_core.scores:magnitude_gradient",
+}
+DROP_NEEDS_GRADIENT = ("sensitivity", "magnitude_gradient")
+
+BLIND = ("random", "unfired")
+SIGHTED = ("gradient", "momentum", "adam_momentum")
+SAMPLED = ("sampled", "sampled_grabo", "sampled_graest")
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method is.
+
+    Attributes:
+        updater: Import string of its updater; None if the topology never moves.
+        growth: The growth rules that it can use, its own first.
+        structure: Its own structure.
+        starts_dense: Whether it prunes a dense network down to the budget.
+        latent: Whether inactive weights keep a value of their own (and may be trained).
+        needs_horizon: Whether its schedule is a function of the training's length.
+        stops: Whether the topology is frozen at `stop_at`.
+        drop: Its own drop rule.
+        global_scope: Whether it can rank weights over all layers.
+        every_step: Whether it updates the mask after every optimizer step.
+    """
+
+    updater: str | None = None
+    growth: tuple[str, ...] = ()
+    structure: str = "unstructured"
+    starts_dense: bool = False
+    latent: bool = False
+    needs_horizon: bool = False
+    stops: bool = True
+    drop: str = "magnitude"
+    global_scope: bool = False
+    every_step: bool = False
+
+
+METHODS = {
+    "dense": Method(),
+    "static": Method(global_scope=True),
+    "set": Method("sparse_core.updaters.set:SET", BLIND),
+    "rigl": Method("sparse_core.updaters.rigl:RigL", SIGHTED),
+    "rigl_itop": Method("sparse_core.updaters.rigl:RigL", SIGHTED, stops=False),
+    "srigl": Method("sparse_core.updaters.srigl:SRigL", SIGHTED, "constant_fan_in"),
+    "snfs": Method("sparse_core.updaters.snfs:SNFS", ("momentum", "adam_momentum", "gradient")),
+    "mest": Method("sparse_core.updaters.mest:MEST", BLIND, drop="magnitude_gradient"),
+    "gse": Method("sparse_core.updaters.gse:GSE", SAMPLED, global_scope=True),
+    "topkast": Method("sparse_core.updaters.topkast:TopKAST", latent=True, stops=False),
+    "sr_ste": Method(
+        "sparse_core.updaters.sr_ste:SRSTE", latent=True, stops=False, every_step=True
+    ),
+    "granet": Method(
+        "sparse_core.updaters.granet:GraNet",
+        SIGHTED,
+        starts_dense=True,
+        needs_horizon=True,
+        global_scope=True,
+    ),
+    "gmp": Method(
+        "sparse_core.updaters.pruning:GMP",
+        starts_dense=True,
+        needs_horizon=True,
+        global_scope=True,
+    ),
+    "one_shot": Method(
+        "sparse_core.updaters.pruning:GMP",
+        starts_dense=True,
+        needs_horizon=True,
+        global_scope=True,
+    ),
+}

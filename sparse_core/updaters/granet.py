@@ -1,0 +1,40 @@
+"""GraNet: gradual pruning whose every step also drops and regrows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sparse_core.config import SparseConfig
+from sparse_core.ranking import MINUS_INFINITY, top_of_layer
+from sparse_core.registry import GROWTH_RULES
+from sparse_core.scores import Moment, Scene, growth_rule
+from sparse_core.topology import Delta, SparseTensor
+from sparse_core.updaters.base import checked
+from sparse_core.updaters.pruning import GMP
+
+
+class GraNet(GMP):
+    """Gradual pruning with zero-cost neuroregeneration (Liu et al. 2021, Alg. 1).
+
+    The network is pruned to the density of the schedule; then each layer drops its fraction of
+    smallest weights once more and regrows as many by gradient magnitude.
+    """
+
+    def __init__(self, config: SparseConfig) -> None:
+        super().__init__(config)
+        assert config.growth_rule is not None
+        self.grow_score = growth_rule(config.growth_rule)
+        self.needs = GROWTH_RULES[config.growth_rule].needs
+
+    def propose(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
+        """Return the Delta of each tensor."""
+        deltas = []
+        for tensor, mask in zip(tensors, self.pruned(tensors, moment), strict=True):
+            scene = Scene(tensor, moment, tensor.active())
+            active = int(mask.sum())
+            n_drop = int(moment.fraction * active)
+            kept = top_of_layer(self.drop_score(scene), mask, active - n_drop)
+            grow = checked(self.grow_score(scene), "grow score", scene)
+            grow = grow.masked_fill(kept, MINUS_INFINITY)
+            deltas.append(Delta.between(scene.active, kept | top_of_layer(grow, ~kept, n_drop)))
+        return deltas

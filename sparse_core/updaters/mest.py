@@ -1,0 +1,34 @@
+"""MEST: drop by magnitude and gradient, grow at random, with a soft memory bound."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sparse_core.ranking import top_of_layer
+from sparse_core.scores import Moment
+from sparse_core.updaters.base import Ranked
+from sparse_core.updaters.set import SET
+
+
+class MEST(SET):
+    """Memory-economic sparse training (Yuan et al. 2021, section 3).
+
+    The fraction that moves shrinks with the schedule (elastic mutation). With `slack` > 0 the
+    memory bound is soft (EM&S): between updates a layer holds up to `slack` times its budget more,
+    so that new weights are trained before they compete; the surplus shrinks with the fraction and
+    the last update leaves the budget exactly. `slack=0` is the hard bound (EM).
+
+    Deviation: the fraction follows the configured decay instead of steps at given epochs.
+    """
+
+    def rewire(self, ranked: Ranked, moment: Moment) -> Tensor:
+        """Return the active cells after the update."""
+        capacity = ranked.capacity()
+        budget = int(capacity.sum())
+        n_keep = budget - int(moment.fraction * budget)
+        kept = top_of_layer(ranked.keep, ranked.active, min(n_keep, int(ranked.active.sum())))
+        scale = moment.fraction / self.config.drop_fraction if self.config.drop_fraction else 0.0
+        slack = 0.0 if moment.last else self.config.slack * scale
+        widened = capacity + (capacity * slack).long()
+        widened = widened.clamp(max=ranked.active.shape[1])
+        return ranked.tensor.structure.refill(kept, ranked.keep, ranked.grow, widened)

@@ -1,0 +1,59 @@
+"""Dense-to-sparse baselines: gradual and one-shot magnitude pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from sparse_core.config import SparseConfig
+from sparse_core.ranking import top_of_network, top_per_lane
+from sparse_core.scores import Moment, Scene, drop_rule
+from sparse_core.topology import Delta, SparseTensor
+from sparse_core.updaters.base import Updater, checked
+
+
+class GMP(Updater):
+    """Gradual magnitude pruning (Zhu and Gupta 2017): the smallest weights go, cubically in time.
+
+    With `scope="global"` weights are ranked over all layers and the distribution only sets the
+    total. One-shot pruning is the schedule that goes all the way at once.
+    """
+
+    def __init__(self, config: SparseConfig) -> None:
+        super().__init__(config)
+        self.drop_score = drop_rule(config.drop_rule)
+
+    def propose(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
+        """Return the Delta of each tensor."""
+        return [
+            Delta.between(tensor.active(), mask)
+            for tensor, mask in zip(tensors, self.pruned(tensors, moment), strict=True)
+        ]
+
+    def pruned(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Tensor]:
+        """Return the `(rows, cols)` bool mask of each tensor, pruned as far as the moment says."""
+        scenes = [Scene(tensor, moment, tensor.active()) for tensor in tensors]
+        scores = [checked(self.drop_score(scene), "drop score", scene) for scene in scenes]
+        targets = [self.target(tensor, moment) for tensor in tensors]
+        if self.config.scope == "global":
+            among = [scene.active for scene in scenes]
+            count = min(sum(targets), sum(int(a.sum()) for a in among))
+            return top_of_network(scores, among, count)
+        return [
+            self._prune_layer(scene, score, target)
+            for scene, score, target in zip(scenes, scores, targets, strict=True)
+        ]
+
+    def target(self, tensor: SparseTensor, moment: Moment) -> int:
+        """Return the active weights of a tensor at this point of the schedule."""
+        surplus = max(0, tensor.initial_budget - tensor.budget)
+        return tensor.budget + round(surplus * (1 - moment.pruned))
+
+    def _prune_layer(self, scene: Scene, scores: Tensor, target: int) -> Tensor:
+        tensor = scene.tensor
+        structure = tensor.structure
+        active = structure.any_in_cell(scene.active)
+        cells = structure.cells(scores).masked_fill(~active, float("-inf"))
+        capacity = structure.capacity(target, tensor.rows, tensor.cols).to(cells.device)
+        return structure.expand(top_per_lane(cells, capacity), tensor.rows, tensor.cols)

@@ -1,0 +1,68 @@
+"""Top-KAST: the largest weights are used, somewhat more of them are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sparse_core.ranking import top_per_lane
+from sparse_core.scores import Moment, Scene, magnitude
+from sparse_core.topology import Delta, SparseTensor
+from sparse_core.updaters.base import Updater, checked
+
+
+class TopKAST(Updater):
+    """Top-K always sparse training (Jayakumar et al. 2020, section 2).
+
+    Forward uses A, the largest weights of each layer; the gradient reaches B, a larger set that
+    contains it. Weights outside B keep their values and may enter again when others shrink. The
+    exploration loss (section 2.2) is added as its gradient: `penalty` w on A, `penalty` w /
+    density on B less A.
+    """
+
+    def start(self, tensor: SparseTensor) -> None:
+        """Choose A and B for the first time."""
+        tensor.mask.copy_(self._largest(tensor, tensor.budget).reshape(tensor.mask.shape))
+        tensor.set_companion("backward", torch.ones_like(tensor.mask))
+        self._widen(tensor)
+
+    def propose(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
+        """Return the change of A; B follows it."""
+        proposed = []
+        for tensor in tensors:
+            scene = Scene(tensor, moment, tensor.active())
+            checked(magnitude(scene), "drop score", scene)
+            proposed.append(Delta.between(scene.active, self._largest(tensor, tensor.budget)))
+        return proposed
+
+    def after_update(self, tensors: Sequence[SparseTensor]) -> None:
+        """Let B follow A."""
+        for tensor in tensors:
+            self._widen(tensor)
+
+    def before_step(self, tensors: Sequence[SparseTensor]) -> None:
+        """Add the gradient of the exploration loss."""
+        for tensor in tensors:
+            backward = tensor.companion("backward")
+            if tensor.weight.grad is None or backward is None or not self.config.penalty:
+                continue
+            density = tensor.budget / tensor.weight.numel()
+            strength = tensor.mask + (backward - tensor.mask) / density
+            tensor.weight.grad.add_(strength * tensor.weight.detach(), alpha=self.config.penalty)
+
+    def _widen(self, tensor: SparseTensor) -> None:
+        total = tensor.weight.numel()
+        sparsity = self.config.backward_sparsity
+        wide = (total + tensor.budget) // 2 if sparsity is None else round((1 - sparsity) * total)
+        backward = tensor.companion("backward")
+        assert backward is not None
+        chosen = self._largest(tensor, max(wide, tensor.budget))
+        backward.copy_(chosen.reshape(backward.shape))
+
+    def _largest(self, tensor: SparseTensor, budget: int) -> Tensor:
+        structure = tensor.structure
+        cells = structure.cells(tensor.values().abs())
+        capacity = structure.capacity(budget, tensor.rows, tensor.cols).to(cells.device)
+        return structure.expand(top_per_lane(cells, capacity), tensor.rows, tensor.cols)
