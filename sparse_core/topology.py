@@ -229,4 +229,6 @@ class SparseTensor:
                 moved = moved[~self.protected.view(-1)[moved]]
             with torch.no_grad():
                 self.weight.view(-1)[moved] = 0
+            if self.weight.grad is not None:
+                self.weight.grad.mul_(self.mask)
         self.refresh()

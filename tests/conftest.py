@@ -1,0 +1,53 @@
+"""One thread for every test, reproducible properties, and real data where it can be had."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+for variable in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
+    os.environ.setdefault(f"{variable}_NUM_THREADS", "1")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+UNPACK = ROOT.parent / "shared" / "data" / "unpack"
+
+torch.set_num_threads(1)
+settings.register_profile(
+    "default",
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("default")
+
+
+def _data(name: str, folder: str) -> Path:
+    if "DST_DATA" in os.environ:
+        place = Path(os.environ["DST_DATA"])
+        if (place / folder).is_dir():
+            return place
+        pytest.skip(f"DST_DATA={place} has no {folder}")
+    if not UNPACK.exists():
+        pytest.skip(f"{name} is not at hand: set DST_DATA to a folder with {folder}")
+    place = ROOT / "data"
+    subprocess.run([sys.executable, str(UNPACK), str(place), name], check=True, capture_output=True)
+    return place
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Path:
+    """A folder that holds `MNIST/raw`, or skip."""
+    return _data("mnist", "MNIST/raw")
+
+
+@pytest.fixture(scope="session")
+def cifar10_jpeg() -> Path:
+    """A folder that holds `cifar10-jpeg/train` and `test`, or skip."""
+    return _data("cifar10", "cifar10-jpeg")

@@ -1,0 +1,56 @@
+"""Small networks and a training loop that the tests share."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparse_core import Engine, SparseConfig, sparsify
+
+
+def mlp(*sizes: int, bias: bool = True) -> nn.Sequential:
+    """A ReLU network without a final activation."""
+    layers: list[nn.Module] = []
+    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
+        layers += [nn.ReLU()] if i else []
+        layers.append(nn.Linear(n_in, n_out, bias=bias))
+    return nn.Sequential(*layers)
+
+
+def built(
+    config: dict[str, Any],
+    sizes: tuple[int, ...] = (12, 16, 16, 4),
+    lr: float = 1e-2,
+    seed: int = 0,
+) -> tuple[nn.Sequential, torch.optim.Optimizer, Engine]:
+    """A sparse MLP with Adam."""
+    torch.manual_seed(seed)
+    net = mlp(*sizes)
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
+    engine = sparsify(net, SparseConfig(**config), optimizer)
+    return net, optimizer, engine
+
+
+def batch(step: int, n_in: int, size: int = 16) -> tuple[Tensor, Tensor]:
+    """The data of one step: a function of the step alone."""
+    generator = torch.Generator().manual_seed(1000 + step)
+    x = torch.randn(size, n_in, generator=generator)
+    return x, (x[:, :3] * torch.tensor([1.0, -2.0, 0.5])).sum(1)
+
+
+def train(
+    net: nn.Module, optimizer: torch.optim.Optimizer, steps: range, n_in: int = 12
+) -> list[float]:
+    """Train on a regression of the first output; returns the losses."""
+    losses = []
+    for step in steps:
+        x, y = batch(step, n_in)
+        loss = nn.functional.mse_loss(net(x)[:, 0], y) + 0.01 * net(x).pow(2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses

@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import nn
+
+from sparse_core import SparseConfig, sparsify
+from sparse_core.layers import MaskedMultiheadAttention
+
+
+def attention(**kwargs):
+    torch.manual_seed(0)
+    return nn.MultiheadAttention(8, 2, batch_first=True, **kwargs)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"bias": False}, {"kdim": 6, "vdim": 4}])
+def test_masked_attention_computes_what_the_dense_one_does_with_zeros(kwargs):
+    dense, sparse = attention(**kwargs), attention(**kwargs)
+    engine = sparsify(sparse, SparseConfig(method="static", sparsity=0.5, initialisation="keep"))
+    assert type(sparse) is MaskedMultiheadAttention
+    with torch.no_grad():
+        for tensor in engine.tensors:
+            dense.get_parameter(tensor.name).mul_(tensor.mask)
+    query = torch.randn(3, 5, 8)
+    key = torch.randn(3, 7, kwargs.get("kdim", 8))
+    value = torch.randn(3, 7, kwargs.get("vdim", 8))
+    for module in (dense, sparse):
+        module.train()
+    for ours, theirs in zip(sparse(query, key, value), dense(query, key, value), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    alone, _ = sparse(query[0], key[0], value[0], need_weights=False)
+    torch.testing.assert_close(alone, dense(query[0], key[0], value[0], need_weights=False)[0])
+
+
+def test_projections_are_one_matrix_with_a_role_of_its_own():
+    engine = sparsify(attention(), SparseConfig(method="srigl", sparsity=0.5))
+    shapes = [(t.name, t.role, t.rows, t.cols) for t in engine.tensors]
+    assert shapes == [("in_proj_weight", "qkv", 24, 8), ("out_proj.weight", "output", 8, 8)]
+
+
+def test_the_input_projection_alone_can_stay_dense():
+    module = attention()
+    engine = sparsify(module, SparseConfig(method="rigl", sparsity=0.5, dense=("*in_proj*",)))
+    assert [t.name for t in engine.tensors] == ["out_proj.weight"]
+    assert type(module) is MaskedMultiheadAttention
+    x = torch.randn(2, 3, 8)
+    module(x, x, x)[0].sum().backward()
+    assert bool((module.out_proj.weight.grad[engine.tensors[0].mask == 0] == 0).all())
+    assert bool((module.in_proj_weight.grad != 0).any())
+
+
+def test_a_transformer_trains_sparse_and_its_fast_path_agrees():
+    torch.manual_seed(0)
+    net = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    optimizer = torch.optim.AdamW(net.parameters())
+    config = SparseConfig(method="srigl", sparsity=0.7, update_every=3, never_ablate=())
+    engine = sparsify(net, config, optimizer)
+    x = torch.randn(4, 5, 8)
+    for _ in range(12):
+        optimizer.zero_grad()
+        (net(x) - x.flip(1)).pow(2).mean().backward()
+        optimizer.step()
+    assert engine.updates == 4
+    for tensor in engine.tensors:
+        assert bool((tensor.weight[tensor.mask == 0] == 0).all())
+        assert bool((tensor.weight.grad[tensor.mask == 0] == 0).all())
+    trained = net(x)
+    net.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), trained, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,161 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from sparse_core import SparseConfig
+from sparse_core.distributions import Share, allocate, budgets, budgets_by_score, wish
+from sparse_core.selection import select
+from sparse_core.structure import structure_for
+from tests.sparse_core.nets import mlp
+
+
+def shares_of(net, **fields):
+    config = SparseConfig(**fields)
+    structure = structure_for(config.structure_in_force, config.group)
+    return list(budgets(select(net), config, structure).values())
+
+
+@pytest.mark.parametrize(
+    ("distribution", "shape", "expected"),
+    [
+        ("uniform", (10, 20), 1.0),
+        ("er", (10, 20), 30 / 200),
+        ("erk", (10, 20), 30 / 200),
+        ("er", (8, 4, 3, 3), 12 / 32),
+        ("erk", (8, 4, 3, 3), 18 / 288),
+    ],
+)
+def test_unscaled_densities(distribution, shape, expected):
+    assert wish(distribution, shape) == pytest.approx(expected)
+
+
+def test_uniform_gives_each_layer_its_fraction():
+    assert shares_of(mlp(10, 20, 30), sparsity=0.9, distribution="uniform") == [20, 60]
+
+
+def test_erk_by_hand():
+    # Two layers, 10->20 and 20->30: wishes 30 and 50 of 800 weights, 80 are active.
+    assert shares_of(mlp(10, 20, 30), sparsity=0.9) == [30, 50]
+
+
+def test_erk_saturates_small_layers_and_shares_the_rest():
+    # 100->100, 100->2: unscaled 200 and 102; at 0.9 the second would get 1020 * 102 / 302 > 200.
+    assert shares_of(mlp(100, 100, 2), sparsity=0.9) == [820, 200]
+
+
+def test_largest_remainder_by_hand():
+    shares = [Share(name, 1.0, 0, 100) for name in "abc"]
+    assert allocate(shares, 10, 0.9) == [4, 3, 3]
+    shares = [Share("a", 1.5, 0, 100), Share("b", 2.6, 0, 100), Share("c", 5.9, 0, 100)]
+    assert allocate(shares, 10, 0.9) == [1, 3, 6]
+
+
+def test_layers_have_at_least_one_weight():
+    # 10 weights for wishes 4, 102 and 200: the first is raised to 1, the others share 9.
+    assert shares_of(mlp(2, 2, 100, 100), sparsity=0.999) == [1, 3, 6]
+
+
+def test_constant_fan_in_has_multiples_of_the_neurons():
+    # 64->128->128->10 at 90 %: ERK wants 847, 1130 and 609 weights.
+    assert shares_of(mlp(64, 128, 128, 10), method="srigl", sparsity=0.9) == [768, 1152, 660]
+
+
+def test_constant_fan_in_has_at_least_one_weight_a_neuron():
+    counts = shares_of(mlp(17, 256, 256, 6), method="srigl", sparsity=0.98)
+    assert counts[0] >= 256 and counts[1] >= 256 and counts[2] >= 6
+    total = 17 * 256 + 256 * 256 + 256 * 6
+    assert sum(counts) <= round(0.02 * total)
+
+
+def test_infeasible_requests_name_the_layer_and_the_numbers():
+    with pytest.raises(ValueError) as caught:
+        shares_of(mlp(17, 256, 256, 6), method="srigl", sparsity=0.995)
+    message = str(caught.value)
+    assert "sparsity=0.995: leaves 357 weights" in message and "at least 518" in message
+    assert "layer '0.weight' alone 256" in message
+
+
+def test_dense_layers_outside_the_budget():
+    counts = shares_of(mlp(10, 20, 20, 5), sparsity=0.9, distribution="uniform", dense=("input",))
+    assert counts == [200, 40, 10]
+
+
+def test_dense_layers_inside_the_budget_make_the_others_sparser():
+    counts = shares_of(
+        mlp(10, 20, 40, 5),
+        sparsity=0.7,
+        distribution="uniform",
+        dense=("output",),
+        dense_in_budget=True,
+    )
+    assert counts == [32, 128, 200]
+    assert sum(counts) == round(0.3 * 1200)
+
+
+def test_dense_layers_that_exceed_the_budget_are_an_error():
+    with pytest.raises(ValueError, match=r"leaves 0 weights, but the layers need at least 2"):
+        shares_of(mlp(10, 20, 40, 5), sparsity=0.9, dense=("output",), dense_in_budget=True)
+
+
+def test_layers_with_a_sparsity_of_their_own_leave_the_equation():
+    net = mlp(10, 20, 20, 5)
+    counts = shares_of(
+        net, sparsity=0.9, distribution="uniform", layer_sparsity={"2": 0.5, "output": 0.25}
+    )
+    assert counts == [20, 200, 75]
+
+
+def test_first_matching_pattern_wins():
+    counts = shares_of(mlp(10, 20, 20, 5), sparsity=0.9, layer_sparsity={"2*": 0.5, "hidden": 0.8})
+    assert counts[1] == 200
+
+
+def test_budgets_by_score_follow_the_scores():
+    net = mlp(2, 2, 2)
+    scores = {
+        "0.weight": torch.tensor([[9.0, 8.0], [7.0, 6.0]]),
+        "2.weight": torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
+    }
+    assert budgets_by_score(select(net), 4, scores) == {"0.weight": 3, "2.weight": 1}
+
+
+@given(
+    wishes=st.lists(st.floats(0.01, 10), min_size=1, max_size=6),
+    rows=st.lists(st.integers(1, 30), min_size=6, max_size=6),
+    cols=st.lists(st.integers(1, 30), min_size=6, max_size=6),
+    fraction=st.floats(0, 1),
+)
+def test_allocation_is_exact_and_within_bounds(wishes, rows, cols, fraction):
+    shares = [
+        Share(str(i), w, 1, r * c)
+        for i, (w, r, c) in enumerate(zip(wishes, rows, cols))  # noqa: B905
+    ]
+    least, most = len(shares), sum(s.most for s in shares)
+    total = round(least + fraction * (most - least))
+    counts = allocate(shares, total, 0.5)
+    assert sum(counts) == total
+    assert all(s.least <= n <= s.most for s, n in zip(shares, counts, strict=True))
+
+
+@given(
+    rows=st.lists(st.integers(1, 20), min_size=1, max_size=5),
+    cols=st.integers(1, 20),
+    fraction=st.floats(0, 1),
+)
+def test_quanta_are_kept_and_little_is_lost(rows, cols, fraction):
+    shares = [Share(str(i), r * cols, r, r * cols, r) for i, r in enumerate(rows)]
+    least, most = sum(rows), sum(rows) * cols
+    total = round(least + fraction * (most - least))
+    counts = allocate(shares, total, 0.5)
+    assert all(n % s.quantum == 0 for s, n in zip(shares, counts, strict=True))
+    assert all(s.least <= n <= s.most for s, n in zip(shares, counts, strict=True))
+    assert total - max(rows) < sum(counts) <= total
+
+
+def test_a_convolution_counts_its_kernel():
+    net = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=2))
+    items = select(net)
+    assert [(item.rows, item.cols) for item in items] == [(8, 36), (8, 36)]
+    assert shares_of(net, sparsity=0.75, distribution="uniform") == [72, 72]
