@@ -13,6 +13,7 @@ from sparse_core.distributions import budgets, budgets_by_score
 from sparse_core.engine import Engine
 from sparse_core.initialisation import draw_mask, initialise
 from sparse_core.layers import MASKED
+from sparse_core.layers.masked import forbid_fused_path
 from sparse_core.registry import METHODS
 from sparse_core.selection import Selected, select
 from sparse_core.structure import Structure, structure_for
@@ -90,6 +91,8 @@ def _build(item: Selected, config: SparseConfig, structure: Structure, budget: i
         config.method == "srigl" and config.ablation and item.role not in config.never_ablate
     )
     tensor.latent = METHODS[config.method].latent
+    if tensor.latent:
+        forbid_fused_path(item.layer)
     return tensor
 
 

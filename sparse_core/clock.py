@@ -2,13 +2,14 @@
 
 Counters are stored as base-256 digits: exact in float32, float16 and bfloat16 alike, so a network
 that is cast to half precision does not lose count. (Integer buffers would be simpler;
-Stable-Baselines3, among others, treats every entry of a state_dict as a float.)
+Stable-Baselines3, among others, treats every entry of a state_dict as a float.) `Clock` keeps the
+numbers at hand as well, since reading tensors on every optimizer step is slow.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 COUNTERS = ("steps", "updates", "horizon", "origin")
 DIGITS = 6
@@ -35,3 +36,32 @@ def write(clock: Tensor, counter: str, value: int) -> None:
         raise ValueError(f"{counter}={value}: must be in [0, 2^{8 * DIGITS})")
     digits = [(value >> (8 * place)) & 255 for place in range(DIGITS)]
     clock[COUNTERS.index(counter)] = torch.tensor(digits, dtype=clock.dtype, device=clock.device)
+
+
+class Clock:
+    """The counters of one module's engine, written through to its buffer `sparse_clock`.
+
+    Args:
+        root: The module that holds the buffer; it gets one.
+    """
+
+    def __init__(self, root: nn.Module) -> None:
+        root.register_buffer("sparse_clock", new_clock())
+        self._root = root
+        self._counters = dict.fromkeys(COUNTERS, 0)
+
+    def __getitem__(self, counter: str) -> int:
+        return self._counters[counter]
+
+    def __setitem__(self, counter: str, value: int) -> None:
+        write(self.buffer, counter, value)
+        self._counters[counter] = value
+
+    @property
+    def buffer(self) -> Tensor:
+        """The buffer, `(4, 6)`."""
+        return self._root.get_buffer("sparse_clock")
+
+    def reload(self) -> None:
+        """Read the buffer again, after a `state_dict` was loaded."""
+        self._counters = {counter: read(self.buffer, counter) for counter in COUNTERS}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from sparse_core import clock
+from sparse_core.clock import Clock
 from sparse_core.config import SparseConfig
 from sparse_core.gradients import GradientSource
 from sparse_core.initialisation import draw_mask, initialise
@@ -86,7 +86,7 @@ class Engine:
         self._followers: list[list[SparseTensor]] = []
         self._handles: list[RemovableHandle] = []
         self._before: list[tuple[nn.Parameter, Tensor, Tensor]] = []
-        root.register_buffer("sparse_clock", clock.new_clock())
+        self._clock = Clock(root)
         root.register_load_state_dict_post_hook(self._after_load)  # type: ignore[no-untyped-call]
         for tensor in self.tensors:
             self._gradients.prepare(tensor)
@@ -98,17 +98,17 @@ class Engine:
     @property
     def steps(self) -> int:
         """Optimizer steps done."""
-        return clock.read(self._clock, "steps")
+        return self._clock["steps"]
 
     @property
     def updates(self) -> int:
         """Updates of the topology done."""
-        return clock.read(self._clock, "updates")
+        return self._clock["updates"]
 
     @property
     def horizon(self) -> int | None:
         """Length of the training in optimizer steps since the last `restart`; None: unknown."""
-        return clock.read(self._clock, "horizon") or None
+        return self._clock["horizon"] or None
 
     @property
     def fraction(self) -> float:
@@ -119,13 +119,13 @@ class Engine:
         """Say how long training will be, in optimizer steps since the last `restart`."""
         if steps < 1:
             raise ValueError(f"horizon={steps}: must be at least 1 optimizer step")
-        clock.write(self._clock, "horizon", steps)
+        self._clock["horizon"] = steps
         self._arm()
 
     def restart(self, horizon: int | None = None) -> None:
         """Begin the schedule again (a new task). The streams of random growth go on."""
-        clock.write(self._clock, "origin", self.steps)
-        clock.write(self._clock, "horizon", horizon or 0)
+        self._clock["origin"] = self.steps
+        self._clock["horizon"] = horizon or 0
         self._arm()
 
     def redraw(
@@ -155,12 +155,8 @@ class Engine:
                 clear_moments(self.optimizer, tensor)
         self.restart(horizon)
 
-    @property
-    def _clock(self) -> Tensor:
-        return self.root.get_buffer("sparse_clock")
-
     def _phase(self) -> int:
-        return self.steps - clock.read(self._clock, "origin")
+        return self.steps - self._clock["origin"]
 
     # What it knows --------------------------------------------------------------------------------
 
@@ -246,7 +242,7 @@ class Engine:
                 if own is not None:
                     twin.layer.register_buffer(f"{twin.parameter}_{what}", own.clone())
             copies.append(copy)
-        target.register_buffer("sparse_clock", self._clock.clone())
+        target.register_buffer("sparse_clock", self._clock.buffer.clone())
         self._followers.append(copies)
 
     def _hook(self) -> None:
@@ -267,6 +263,7 @@ class Engine:
     def _after_load(self, module: nn.Module, incompatible_keys: object) -> None:
         for tensor in [*self.tensors, *(copy for copies in self._followers for copy in copies)]:
             tensor.refresh()
+        self._clock.reload()
         self._arm()
 
     # Stepping -------------------------------------------------------------------------------------
@@ -308,7 +305,7 @@ class Engine:
         if self.config.optimizer_state == "keep":
             for tensor in self.tensors:
                 tensor.enforce()
-        clock.write(self._clock, "steps", self.steps + 1)
+        self._clock["steps"] = self.steps + 1
         for observe in self.on_step:
             observe(self.steps)
         if self.updater is None:
@@ -335,7 +332,7 @@ class Engine:
             for i, (tensor, delta) in enumerate(zip(self.tensors, proposed, strict=True)):
                 self._apply(i, tensor, delta)
             self.updater.after_update(self.tensors)
-        clock.write(self._clock, "updates", moment.update + 1)
+        self._clock["updates"] = moment.update + 1
         deltas = {tensor.name: delta for tensor, delta in zip(self.tensors, proposed, strict=True)}
         for observe in self.observers:
             observe(moment, deltas)

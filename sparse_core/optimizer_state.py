@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sparse_core.topology import Delta, SparseTensor
+from sparse_core.topology import Delta, SparseTensor, fill
 
 SECOND_MOMENTS = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg"})
 
@@ -31,15 +31,15 @@ def settle(optimizer: Optimizer, tensor: SparseTensor, delta: Delta, policy: str
         policy: `zero`, `layer_mean` or `keep`.
     """
     for key, moments in _state(optimizer, tensor.weight):
-        flat = moments.view(-1)
         initial = _initial(optimizer, key)
         if policy != "keep":
-            flat[delta.moved] = initial
+            fill(moments, delta.moved, initial)
         if policy == "layer_mean" and key in SECOND_MOMENTS and delta.grown.numel():
             others = tensor.active().reshape(-1)
             others[delta.grown] = False
             if bool(others.any()):
-                flat[delta.grown] = flat[others].mean()
+                mean = float(moments.reshape(-1)[others].mean())
+                fill(moments, delta.grown, mean)
     if tensor.bias is not None and delta.ablated.numel():
         for key, moments in _state(optimizer, tensor.bias):
             moments[delta.ablated] = _initial(optimizer, key)
@@ -47,9 +47,9 @@ def settle(optimizer: Optimizer, tensor: SparseTensor, delta: Delta, policy: str
 
 def clear_inactive(optimizer: Optimizer, tensor: SparseTensor) -> None:
     """Reset the state of inactive weights, when a network that was trained dense gets sparse."""
-    inactive = ~tensor.active().reshape(-1)
+    inactive = tensor.mask == 0
     for key, moments in _state(optimizer, tensor.weight):
-        moments.view(-1)[inactive] = _initial(optimizer, key)
+        moments[inactive] = _initial(optimizer, key)
 
 
 def clear_moments(optimizer: Optimizer, tensor: SparseTensor) -> None:

@@ -47,19 +47,30 @@ def top_of_layer(scores: Tensor, among: Tensor, count: int) -> Tensor:
     return top_per_lane(flat, torch.tensor([count])).reshape(scores.shape)
 
 
-def top_of_network(scores: list[Tensor], among: list[Tensor], count: int) -> list[Tensor]:
+def top_of_network(
+    scores: list[Tensor], among: list[Tensor], count: int, each: int = 0
+) -> list[Tensor]:
     """Select the `count` highest scores among the allowed cells of several layers.
 
     Args:
         scores: `(lanes, width)` each.
         among: `(lanes, width)` bool each.
         count: How many in all.
+        each: At least so many in each layer, as far as it has them.
 
     Returns:
         `(lanes, width)` bool each.
+
+    Raises:
+        ValueError: If `count` is less than `each` in every layer comes to.
     """
+    first = [top_of_layer(s, a, each) for s, a in zip(scores, among, strict=True)]
+    left = count - sum(int(f.sum()) for f in first)
+    if left < 0:
+        raise ValueError(f"count={count}: {len(scores)} layers need at least {count - left}")
     flat = torch.cat([s.reshape(-1).double() for s in scores]).unsqueeze(0)
-    allowed = torch.cat([a.reshape(-1) for a in among]).unsqueeze(0)
-    picked = top_of_layer(flat, allowed, count).squeeze(0)
+    certain = torch.cat([f.reshape(-1) for f in first]).unsqueeze(0)
+    allowed = torch.cat([a.reshape(-1) for a in among]).unsqueeze(0) & ~certain
+    picked = (certain | top_of_layer(flat, allowed, left)).squeeze(0)
     parts = torch.split(picked, [s.numel() for s in scores])
     return [part.reshape(s.shape) for part, s in zip(parts, scores, strict=True)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sparse_core.layers.masked import forbid_fused_path
 from sparse_core.layers.tap import GradientTap
 from sparse_core.structure import Structure
 
@@ -49,6 +50,11 @@ class Delta:
     def moved(self) -> Tensor:
         """Return all positions whose weight starts from zero now: dropped and grown ones."""
         return torch.cat([self.dropped, self.grown])
+
+
+def fill(values: Tensor, positions: Tensor, value: float) -> None:
+    """Set flat (row-major) positions of a tensor of any memory layout, in place."""
+    values[torch.unravel_index(positions, values.shape)] = value
 
 
 def _positions(flags: Tensor) -> Tensor:
@@ -171,6 +177,7 @@ class SparseTensor:
 
     def protect(self, mask: Tensor | None) -> None:
         """Keep the weights of a `(rows, cols)` bool mask as they are, to the bit, from here on."""
+        forbid_fused_path(self.layer)
         shaped = None if mask is None else mask.reshape(self.weight.shape).clone()
         self.set_companion("protected", shaped)
 
@@ -185,6 +192,9 @@ class SparseTensor:
         fixed = []
         if self.protected is not None:
             fixed.append((self.weight, self.protected))
+        backward = self.companion("backward")
+        if backward is not None:
+            fixed.append((self.weight, backward == 0))
         live = self.companion("live")
         if self.bias is not None and live is not None:
             fixed.append((self.bias, ~live))
@@ -217,18 +227,17 @@ class SparseTensor:
 
         Latent weights keep their values, protected ones too.
         """
-        flat = self.mask.view(-1)
-        flat[delta.dropped] = 0
-        flat[delta.grown] = 1
+        fill(self.mask, delta.dropped, 0)
+        fill(self.mask, delta.grown, 1)
         seen = self.companion("seen")
         if seen is not None:
-            seen.view(-1)[delta.grown] = 1
+            fill(seen, delta.grown, 1)
         if not self.latent:
             moved = delta.moved
             if self.protected is not None:
-                moved = moved[~self.protected.view(-1)[moved]]
+                moved = moved[~self.protected.reshape(-1)[moved]]
             with torch.no_grad():
-                self.weight.view(-1)[moved] = 0
+                fill(self.weight, moved, 0)
             if self.weight.grad is not None:
                 self.weight.grad.mul_(self.mask)
         self.refresh()

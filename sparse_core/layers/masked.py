@@ -42,6 +42,20 @@ def become_masked(
     setattr(layer, f"{parameter}_tap", GradientTap())
 
 
+def forbid_fused_path(layer: nn.Module) -> None:
+    """Keep `nn.TransformerEncoderLayer` from reading a layer's raw weights in its fused inference.
+
+    The fused path is right as long as inactive weights are zero; it is not for weights that keep a
+    value outside the mask. A module that has a forward hook is never fused.
+    """
+    if _see_forward not in layer._forward_pre_hooks.values():
+        layer.register_forward_pre_hook(_see_forward)
+
+
+def _see_forward(layer: nn.Module, args: object) -> None:
+    """Do nothing; being there is enough."""
+
+
 def masked_weight(layer: nn.Module, parameter: str = "weight") -> Tensor:
     """Return weight * mask, watched by the gradient tap; the plain weight if it has no mask."""
     weight: Tensor = getattr(layer, parameter)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sparse_core.config import SparseConfig
 from sparse_core.ranking import top_of_network, top_per_lane
+from sparse_core.registry import DROP_NEEDS_GRADIENT
 from sparse_core.scores import Moment, Scene, drop_rule
 from sparse_core.topology import Delta, SparseTensor
 from sparse_core.updaters.base import Updater, checked
@@ -23,6 +24,8 @@ class GMP(Updater):
     def __init__(self, config: SparseConfig) -> None:
         super().__init__(config)
         self.drop_score = drop_rule(config.drop_rule)
+        if config.drop_rule in DROP_NEEDS_GRADIENT:
+            self.needs = "gradient"
 
     def propose(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
         """Return the Delta of each tensor."""
@@ -39,7 +42,7 @@ class GMP(Updater):
         if self.config.scope == "global":
             among = [scene.active for scene in scenes]
             count = min(sum(targets), sum(int(a.sum()) for a in among))
-            return top_of_network(scores, among, count)
+            return top_of_network(scores, among, count, each=1)
         return [
             self._prune_layer(scene, score, target)
             for scene, score, target in zip(scenes, scores, targets, strict=True)

@@ -66,3 +66,14 @@ def test_a_transformer_trains_sparse_and_its_fast_path_agrees():
     net.eval()
     with torch.no_grad():
         torch.testing.assert_close(net(x), trained, rtol=1e-4, atol=1e-5)
+
+
+def test_latent_weights_outside_the_mask_are_not_read_by_the_fused_path():
+    torch.manual_seed(0)
+    net = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    sparsify(net, SparseConfig(method="topkast", sparsity=0.7))
+    x = torch.randn(4, 5, 8)
+    trained = net(x).detach()
+    net.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), trained)

@@ -1,0 +1,1 @@
+"""Speed of the sparse layers against dense products and other libraries."""

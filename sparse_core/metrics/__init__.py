@@ -1,0 +1,47 @@
+"""What sparse training looks like from outside: numbers for logs and tables.
+
+    density, exploration, neurons     the topology as it is
+    TopologyMeter, overlap            how it changes
+    dormant_fraction                  neurons that are silent
+    memory                            bytes, dense and condensed
+    gradient_snr                      how much of the growth gradient is noise
+
+Operations are counted in `sparse_core.flops` and `sparse_core.training_flops`.
+"""
+
+from __future__ import annotations
+
+from sparse_core.metrics.changes import Change, Overlap, TopologyMeter, overall, overlap
+from sparse_core.metrics.dormancy import (
+    ActivationMeter,
+    Dormancy,
+    dormant_fraction,
+    dormant_scores,
+)
+from sparse_core.metrics.memory import Bytes, Memory, condensed_bytes, memory
+from sparse_core.metrics.noise import GradientNoise, SignalToNoise, gradient_snr
+from sparse_core.metrics.topology import NeuronCount, Shares, density, exploration, neurons
+
+__all__ = [
+    "ActivationMeter",
+    "Bytes",
+    "Change",
+    "Dormancy",
+    "GradientNoise",
+    "Memory",
+    "NeuronCount",
+    "Overlap",
+    "Shares",
+    "SignalToNoise",
+    "TopologyMeter",
+    "condensed_bytes",
+    "density",
+    "dormant_fraction",
+    "dormant_scores",
+    "exploration",
+    "gradient_snr",
+    "memory",
+    "neurons",
+    "overall",
+    "overlap",
+]

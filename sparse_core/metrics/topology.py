@@ -1,0 +1,156 @@
+"""The topology as it is: density, exploration, neurons with and without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from sparse_core.engine import Engine
+from sparse_core.metrics.dormancy import ACTIVATIONS
+from sparse_core.topology import SparseTensor
+
+WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+KEEPS_NEURONS_APART = (
+    *ACTIVATIONS,
+    nn.Identity,
+    nn.Flatten,
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.MaxPool1d,
+    nn.MaxPool2d,
+    nn.MaxPool3d,
+    nn.AvgPool1d,
+    nn.AvgPool2d,
+    nn.AvgPool3d,
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveAvgPool3d,
+    nn.AdaptiveMaxPool1d,
+    nn.AdaptiveMaxPool2d,
+    nn.AdaptiveMaxPool3d,
+)
+"""Modules through which a neuron reaches the next layer alone, and in its place."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """A fraction of the weights.
+
+    Attributes:
+        layers: Of each layer's.
+        overall: Of those of all layers together.
+    """
+
+    layers: dict[str, float]
+    overall: float
+
+
+@dataclass(frozen=True)
+class NeuronCount:
+    """Neurons (or filters) of one layer.
+
+    Attributes:
+        name: The weight's name.
+        total: All of them.
+        active: Those with at least one active weight.
+        dead_output: Active ones that no active weight of the next layer reads; None where the next
+            layer is not evident.
+    """
+
+    name: str
+    total: int
+    active: int
+    dead_output: int | None
+
+    @property
+    def ablated(self) -> int:
+        """Neurons without weights."""
+        return self.total - self.active
+
+
+def density(engine: Engine) -> Shares:
+    """Return active / all weights of the selected layers, dense ones among them."""
+    layers = engine.layers()
+    return _shares((layer.name, layer.active, layer.total) for layer in layers)
+
+
+def exploration(engine: Engine) -> Shares:
+    """Return the exploration rate R_s of the sparse layers.
+
+        R_s = weights that have ever been active / all weights
+
+    In-time over-parameterisation, ITOP (Liu et al. 2021, section 3). Where the topology never moves
+    it is the density.
+    """
+    ever = [(tensor, tensor.seen()) for tensor in engine.tensors]
+    return _shares(
+        (
+            tensor.name,
+            tensor.count() if seen is None else int(seen.sum()),
+            tensor.rows * tensor.cols,
+        )
+        for tensor, seen in ever
+    )
+
+
+def neurons(engine: Engine) -> list[NeuronCount]:
+    """Count the neurons of each sparse layer: active, ablated, unread.
+
+    The layer that reads a neuron is evident within an `nn.Sequential`, where only modules that keep
+    neurons apart lie between (activations, dropout, batch norm, pooling, flatten).
+    """
+    following = _following(engine.root)
+    by_layer = {id(tensor.layer): tensor for tensor in engine.tensors}
+    counts = []
+    for tensor in engine.tensors:
+        alive = tensor.active().any(1)
+        reader = following.get(id(tensor.layer))
+        read = None if reader is None else _read(tensor, reader, by_layer.get(id(reader)))
+        dead = None if read is None else int((alive & ~read).sum())
+        counts.append(NeuronCount(tensor.name, tensor.rows, int(alive.sum()), dead))
+    return counts
+
+
+def _shares(counts: Iterable[tuple[str, int, int]]) -> Shares:
+    rows = list(counts)
+    total = sum(whole for _, _, whole in rows)
+    return Shares(
+        {name: part / whole for name, part, whole in rows},
+        sum(part for _, part, _ in rows) / total if total else 1.0,
+    )
+
+
+def _following(root: nn.Module) -> dict[int, nn.Module]:
+    """Map the id of each layer to the layer that evidently reads it."""
+    following: dict[int, nn.Module] = {}
+    for sequence in root.modules():
+        if not isinstance(sequence, nn.Sequential):
+            continue
+        previous: nn.Module | None = None
+        for module in sequence:
+            if isinstance(module, WEIGHTED):
+                if previous is not None:
+                    following[id(previous)] = module
+                previous = module
+            elif not isinstance(module, KEEPS_NEURONS_APART):
+                previous = None
+    return following
+
+
+def _read(tensor: SparseTensor, reader: nn.Module, sparse: SparseTensor | None) -> Tensor | None:
+    """Return `(rows,)` bool, which neurons of `tensor` the reader has a weight for."""
+    weight = reader.get_parameter("weight")
+    inputs = weight.numel() // weight.shape[0]
+    if getattr(reader, "groups", 1) != 1 or inputs % tensor.rows:
+        return None
+    if sparse is None:
+        return tensor.active().new_ones(tensor.rows)
+    return sparse.active().reshape(sparse.rows, tensor.rows, -1).any(2).any(0)
