@@ -14,6 +14,7 @@ import gzip
 import json
 import os
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "srigl, group 4": {"method": "srigl", "group": 4},
     "srigl, group 8": {"method": "srigl", "group": 8},
 }
-SPARSITIES = (0.9, 0.95, 0.98, 0.99)
+SPARSITIES = (0.9, 0.95, 0.98)
 WIDTHS = (784, 304, 304, 10)
 BATCH = 128
 
@@ -61,7 +62,7 @@ def run(
     images, labels, test_images, test_labels = data
     torch.manual_seed(seed)
     layers: list[nn.Module] = []
-    for n_in, n_out in zip(WIDTHS, WIDTHS[1:], strict=False):
+    for n_in, n_out in pairwise(WIDTHS):
         layers += [nn.Linear(n_in, n_out), nn.ReLU()]
     net = nn.Sequential(*layers[:-1])
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)

@@ -42,7 +42,7 @@ def test_sparse_avalanche_in_five_lines():
 
     code = example("MaskIsolation")
     assert len(code.strip().splitlines()) == 5
-    net = nn.Sequential(nn.Linear(64, 40), nn.ReLU(), nn.Linear(40, 2))
+    net = nn.Sequential(nn.Linear(64, 40), nn.ReLU(), nn.Linear(40, 5))
     names = dict(
         net=net,
         benchmark=as_avalanche(load_tasks("split-digits", tasks=2)),
