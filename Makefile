@@ -11,7 +11,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: sweep test slow check format clean
+.PHONY: sweep test test-sb3 slow check format clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11")'
@@ -26,6 +26,10 @@ sweep: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n 2
+
+# Stable-Baselines3's own tests with sparse policies; ARGS="tests/test_run.py -k SAC" chooses some.
+test-sb3: $(READY)
+	@$(BIN)/python tests/sb3/run.py $(ARGS)
 
 slow: $(READY)
 	@$(BIN)/python -m pytest -m slow

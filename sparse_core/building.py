@@ -14,7 +14,7 @@ from sparse_core.engine import Engine
 from sparse_core.initialisation import draw_mask, initialise
 from sparse_core.layers import MASKED
 from sparse_core.layers.masked import forbid_fused_path
-from sparse_core.registry import METHODS
+from sparse_core.registry import GROWTH_RULES, METHODS
 from sparse_core.selection import Selected, select
 from sparse_core.structure import Structure, structure_for
 from sparse_core.topology import SparseTensor
@@ -63,6 +63,8 @@ def sparsify(
     sparse = [s for s in selected if not any(s.matches(p) for p in config.dense)]
     if config.method == "dense":
         sparse = []
+    _check_unshared(module, sparse)
+    _check_signals(sparse, config)
     _check_scores(sparse, scores)
     counts = budgets(selected, config, structure)
     initial = counts
@@ -70,6 +72,8 @@ def sparsify(
         initial = budgets(selected, replace(config, sparsity=config.initial_sparsity), structure)
     if scores is not None and config.scope == "global":
         counts |= budgets_by_score(sparse, sum(counts[s.name] for s in sparse), scores)
+    if METHODS[config.method].latent:
+        _forbid_nested_tensors(module)
     tensors = []
     for item in sparse:
         tensor = _build(item, config, structure, counts[item.name])
@@ -78,6 +82,8 @@ def sparsify(
     engine = Engine(module, config, selected, tensors)
     for tensor in tensors:
         _start(engine, tensor, None if scores is None else scores[tensor.name])
+    if config.backend == "condensed":
+        _condense(engine, module)
     module.sparse_engine = engine  # type: ignore[assignment]
     if optimizer is not None:
         engine.attach(optimizer)
@@ -96,6 +102,26 @@ def _build(item: Selected, config: SparseConfig, structure: Structure, budget: i
     return tensor
 
 
+def _condense(engine: Engine, module: nn.Module) -> None:
+    """Give all layers that can be condensed their condensed form."""
+    from sparse_core.condensed import CondensedTensor, can_condense, capacity_of
+    from sparse_core.layers.chain import chain
+
+    slack = engine.config.slack
+    engine.tensors = [
+        t if can_condense(t) else CondensedTensor.of(t, capacity_of(t, slack))
+        for t in engine.tensors
+    ]
+    chain(module)
+
+
+def _forbid_nested_tensors(module: nn.Module) -> None:
+    """Padded batches become nested tensors for the fused path only, which is forbidden."""
+    for child in module.modules():
+        if isinstance(child, nn.TransformerEncoder):
+            child.use_nested_tensor = False
+
+
 def _start(engine: Engine, tensor: SparseTensor, scores: Tensor | None) -> None:
     config = engine.config
     method = METHODS[config.method]
@@ -106,10 +132,9 @@ def _start(engine: Engine, tensor: SparseTensor, scores: Tensor | None) -> None:
     elif config.initial_sparsity > 0:
         tensor.start(draw_mask(tensor, config.seed, scores=scores, initial=True))
         initialise(tensor, config.initialisation, config.seed)
-    if method.updater is not None:
-        tensor.remember()
     if engine.updater is not None:
         engine.updater.start(tensor)
+        tensor.remember()
 
 
 def _check_patterns(selected: Sequence[Selected], config: SparseConfig) -> None:
@@ -130,3 +155,36 @@ def _check_scores(sparse: Sequence[Selected], scores: Mapping[str, Tensor] | Non
     for item in sparse:
         if item.name not in scores or tuple(scores[item.name].shape) != item.shape:
             raise ValueError(f"scores: need one for {item.name!r} of shape {item.shape}")
+        bad = int((~scores[item.name].isfinite()).sum())
+        if bad:
+            raise ValueError(
+                f"scores: {bad} of {item.numel} of layer {item.name!r} are NaN or infinite"
+            )
+
+
+def _check_unshared(module: nn.Module, sparse: Sequence[Selected]) -> None:
+    """A weight that another layer uses too would be read there, and trained, without its mask."""
+    users: dict[int, dict[tuple[int, str], str]] = {}
+    for path, child in module.named_modules():
+        for name, parameter in child.named_parameters(recurse=False, remove_duplicate=False):
+            full = f"{path}.{name}" if path else name
+            users.setdefault(id(parameter), {}).setdefault((id(child), name), full)
+    for item in sparse:
+        names = list(users[id(item.layer.get_parameter(item.parameter))].values())
+        if len(names) > 1:
+            raise ValueError(
+                f"layer {item.name!r}: its weight is shared by {len(names)} layers "
+                f"({', '.join(names)}); keep it dense"
+            )
+
+
+def _check_signals(sparse: Sequence[Selected], config: SparseConfig) -> None:
+    rule = GROWTH_RULES.get(config.growth_rule or "")
+    if METHODS[config.method].updater is None or rule is None or rule.needs != "signals":
+        return
+    for item in sparse:
+        if len(item.shape) != 2 or item.parent is not None or item.parameter != "weight":
+            raise ValueError(
+                f"growth={config.growth_rule!r}: layer {item.name!r} of shape {item.shape} is no "
+                "linear layer, whose inputs guided sampling needs; use 'sampled' or keep it dense"
+            )

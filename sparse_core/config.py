@@ -21,6 +21,7 @@ DECAYS = ("cosine", "linear", "constant", "inverse_power")
 INITIALISATIONS = ("scaled", "kaiming", "keep")
 OPTIMIZER_STATES = ("zero", "keep", "layer_mean")
 SCOPES = ("layer", "global")
+BACKENDS = ("masked", "condensed")
 
 
 MOVING_FIELDS = (
@@ -85,6 +86,8 @@ class SparseConfig:
             (orthogonal and gains included); `kaiming` draws anew from N(0, 2 / own fan-in); `keep`
             only masks.
         optimizer_state: What becomes of moments at dropped and grown weights.
+        backend: `masked` computes with dense weights times a mask; `condensed` stores and trains
+            the active weights of linear layers only, on the CPU.
         seed: Seeds masks and random growth, apart from every other random stream.
     """
 
@@ -117,6 +120,7 @@ class SparseConfig:
     dense_in_budget: bool = False
     initialisation: str = "scaled"
     optimizer_state: str = "zero"
+    backend: str = "masked"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -126,6 +130,7 @@ class SparseConfig:
         one_of("scope", self.scope, SCOPES)
         one_of("initialisation", self.initialisation, INITIALISATIONS)
         one_of("optimizer_state", self.optimizer_state, OPTIMIZER_STATES)
+        one_of("backend", self.backend, BACKENDS)
         if self.drop is not None:
             one_of("drop", self.drop, DROP_RULES)
         for name in ("sparsity", "initial_sparsity"):
@@ -140,6 +145,11 @@ class SparseConfig:
         if self.horizon is not None:
             at_least("horizon", self.horizon, 1)
         positive("ablation_threshold", self.ablation_threshold)
+        if METHODS[self.method].starts_dense and self.initial_sparsity > self.sparsity:
+            raise ValueError(
+                f"initial_sparsity={self.initial_sparsity}: must be at most sparsity="
+                f"{self.sparsity}"
+            )
         if self.gradient_steps > self.update_every:
             raise ValueError(
                 f"gradient_steps={self.gradient_steps}: must be at most update_every="
@@ -152,6 +162,7 @@ class SparseConfig:
             one_of("never_ablate", role, ROLES)
         self._check_growth()
         self._check_structure()
+        self._check_backend()
 
     def _check_growth(self) -> None:
         if self.growth is None:
@@ -163,6 +174,30 @@ class SparseConfig:
         if self.growth not in usable:
             raise ValueError(
                 f"growth={self.growth!r}: method {self.method!r} can use {', '.join(usable)}"
+            )
+
+    def _check_backend(self) -> None:
+        if self.backend == "masked":
+            return
+        method = METHODS[self.method]
+        if method.latent:
+            raise ValueError(
+                f"backend={self.backend!r}: method {self.method!r} needs masked, its inactive "
+                "weights keep values"
+            )
+        if self.method == "snfs" or (self.method == "gse" and self.scope == "global"):
+            raise ValueError(
+                f"backend={self.backend!r}: method {self.method!r} with scope {self.scope!r} needs "
+                "masked, it moves weights between layers"
+            )
+        if self.optimizer_state == "keep":
+            raise ValueError(
+                f"backend={self.backend!r}: optimizer_state 'keep' needs masked, dropped weights "
+                "have no moments"
+            )
+        if self.group not in (1, 2, 4, 8):
+            raise ValueError(
+                f"group={self.group}: backend {self.backend!r} has groups of 1, 2, 4, 8"
             )
 
     def _check_structure(self) -> None:
@@ -192,6 +227,15 @@ class SparseConfig:
             n, m = pattern[1:]
             if n > m:
                 raise ValueError(f"structure={structure!r}: N must not exceed M")
+            if self.layer_sparsity:
+                raise ValueError(
+                    f"layer_sparsity={self.layer_sparsity}: structure {structure} leaves no choice"
+                )
+            if METHODS[self.method].starts_dense:
+                raise ValueError(
+                    f"structure={structure!r}: method {self.method!r} starts dense, which is no "
+                    "N:M pattern"
+                )
             if abs(self.sparsity - (1 - n / m)) > 1e-9:
                 raise ValueError(
                     f"sparsity={self.sparsity}: structure {structure} means {1 - n / m:g}"
@@ -240,7 +284,7 @@ class SparseConfig:
             changes |= _defaults(["ablation"])
         if self.method != "srigl" or not self.ablation:
             changes |= _defaults(["ablation_threshold", "ablation_sticky", "never_ablate"])
-        if self.method not in ("gmp", "granet"):
+        if not method.starts_dense:
             changes |= _defaults(["initial_sparsity"])
         if self.method not in ("gmp", "granet", "one_shot"):
             changes |= _defaults(["prune_from"])

@@ -20,7 +20,7 @@ from torch import Tensor
 from sparse_core.config import SparseConfig
 from sparse_core.ranking import top_of_network
 from sparse_core.selection import Selected
-from sparse_core.structure import Structure
+from sparse_core.structure import NOfM, Structure
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def budgets(
     Returns:
         Tensor name -> budget. Over the layers that share (over dense ones too with
         `dense_in_budget`) they add up to `round((1 - sparsity) * weights)`, or to the nearest
-        number below that the quanta allow.
+        number below that the quanta allow. N:M patterns have what the pattern says, which is more
+        where M does not divide a row.
 
     Raises:
         ValueError: If the request leaves a layer less than it needs, or dense layers alone exceed
@@ -80,6 +81,8 @@ def budgets(
     else:
         total = round(config.density * total)
     shares = [_share(t, wish(config.distribution, t.shape), structure) for t in sharing]
+    if isinstance(structure, NOfM) and not (config.dense_in_budget and dense_total):
+        total = sum(share.least for share in shares)
     counts = allocate(shares, total, config.sparsity)
     return result | {t.name: count for t, count in zip(sharing, counts, strict=True)}
 
@@ -168,7 +171,7 @@ def _round(targets: Sequence[float], shares: Sequence[Share], total: int) -> lis
     """Round to multiples of the quanta by largest remainder, without exceeding the total."""
     tiny = 1e-6
     counts = [
-        max(s.least, int((t + tiny) / s.quantum) * s.quantum)
+        s.most if t + tiny >= s.most else max(s.least, int((t + tiny) / s.quantum) * s.quantum)
         for t, s in zip(targets, shares, strict=True)
     ]
     order = sorted(range(len(shares)), key=lambda i: (counts[i] - targets[i]) / shares[i].quantum)

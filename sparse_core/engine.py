@@ -23,7 +23,8 @@ from sparse_core.clock import Clock
 from sparse_core.config import SparseConfig
 from sparse_core.gradients import GradientSource
 from sparse_core.initialisation import draw_mask, initialise
-from sparse_core.optimizer_state import clear_inactive, clear_moments, settle
+from sparse_core.layers.masked import forbid_fused_path
+from sparse_core.optimizer_state import clear_inactive, clear_moments, is_elementwise, settle
 from sparse_core.registry import METHODS
 from sparse_core.schedule import Schedule
 from sparse_core.scores import Moment
@@ -126,6 +127,8 @@ class Engine:
         """Begin the schedule again (a new task). The streams of random growth go on."""
         self._clock["origin"] = self.steps
         self._clock["horizon"] = horizon or 0
+        for tensor in self.tensors:
+            self._gradients.clear(tensor)
         self._arm()
 
     def redraw(
@@ -147,10 +150,11 @@ class Engine:
         for tensor, mask in zip(tensors, drawn, strict=True):
             tensor.start(mask)
             initialise(tensor, "kaiming", seed, index)
-            if tensor.seen() is not None:
-                tensor.remember()
             if self.updater is not None:
                 self.updater.start(tensor)
+            if tensor.seen() is not None:
+                tensor.remember()
+            self._gradients.forget(tensor)
             if self.optimizer is not None:
                 clear_moments(self.optimizer, tensor)
         self.restart(horizon)
@@ -200,9 +204,13 @@ class Engine:
         """Count the steps of this optimizer from now on, instead of any other's."""
         self.detach()
         self.optimizer = optimizer
-        self._hook()
         for tensor in self.tensors:
-            clear_inactive(optimizer, tensor)
+            tensor.adopt(optimizer)
+        self._hook()
+        if self.config.optimizer_state != "keep":
+            for tensor in self.tensors:
+                if not tensor.latent:
+                    clear_inactive(optimizer, tensor)
         self._arm()
 
     def detach(self) -> None:
@@ -211,6 +219,8 @@ class Engine:
             handle.remove()
         self._handles = []
         self.optimizer = None
+        for tensor in self.tensors:
+            tensor.tap.arm(False)
 
     def follow(self, target: nn.Module) -> None:
         """Let a target network of the same architecture have the same topology from now on.
@@ -222,8 +232,12 @@ class Engine:
         copies = []
         for tensor in self.tensors:
             twin = there.get(tensor.name)
-            if twin is None or (twin.rows, twin.cols) != (tensor.rows, tensor.cols):
-                raise ValueError(f"target has no layer like {tensor.name!r}: it cannot follow")
+            shape = tensor.shape
+            if twin is None or twin.shape != shape:
+                raise ValueError(
+                    f"target has no layer like {tensor.name!r}: it cannot follow; needed is a "
+                    f"dense one of shape {shape}, there is {twin.shape if twin else 'none'}"
+                )
         for tensor in self.tensors:
             twin = there[tensor.name]
             twin.mask()
@@ -236,7 +250,10 @@ class Engine:
                 tensor.budget,
             )
             copy.latent = tensor.latent
+            if copy.latent:
+                forbid_fused_path(copy.layer)
             copy.start(tensor.active())
+            copy = tensor.convert(copy)
             for what in ("seen", "backward", "gradient_mean", "gradient_square"):
                 own = tensor.companion(what)
                 if own is not None:
@@ -273,6 +290,8 @@ class Engine:
         wanted = self._gradients.wanted(self._phase(), self._schedule, self.horizon)
         for tensor in self.tensors:
             if wanted or tensor.tap.armed:
+                if not wanted:
+                    self._gradients.clear(tensor)
                 tensor.tap.arm(wanted)
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -281,13 +300,20 @@ class Engine:
                 f"method={self.config.method!r}: its schedule needs the length of the training; "
                 "give `horizon` or call Engine.set_horizon before the first optimizer step"
             )
+        due = self.updater is not None and self._schedule.due(self._phase() + 1, self.horizon)
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None) is not None
+        penalises = self.updater is not None and self.updater.penalises
+        if closure and (penalises or self.config.skip_step):
+            raise RuntimeError(
+                f"method={self.config.method!r}, skip_step={self.config.skip_step}: gradients are "
+                "changed before the optimizer's step, which is too early for one with a closure"
+            )
         with torch.no_grad():
+            if not closure:
+                self._gradients.check(self.tensors, self.steps + 1, due=due)
             if self.updater is not None:
                 self.updater.before_step(self.tensors)
-            for tensor in self.tensors:
-                if tensor.tap.armed:
-                    self._gradients.fold(tensor, optimizer)
-        if self.config.skip_step and self._schedule.due(self._phase() + 1, self.horizon):
+        if self.config.skip_step and due:
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     parameter.grad = None
@@ -302,9 +328,12 @@ class Engine:
         for parameter, before, fixed in self._before:
             parameter.copy_(torch.where(fixed, before, parameter))
         self._before = []
-        if self.config.optimizer_state == "keep":
+        if self.config.optimizer_state == "keep" or not is_elementwise(optimizer):
             for tensor in self.tensors:
                 tensor.enforce()
+        for tensor in self.tensors:
+            if tensor.tap.armed:
+                self._gradients.fold(tensor, optimizer)
         self._clock["steps"] = self.steps + 1
         for observe in self.on_step:
             observe(self.steps)

@@ -7,12 +7,17 @@
 The mean is taken of the gradient, not of its magnitude. b1 and b2 are the optimizer's own (Adam's
 betas, SGD's momentum), so that `momentum` and `adam_momentum` grow by the moments that the
 optimizer would have had for a dense gradient; its real moments are zero at inactive weights. What
-is accumulated lives in buffers of the layer, hence in `state_dict`.
+is accumulated lives in buffers of the layer, hence in `state_dict`. A loss scale (GradScaler) that
+was taken off `.grad` before the step, and a norm that was clipped, count for the tap as well.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from sparse_core.schedule import Schedule
@@ -41,10 +46,10 @@ class GradientSource:
         """Make the buffers that a tensor needs."""
         tensor.tap.wants_signals = self.needs == "signals"
         if self._accumulates:
-            zeros = torch.zeros_like(tensor.mask)
+            zeros = tensor.like_dense()
             tensor.layer.register_buffer(f"{tensor.parameter}_gradient_mean", zeros)
         if self.needs == "momentum":
-            zeros = torch.zeros_like(tensor.mask)
+            zeros = tensor.like_dense()
             tensor.layer.register_buffer(f"{tensor.parameter}_gradient_square", zeros)
 
     def wanted(self, phase: int, schedule: Schedule, horizon: int | None) -> bool:
@@ -55,8 +60,36 @@ class GradientSource:
             return True
         return any(schedule.due(phase + ahead, horizon) for ahead in range(1, self.steps + 1))
 
+    def check(self, tensors: Sequence[SparseTensor], step: int, *, due: bool) -> None:
+        """Look at the gradients of a step that is about to be made, and unscale them.
+
+        Args:
+            tensors: All sparse weights.
+            step: The number of the step, for error messages.
+            due: Whether the topology is updated after it.
+
+        Raises:
+            RuntimeError: If the growth rule needs a gradient that did not flow.
+            FloatingPointError: If a gradient that is watched, or a weight of a step before an
+                update, is NaN or infinite.
+        """
+        for tensor in tensors:
+            if due:
+                _check_finite(tensor, "weights", tensor.weight.detach(), step)
+            if not tensor.tap.armed or tensor.budget == tensor.numel:
+                continue
+            gradient = tensor.tap.gradient()
+            if gradient is not None:
+                _check_finite(tensor, "gradients", gradient, step)
+                tensor.tap.value = _as_the_optimizer_sees_it(tensor, gradient)
+            elif self.needs != "momentum" or (due and not _has_flowed(tensor)):
+                raise RuntimeError(
+                    f"layer {tensor.name!r}: no gradient flowed in optimizer step {step}, which "
+                    "the growth rule needs; keep the layer dense or grow at random"
+                )
+
     def fold(self, tensor: SparseTensor, optimizer: Optimizer) -> None:
-        """Take in the gradient of the step that is about to be made.
+        """Take in the gradient of the step that was just made.
 
         Raises:
             RuntimeError: If a mean over several steps is wanted and none flowed.
@@ -66,6 +99,8 @@ class GradientSource:
         if mean is None or (gradient is None and self.needs == "momentum"):
             return
         if gradient is None:
+            if tensor.budget == tensor.numel:
+                return
             raise RuntimeError(
                 f"layer {tensor.name!r}: no gradient flowed in one of the {self.steps} steps "
                 "before an update, which the growth rule needs; keep the layer dense or grow at "
@@ -85,6 +120,44 @@ class GradientSource:
         mean = tensor.companion("gradient_mean")
         if mean is not None and self.needs != "momentum":
             mean.zero_()
+
+    def forget(self, tensor: SparseTensor) -> None:
+        """Begin anew altogether, when a new task has new weights."""
+        for what in ("gradient_mean", "gradient_square"):
+            accumulated = tensor.companion(what)
+            if accumulated is not None:
+                accumulated.zero_()
+
+
+def _check_finite(tensor: SparseTensor, what: str, values: Tensor, step: int) -> None:
+    bad = int((~values.isfinite()).sum())
+    if bad:
+        raise FloatingPointError(
+            f"layer {tensor.name!r}: {bad} of {values.numel()} {what} are NaN or infinite at "
+            f"optimizer step {step}; nothing was changed"
+        )
+
+
+def _has_flowed(tensor: SparseTensor) -> bool:
+    square = tensor.companion("gradient_square")
+    return square is not None and bool(square.any())
+
+
+def _as_the_optimizer_sees_it(tensor: SparseTensor, gradient: Tensor) -> Tensor:
+    """Undo a loss scale and apply a clipped norm: what became of `.grad` since backward.
+
+    Both multiply all of `.grad` by one number, which is found by least squares at active weights.
+    """
+    seen = tensor.weight.grad
+    if seen is None:
+        return gradient
+    active = tensor.active().to(gradient.dtype)
+    ours = tensor.stored(gradient.reshape(active.shape) * active)
+    square = float((ours * ours).sum(dtype=torch.float64))
+    ratio = float((seen * ours).sum(dtype=torch.float64)) / square if square else 1.0
+    if not math.isfinite(ratio) or ratio <= 0 or abs(ratio - 1) < 1e-3:
+        return gradient
+    return gradient * ratio
 
 
 def _betas(optimizer: Optimizer, tensor: SparseTensor) -> tuple[float, float]:

@@ -53,7 +53,7 @@ def draw_mask(
         )
     except ValueError as error:
         raise ValueError(f"layer {tensor.name!r} is full: {error}") from None
-    return mask.to(tensor.mask.device)
+    return mask.to(tensor.weight.device)
 
 
 def initialise(tensor: SparseTensor, how: str, seed: int, index: int = 0) -> None:
@@ -75,8 +75,4 @@ def initialise(tensor: SparseTensor, how: str, seed: int, index: int = 0) -> Non
         generator = stream(seed, "initialisation", index, tensor.name)
         draws = torch.randn(tensor.rows, tensor.cols, generator=generator)
         new = draws.to(fan_in.device) * math.sqrt(2) / fan_in.sqrt()
-    new = (new * active).reshape(tensor.weight.shape).to(tensor.weight.dtype)
-    if tensor.protected is not None:
-        new = torch.where(tensor.protected, tensor.weight, new)
-    with torch.no_grad():
-        tensor.weight.copy_(new)
+    tensor.write(new)

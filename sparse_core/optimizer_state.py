@@ -13,12 +13,22 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sparse_core.topology import Delta, SparseTensor, fill
+from sparse_core.topology import Delta, SparseTensor
 
 SECOND_MOMENTS = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg"})
 
+ELEMENTWISE = frozenset(
+    "SGD Adam AdamW RMSprop RMSpropTFLike Adagrad Adadelta Adamax NAdam RAdam ASGD Rprop".split()
+)
+"""Optimizers that leave a weight alone whose gradient and state are zero."""
+
 INITIAL_VALUES: dict[tuple[str, str], float] = {("RMSpropTFLike", "square_avg"): 1.0}
 """Optimizer class and state name -> the value it starts from, where that is not zero."""
+
+
+def is_elementwise(optimizer: Optimizer) -> bool:
+    """Whether an optimizer is known to leave inactive weights at zero; LBFGS, for one, is not."""
+    return type(optimizer).__name__ in ELEMENTWISE
 
 
 def settle(optimizer: Optimizer, tensor: SparseTensor, delta: Delta, policy: str) -> None:
@@ -31,15 +41,15 @@ def settle(optimizer: Optimizer, tensor: SparseTensor, delta: Delta, policy: str
         policy: `zero`, `layer_mean` or `keep`.
     """
     for key, moments in _state(optimizer, tensor.weight):
-        initial = _initial(optimizer, key)
         if policy != "keep":
-            fill(moments, delta.moved, initial)
+            tensor.carry(moments, delta, _initial(optimizer, key))
         if policy == "layer_mean" and key in SECOND_MOMENTS and delta.grown.numel():
-            others = tensor.active().reshape(-1)
-            others[delta.grown] = False
+            grown = torch.zeros(tensor.numel, dtype=torch.bool, device=moments.device)
+            grown[delta.grown] = True
+            grown = grown.reshape(tensor.rows, tensor.cols)
+            others = tensor.stored(tensor.active() & ~grown)
             if bool(others.any()):
-                mean = float(moments.reshape(-1)[others].mean())
-                fill(moments, delta.grown, mean)
+                moments[tensor.stored(grown)] = moments[others].mean()
     if tensor.bias is not None and delta.ablated.numel():
         for key, moments in _state(optimizer, tensor.bias):
             moments[delta.ablated] = _initial(optimizer, key)
@@ -47,7 +57,7 @@ def settle(optimizer: Optimizer, tensor: SparseTensor, delta: Delta, policy: str
 
 def clear_inactive(optimizer: Optimizer, tensor: SparseTensor) -> None:
     """Reset the state of inactive weights, when a network that was trained dense gets sparse."""
-    inactive = tensor.mask == 0
+    inactive = ~tensor.stored(tensor.active())
     for key, moments in _state(optimizer, tensor.weight):
         moments[inactive] = _initial(optimizer, key)
 

@@ -43,7 +43,7 @@ def graest(scene: Scene) -> Tensor:
 def _guided(scene: Scene, reduce: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     tap = scene.tensor.tap
     rows, cols = scene.active.shape
-    if not tap.inputs or tap.inputs[0].shape[-1] != cols or scene.tensor.weight.dim() != 2:
+    if not tap.inputs or tap.inputs[0].shape[-1] != cols or len(scene.tensor.shape) != 2:
         raise RuntimeError(
             f"layer {scene.tensor.name!r}: guided sampling needs the inputs of a linear layer; use "
             "growth='sampled' or keep the layer dense"

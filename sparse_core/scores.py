@@ -114,7 +114,7 @@ def signed(scene: Scene) -> Tensor:
         ranks = torch.empty_like(order)
         ranks[order] = torch.arange(len(order), device=order.device)
         scores[side] = (ranks.double() + 0.5) / max(1, len(order))
-    return scores
+    return scores.masked_fill(~weight.isfinite(), float("nan"))
 
 
 def sensitivity(scene: Scene) -> Tensor:

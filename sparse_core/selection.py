@@ -1,7 +1,7 @@
 """Which tensors of a module become sparse, and which role each plays.
 
 Selected are the weights of linear and convolutional layers and the projections of attention. The
-first one is the `input`, the last one the `output`, attention's input projections are `qkv`, the
+last one is the `output`, the first one the `input`, attention's input projections are `qkv`, the
 others are `hidden`; a caller who knows better (a policy with two heads) says so.
 """
 
@@ -90,7 +90,7 @@ def select(root: nn.Module, roles: Mapping[str, str] | None = None) -> list[Sele
     selected = []
     unmatched = set(roles or {})
     for index, (name, layer, parameter, parent) in enumerate(found):
-        role = "input" if index == 0 else "output" if index == len(found) - 1 else "hidden"
+        role = "output" if index == len(found) - 1 else "input" if index == 0 else "hidden"
         if parameter in PROJECTIONS:
             role = "qkv"
         for pattern, given in (roles or {}).items():

@@ -287,7 +287,9 @@ class Blocks(Structure):
         return tall.repeat_interleave(width, dim=1)[:rows, :cols]
 
     def capacity(self, budget: int, rows: int, cols: int, live: Tensor | None = None) -> Tensor:
-        """Whole blocks that the budget pays for."""
+        """Whole blocks that the budget pays for; all of them if it is that of a dense matrix."""
+        if budget >= rows * cols:
+            return torch.tensor([-(-rows // self.height) * -(-cols // self._width(cols))])
         return torch.tensor([budget // self.quantum(rows, cols)])
 
     def _width(self, cols: int) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from sparse_core.layers.masked import forbid_fused_path
 from sparse_core.layers.tap import GradientTap
@@ -155,6 +156,23 @@ class SparseTensor:
         """Return the `(rows, cols)` weights; zero where inactive unless latent or protected."""
         return self.weight.detach().reshape(self.rows, self.cols)
 
+    @property
+    def numel(self) -> int:
+        """Number of weights, inactive ones included."""
+        return self.rows * self.cols
+
+    def write(self, values: Tensor) -> None:
+        """Set the active weights from a `(rows, cols)` matrix; inactive ones become zero."""
+        new = (values * self.active()).reshape(self.weight.shape).to(self.weight.dtype)
+        if self.protected is not None:
+            new = torch.where(self.protected, self.weight, new)
+        with torch.no_grad():
+            self.weight.copy_(new)
+
+    def like_dense(self) -> Tensor:
+        """Return zeros in the shape and dtype of the dense weight."""
+        return torch.zeros_like(self.weight, requires_grad=False)
+
     def count(self) -> int:
         """Return the number of active weights."""
         return int((self.mask != 0).sum())
@@ -167,6 +185,18 @@ class SparseTensor:
     def remember(self) -> None:
         """Keep track of which weights have ever been active, from here on."""
         self.set_companion("seen", self.mask.clone())
+
+    def adopt(self, optimizer: Optimizer) -> None:
+        """Let an optimizer that was made for the dense weight train this one; it does already."""
+
+    def convert(self, twin: SparseTensor) -> SparseTensor:
+        """Return a masked twin of this tensor in this tensor's own form."""
+        return twin
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the dense weight."""
+        return tuple(self.weight.shape)
 
     # Protection -----------------------------------------------------------------------------------
 
@@ -221,6 +251,14 @@ class SparseTensor:
         live = self.active().any(1)
         frozen = self.may_ablate and self.bias is not None and not bool(live.all())
         self.set_companion("live", live if frozen else None)
+
+    def carry(self, moments: Tensor, delta: Delta, initial: float) -> None:
+        """Bring moments, in the parameter's layout, over a Delta that was just applied."""
+        fill(moments, delta.moved, initial)
+
+    def stored(self, matrix: Tensor) -> Tensor:
+        """Bring the active entries of a `(rows, cols)` matrix into the parameter's layout."""
+        return matrix.reshape(self.weight.shape)
 
     def apply(self, delta: Delta) -> None:
         """Make a Delta true: grown weights start at zero, dropped ones are zero from here on.

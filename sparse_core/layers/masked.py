@@ -70,7 +70,8 @@ def masked_weight(layer: nn.Module, parameter: str = "weight") -> Tensor:
         wide = trained * backward
         masked = wide + (masked - wide).detach()
     tap: GradientTap = getattr(layer, f"{parameter}_tap")
-    tap.watch(masked, weight)
+    if tap.armed:
+        tap.watch(masked, weight)
     return masked
 
 

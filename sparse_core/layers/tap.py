@@ -44,6 +44,7 @@ class GradientTap:
         self._pass = -1
         self._signal_pass = -1
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def watch(self, masked: Tensor, weight: Tensor) -> None:
         """Be told the gradient of `masked` = weight * mask when it is computed."""
         if self.armed and masked.requires_grad:
@@ -53,12 +54,17 @@ class GradientTap:
 
     def watch_signals(self, input: Tensor, output: Tensor, weight: Tensor) -> Tensor:
         """Be told the gradient of a layer's output, and keep its input; returns the output."""
-        if self.armed and self.wants_signals and output.requires_grad:
+        if self.armed and self.wants_signals:
+            self._watch_signals(input, output, weight)
+        return output
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _watch_signals(self, input: Tensor, output: Tensor, weight: Tensor) -> None:
+        if output.requires_grad:
             kept = input.detach()
             output.register_hook(  # type: ignore[no-untyped-call]
-                lambda gradient: self._receive_signals(kept, gradient, weight)
+                lambda gradient: self.receive_signals(kept, gradient, weight)
             )
-        return output
 
     def _receive(self, gradient: Tensor, weight: Tensor) -> None:
         if self.value is None or _begins_anew(self._pass, weight):
@@ -67,9 +73,22 @@ class GradientTap:
             self.value = self.value + gradient.detach()
         self._pass = torch._C._current_graph_task_id()
 
-    def _receive_signals(self, input: Tensor, gradient: Tensor, weight: Tensor) -> None:
+    def gradient(self) -> Tensor | None:
+        """Return the gradient, made from inputs and output gradients where only those were seen."""
+        if self.value is None and self.inputs:
+            pairs = zip(self.inputs, self.outputs, strict=True)
+            products = [
+                dy.reshape(-1, dy.shape[-1]).T @ x.reshape(-1, x.shape[-1]) for x, dy in pairs
+            ]
+            self.value = torch.stack(products).sum(0) if len(products) > 1 else products[0]
+        return self.value
+
+    def receive_signals(self, input: Tensor, gradient: Tensor, weight: Tensor) -> None:
+        """Take in one input of the layer and the gradient of its output, as `.grad` would."""
         if _begins_anew(self._signal_pass, weight):
             self.inputs, self.outputs = [], []
+        if self._pass == -1:
+            self.value = None
         self.inputs.append(input)
         self.outputs.append(gradient.detach())
         self._signal_pass = torch._C._current_graph_task_id()

@@ -29,9 +29,11 @@ class Updater(ABC):
     Attributes:
         config: The configuration.
         needs: What it has to see of the gradient: `nothing`, `gradient`, `momentum` or `signals`.
+        penalises: Whether it changes gradients before an optimizer step.
     """
 
     needs = "nothing"
+    penalises = False
 
     def __init__(self, config: SparseConfig) -> None:
         self.config = config
@@ -148,5 +150,5 @@ def checked(scores: Tensor, what: str, scene: Scene) -> Tensor:
 
 def unchanged(tensor: SparseTensor) -> Delta:
     """Return a Delta that changes nothing."""
-    none = torch.zeros(0, dtype=torch.int64, device=tensor.mask.device)
+    none = torch.zeros(0, dtype=torch.int64, device=tensor.weight.device)
     return Delta(none, none, none, none)

@@ -39,7 +39,8 @@ class GSE(DropAndGrow):
         active = [layer.active for layer in layers]
         total = sum(int(a.sum()) for a in active)
         candidates = [~layer.active & (layer.grow > MINUS_INFINITY) for layer in layers]
-        n = min(int(moment.fraction * total), sum(int(c.sum()) for c in candidates))
+        most = min(sum(int(c.sum()) for c in candidates), total - len(layers))
+        n = min(int(moment.fraction * total), most)
         grown = top_of_network([layer.grow for layer in layers], candidates, n)
-        kept = top_of_network([layer.keep for layer in layers], active, total - n)
+        kept = top_of_network([layer.keep for layer in layers], active, total - n, each=1)
         return {layer.tensor.name: k | g for layer, k, g in zip(layers, kept, grown, strict=True)}

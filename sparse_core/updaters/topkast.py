@@ -22,6 +22,8 @@ class TopKAST(Updater):
     density on B less A.
     """
 
+    penalises = True
+
     def start(self, tensor: SparseTensor) -> None:
         """Choose A and B for the first time."""
         tensor.mask.copy_(self._largest(tensor, tensor.budget).reshape(tensor.mask.shape))

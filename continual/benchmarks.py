@@ -1,0 +1,158 @@
+"""Sequences of tasks from images: each task brings its own classes, or its own order of pixels.
+
+Class labels start from zero in each task. (Avalanche fills the logits of absent classes with zeros,
+which a task's own logits may well fall below.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from continual.avalanche_compat import avalanche
+from continual.spec import BENCHMARKS
+from sparse_core.checks import one_of
+from sparse_core.streams import stream
+
+DATA_VARIABLE = "DST_DATA"
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Data for one task, or for all before they are told apart.
+
+    Attributes:
+        train_x: `(n, features) float32`.
+        train_y: `(n,) int64`.
+        test_x: `(m, features) float32`.
+        test_y: `(m,) int64`.
+    """
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+
+
+def load_tasks(
+    benchmark: str, tasks: int, seed: int = 0, data: str | Path | None = None
+) -> list[TaskData]:
+    """Make the tasks of a benchmark.
+
+    Args:
+        benchmark: One of `continual.spec.BENCHMARKS`.
+        tasks: How many.
+        seed: Seeds the permutations of `permuted-*`; the first task keeps its pixels in place.
+        data: Folder that holds `MNIST/raw`; None: the environment variable DST_DATA.
+
+    Raises:
+        ValueError: If there is no such benchmark.
+        FileNotFoundError: If the data is not where it should be.
+    """
+    one_of("benchmark", benchmark, BENCHMARKS)
+    kind, _, source = benchmark.partition("-")
+    images = digits() if source == "digits" else mnist(data)
+    return split(images, tasks) if kind == "split" else permuted(images, tasks, seed)
+
+
+def split(images: TaskData, tasks: int) -> list[TaskData]:
+    """Give each task an equal share of the classes, in order, relabelled from zero."""
+    share = CLASSES // tasks
+    return [_classes(images, task * share, share) for task in range(tasks)]
+
+
+def permuted(images: TaskData, tasks: int, seed: int) -> list[TaskData]:
+    """Give each task but the first a random order of the pixels."""
+    result = [images]
+    for task in range(1, tasks):
+        generator = stream(seed, "permutation", task)
+        order = torch.randperm(images.train_x.shape[1], generator=generator)
+        result.append(
+            dataclasses.replace(
+                images, train_x=images.train_x[:, order], test_x=images.test_x[:, order]
+            )
+        )
+    return result
+
+
+def digits() -> TaskData:
+    """Load scikit-learn's 1,797 digits of 8 x 8; a fixed fifth, stratified, is for testing."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    x, y = (bunch.data / 16).astype("float32"), bunch.target.astype("int64")
+    parts = train_test_split(x, y, test_size=0.2, stratify=y, random_state=0)
+    train_x, test_x, train_y, test_y = map(torch.from_numpy, parts)
+    return TaskData(train_x, train_y, test_x, test_y)
+
+
+def mnist(data: str | Path | None = None) -> TaskData:
+    """Load MNIST from a folder in torchvision's layout; nothing is downloaded.
+
+    Raises:
+        FileNotFoundError: If the folder does not hold it.
+    """
+    from torchvision.datasets import MNIST
+
+    folder = data or os.environ.get(DATA_VARIABLE)
+    if not folder:
+        raise FileNotFoundError(
+            f"data=None: set {DATA_VARIABLE} (or data) to a folder that holds MNIST/raw/*-ubyte"
+        )
+    try:
+        train, test = (MNIST(str(folder), train=train, download=False) for train in (True, False))
+    except RuntimeError:
+        raise FileNotFoundError(
+            f"data={str(folder)!r}: no MNIST there; expected the files {folder}/MNIST/raw/*-ubyte"
+        ) from None
+    return TaskData(_pixels(train.data), train.targets, _pixels(test.data), test.targets)
+
+
+def as_avalanche(tasks: Sequence[TaskData]) -> Any:
+    """Return the tasks as a task-incremental Avalanche benchmark, with train and test streams."""
+    scenarios = avalanche.benchmarks
+    streams = {
+        "train": [_Labelled(task.train_x, task.train_y) for task in tasks],
+        "test": [_Labelled(task.test_x, task.test_y) for task in tasks],
+    }
+    benchmark = scenarios.benchmark_from_datasets(
+        **{
+            name: [avalanche.benchmarks.utils.as_classification_dataset(part) for part in parts]
+            for name, parts in streams.items()
+        }
+    )
+    return scenarios.task_incremental_benchmark(benchmark)
+
+
+class _Labelled(TensorDataset):
+    """Tensors with the targets where Avalanche looks for them."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        super().__init__(x, y)
+        self.targets = y.tolist()
+
+
+def _classes(images: TaskData, first: int, count: int) -> TaskData:
+    train = (images.train_y >= first) & (images.train_y < first + count)
+    test = (images.test_y >= first) & (images.test_y < first + count)
+    return TaskData(
+        images.train_x[train],
+        images.train_y[train] - first,
+        images.test_x[test],
+        images.test_y[test] - first,
+    )
+
+
+def _pixels(images: Tensor) -> Tensor:
+    """Scale `(n, 28, 28) uint8` to `(n, 784) float32`, mean 0 and variance 1 over MNIST."""
+    return (images.flatten(1).float() / 255 - 0.1307) / 0.3081

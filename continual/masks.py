@@ -1,0 +1,486 @@
+"""`TaskMasks`: one network, and in it a sparse network for each task.
+
+    output of task k = network(weights * mask_k, own tensors of task k)
+
+The topology of a task moves while it is in training, by the same engine as everywhere; when it
+ends, its masks are stored as bits and, under hard isolation, its weights are never written again.
+Masks are applied functionally: a batch that mixes tasks is one graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.optim import Optimizer
+
+from continual.avalanche_compat import avalanche
+from continual.spec import ISOLATIONS, SHARES
+from continual.tasks import Slot, Task, head_of, slots_of
+from sparse_core.building import sparsify
+from sparse_core.checks import one_of
+from sparse_core.config import SparseConfig
+from sparse_core.topology import SparseTensor
+
+UNSEEN = ("error", "latest")
+NOBODY = -1
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """How far one layer is used up.
+
+    Attributes:
+        name: The weight's full name in the network.
+        used: Weights that belong to ended tasks.
+        total: All weights.
+        budget: Weights that one more task asks for.
+    """
+
+    name: str
+    used: int
+    total: int
+    budget: int
+
+
+class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined, misc]
+    """A multi-task module around any network; Avalanche's strategies take it as their model.
+
+    Each task has masks of its own over the shared weights of linear and convolutional layers, with
+    exactly the budget that the configuration gives each layer, and its own copy of all other
+    tensors: biases, the last layer (the head), normalisation layers with their running statistics,
+    layers that stay dense. Under hard isolation every task starts from new random masks and
+    weights.
+
+    Attributes:
+        model: The network.
+        engine: Moves the topology of the task in training.
+        isolation: `hard` or `none`.
+        tasks: The tasks by label.
+    """
+
+    current: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: SparseConfig | None = None,
+        *,
+        isolation: str = "hard",
+        share: str = "none",
+        unseen: str = "error",
+        roles: Mapping[str, str] | None = None,
+    ) -> None:
+        """Wrap a network, in place.
+
+        Args:
+            model: Ends in a linear layer with the classes of one task; labels start from zero in
+                each task.
+            config: The sparsity of each task's network.
+            isolation: `hard`: what a task has learnt stays as it is, to the bit. `none`: one
+                network, whose topology and weights go on changing; only heads are apart.
+            share: Under hard isolation, what a task may do with the weights of earlier ones: `none`
+                or `reuse` (read them, never write).
+            unseen: What to do with a task label that was never trained: `error`, or answer with the
+                `latest` task's network.
+            roles: As in `sparsify`.
+
+        Raises:
+            ValueError: If an argument has no such value, or the network cannot be shared by tasks.
+        """
+        one_of("isolation", isolation, ISOLATIONS)
+        one_of("share", share, SHARES)
+        one_of("unseen", unseen, UNSEEN)
+        config = config or SparseConfig()
+        if isolation == "hard" and config.method == "dense":
+            raise ValueError(
+                "isolation='hard': method 'dense' leaves no weights for a second task; use 'none'"
+            )
+        _refuse_dynamic(model)
+        super().__init__()
+        self.tasks = (
+            nn.ModuleDict()
+        )  # before the network, so that its parameters have lasting names
+        self.engine = sparsify(model, config, roles=roles)
+        self.isolation = isolation
+        self.unseen = unseen
+        self._slots = slots_of(model, self.engine, self.hard)
+        head = head_of(self.engine)
+        self._shared = [t for t in self.engine.tensors if t.name.rpartition(".")[0] != head]
+        for tensor in self._shared:
+            tensor.may_reuse = share == "reuse"
+        self.fresh = Task(NOBODY, {slot: slot.tensor.detach().clone() for slot in self._slots})
+        self.model = model
+        self.register_buffer("current", torch.tensor(NOBODY))
+        self.register_load_state_dict_post_hook(_after_load)
+
+    @property
+    def hard(self) -> bool:
+        """Whether tasks are isolated."""
+        return self.isolation == "hard"
+
+    # The life of a task ---------------------------------------------------------------------------
+
+    def adaptation(self, experience: Any) -> None:
+        """Begin the task of an experience; Avalanche calls this before training and evaluation."""
+        if not self.training:
+            return
+        labels = sorted({int(label) for label in experience.task_labels})
+        if self.hard and len(labels) > 1:
+            raise ValueError(
+                f"tasks {labels} in one experience: isolation='hard' learns one task at a time"
+            )
+        for label in labels:
+            self.begin(label)
+
+    def begin(self, label: int) -> None:
+        """Begin a task: new masks beside those of earlier tasks, new own tensors.
+
+        Args:
+            label: The task's label, not negative. The task in training may be named again; an
+                ended one only without isolation, where its training goes on.
+
+        Raises:
+            ValueError: If the label cannot be trained, or a layer has too little room for the task.
+                Nothing is changed then.
+            RuntimeError: If another task is still in training.
+        """
+        if label == self.label:
+            return
+        if label < 0:
+            raise ValueError(f"task label {label}: must not be negative")
+        if self.hard and str(label) in self.tasks:
+            raise ValueError(
+                f"task {label} has ended: isolation='hard' never changes it (isolation='none' does)"
+            )
+        if self.label is not None:
+            if self.hard:
+                raise RuntimeError(
+                    f"task {self.label} is still in training: end it first "
+                    "(is MaskIsolation() among the strategy's plugins?)"
+                )
+            self.end()
+        if str(label) in self.tasks:
+            self._resume(label)
+        else:
+            self._add(label)
+        self.known_train_tasks_labels = self.known_train_tasks_labels | {label}
+        self.current.fill_(self._task(label).index)
+
+    def _add(self, label: int) -> None:
+        index = len(self.tasks)
+        before = [(slot, slot.tensor) for slot in self._slots]
+        task = Task(index, dict(before) if index == 0 else self._new_tensors())
+        task.bind(self._slots)
+        try:
+            if self.hard:
+                self.engine.redraw(index)
+            elif index > 0:
+                self.engine.redraw(index, names=[tensor.name for tensor in self._masked_apart()])
+        except ValueError as error:
+            for slot, tensor in before:
+                slot.bind(tensor)
+            raise ValueError(
+                f"task {label} does not fit: {error}; raise the sparsity, widen the layer, or let "
+                "tasks share weights with share='reuse'"
+            ) from None
+        self.tasks[str(label)] = task
+
+    def _new_tensors(self) -> dict[Slot, Tensor]:
+        tensors: dict[Slot, Tensor] = {}
+        for slot in self._slots:
+            fresh = self.fresh.tensor(slot).clone()
+            tensors[slot] = nn.Parameter(fresh) if slot.trained else fresh
+        return tensors
+
+    def _resume(self, label: int) -> None:
+        task = self._task(label)
+        task.bind(self._slots)
+        for tensor in self._masked_apart():
+            tensor.start(task.mask(tensor.name, tensor.weight.shape))
+        task.forget_masks()
+        self.engine.restart()
+
+    def attach(self, optimizer: Optimizer, steps: int | None = None) -> None:
+        """Move the topology on this optimizer's steps; call it when a task has begun.
+
+        Under hard isolation the shared weights' optimizer state starts anew, as the weights do.
+
+        Args:
+            optimizer: Trains the parameters of this module.
+            steps: Length of the task's training in optimizer steps; None: unknown.
+        """
+        if self.hard:
+            for tensor in self._shared:
+                optimizer.state.pop(tensor.weight, None)
+        self.engine.attach(optimizer)
+        if steps:
+            self.engine.set_horizon(steps)
+
+    def end(self) -> None:
+        """End the task in training: store its masks and, under hard isolation, freeze its tensors.
+
+        Raises:
+            RuntimeError: If no task is in training.
+        """
+        if self.label is None:
+            raise RuntimeError("no task is in training: begin one first")
+        task = self._task(self.label)
+        for tensor in self._masked_apart():
+            task.store(tensor.name, tensor.active())
+        if self.hard:
+            task.freeze()
+            self._protect()
+        self.current.fill_(NOBODY)
+
+    def _protect(self) -> None:
+        for tensor in self._shared:
+            taken = torch.zeros_like(tensor.weight, dtype=torch.bool)
+            for task in self._ended():
+                taken |= task.mask(tensor.name, tensor.weight.shape)
+            tensor.protect(taken)
+
+    # What it knows --------------------------------------------------------------------------------
+
+    @property
+    def label(self) -> int | None:
+        """The label of the task in training."""
+        index = int(self.current)
+        return None if index == NOBODY else self.labels[index]
+
+    @property
+    def labels(self) -> list[int]:
+        """The labels of all tasks, in the order in which they began."""
+        return sorted(map(int, self.tasks), key=lambda label: int(self._task(label).index))
+
+    def masks(self, label: int) -> dict[str, Tensor]:
+        """Return a task's masks, bool, in each weight's shape, by the weight's name in the network.
+
+        Raises:
+            ValueError: If there is no such task.
+        """
+        if str(label) not in self.tasks:
+            raise ValueError(self._unseen_message(label))
+        task = self._task(label)
+        return {
+            tensor.name: task.mask(tensor.name, tensor.weight.shape)
+            if task.stored and hasattr(task.masks, tensor.name.replace(".", "/"))
+            else tensor.mask != 0
+            for tensor in self.engine.tensors
+        }
+
+    def capacity(self) -> list[Capacity]:
+        """Return how far each shared layer is used up."""
+        return [
+            Capacity(
+                tensor.name,
+                0 if tensor.protected is None else int(tensor.protected.sum()),
+                tensor.weight.numel(),
+                tensor.budget,
+            )
+            for tensor in self._shared
+        ]
+
+    def room(self) -> int | None:
+        """Return how many more tasks fit beside the ended ones; None if tasks need no room."""
+        if not self.hard or any(tensor.may_reuse for tensor in self._shared):
+            return None
+        return min((_room(tensor) for tensor in self._shared), default=None)
+
+    def _task(self, label: int) -> Task:
+        task = self.tasks[str(label)]
+        assert isinstance(task, Task)
+        return task
+
+    def _ended(self) -> list[Task]:
+        return [task for task in map(self._task, self.labels) if task.stored]
+
+    def _masked_apart(self) -> list[SparseTensor]:
+        """List the tensors of which each task has its own mask: without isolation only the head."""
+        return [t for t in self.engine.tensors if self.hard or t not in self._shared]
+
+    # The network of a task ------------------------------------------------------------------------
+
+    def forward(self, x: Tensor, task_labels: Tensor | int | None = NOBODY) -> Any:
+        """Compute the logits of each sample with its task's network.
+
+        Args:
+            x: `(batch, ...)`.
+            task_labels: `(batch,) int64`, or one label for all. Without any: the task in training,
+                else the latest. None: all tasks.
+
+        Returns:
+            `(batch, classes)`; with None, a dictionary of these by label.
+
+        Raises:
+            ValueError: If a label was never trained and `unseen` is `error`.
+        """
+        if task_labels is None:
+            return self.forward_all_tasks(x)
+        if not isinstance(task_labels, Tensor):
+            return self.forward_single_task(x, task_labels)
+        labels = task_labels.to(x.device)
+        unique = labels.unique().tolist() if labels.numel() else [NOBODY]
+        if len(unique) == 1:
+            return self.forward_single_task(x, int(unique[0]))
+        rows = [(labels == label).nonzero().squeeze(1) for label in unique]
+        outputs = [
+            self.forward_single_task(x[rows_of_one], int(label))
+            for label, rows_of_one in zip(unique, rows, strict=True)
+        ]
+        return torch.cat(outputs)[torch.cat(rows).argsort()]
+
+    def forward_single_task(self, x: Tensor, task_label: int) -> Tensor:
+        """Compute the logits of `(batch, ...)` with one task's network; see `forward`."""
+        label = task_label
+        if str(label) not in self.tasks:
+            if label != NOBODY and self.unseen == "error":
+                raise ValueError(self._unseen_message(label))
+            if not self.tasks:
+                return self.model(x)
+            label = self.labels[-1] if self.label is None else self.label
+        if label == self.label:
+            return self.model(x)
+        task = self._task(label)
+        return self._frozen(task, x) if self.hard else self._of_task(task, x)
+
+    def _unseen_message(self, label: int) -> str:
+        known = ", ".join(map(str, self.labels)) or "none yet"
+        return f"task label {label}: was never trained; tasks trained: {known}"
+
+    def _of_task(self, task: Task, x: Tensor) -> Tensor:
+        tensors = {slot.name: task.tensor(slot) for slot in self._slots}
+        heads = self._masked_apart()
+        for head in heads:
+            tensors |= {_mask_name(head): task.mask(head.name, head.weight.shape)}
+        with _unwatched(heads):
+            return functional_call(self.model, tensors, (x,), tie_weights=False)
+
+    def _frozen(self, task: Task, x: Tensor) -> Tensor:
+        tensors = {slot.name: task.tensor(slot).detach() for slot in self._slots}
+        for tensor in self.engine.tensors:
+            mask = task.mask(tensor.name, tensor.weight.shape)
+            weight = tensors.get(tensor.name, tensor.weight.detach())
+            tensors |= {_mask_name(tensor): mask, tensor.name: torch.where(mask, weight, 0.0)}
+        with _evaluating(self.model):
+            output = functional_call(self.model, tensors, (x,), tie_weights=False)
+        if not torch.is_grad_enabled():
+            return output
+        return _Constant.apply(output, self.engine.tensors[0].weight)
+
+    # Saving and loading ---------------------------------------------------------------------------
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        self._check_checkpoint(state_dict, prefix)
+        stem = f"{prefix}tasks."
+        indices = {
+            key[len(stem) : -len(".index")]: int(value)
+            for key, value in state_dict.items()
+            if key.startswith(stem) and key.endswith(".index")
+        }
+        self.tasks.clear()
+        for label, index in sorted(indices.items(), key=lambda item: item[1]):
+            task = Task(index, self._new_tensors())
+            for tensor in self._masked_apart():
+                if f"{stem}{label}.masks.{tensor.name.replace('.', '/')}" in state_dict:
+                    task.reserve(tensor.name, tensor.weight.numel())
+            self.tasks[label] = task.to(self.current.device)
+        if indices:
+            now = int(state_dict[f"{prefix}current"])
+            self._task(self.labels[now]).bind(self._slots)  # NOBODY: the latest
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _check_checkpoint(self, state_dict: Mapping[str, Any], prefix: str) -> None:
+        stem = f"{prefix}model."
+        here = {f"model.{name}": tensor.shape for name, tensor in self.model.state_dict().items()}
+        there = {
+            f"model.{name[len(stem) :]}": tensor.shape
+            for name, tensor in state_dict.items()
+            if name.startswith(stem)
+        }
+        for name in [*here, *there]:
+            if here.get(name) != there.get(name):
+                shapes = [tuple(s[name]) if name in s else "absent" for s in (there, here)]
+                raise ValueError(
+                    f"checkpoint of another model: {name} is {shapes[0]} there, {shapes[1]} here"
+                )
+
+
+def _after_load(module: TaskMasks, incompatible_keys: object) -> None:
+    module.known_train_tasks_labels = set(module.labels)
+    if module.hard:
+        for task in module._ended():
+            task.freeze()
+        module._protect()
+
+
+def _refuse_dynamic(model: nn.Module) -> None:
+    dynamic = avalanche.models.DynamicModule
+    for name, module in model.named_modules():
+        if isinstance(module, dynamic):
+            raise ValueError(
+                f"{type(module).__name__} {name!r} grows by itself: each task has its own head "
+                "here, let the network end in a plain nn.Linear"
+            )
+
+
+def _mask_name(tensor: SparseTensor) -> str:
+    return f"{tensor.name}_mask"
+
+
+def _room(tensor: SparseTensor) -> int:
+    structure = tensor.structure
+    taken = tensor.protected
+    if taken is None:
+        taken = torch.zeros_like(tensor.weight, dtype=torch.bool)
+    cells = structure.cells(taken.reshape(tensor.rows, tensor.cols).double())
+    needed = structure.capacity(tensor.budget, tensor.rows, tensor.cols).clamp(min=1)
+    return int(((cells == 0).sum(1).cpu() // needed).min())
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Let no running statistic of an ended task change."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _unwatched(tensors: list[SparseTensor]) -> Iterator[None]:
+    """Keep the gradients of another task's head out of the growth of the one in training."""
+    armed = [tensor.tap for tensor in tensors if tensor.tap.armed]
+    for tap in armed:
+        tap.armed = False
+    try:
+        yield
+    finally:
+        for tap in armed:
+            tap.armed = True
+
+
+class _Constant(torch.autograd.Function):
+    """An output that is part of the graph and passes no gradient on.
+
+    Replay, EWC and the like call `backward` on losses of ended tasks alone, which must not fail.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, anchor: Tensor) -> Tensor:
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None]:
+        return None, None

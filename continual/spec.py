@@ -1,0 +1,103 @@
+"""`CLSpec`: everything that defines a continual-learning run, and nothing that does not.
+
+No torch is imported here. Where the data lies is not part of a run's identity: it is the
+environment variable DST_DATA.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+
+from sparse_core.checks import at_least, one_of
+from sparse_core.config import SparseConfig
+
+BENCHMARKS = ("split-digits", "permuted-digits", "split-mnist", "permuted-mnist")
+OPTIMIZERS = ("sgd", "adam", "adamw")
+ISOLATIONS = ("hard", "none")
+SHARES = ("none", "reuse")
+SPLITS = (1, 2, 5)
+"""Into how many tasks of as many classes each the ten digits can be split."""
+
+
+@dataclass(frozen=True)
+class CLSpec:
+    """A sequence of tasks learnt one after the other by an MLP with a head for each task.
+
+    Attributes:
+        benchmark: One of `BENCHMARKS`. `split-*`: each task has its own classes; `permuted-*`: all
+            classes, and pixels in an order of the task's own.
+        tasks: Number of tasks.
+        epochs: Passes over the data of each task.
+        hidden: Neurons of the hidden layers.
+        lr: Learning rate.
+        batch_size: Samples an optimizer step.
+        optimizer: `sgd` (momentum 0.9), `adam` or `adamw` (decoupled weight decay 0.01).
+        isolation: `hard` freezes what a task has learnt, to the bit; `none` trains one network
+            throughout. None: `hard`, but `none` with the dense method.
+        share: What a task may do with the weights of earlier ones under hard isolation: `none`
+            (masks are disjoint) or `reuse` (read, never write).
+        sparse: The sparsity of each task's network. Its seed and horizon play no part: they are the
+            run's seed and the length of a task.
+        seed: Seeds all streams: weights, masks, batches, permutations.
+    """
+
+    benchmark: str = "permuted-digits"
+    tasks: int = 5
+    epochs: int = 10
+    hidden: tuple[int, ...] = (200, 200)
+    lr: float = 0.005
+    batch_size: int = 64
+    optimizer: str = "adam"
+    isolation: str | None = None
+    share: str = "none"
+    sparse: SparseConfig = field(default_factory=lambda: SparseConfig(update_every=10))
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        one_of("benchmark", self.benchmark, BENCHMARKS)
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        one_of("share", self.share, SHARES)
+        for name in ("tasks", "epochs", "batch_size"):
+            at_least(name, getattr(self, name), 1)
+        at_least("seed", self.seed, 0)
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        if not self.hidden:
+            raise ValueError("hidden=(): must name at least one layer's neurons")
+        for neurons in self.hidden:
+            at_least("hidden", neurons, 1)
+        number = isinstance(self.lr, (int, float)) and not isinstance(self.lr, bool)
+        if not number or not 0 < self.lr < math.inf:
+            raise ValueError(f"lr={self.lr!r}: must be a positive number")
+        if self.benchmark.startswith("split"):
+            one_of("tasks", self.tasks, SPLITS)
+        self._check_isolation()
+
+    def _check_isolation(self) -> None:
+        if self.isolation is None:
+            return
+        one_of("isolation", self.isolation, ISOLATIONS)
+        if self.isolation == "hard" and self.sparse.method == "dense":
+            raise ValueError(
+                "isolation='hard': method 'dense' leaves no weights for a second task; use 'none'"
+            )
+
+    @property
+    def isolation_in_force(self) -> str:
+        """The configured isolation, else the one that suits the method."""
+        return self.isolation or ("none" if self.sparse.method == "dense" else "hard")
+
+    def canonical(self) -> CLSpec:
+        """Return the equal spec with all that plays no part in it at its default."""
+        default = SparseConfig()
+        sparse = dataclasses.replace(
+            self.sparse.canonical(), seed=default.seed, horizon=default.horizon
+        )
+        usual = "none" if sparse.method == "dense" else "hard"
+        return dataclasses.replace(
+            self,
+            sparse=sparse,
+            isolation=None if self.isolation == usual else self.isolation,
+            share=self.share if self.isolation_in_force == "hard" else "none",
+        )

@@ -1,0 +1,156 @@
+"""What belongs to one task alone, and where in the network it has its place.
+
+Sparse weights lie in one tensor that all tasks share, told apart by masks. All else is a task's
+own: biases, the head, normalisation layers with their running statistics, layers that stay dense. A
+`Slot` is the place of such a tensor in the network; a `Task` holds one task's tensors for all
+slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from continual.bits import pack, packed_size, unpack
+from sparse_core.engine import Engine
+from sparse_core.layers import MASKED
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The place of a tensor of which each task has its own.
+
+    Attributes:
+        name: Its full name in the network.
+        module: The module that holds it.
+        key: Its name there.
+        trained: Whether it is a parameter; else it is a buffer.
+    """
+
+    name: str
+    module: nn.Module
+    key: str
+    trained: bool
+
+    @property
+    def tensor(self) -> Tensor:
+        """What is in the slot now."""
+        kind = self.module._parameters if self.trained else self.module._buffers
+        tensor = kind[self.key]
+        assert tensor is not None
+        return tensor
+
+    def bind(self, tensor: Tensor) -> None:
+        """Put a task's tensor into the slot."""
+        if self.trained:
+            assert isinstance(tensor, nn.Parameter)
+            self.module._parameters[self.key] = tensor
+        else:
+            self.module._buffers[self.key] = tensor
+
+
+def head_of(engine: Engine) -> str:
+    """Return the name of the layer that makes the logits: the last that could be sparse."""
+    return engine.layers()[-1].name.rpartition(".")[0]
+
+
+def slots_of(root: nn.Module, engine: Engine, hard: bool) -> list[Slot]:
+    """List the places of all tensors of which each task has its own.
+
+    Args:
+        root: The network.
+        engine: Its engine.
+        hard: Whether tasks are isolated; otherwise only the head is a task's own.
+
+    Raises:
+        ValueError: If two names stand for one parameter.
+    """
+    head = head_of(engine)
+    shared = {tensor.name for tensor in engine.tensors if tensor.name.rpartition(".")[0] != head}
+    masked = set(MASKED.values())
+    seen: dict[int, str] = {}
+    slots = []
+    for prefix, module in root.named_modules():
+        held = {True: module._parameters, False: module._buffers}
+        for trained, tensors in held.items():
+            for key, tensor in tensors.items():
+                name = f"{prefix}.{key}" if prefix else key
+                topology = not trained and (type(module) in masked or key == "sparse_clock")
+                if tensor is None or topology:
+                    continue
+                if id(tensor) in seen:
+                    raise ValueError(
+                        f"{seen[id(tensor)]!r} and {name!r} are one tensor: tasks need them apart"
+                    )
+                seen[id(tensor)] = name
+                if name not in shared and (hard or prefix == head):
+                    slots.append(Slot(name, module, key, trained))
+    return slots
+
+
+class Task(nn.Module):
+    """One task's own tensors and, once another task is in training, its masks.
+
+    Attributes:
+        index: `() int64`, how many tasks began before it.
+        own: Its tensors, by slot.
+        masks: Its masks as bits, by weight; empty while it is in training.
+    """
+
+    index: Tensor
+
+    def __init__(self, index: int, tensors: Mapping[Slot, Tensor]) -> None:
+        super().__init__()
+        self.register_buffer("index", torch.tensor(index))
+        self.own = nn.Module()
+        self.masks = nn.Module()
+        for slot, tensor in tensors.items():
+            if isinstance(tensor, nn.Parameter):
+                self.own.register_parameter(_key(slot.name), tensor)
+            else:
+                self.own.register_buffer(_key(slot.name), tensor)
+
+    def tensor(self, slot: Slot) -> Tensor:
+        """Return its own tensor for a slot."""
+        tensor = getattr(self.own, _key(slot.name))
+        assert isinstance(tensor, Tensor)
+        return tensor
+
+    def bind(self, slots: Sequence[Slot]) -> None:
+        """Put its tensors into the network."""
+        for slot in slots:
+            slot.bind(self.tensor(slot))
+
+    def freeze(self) -> None:
+        """Train its tensors no more."""
+        for parameter in self.own.parameters():
+            parameter.requires_grad_(False)
+            parameter.grad = None
+
+    @property
+    def stored(self) -> bool:
+        """Whether its masks are stored here, and not in the network."""
+        return bool(self.masks._buffers)
+
+    def store(self, name: str, mask: Tensor) -> None:
+        """Store a bool mask."""
+        self.masks.register_buffer(_key(name), pack(mask))
+
+    def reserve(self, name: str, count: int) -> None:
+        """Make room for a mask of `count` weights that a checkpoint will fill."""
+        self.masks.register_buffer(_key(name), torch.zeros(packed_size(count), dtype=torch.uint8))
+
+    def mask(self, name: str, shape: torch.Size) -> Tensor:
+        """Return a stored mask, bool, in the weight's shape."""
+        return unpack(self.masks.get_buffer(_key(name)), shape)
+
+    def forget_masks(self) -> None:
+        """Drop the stored masks: the network holds them again."""
+        self.masks = nn.Module()
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "/")

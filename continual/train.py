@@ -1,0 +1,161 @@
+"""One continual-learning run: a spec in, a result out.
+
+Training goes through Avalanche's `Naive` strategy; its data loader, which collects samples one by
+one, is replaced by one that cuts batches from tensors, and accuracies are measured directly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from continual.avalanche_compat import avalanche
+from continual.benchmarks import TaskData, as_avalanche, load_tasks
+from continual.masks import TaskMasks
+from continual.metrics import average_accuracy, forgetting
+from continual.plugins import MaskIsolation
+from continual.spec import CLSpec
+
+Progress = Callable[[float, Mapping[str, float]], None]
+
+OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]] = {
+    "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9),
+    "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),
+    "adamw": lambda parameters, lr: torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01),
+}
+
+
+def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
+    """Learn the tasks one after the other and measure what is left of each.
+
+    Args:
+        spec: The run.
+        out: A folder; nothing is written but what the result already says.
+        progress: Called with the fraction done and the average accuracy so far.
+
+    Returns:
+        `score`, `curve`, `sparsity`, `layers`, `accuracy_matrix`, `forgetting`, `capacity`,
+        `updates`, all as JSON can hold them.
+
+    Raises:
+        ValueError: If the tasks do not fit into the network.
+        FileNotFoundError: If the data is missing.
+    """
+    torch.set_num_threads(1)
+    random.seed(spec.seed)
+    np.random.seed(spec.seed % 2**32)
+    torch.manual_seed(spec.seed)
+    tasks = load_tasks(spec.benchmark, spec.tasks, spec.seed)
+    model = make_model(spec, tasks[0])
+    matrix: list[list[float]] = []
+    loader = _TensorBatches(tasks, spec.batch_size)
+    report = _Report(progress, spec, matrix)
+    strategy = avalanche.training.Naive(
+        model=model,
+        optimizer=OPTIMIZERS[spec.optimizer](model.parameters(), spec.lr),
+        criterion=nn.CrossEntropyLoss(),
+        train_mb_size=spec.batch_size,
+        train_epochs=spec.epochs,
+        plugins=[loader, MaskIsolation(), report],
+        evaluator=avalanche.training.plugins.EvaluationPlugin(
+            loggers=[avalanche.logging.BaseLogger()]
+        ),
+    )
+    for index, experience in enumerate(as_avalanche(tasks).train_stream):
+        strategy.train(experience, eval_streams=[])
+        matrix.append([accuracy(model, label, tasks[label]) for label in range(index + 1)])
+    return {
+        "score": average_accuracy(matrix),
+        "curve": [[seen, average_accuracy(matrix[:seen])] for seen in range(1, spec.tasks + 1)],
+        "sparsity": {"requested": spec.sparse.sparsity, "achieved": model.engine.sparsity},
+        "layers": [
+            {"name": layer.name, "active": layer.active, "total": layer.total}
+            for layer in model.engine.layers()
+        ],
+        "accuracy_matrix": matrix,
+        "forgetting": forgetting(matrix),
+        "capacity": [dataclasses.asdict(layer) for layer in model.capacity()],
+        "updates": model.engine.updates,
+    }
+
+
+def make_model(spec: CLSpec, task: TaskData) -> TaskMasks:
+    """Build the network of a spec for the data's features and classes.
+
+    Raises:
+        ValueError: If the spec's tasks do not fit into it.
+    """
+    widths = [task.train_x.shape[1], *spec.hidden]
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    classes = int(task.train_y.max()) + 1
+    model = TaskMasks(
+        nn.Sequential(*layers, nn.Linear(widths[-1], classes)),
+        dataclasses.replace(spec.sparse, seed=spec.seed, horizon=None),
+        isolation=spec.isolation_in_force,
+        share=spec.share,
+    )
+    room = model.room()
+    if room is not None and room < spec.tasks:
+        raise ValueError(
+            f"tasks={spec.tasks}: at sparsity {spec.sparse.sparsity} only {room} have room beside "
+            "each other; raise sparse.sparsity, widen hidden, or set share='reuse'"
+        )
+    return model
+
+
+@torch.no_grad()
+def accuracy(model: TaskMasks, label: int, task: TaskData) -> float:
+    """Return the fraction of the test set that the task's network gets right."""
+    model.eval()
+    predicted = model(task.test_x, label).argmax(1)
+    return float((predicted == task.test_y).float().mean())
+
+
+class _TensorBatches(avalanche.core.SupervisedPlugin):  # type: ignore[name-defined, misc]
+    """Shuffled batches of one task, in place of the strategy's data loader."""
+
+    def __init__(self, tasks: Sequence[TaskData], size: int) -> None:
+        super().__init__()
+        self.tasks = tasks
+        self.size = size
+        self.label = 0
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Take the data loader's place."""
+        self.label = strategy.experience.task_label
+        strategy.dataloader = self
+
+    def __len__(self) -> int:
+        return -(-len(self.tasks[self.label].train_y) // self.size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        task = self.tasks[self.label]
+        for rows in torch.randperm(len(task.train_y)).split(self.size):
+            yield task.train_x[rows], task.train_y[rows], torch.full_like(rows, self.label)
+
+
+class _Report(avalanche.core.SupervisedPlugin):  # type: ignore[name-defined, misc]
+    """Tells how far training is."""
+
+    def __init__(self, progress: Progress, spec: CLSpec, matrix: Sequence[Sequence[float]]) -> None:
+        super().__init__()
+        self.progress = progress
+        self.epochs = spec.tasks * spec.epochs
+        self.done = 0
+        self.matrix = matrix
+
+    def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        """Count an epoch."""
+        self.done += 1
+        numbers = {"accuracy": average_accuracy(self.matrix)} if self.matrix else {}
+        self.progress(self.done / self.epochs, numbers)

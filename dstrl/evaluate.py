@@ -1,0 +1,55 @@
+"""Evaluation on environments of its own, seeded apart from training.
+
+An evaluation plays one episode in each of several environments at once, with deterministic actions.
+Its environments are seeded anew each time, by the run's seed and the number of the evaluation, so
+it does not depend on what was evaluated before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from dstrl.seeds import derive
+
+
+class Evaluator:
+    """Plays episodes and returns what they earned.
+
+    Args:
+        make: Makes one environment.
+        episodes: Episodes of an evaluation.
+        seed: The run's seed.
+    """
+
+    def __init__(self, make: Callable[[], gym.Env[Any, Any]], episodes: int, seed: int) -> None:
+        self.seed = seed
+        self.envs = DummyVecEnv([make] * episodes)
+
+    def __call__(self, model: BaseAlgorithm, index: int) -> NDArray[np.float64]:
+        """Return `(episodes,)` undiscounted returns of evaluation number `index`."""
+        normalise = model.get_vec_normalize_env()
+        self.envs.seed(derive(self.seed, "evaluation", index))
+        observations = self.envs.reset()
+        returns = np.zeros(self.envs.num_envs)
+        playing = np.ones(self.envs.num_envs, dtype=bool)
+        while playing.any():
+            actions, _ = model.predict(_seen(normalise, observations), deterministic=True)
+            observations, rewards, dones, _ = self.envs.step(actions)
+            returns += rewards * playing
+            playing &= ~dones
+        return returns
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.envs.close()
+
+
+def _seen(normalise: VecNormalize | None, observations: Any) -> Any:
+    return observations if normalise is None else normalise.normalize_obs(observations)

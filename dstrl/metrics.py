@@ -1,0 +1,171 @@
+"""What `SparseCallback` logs: the topology, how it moved, silent neurons, operations.
+
+Everything is read off the networks; nothing is drawn from a random stream.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import obs_as_tensor
+from torch import Tensor, nn
+
+from sparse_core import Engine
+from sparse_core.flops import FlopCounter, active_weights
+from sparse_core.metrics import ActivationMeter, TopologyMeter, exploration, neurons
+from sparse_core.metrics.changes import overall
+from sparse_core.probing import undisturbed
+from sparse_core.training_flops import FORMULAS, Cost, training_flops
+
+SAMPLES = 256
+"""Observations that silent neurons are looked for with."""
+
+DORMANCY = (0.0, 0.025)
+"""Thresholds of dormancy (Sokar et al. 2023)."""
+
+
+def topology_numbers(engine: Engine, meter: TopologyMeter) -> dict[str, float]:
+    """Describe the topology of one network and its last update.
+
+    Args:
+        engine: Of the network.
+        meter: Has observed it since training began.
+    """
+    numbers: dict[str, float] = {"updates": engine.updates}
+    if engine.tensors:
+        numbers["itop_rs"] = exploration(engine).overall
+    if meter.updates:
+        last = overall(meter.last.values())
+        numbers["n_dropped"] = last.dropped
+        numbers["n_grown"] = last.grown
+        numbers["n_ablated"] = last.ablated
+        start = meter.since_start()
+        sizes = {tensor.name: tensor.count() for tensor in engine.tensors}
+        shared = sum(start[name].retained * size for name, size in sizes.items())
+        numbers["overlap"] = shared / sum(sizes.values())
+    return numbers
+
+
+def active_neurons(engine: Engine) -> dict[str, float]:
+    """Return the fraction of neurons with weights, and the number that no other neuron reads."""
+    counts = neurons(engine)
+    if not counts:
+        return {}
+    unread = [count.dead_output for count in counts if count.dead_output is not None]
+    return {
+        "active_frac": sum(count.active for count in counts) / sum(c.total for c in counts),
+        "dead_out": sum(unread),
+    }
+
+
+def activity(model: BaseAlgorithm) -> dict[str, float]:
+    """Return the fraction of dormant neurons of each network, on what was last observed."""
+    policy: Any = model.policy
+    batch = last_observed(model, SAMPLES)
+    if batch is None:
+        return {}
+    with ExitStack() as stack:
+        meters = {
+            name: stack.enter_context(ActivationMeter(engine.root))
+            for name, engine in policy.sparse_engines.items()
+            if any(_is_activation(module) for module in engine.root.modules())
+        }
+        stack.enter_context(undisturbed(policy))
+        policy.run_networks(*batch)
+    return {
+        f"{name}/dormant_{tau:g}": meter.dormancy(tau).fraction
+        for name, meter in meters.items()
+        for tau in DORMANCY
+    }
+
+
+def flops_ratios(model: BaseAlgorithm) -> dict[str, float]:
+    """Return operations relative to the dense networks: to act once, and to train on one sample.
+
+    Training counts each network that is trained by the formulas of `sparse_core.training_flops`;
+    target networks are left out.
+    """
+    policy: Any = model.policy
+    batch = last_observed(model, 1)
+    if batch is None:
+        return {}
+    active: dict[str, int] = {}
+    for engine in policy.sparse_engines.values():
+        active |= active_weights(engine, policy)
+    with FlopCounter(policy) as acting, undisturbed(policy):
+        policy.act(batch[0])
+    with FlopCounter(policy) as training, undisturbed(policy):
+        policy.run_networks(*batch)
+    ratios = {"infer_ratio": acting.count(active).ratio}
+    layers = training.count(active).layers
+    spent = whole = 0.0
+    for engine in policy.sparse_engines.values():
+        names = active_weights(engine, policy).keys()
+        mine = [layer for layer in layers if layer.name in names]
+        cost = Cost(
+            sum(layer.sparse for layer in mine),
+            sum(layer.dense for layer in mine),
+            engine.config.update_every,
+        )
+        method = engine.config.method
+        if method not in FORMULAS or method == "topkast":
+            return ratios
+        spent += training_flops(method, cost)
+        whole += training_flops("dense", cost)
+    counted = {n for e in policy.sparse_engines.values() for n in active_weights(e, policy)}
+    rest = 3.0 * sum(layer.dense for layer in layers if layer.name not in counted)
+    return ratios | {"train_ratio": (spent + rest) / (whole + rest) if whole + rest else 1.0}
+
+
+def last_observed(model: BaseAlgorithm, count: int) -> tuple[Any, Tensor] | None:
+    """Return up to `count` observations and the actions that were taken, as the networks see them.
+
+    They are spread over the last rollout, or the latest in the replay buffer. None if nothing was
+    observed yet.
+    """
+    if isinstance(model, OnPolicyAlgorithm):
+        rollout = model.rollout_buffer
+        size = rollout.pos * rollout.n_envs
+        rows = np.linspace(0, size - 1, min(count, size)).astype(int)
+        # Training merges the dimensions of steps and environments in place.
+        merge = (lambda array: array) if rollout.generator_ready else _merged
+        observations = _map(rollout.observations, lambda array: merge(array)[rows])
+        actions = merge(rollout.actions)[rows]
+    elif isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
+        replay = model.replay_buffer
+        steps = slice(max(0, replay.pos - max(1, count // replay.n_envs)), replay.pos)
+        observations = _map(replay.observations, lambda array: _merged(array[steps])[:count])
+        actions = _merged(replay.actions[steps])[:count]
+        normalise = model.get_vec_normalize_env()
+        if normalise is not None:
+            observations = normalise.normalize_obs(observations)
+    else:
+        return None
+    if len(actions) == 0:
+        return None
+    observations = _map(observations, np.ascontiguousarray)
+    return (
+        obs_as_tensor(observations, model.device),
+        torch.as_tensor(actions, device=model.device).float(),
+    )
+
+
+def _map(observations: Any, function: Any) -> Any:
+    if isinstance(observations, dict):
+        return {key: function(value) for key, value in observations.items()}
+    return function(observations)
+
+
+def _merged(array: Any) -> Any:
+    """Merge the first two dimensions: `(steps, envs, ...)` to `(steps * envs, ...)`."""
+    return array.reshape(-1, *array.shape[2:])
+
+
+def _is_activation(module: nn.Module) -> bool:
+    return type(module).__module__.endswith("modules.activation")

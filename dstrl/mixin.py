@@ -1,0 +1,161 @@
+"""`SparsePolicy`: the mixin that makes a policy of Stable-Baselines3 sparse.
+
+Stable-Baselines3 builds a policy as ever: same parameters, same names, same random numbers. Then
+its layers become sparse in place and an engine is attached to each of its optimizers, which moves
+the topology as they step: nothing of the algorithm is changed or wrapped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from dstrl.roles import Roles, named
+from dstrl.settings import Settings
+from dstrl.targets import follow
+from dstrl.tiny import Arch, tiny_arch
+from sparse_core import Engine, sparsify
+from sparse_core.config import SparseConfig
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network of a policy that has an engine of its own.
+
+    Attributes:
+        name: `policy`, `actor`, `critic` or `q_net`.
+        root: The network.
+        optimizer: The optimizer of its parameters.
+        roles: What its layers are, see `dstrl.roles`.
+        config: How sparse it is.
+        target: The target network that follows it.
+        shared: Name of a submodule that belongs to another part.
+    """
+
+    name: str
+    root: nn.Module
+    optimizer: Optimizer
+    roles: Roles
+    config: SparseConfig
+    target: nn.Module | None = None
+    shared: str | None = None
+
+
+class SparsePolicy:
+    """Mixin that makes a policy of Stable-Baselines3 sparse: put it before the policy's class.
+
+        class MyPolicy(SparsePolicy, ActorCriticPolicy):
+            def sparse_parts(self): ...
+            def act(self, observations): ...
+            def run_networks(self, observations, actions): ...
+
+    Args:
+        sparse: A `SparseConfig`, or its fields as a mapping, in which `actor_sparsity`,
+            `critic_sparsity`, `actor_method`, `critic_method`, `target` and `tiny` may stand too.
+            None: the defaults of `SparseConfig`.
+
+    Attributes:
+        sparse: The settings in force.
+        target_rule: How target networks follow unless `target` says otherwise, see `dstrl.targets`.
+    """
+
+    target_rule = "online"
+
+    def __init__(
+        self,
+        *args: Any,
+        sparse: Settings | SparseConfig | Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        settings = Settings.read(sparse)
+        if settings.tiny:
+            kwargs["net_arch"] = self._tiny_arch(settings, args, kwargs)
+            settings = settings.dense()
+        super().__init__(*args, **kwargs)
+        assert isinstance(self, nn.Module)
+        self.sparse = settings
+        self._roots: dict[str, nn.Module] = {}
+        for part in self.sparse_parts():
+            self._make_sparse(part)
+        self.register_buffer("sparse_seed", _digits(settings.actor.seed))
+        self.register_load_state_dict_post_hook(_restore_seed)
+
+    def sparse_parts(self) -> list[Part]:
+        """List the networks to make sparse."""
+        raise NotImplementedError
+
+    def act(self, observations: Any) -> None:
+        """Compute what acting on a batch of observations takes; nothing is drawn."""
+        raise NotImplementedError
+
+    def run_networks(self, observations: Any, actions: Tensor) -> None:
+        """Compute all networks that are trained, on a batch; nothing is drawn."""
+        raise NotImplementedError
+
+    @property
+    def sparse_engines(self) -> dict[str, Engine]:
+        """The engine of each network by name."""
+        return {name: root.sparse_engine for name, root in self._roots.items()}  # type: ignore[misc]
+
+    def _make_sparse(self, part: Part) -> None:
+        with _without(part.root, part.shared):
+            roles = named(part.root, part.roles)
+            engine = sparsify(part.root, part.config, part.optimizer, roles=roles)
+        if part.target is not None:
+            follow(engine, part.root, part.target, self.sparse.target or self.target_rule)
+        self._roots[part.name] = part.root
+
+    def _tiny_arch(self, settings: Settings, args: Any, kwargs: dict[str, Any]) -> Arch:
+        """Find the dense architecture with the weights that the settings leave, drawing nothing."""
+
+        def build(how: Settings, **changed: Any) -> Any:
+            with torch.random.fork_rng(devices=[]):
+                return type(self)(*args, **kwargs | changed, sparse=how)
+
+        def weights(policy: SparsePolicy) -> int:
+            engines = policy.sparse_engines.values()
+            return sum(layer.active for engine in engines for layer in engine.layers())
+
+        full = build(dataclasses.replace(settings, tiny=False))
+        dense = settings.dense()
+        return tiny_arch(
+            full.net_arch, lambda arch: weights(build(dense, net_arch=arch)), weights(full)
+        )
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
+        return data | {"sparse": self.sparse}
+
+
+@contextlib.contextmanager
+def _without(root: nn.Module, name: str | None) -> Iterator[None]:
+    """Take a submodule out for a while."""
+    kept = dict(root._modules)
+    if name is not None:
+        del root._modules[name]
+    try:
+        yield
+    finally:
+        root._modules.clear()
+        root._modules.update(kept)
+
+
+def _digits(seed: int) -> Tensor:
+    """Write a seed as `(8,) float32` base-256 digits, which no cast of the policy can round."""
+    return torch.tensor([(seed >> (8 * place)) & 255 for place in range(8)], dtype=torch.float32)
+
+
+def _restore_seed(policy: Any, incompatible_keys: object) -> None:
+    """Go on with the random streams of the policy whose state was just loaded."""
+    digits = policy.sparse_seed.double().round().long().tolist()
+    seed = sum(digit << (8 * place) for place, digit in enumerate(digits))
+    policy.sparse = policy.sparse.with_seed(seed)
+    for engine in policy.sparse_engines.values():
+        engine.config = dataclasses.replace(engine.config, seed=seed)

@@ -1,0 +1,79 @@
+"""Sparse forms of the networks that Stable-Baselines3 saves on their own: `actor.save(path)`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from stable_baselines3.dqn.policies import QNetwork
+from stable_baselines3.sac.policies import Actor as SACActor
+from stable_baselines3.td3.policies import Actor as TD3Actor
+from torch import nn
+
+from dstrl.roles import named, roles_of
+from sparse_core import sparsify
+from sparse_core.config import SparseConfig
+from sparse_core.layers import MASKED
+from sparse_core.layers.tap import GradientTap
+
+DENSE = {masked: dense for dense, masked in reversed(MASKED.items())}
+"""Masked type -> the dense one it stands for, the first in the table."""
+
+
+class SparseNet:
+    """Mixin: a network that is made again from its file with the masks it had.
+
+    Inside a policy it is built dense, and the policy makes it sparse when its optimizer is there.
+    """
+
+    sparse_chains: Sequence[Sequence[str]] = ()
+
+    def __init__(self, *args: Any, sparse: SparseConfig | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if sparse is not None:
+            assert isinstance(self, nn.Module)
+            sparsify(self, sparse, roles=named(self, roles_of(self, self.sparse_chains)))
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
+        engine = getattr(self, "sparse_engine", None)
+        if engine is not None:
+            data["sparse"] = engine.config
+            data["features_extractor"] = dense_copy(data["features_extractor"])
+        return data
+
+
+class SparseSACActor(SparseNet, SACActor):
+    """SAC's actor."""
+
+    sparse_chains = (
+        ("features_extractor", "latent_pi", "mu"),
+        ("features_extractor", "latent_pi", "log_std"),
+    )
+
+
+class SparseTD3Actor(SparseNet, TD3Actor):
+    """The actor of TD3 and DDPG."""
+
+    sparse_chains = (("features_extractor", "mu"),)
+
+
+class SparseQNetwork(SparseNet, QNetwork):
+    """DQN's network."""
+
+    sparse_chains = (("features_extractor", "q_net"),)
+
+
+def dense_copy(module: nn.Module) -> nn.Module:
+    """Return a copy of a module whose masked layers are dense again, with the weights they had."""
+    copied = copy.deepcopy(module)
+    for layer in copied.modules():
+        if type(layer) in DENSE:
+            for name in list(layer._buffers):
+                delattr(layer, name)
+            for name, value in list(vars(layer).items()):
+                if isinstance(value, GradientTap):
+                    delattr(layer, name)
+            layer.__class__ = DENSE[type(layer)]
+    return copied

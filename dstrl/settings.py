@@ -1,0 +1,95 @@
+"""What a policy's `sparse` argument says: one configuration, or two for actor and critic.
+
+sparse=dict(method="rigl", sparsity=0.9)                          both alike, one budget
+sparse=dict(actor_sparsity=0.95, critic_method="static", ...)     each on its own
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sparse_core.checks import one_of
+from sparse_core.config import SparseConfig
+
+TARGET_RULES = ("online", "density", "union")
+
+SPLIT_KEYS = ("actor_sparsity", "critic_sparsity", "actor_method", "critic_method")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The sparsity of a policy's networks.
+
+    Attributes:
+        actor: Of the network that acts, or of the whole policy where there is one budget.
+        critic: Of the value networks.
+        split: Whether actor and critic of one optimizer (PPO, A2C) have separate budgets.
+        target: How target networks follow, see `dstrl.targets`; None: the policy's own default.
+        tiny: Be dense instead, and as small as the sparse networks would be (`dstrl.tiny`).
+    """
+
+    actor: SparseConfig
+    critic: SparseConfig
+    split: bool = False
+    target: str | None = None
+    tiny: bool = False
+
+    def __post_init__(self) -> None:
+        if self.target is not None:
+            one_of("target", self.target, TARGET_RULES)
+        if not isinstance(self.tiny, bool):
+            raise ValueError(f"tiny={self.tiny!r}: must be true or false")
+
+    @classmethod
+    def read(cls, sparse: Settings | SparseConfig | Mapping[str, Any] | None) -> Settings:
+        """Read what a user gave.
+
+        A mapping without `seed` takes the seed that torch was given, so that runs with different
+        seeds have different masks; nothing is drawn from torch's stream for it.
+
+        Raises:
+            ValueError: On an unknown key or a bad value, in one line.
+        """
+        if isinstance(sparse, Settings):
+            return sparse
+        if isinstance(sparse, SparseConfig):
+            return cls(sparse, sparse)
+        if sparse is not None and not isinstance(sparse, Mapping):
+            raise ValueError(f"sparse={sparse!r}: must be a mapping or a SparseConfig")
+        values = dict(sparse or {})
+        if "seed" not in values:
+            import torch
+
+            values["seed"] = torch.initial_seed() % 2**32
+        own = {key: values.pop(key) for key in ("target", "tiny") if key in values}
+        special = {key: values.pop(key) for key in SPLIT_KEYS if key in values}
+        known = [field.name for field in dataclasses.fields(SparseConfig)]
+        unknown = sorted(set(values) - set(known), key=str)
+        if unknown:
+            allowed = ", ".join([*known, *SPLIT_KEYS, "target", "tiny"])
+            raise ValueError(f"sparse={unknown[0]!r}: unknown key; there are {allowed}")
+        actor, critic = (
+            SparseConfig(**values | _own(special, role)) for role in ("actor", "critic")
+        )
+        return cls(actor, critic, split=bool(special), **own)
+
+    def dense(self) -> Settings:
+        """Return the settings of dense networks."""
+        config = SparseConfig(method="dense", sparsity=0.0, seed=self.actor.seed)
+        return Settings(config, config, target=self.target)
+
+    def with_seed(self, seed: int) -> Settings:
+        """Return the settings with another seed."""
+        actor, critic = (dataclasses.replace(c, seed=seed) for c in (self.actor, self.critic))
+        return dataclasses.replace(self, actor=actor, critic=critic)
+
+
+def _own(special: Mapping[str, Any], role: str) -> dict[str, Any]:
+    return {
+        key.removeprefix(f"{role}_"): value
+        for key, value in special.items()
+        if key.startswith(f"{role}_")
+    }

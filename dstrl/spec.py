@@ -1,0 +1,140 @@
+"""`RLSpec`: everything that can be said about one run of reinforcement learning.
+
+This module imports no torch, so that a sweep's driver can read and check a run at no cost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dstrl.hyperparameters import ALGORITHMS, check, defaults, is_tuned
+from dstrl.seeds import derive
+from dstrl.settings import SPLIT_KEYS, TARGET_RULES, Settings
+from sparse_core.checks import at_least, one_of, within
+from sparse_core.config import SparseConfig
+
+EVALUATIONS = 20
+"""How many evaluations a run has unless `eval_every` says otherwise."""
+
+OWN_FIELDS = ("steps", "n_envs", "net_arch")
+"""Hyper-parameters that are fields of the spec and not part of `hyper`."""
+
+
+@dataclass(frozen=True)
+class RLSpec:
+    """One run: an algorithm learns an environment with a sparse policy.
+
+    Whatever is None comes from the tables in `dstrl/tuned`: Stable-Baselines3's defaults,
+    overridden by rl-baselines3-zoo's tuned values where there are some for the environment.
+
+    Attributes:
+        algo: One of `dstrl.hyperparameters.ALGORITHMS`.
+        env: Gymnasium's id of the environment.
+        steps: Environment steps.
+        seed: Seeds weights, masks, environments and exploration, each by a stream of its own.
+        sparse: How sparse the networks are; its `seed` is mixed with the run's.
+        actor_sparsity: Sparsity of the actor; None: that of `sparse`.
+        critic_sparsity: Sparsity of the critic; None: that of `sparse`.
+        actor_method: Method of the actor; None: that of `sparse`.
+        critic_method: Method of the critic; None: that of `sparse`.
+        target: How target networks follow (`online`, `density`, `union`); None: the policy's
+            default.
+        tiny: Train dense networks instead, as small as the sparse ones would be.
+        noise: Fraction of the observation that is distractor features, in [0, 0.99].
+        n_envs: Environments that are stepped together.
+        net_arch: Widths of the hidden layers of each network.
+        eval_every: Environment steps between evaluations; None: 20 evaluations.
+        eval_episodes: Episodes of an evaluation, each in an environment of its own.
+        hyper: Overrides of the algorithm's hyper-parameters.
+    """
+
+    algo: str = "ppo"
+    env: str = "CartPole-v1"
+    steps: int | None = None
+    seed: int = 0
+    sparse: SparseConfig = field(default_factory=SparseConfig)
+    actor_sparsity: float | None = None
+    critic_sparsity: float | None = None
+    actor_method: str | None = None
+    critic_method: str | None = None
+    target: str | None = None
+    tiny: bool = False
+    noise: float = 0.0
+    n_envs: int | None = None
+    net_arch: tuple[int, ...] | None = None
+    eval_every: int | None = None
+    eval_episodes: int = 10
+    hyper: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        one_of("algo", self.algo, ALGORITHMS)
+        at_least("seed", self.seed, 0)
+        if self.seed >= 2**32:
+            raise ValueError(f"seed={self.seed!r}: must be less than 2^32")
+        within("noise", self.noise, 0, 0.99)
+        at_least("eval_episodes", self.eval_episodes, 1)
+        for name in ("steps", "n_envs", "eval_every"):
+            if getattr(self, name) is not None:
+                at_least(name, getattr(self, name), 1)
+        if self.net_arch is not None:
+            object.__setattr__(self, "net_arch", tuple(self.net_arch))
+            for width in self.net_arch:
+                at_least("net_arch", width, 1)
+        if self.target is not None:
+            one_of("target", self.target, TARGET_RULES)
+        self.settings()
+        self._check_env()
+        own = [name for name in OWN_FIELDS if name in self.hyper]
+        if own:
+            raise ValueError(f"hyper={own[0]!r}: is a field of the run itself, set {own[0]}")
+        check(self.algo, self.env, self.hyper)
+
+    def _check_env(self) -> None:
+        if is_tuned(self.algo, self.env):
+            return
+        import gymnasium
+
+        try:
+            gymnasium.spec(self.env)
+        except (gymnasium.error.Error, ImportError) as error:
+            raise ValueError(f"env={self.env!r}: {' '.join(str(error).split())}") from None
+
+    def settings(self) -> Settings:
+        """Return what the policy is told about sparsity; masks are seeded by the run's seed."""
+        own = {key: getattr(self, key) for key in SPLIT_KEYS}
+        given = {key: value for key, value in own.items() if value is not None}
+        seed = derive(self.seed, "sparse", self.sparse.seed)
+        fields = {f.name: getattr(self.sparse, f.name) for f in dataclasses.fields(self.sparse)}
+        return Settings.read(
+            fields | {"seed": seed, "target": self.target, "tiny": self.tiny} | given
+        )
+
+    def resolve(self) -> RLSpec:
+        """Return the spec with everything spelled out: no field is None, `hyper` is complete."""
+        table = defaults(self.algo, self.env)
+        own = {name: table.pop(name) for name in OWN_FIELDS}
+        steps = self.steps or own["steps"]
+        return dataclasses.replace(
+            self,
+            steps=steps,
+            n_envs=self.n_envs or own["n_envs"],
+            net_arch=tuple(own["net_arch"]) if self.net_arch is None else self.net_arch,
+            eval_every=self.eval_every or max(1, steps // EVALUATIONS),
+            hyper=table | dict(self.hyper),
+        )
+
+    def canonical(self) -> RLSpec:
+        """Return the equal spec in one form: resolved, and nothing in it that plays no part.
+
+        The tuned values are part of it, so that a run's identity changes when they do.
+        """
+        spec = dataclasses.replace(self.resolve(), sparse=self.sparse.canonical())
+        settings = self.settings()
+        if settings.actor.method == settings.critic.method == "dense":
+            unused: dict[str, Any] = dict.fromkeys((*SPLIT_KEYS, "target"), None)
+            sparse = settings.actor.canonical()
+            return dataclasses.replace(spec, sparse=sparse, tiny=False, **unused)
+        return spec

@@ -1,0 +1,254 @@
+"""A sparse weight whose layer stores its active weights only: the condensed twin of `SparseTensor`.
+
+The same updaters drive it through the same Delta. A condensed tensor begins as a masked one, so that
+with one seed both have the same first masks and weights, and keeps its name, so that both draw from
+the same random streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sparse_core.kernels.format import GROUPS, Pattern
+from sparse_core.layers.condensed import CondensedLinear, become_condensed
+from sparse_core.structure import ConstantFanIn, Structure
+from sparse_core.topology import Delta, SparseTensor
+
+COMPANIONS = ("mask", "seen", "backward", "protected", "live")
+
+
+class CondensedTensor(SparseTensor):
+    """One sparse weight of a `CondensedLinear`, seen as a `(rows, cols)` matrix."""
+
+    layer: CondensedLinear
+
+    @classmethod
+    def of(cls, masked: SparseTensor, capacity: int) -> CondensedTensor:
+        """Turn a masked linear layer into a condensed one, in place.
+
+        Args:
+            masked: A tensor of a `MaskedLinear` on the CPU.
+            capacity: Weights there is room for.
+
+        Raises:
+            ValueError: If the device or dtype cannot be condensed.
+        """
+        layer, mask = masked.layer, masked.active()
+        seen = masked.seen()
+        assert isinstance(layer, nn.Linear)
+        dense = layer.weight
+        for what in COMPANIONS:
+            del layer._buffers[f"weight_{what}"]
+        become_condensed(layer, mask, group=_group(masked.structure), capacity=capacity)
+        tensor = cls(masked.name, layer, "weight", masked.role, masked.structure, masked.budget)
+        tensor.initial_budget = masked.initial_budget
+        tensor.may_ablate = masked.may_ablate
+        tensor._dense = dense
+        layer.register_buffer("weight_seen", None)
+        if seen is not None:
+            tensor.remember(seen)
+        tensor.refresh()
+        return tensor
+
+    # What it holds --------------------------------------------------------------------------------
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The values, `(capacity,)`."""
+        return self.layer.values
+
+    @property
+    def rows(self) -> int:
+        """Number of neurons."""
+        return self.layer.out_features
+
+    @property
+    def cols(self) -> int:
+        """Dense fan-in."""
+        return self.layer.in_features
+
+    def active(self) -> Tensor:
+        """Return `(rows, cols)` bool, True = active."""
+        return torch.from_numpy(self.layer.pattern.to_mask())
+
+    def values(self) -> Tensor:
+        """Return the `(rows, cols)` weights, zero where inactive."""
+        return self.layer.dense_weight()
+
+    def write(self, values: Tensor) -> None:
+        """Set the active weights from a `(rows, cols)` matrix."""
+        new = self.layer.pattern.condense(values.numpy(), self.weight.numel())
+        with torch.no_grad():
+            self.weight.copy_(torch.from_numpy(new))
+
+    def like_dense(self) -> Tensor:
+        """Return zeros in the shape and dtype of the dense weight."""
+        return torch.zeros(self.rows, self.cols, dtype=self.weight.dtype)
+
+    def count(self) -> int:
+        """Return the number of active weights."""
+        return self.layer.pattern.nnz
+
+    def seen(self) -> Tensor | None:
+        """Return `(rows, cols)` bool, ever active; stored as bits."""
+        bits = self.companion("seen")
+        if bits is None:
+            return None
+        flags = np.unpackbits(bits.numpy(), count=self.numel).astype(np.bool_)
+        return torch.from_numpy(flags).reshape(self.rows, self.cols)
+
+    def remember(self, seen: Tensor | None = None) -> None:
+        """Keep track of which weights have ever been active, from here on."""
+        flags = self.active() if seen is None else seen
+        self.set_companion("seen", torch.from_numpy(np.packbits(flags.numpy())))
+
+    # Change ---------------------------------------------------------------------------------------
+
+    def protect(self, mask: Tensor | None) -> None:
+        """Refuse: per-task protection needs the masked backend.
+
+        Raises:
+            ValueError: If there is anything to protect.
+        """
+        if mask is not None:
+            raise ValueError(f"layer {self.name!r}: condensed weights cannot be protected")
+
+    def start(self, mask: Tensor) -> None:
+        """Set a mask, `(rows, cols)` bool; weights that stay keep their values."""
+        dense = self.values()
+        self.layer.set_pattern(Pattern.from_mask(mask.numpy(), self.layer.group))
+        self.write(dense)
+        self.refresh()
+
+    def enforce(self) -> None:
+        """Zero what lies beyond the active weights."""
+        used = self.layer.pattern.size
+        with torch.no_grad():
+            self.weight[used:] = 0
+
+    def refresh(self) -> None:
+        """Derive from the topology which neurons are ablated, after a change or a load."""
+        self.layer._pattern = None
+        absent = self.layer.pattern.absent
+        live = None
+        if self.may_ablate and self.bias is not None and len(absent):
+            live = torch.ones(self.rows, dtype=torch.bool)
+            live[torch.from_numpy(absent).long()] = False
+        self.set_companion("live", live)
+
+    def apply(self, delta: Delta) -> None:
+        """Make a Delta true: grown weights start at zero, the others move to their new places."""
+        old = self.layer.pattern
+        mask = self.active()
+        mask.view(-1)[delta.dropped] = False
+        mask.view(-1)[delta.grown] = True
+        seen = self.seen()
+        if seen is not None:
+            self.remember(seen | mask)
+        new = Pattern.from_mask(mask.numpy(), self.layer.group)
+        self._places = torch.from_numpy(new.places_in(old, self.weight.numel()))
+        self.layer.set_pattern(new)
+        with torch.no_grad():
+            self._gather(self.weight, 0.0)
+            if self.weight.grad is not None:
+                self._gather(self.weight.grad, 0.0)
+        self.refresh()
+
+    def carry(self, moments: Tensor, delta: Delta, initial: float) -> None:
+        """Bring moments, in the layout of the values, over the Delta that was just applied."""
+        self._gather(moments, initial)
+
+    def stored(self, matrix: Tensor) -> Tensor:
+        """Bring the active entries of a `(rows, cols)` matrix into the layout of the values."""
+        chosen = self.layer.pattern.condense(matrix.numpy(), self.weight.numel())
+        return torch.from_numpy(chosen)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the dense weight."""
+        return (self.rows, self.cols)
+
+    def convert(self, twin: SparseTensor) -> SparseTensor:
+        """Return a masked twin of this tensor in condensed form."""
+        return CondensedTensor.of(twin, self.weight.numel())
+
+    def _gather(self, stored: Tensor, initial: float) -> None:
+        moved = stored[self._places.clamp(min=0)]
+        moved[self._places < 0] = initial
+        stored.copy_(moved)
+
+    # The optimizer --------------------------------------------------------------------------------
+
+    def adopt(self, optimizer: Optimizer) -> None:
+        """Let an optimizer that was made for the dense weight train the values, with its state."""
+        dense = self._dense
+        if dense is None:
+            return
+        for group in optimizer.param_groups:
+            group["params"] = [self.weight if p is dense else p for p in group["params"]]
+        state = optimizer.state.pop(dense, None)
+        if state is not None:
+            optimizer.state[self.weight] = {
+                key: self.stored(value.detach()) if _like(value, dense) else value
+                for key, value in state.items()
+            }
+        self._dense = None
+
+    _dense: Tensor | None = None
+    _places: Tensor
+
+
+def _like(value: object, parameter: Tensor) -> bool:
+    return torch.is_tensor(value) and value.shape == parameter.shape and value.dim() > 0
+
+
+def _group(structure: Structure) -> int:
+    return structure.group if isinstance(structure, ConstantFanIn) else 1
+
+
+def capacity_of(tensor: SparseTensor, slack: float = 0.0) -> int:
+    """Return how many values a tensor can need at any time of its training.
+
+    Groups that are ablated leave more fan-in to the others, and a smaller last group is stored as large
+    as the others, so this may exceed the budget by a few weights.
+
+    Args:
+        tensor: The sparse weight.
+        slack: MEST's: so much of the budget more.
+    """
+    most = max(tensor.budget, tensor.initial_budget, tensor.count())
+    most = min(tensor.numel, int(most * (1 + slack)) + 1 if slack else most)
+    structure = tensor.structure
+    if not isinstance(structure, ConstantFanIn):
+        return most
+    sizes = structure.sizes(tensor.rows).tolist()
+    needed = [tensor.count()]
+    for live in _possible_lanes(tensor, len(sizes)):
+        for rows in {live * structure.group, live * structure.group - structure.group + sizes[-1]}:
+            fan_in = min(tensor.cols, most // rows)
+            needed.append(fan_in * live * structure.group)
+    return max(needed)
+
+
+def _possible_lanes(tensor: SparseTensor, lanes: int) -> Iterable[int]:
+    return range(1, lanes + 1) if tensor.may_ablate else (lanes,)
+
+
+def can_condense(tensor: SparseTensor) -> str | None:
+    """Return why a tensor's layer cannot be condensed, or None if it can."""
+    if not isinstance(tensor.layer, nn.Linear) or tensor.parameter != "weight":
+        return f"{type(tensor.layer).__name__} is not a linear layer"
+    if tensor.weight.device.type != "cpu":
+        return f"it is on {tensor.weight.device}, not on the CPU"
+    if tensor.weight.dtype not in (torch.float32, torch.float64):
+        return f"its dtype is {tensor.weight.dtype}, not float32 or float64"
+    if tensor.latent:
+        return "its inactive weights keep values"
+    if _group(tensor.structure) not in GROUPS:
+        return f"its groups have {_group(tensor.structure)} neurons, kernels are for {GROUPS}"
+    return None

@@ -1,0 +1,159 @@
+"""Gradients of a condensed layer in the blocked layout.
+
+The gradient of the input is a product with the transposed matrix. With rows of their own columns
+(`group=1`) it is computed by the forward kernel on a transposed copy of the weights; with groups,
+or where that copy is too dear, by adding into a tile of the result, which one thread owns, so
+that there is neither a race nor an atomic. The gradient of the weights is computed at stored
+slots only.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from numba import prange
+
+from sparse_core.kernels import isa
+from sparse_core.kernels.jit import kernel
+from sparse_core.kernels.simd import at
+from sparse_core.kernels.tiles import tile_dots, tile_scatter, tile_sum
+
+
+@cache
+def scatter_kernel(group: int, tile: int, index: str, tail: bool, parallel: bool) -> Any:
+    """Return the kernel of dx = W^T dy that adds into dx.
+
+    A task owns a tile of samples and a range of columns; `splits` (ranges + 1, groups) says where
+    each row of sorted columns enters a range, and `edges` (ranges + 1,) where ranges begin.
+
+    Args:
+        group: Rows that share their columns.
+        tile: Samples of a tile.
+        index: Name of the type of the column indices.
+        tail: Whether the last group may have fewer than `group` rows.
+        parallel: Whether tasks run on Numba's threads.
+
+    Returns:
+        A function of (values, columns, indptr, rows, dy, dx, splits, edges).
+    """
+    machine = isa.host()
+    lanes, sub = machine.vector(tile), machine.register_tile(group, tile)
+    sub1 = machine.register_tile(1, tile)
+
+    @kernel(
+        f"void(float32[::1], {index}[::1], int64[::1], int32[::1], float32[:, :, ::1], "
+        "float32[:, :, ::1], int32[:, ::1], int64[::1])",
+        (group, tile, tail),
+        parallel=parallel,
+    )
+    def scatter(
+        values, columns, indptr, rows, dy, dx, splits, edges
+    ):  # type: ignore[no-untyped-def]
+        ranges, features, height = edges.size - 1, dx.shape[1], dy.shape[1]
+        for task in prange(dx.shape[0] * ranges):
+            t, part = task // ranges, task % ranges
+            for j in range(edges[part], edges[part + 1]):
+                dx[t, j] = 0
+            for i in range(rows.size):
+                start = indptr[i] + splits[part, i]
+                n = splits[part + 1, i] - splits[part, i]
+                row = rows[i] * group
+                here = (t * height + row) * tile
+                if tail and row + group > height:
+                    for r in range(height - row):
+                        for s in range(0, tile, sub1):
+                            tile_scatter(
+                                1, group, tile, sub1, lanes,
+                                at(values, start * group + r), at(columns, start), n,
+                                at(dy, here + r * tile + s), at(dx, t * features * tile + s),
+                            )  # fmt: skip
+                else:
+                    for s in range(0, tile, sub):
+                        tile_scatter(
+                            group, group, tile, sub, lanes,
+                            at(values, start * group), at(columns, start), n,
+                            at(dy, here + s), at(dx, t * features * tile + s),
+                        )  # fmt: skip
+
+    return scatter
+
+
+@cache
+def dots_kernel(group: int, tile: int, index: str, tail: bool, parallel: bool) -> Any:
+    """Return the kernel of dW = dy x^T at stored slots.
+
+    Args:
+        group: Rows that share their columns.
+        tile: Samples of a tile.
+        index: Name of the type of the column indices.
+        tail: Whether the last group may have fewer than `group` rows.
+        parallel: Whether tasks run on Numba's threads.
+
+    Returns:
+        A function of (columns, indptr, rows, x, dy, dvalues, bounds).
+    """
+    machine = isa.host()
+    lanes, dots, registers = machine.vector(tile), machine.dots(tile), machine.registers
+
+    @kernel(
+        f"void({index}[::1], int64[::1], int32[::1], float32[:, :, ::1], float32[:, :, ::1], "
+        "float32[::1], int64[::1])",
+        (group, tile, tail),
+        parallel=parallel,
+    )
+    def dots_of_slots(
+        columns, indptr, rows, x, dy, dvalues, bounds
+    ):  # type: ignore[no-untyped-def]
+        features, height = x.shape[1], dy.shape[1]
+        for chunk in prange(bounds.size - 1):
+            for t in range(x.shape[0]):
+                for i in range(bounds[chunk], bounds[chunk + 1]):
+                    start, row = indptr[i], rows[i] * group
+                    n = indptr[i + 1] - start
+                    here = (t * height + row) * tile
+                    if tail and row + group > height:
+                        for r in range(height - row):
+                            tile_dots(
+                                1, group, tile, lanes, dots, registers,
+                                at(columns, start), n, at(dy, here + r * tile),
+                                at(x, t * features * tile), at(dvalues, start * group + r), t == 0,
+                            )  # fmt: skip
+                        for r in range(height - row, group):
+                            for k in range(start, start + n):
+                                dvalues[k * group + r] = 0
+                    else:
+                        tile_dots(
+                            group, group, tile, lanes, dots, registers,
+                            at(columns, start), n, at(dy, here),
+                            at(x, t * features * tile), at(dvalues, start * group), t == 0,
+                        )  # fmt: skip
+
+    return dots_of_slots
+
+
+@cache
+def row_sums_kernel(tile: int, parallel: bool) -> Any:
+    """Return the kernel of db = sum of dy over samples.
+
+    Args:
+        tile: Samples of a tile.
+        parallel: Whether tasks run on Numba's threads.
+
+    Returns:
+        A function of (dy, db, chunks).
+    """
+    lanes = isa.host().vector(tile)
+
+    @kernel("void(float32[:, :, ::1], float32[::1], int64)", (tile,), parallel=parallel)
+    def row_sums(dy, db, chunks):  # type: ignore[no-untyped-def]
+        height = dy.shape[1]
+        for chunk in prange(chunks):
+            first, last = height * chunk // chunks, height * (chunk + 1) // chunks
+            for r in range(first, last):
+                db[r] = 0
+            for t in range(dy.shape[0]):
+                for r in range(first, last):
+                    db[r] += tile_sum(tile, lanes, at(dy, (t * height + r) * tile))
+
+    return row_sums

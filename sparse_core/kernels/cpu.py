@@ -1,0 +1,482 @@
+"""The condensed kernels of the CPU, with their arguments checked.
+
+Activations are float32 arrays of one of two layouts: rows, (batch, features), as everywhere else;
+or blocked, (tiles, features, tile), see `pack`. A chain of layers packs its input once, stays in
+the blocked layout through activations of `activate`, and unpacks its output once; `layer.py` does
+this for a single layer. Where the last tile has more samples than the batch, the excess is zeros:
+`pack` and `forward` write it so, and every other kernel keeps it so.
+
+Inputs that are not C-contiguous are copied. Arrays given as `out` must be C-contiguous float32 of
+the right shape, and must not overlap the inputs, unless said otherwise. Every function may be
+called from several Python threads at once, on different outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparse_core.kernels import isa, plan
+from sparse_core.kernels.backward import dots_kernel, row_sums_kernel, scatter_kernel
+from sparse_core.kernels.elementwise import NAMES, elementwise_kernel
+from sparse_core.kernels.format import Pattern
+from sparse_core.kernels.forward import forward_kernel
+from sparse_core.kernels.gemv import gemv_kernel
+from sparse_core.kernels.pack import pack_kernel, unpack_kernel
+from sparse_core.kernels.threads import team
+
+Array = NDArray[np.float32]
+
+_ALIGNMENT = 64  # bytes: a cache line and the widest vector
+_ALIGNED_SIZE = 1024  # elements from which alignment is worth its price
+
+
+@lru_cache(1024)
+def tile_size(batch: int) -> int:
+    """Return the tile size that suits a batch: the number of samples side by side.
+
+    A weight costs one load of itself and one for each vector of samples, so that is what is
+    minimised over the tile sizes of the machine; among equals the smallest tile wins.
+
+    Raises:
+        ValueError: If `batch` is not positive.
+    """
+    if batch < 1:
+        raise ValueError(f"batch must be positive, got {batch}")
+    machine = isa.host()
+    return min(
+        machine.tiles,
+        key=lambda tile: (-(-batch // tile) * (tile // machine.vector(tile) + 1), tile),
+    )
+
+
+def empty(*shape: int) -> Array:
+    """Return an uninitialised float32 array; one that is not small begins at a cache line."""
+    size = math.prod(shape)
+    if size < _ALIGNED_SIZE:
+        return np.empty(shape, np.float32)
+    raw = np.empty(size + _ALIGNMENT // 4, np.float32)
+    start = -raw.__array_interface__["data"][0] % _ALIGNMENT // 4
+    return raw[start : start + size].reshape(shape)
+
+
+def pack(
+    x: Array, *, tile: int | None = None, out: Array | None = None, threads: int = 1
+) -> Array:
+    """Bring rows into the blocked layout.
+
+    Args:
+        x: (batch, features) float32.
+        tile: Samples of a tile, one of `isa.host().tiles`; by default `tile_size(batch)`.
+        out: (tiles, features, tile) float32 to write to, or None.
+        threads: Threads to use.
+
+    Returns:
+        (tiles, features, tile) float32 with `tiles = ceil(batch / tile)`; zeros after the batch.
+
+    Raises:
+        ValueError: If a shape or `tile` is wrong.
+        TypeError: If a dtype is.
+    """
+    x = _input("x", x, 2)
+    if tile is None:
+        tile = tile_size(x.shape[0])
+    elif tile not in isa.host().tiles:
+        raise ValueError(f"tile must be one of {isa.host().tiles}, got {tile}")
+    out = _output("out", out, (-(-x.shape[0] // tile), x.shape[1], tile))
+    threads = plan.useful_threads(threads, x.size)
+    chunks = plan.parts(out.shape[0], threads)
+    with team(threads):
+        pack_kernel(tile, threads > 1)(x, out, chunks)
+    return out
+
+
+def unpack(blocked: Array, batch: int, *, out: Array | None = None, threads: int = 1) -> Array:
+    """Bring a blocked array back into rows.
+
+    Args:
+        blocked: (tiles, features, tile) float32.
+        batch: Number of samples.
+        out: (batch, features) float32 to write to, or None.
+        threads: Threads to use.
+
+    Returns:
+        (batch, features) float32.
+
+    Raises:
+        ValueError: If a shape or `batch` is wrong.
+        TypeError: If a dtype is.
+    """
+    blocked = _blocked("blocked", blocked, batch)
+    tiles, features, tile = blocked.shape
+    out = _output("out", out, (batch, features))
+    threads = plan.useful_threads(threads, blocked.size)
+    with team(threads):
+        unpack_kernel(tile, threads > 1)(blocked, out, plan.parts(tiles, threads))
+    return out
+
+
+def forward(
+    pattern: Pattern,
+    values: Array,
+    x: Array,
+    batch: int,
+    bias: Array | None = None,
+    *,
+    relu: bool = False,
+    out: Array | None = None,
+    threads: int = 1,
+) -> Array:
+    """Compute W x + b, and max(., 0) of it if `relu`.
+
+    Args:
+        pattern: The active weights.
+        values: (capacity,) float32, `pattern.size` or more.
+        x: (tiles, in, tile) float32, blocked.
+        batch: Number of samples.
+        bias: (out,) float32 or None.
+        relu: Whether to apply max(., 0).
+        out: (tiles, out, tile) float32 to write to, or None.
+        threads: Threads to use.
+
+    Returns:
+        (tiles, out, tile) float32. Rows without weights give their bias; zeros after the batch.
+
+    Raises:
+        ValueError: If a shape or `batch` is wrong.
+        TypeError: If a dtype is.
+    """
+    x = _blocked("x", x, batch, pattern.in_features)
+    tiles, _, tile = x.shape
+    values = _values(pattern, values)
+    bias = _bias(pattern, bias)
+    out = _output("out", out, (tiles, pattern.out_features, tile))
+    threads = plan.useful_threads(threads, pattern.size * batch)
+    chunks = plan.parts(tiles, threads)
+    run, bounds = plan.keep(
+        pattern,
+        ("forward", tile, relu, threads > 1, chunks),
+        lambda: (
+            forward_kernel(pattern.group, tile, pattern.index, relu, pattern.tail, threads > 1),
+            plan.row_bounds(pattern, chunks),
+        ),
+    )
+    with team(threads):
+        run(
+            values, pattern.columns, pattern.indptr, pattern.rows, pattern.absent,
+            x, bias, out, bounds, batch,
+        )  # fmt: skip
+    return out
+
+
+def grad_input(
+    pattern: Pattern,
+    values: Array,
+    dy: Array,
+    batch: int,
+    *,
+    method: str = "auto",
+    out: Array | None = None,
+    threads: int = 1,
+) -> Array:
+    """Compute W^T dy, the gradient of the input.
+
+    Args:
+        pattern: The active weights.
+        values: (capacity,) float32, `pattern.size` or more.
+        dy: (tiles, out, tile) float32, blocked: the gradient of the output.
+        batch: Number of samples.
+        method: `gather` multiplies with a transposed copy of the weights, made at every call
+            through an index made once for a pattern; `scatter` adds into the result and needs
+            neither; `auto` gathers if rows have columns of their own and the index is affordable.
+        out: (tiles, in, tile) float32 to write to, or None.
+        threads: Threads to use.
+
+    Returns:
+        (tiles, in, tile) float32.
+
+    Raises:
+        ValueError: If a shape, `batch` or `method` is wrong.
+        TypeError: If a dtype is.
+    """
+    dy = _blocked("dy", dy, batch, pattern.out_features)
+    tiles, _, tile = dy.shape
+    values = _values(pattern, values)
+    out = _output("out", out, (tiles, pattern.in_features, tile))
+    if method not in ("auto", "gather", "scatter"):
+        raise ValueError(f"method must be auto, gather or scatter, got {method!r}")
+    threads = plan.useful_threads(threads, pattern.size * batch)
+    if method == "gather" or (method == "auto" and plan.gathers(pattern)):
+        by_column = pattern.transposed
+        chunks = plan.parts(tiles, threads)
+        run, bounds, columns, no_bias = plan.keep(
+            pattern,
+            ("gather", tile, threads > 1, chunks),
+            lambda: (
+                forward_kernel(1, tile, str(by_column.rows.dtype), False, False, threads > 1),
+                plan.column_bounds(pattern, chunks),
+                *plan.all_columns(pattern),
+            ),
+        )
+        copy = values.take(by_column.source, mode="clip")
+        with team(threads):
+            run(
+                copy, by_column.rows, by_column.indptr, columns, columns[:0],
+                dy, no_bias, out, bounds, batch,
+            )  # fmt: skip
+        return out
+    ranges = plan.parts(tiles, threads)
+    run, splits, edges = plan.keep(
+        pattern,
+        ("scatter", tile, threads > 1, ranges),
+        lambda: (
+            scatter_kernel(pattern.group, tile, pattern.index, pattern.tail, threads > 1),
+            *plan.column_splits(pattern, ranges),
+        ),
+    )
+    with team(threads):
+        run(values, pattern.columns, pattern.indptr, pattern.rows, dy, out, splits, edges)
+    return out
+
+
+def grad_values(
+    pattern: Pattern,
+    x: Array,
+    dy: Array,
+    batch: int,
+    *,
+    capacity: int | None = None,
+    out: Array | None = None,
+    threads: int = 1,
+) -> Array:
+    """Compute the gradient of the values, dy x^T at active weights.
+
+    Args:
+        pattern: The active weights.
+        x: (tiles, in, tile) float32, blocked: the input.
+        dy: (tiles, out, tile) float32, blocked: the gradient of the output.
+        batch: Number of samples.
+        capacity: Length of the result; by default that of `out`, or `pattern.size`.
+        out: (capacity,) float32 to write to, or None.
+        threads: Threads to use.
+
+    Returns:
+        (capacity,) float32, zeros where unused.
+
+    Raises:
+        ValueError: If a shape, `batch` or `capacity` is wrong.
+        TypeError: If a dtype is.
+    """
+    x = _blocked("x", x, batch, pattern.in_features)
+    dy = _blocked("dy", dy, batch, pattern.out_features)
+    if x.shape[2] != dy.shape[2]:
+        raise ValueError(f"x has tiles of {x.shape[2]} samples, dy of {dy.shape[2]}")
+    if capacity is None:
+        capacity = pattern.size if out is None else out.size
+    if capacity < pattern.size:
+        raise ValueError(f"capacity must be at least {pattern.size}, got {capacity}")
+    out = _output("out", out, (capacity,))
+    out[pattern.size :] = 0
+    tile = x.shape[2]
+    threads = plan.useful_threads(threads, pattern.size * batch)
+    run, bounds = plan.keep(
+        pattern,
+        ("dots", tile, threads),
+        lambda: (
+            dots_kernel(pattern.group, tile, pattern.index, pattern.tail, threads > 1),
+            plan.row_bounds(pattern, threads),
+        ),
+    )
+    with team(threads):
+        run(pattern.columns, pattern.indptr, pattern.rows, x, dy, out, bounds)
+    return out
+
+
+def grad_bias(dy: Array, batch: int, *, out: Array | None = None, threads: int = 1) -> Array:
+    """Compute the gradient of the bias, the sum of dy over samples.
+
+    Args:
+        dy: (tiles, out, tile) float32, blocked: the gradient of the output.
+        batch: Number of samples.
+        out: (out,) float32 to write to, or None.
+        threads: Threads to use.
+
+    Returns:
+        (out,) float32.
+
+    Raises:
+        ValueError: If a shape or `batch` is wrong.
+        TypeError: If a dtype is.
+    """
+    dy = _blocked("dy", dy, batch)
+    out = _output("out", out, (dy.shape[1],))
+    threads = plan.useful_threads(threads, dy.size)
+    with team(threads):
+        row_sums_kernel(dy.shape[2], threads > 1)(dy, out, threads)
+    return out
+
+
+def gemv(
+    pattern: Pattern,
+    values: Array,
+    x: Array,
+    bias: Array | None = None,
+    *,
+    relu: bool = False,
+    out: Array | None = None,
+    threads: int = 1,
+) -> Array:
+    """Compute W x + b for one sample.
+
+    Args:
+        pattern: The active weights.
+        values: (capacity,) float32, `pattern.size` or more.
+        x: (in,) float32.
+        bias: (out,) float32 or None.
+        relu: Whether to apply max(., 0).
+        out: (out,) float32 to write to, or None.
+        threads: Threads to use.
+
+    Returns:
+        (out,) float32.
+
+    Raises:
+        ValueError: If a shape is wrong.
+        TypeError: If a dtype is.
+    """
+    x = _input("x", x, 1)
+    if x.size != pattern.in_features:
+        raise ValueError(f"x must have {pattern.in_features} features, got {x.size}")
+    values = _values(pattern, values)
+    bias = _bias(pattern, bias)
+    out = _output("out", out, (pattern.out_features,))
+    threads = plan.useful_threads(threads, pattern.size)
+    run, bounds = plan.keep(
+        pattern,
+        ("gemv", relu, threads),
+        lambda: (
+            gemv_kernel(pattern.group, pattern.index, relu, pattern.tail, threads > 1),
+            plan.row_bounds(pattern, threads),
+        ),
+    )
+    with team(threads):
+        run(
+            values, pattern.columns, pattern.indptr, pattern.rows, pattern.absent,
+            x, bias, out, bounds,
+        )  # fmt: skip
+    return out
+
+
+def activate(name: str, x: Array, *, out: Array | None = None, threads: int = 1) -> Array:
+    """Apply an activation to an array of any shape.
+
+    Args:
+        name: `relu` or `tanh`.
+        x: float32.
+        out: Array like `x` to write to, which may be `x` itself, or None.
+        threads: Threads to use.
+
+    Returns:
+        float32 of the shape of `x`.
+
+    Raises:
+        ValueError: If `name` or a shape is wrong.
+        TypeError: If a dtype is.
+    """
+    return _elementwise(name, (x,), ("relu", "tanh"), out, threads)
+
+
+def activate_backward(
+    name: str, dy: Array, y: Array, *, out: Array | None = None, threads: int = 1
+) -> Array:
+    """Compute the gradient of an activation's input.
+
+    Args:
+        name: `relu` or `tanh`.
+        dy: float32, the gradient of the activation's output.
+        y: float32 of the same shape, the output.
+        out: Array like `dy` to write to, which may be `dy` or `y` itself, or None.
+        threads: Threads to use.
+
+    Returns:
+        float32 of the shape of `dy`.
+
+    Raises:
+        ValueError: If `name` or a shape is wrong.
+        TypeError: If a dtype is.
+    """
+    return _elementwise(f"{name}_backward", (dy, y), NAMES[1::2], out, threads)
+
+
+def _elementwise(
+    name: str, inputs: tuple[Array, ...], names: tuple[str, ...], out: Array | None, threads: int
+) -> Array:
+    if name not in names:
+        raise ValueError(f"activation must be relu or tanh, got {name.removesuffix('_backward')!r}")
+    arrays = [_input("input", array, array.ndim) for array in inputs]
+    shape = arrays[0].shape
+    if arrays[-1].shape != shape:
+        raise ValueError(f"dy and y must have one shape, got {shape} and {arrays[-1].shape}")
+    out = _output("out", out, shape)
+    threads = plan.useful_threads(threads, 4 * out.size)
+    with team(threads):
+        run = elementwise_kernel(name, threads > 1)
+        run(*(array.reshape(-1) for array in arrays), out.reshape(-1), threads)
+    return out
+
+
+def _input(name: str, array: Any, ndim: int) -> Array:
+    """Return an input as the kernels take it."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+        kind = getattr(array, "dtype", type(array).__name__)
+        raise TypeError(f"{name} must be a float32 array, got {kind}")
+    if array.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} dimensions, got shape {array.shape}")
+    if not array.flags.carray:
+        array = np.require(array, requirements=("C", "A", "W"))
+    return array
+
+
+def _blocked(name: str, array: Any, batch: int, features: int | None = None) -> Array:
+    array = _input(name, array, 3)
+    tiles, height, tile = array.shape
+    if tile not in isa.host().tiles:
+        raise ValueError(f"{name} must have tiles of {isa.host().tiles}, got shape {array.shape}")
+    if features is not None and height != features:
+        raise ValueError(f"{name} must have {features} features, got shape {array.shape}")
+    if not (tiles - 1) * tile < batch <= tiles * tile:
+        raise ValueError(f"{name} of shape {array.shape} does not hold a batch of {batch}")
+    return array
+
+
+def _values(pattern: Pattern, values: Any) -> Array:
+    values = _input("values", values, 1)
+    if values.size < pattern.size:
+        raise ValueError(f"values must be {pattern.size} or more, got {values.size}")
+    return values
+
+
+def _bias(pattern: Pattern, bias: Any) -> Array:
+    if bias is None:
+        return plan.zeros(pattern)
+    bias = _input("bias", bias, 1)
+    if bias.size != pattern.out_features:
+        raise ValueError(f"bias must have {pattern.out_features} elements, got {bias.size}")
+    return bias
+
+
+def _output(name: str, array: Any, shape: tuple[int, ...]) -> Array:
+    if array is None:
+        return empty(*shape)
+    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+        kind = getattr(array, "dtype", type(array).__name__)
+        raise TypeError(f"{name} must be a float32 array, got {kind}")
+    if array.shape != shape or not array.flags.carray:
+        raise ValueError(
+            f"{name} must be a writable C-contiguous array of shape {shape}, got {array.shape}"
+        )
+    return array

@@ -1,0 +1,144 @@
+"""Product of a condensed matrix with one sample: no layout to change, no tile to fill.
+
+With groups, one number of x feeds a vector of the group's weights. With rows of their own columns
+the numbers of x have to be gathered; single loads into lanes of a vector are faster than the
+gather instructions of today's processors.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba import prange
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from sparse_core.kernels.jit import kernel
+from sparse_core.kernels.simd import I32, Lanes, at, const, loop, widen
+
+_LANES = 4  # of a gathered vector: four inserts are one short chain
+_SUMS = 4
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def dot(typing_context: Any, STRIDE: Any, w: Any, columns: Any, n: Any, x: Any) -> Any:
+    """Return the sum over k of w[k * STRIDE] * x[columns[k]]."""
+    signature = types.float32(STRIDE, w, columns, types.intp, x)
+    stride = STRIDE.literal_value
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, w, columns, n, x = arguments
+        v = Lanes(builder, _LANES)
+        sums = [cgutils.alloca_once_value(builder, v.zero) for _ in range(_SUMS)]
+
+        def element(k: Any) -> Any:
+            column = widen(builder, builder.load(builder.gep(columns, [k])))
+            return builder.load(builder.gep(x, [column]))
+
+        step = _LANES * _SUMS
+        whole = builder.sub(n, builder.urem(n, const(step))) if stride == 1 else const(0)
+        with loop(builder, const(0), whole, step) as k:
+            for u, s in enumerate(sums):
+                start = builder.add(k, const(u * _LANES))
+                gathered = ir.Constant(v.type, ir.Undefined)
+                for lane in range(_LANES):
+                    number = element(builder.add(start, const(lane)))
+                    gathered = builder.insert_element(gathered, number, ir.Constant(I32, lane))
+                builder.store(v.fma(v.load(w, start), gathered, builder.load(s)), s)
+        total = builder.load(sums[0])
+        for s in sums[1:]:
+            total = builder.fadd(total, builder.load(s))
+        result = cgutils.alloca_once_value(builder, v.total(total))
+        with loop(builder, whole, n) as k:
+            weight = builder.load(builder.gep(w, [builder.mul(k, const(stride))]))
+            product = builder.fmul(weight, element(k))
+            builder.store(builder.fadd(builder.load(result), product), result)
+        return builder.load(result)
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def group_dot(
+    typing_context: Any, G: Any, RELU: Any, w: Any, columns: Any, n: Any, x: Any, bias: Any,
+    out: Any,
+) -> Any:  # fmt: skip
+    """out[r] = act(bias[r] + sum over k of w[k * G + r] * x[columns[k]]) for r below G."""
+    signature = types.void(G, RELU, w, columns, types.intp, x, bias, out)
+    g, relu = G.literal_value, RELU.literal_value
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        w, columns, n, x, bias, out = arguments[2:]
+        v = Lanes(builder, g)
+        sums = [cgutils.alloca_once_value(builder, v.zero) for _ in range(_SUMS)]
+        builder.store(v.load(bias), sums[0])
+
+        def add(k: Any, into: Any) -> None:
+            column = widen(builder, builder.load(builder.gep(columns, [k])))
+            number = v.splat(builder.load(builder.gep(x, [column])))
+            weights = v.load(w, builder.mul(k, const(g)))
+            builder.store(v.fma(weights, number, builder.load(into)), into)
+
+        whole = builder.sub(n, builder.urem(n, const(_SUMS)))
+        with loop(builder, const(0), whole, _SUMS) as k:
+            for u, s in enumerate(sums):
+                add(builder.add(k, const(u)), s)
+        with loop(builder, whole, n) as k:
+            add(k, sums[0])
+        total = builder.load(sums[0])
+        for s in sums[1:]:
+            total = builder.fadd(total, builder.load(s))
+        v.store(v.relu(total) if relu else total, out)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@cache
+def gemv_kernel(group: int, index: str, relu: bool, tail: bool, parallel: bool) -> Any:
+    """Return the kernel of y = act(W x + b) for one sample.
+
+    Args:
+        group: Rows that share their columns.
+        index: Name of the type of the column indices.
+        relu: Whether max(., 0) is applied to the result.
+        tail: Whether the last group may have fewer than `group` rows.
+        parallel: Whether chunks of rows run on Numba's threads.
+
+    Returns:
+        A function of (values, columns, indptr, rows, absent, x, bias, out, bounds).
+    """
+    act = int(relu)
+
+    @kernel(
+        f"void(float32[::1], {index}[::1], int64[::1], int32[::1], int32[::1], float32[::1], "
+        "float32[::1], float32[::1], int64[::1])",
+        (group, relu, tail),
+        parallel=parallel,
+    )
+    def gemv(
+        values, columns, indptr, rows, absent, x, bias, out, bounds
+    ):  # type: ignore[no-untyped-def]
+        height = out.size
+        for chunk in prange(bounds.size - 1):
+            for i in range(bounds[chunk], bounds[chunk + 1]):
+                start, row = indptr[i], rows[i] * group
+                n = indptr[i + 1] - start
+                if group == 1 or (tail and row + group > height):
+                    for r in range(min(group, height - row)):
+                        total = bias[row + r] + dot(
+                            group, at(values, start * group + r), at(columns, start), n, at(x, 0)
+                        )
+                        out[row + r] = type(total)(0) if relu and total <= 0 else total
+                else:
+                    group_dot(
+                        group, act, at(values, start * group), at(columns, start), n, at(x, 0),
+                        at(bias, row), at(out, row),
+                    )  # fmt: skip
+        for r in absent:
+            constant = bias[r]
+            out[r] = type(constant)(0) if relu and constant <= 0 else constant
+
+    return gemv

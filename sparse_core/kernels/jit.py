@@ -1,0 +1,208 @@
+"""Compiled kernels, and their cache on disk.
+
+A kernel is a Python function made by a factory: the factory's arguments (group, tile, ...) are
+constants of the machine code. Numba's own cache keeps an index beside its data and keys it by the
+time stamp of one source file; two processes that compile at once, or a process that dies, can
+leave the two in disagreement, and a change in another file goes unnoticed. Here every compiled
+kernel is one file. Its name is a digest of the source of this package, the versions of Python,
+Numba and llvmlite, the processor and its features, the kernel, its constants and its signature.
+It is written to a temporary file, synced and renamed, and carries a digest of its content: what
+is torn, foreign or stale is not loaded but compiled again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import llvmlite
+import numba
+from numba.core import config
+from numba.core.caching import _Cache
+from numba.core.compiler import CompileResult
+
+from sparse_core.kernels import isa
+
+CACHE_VARIABLE = "SPARSE_CORE_CACHE_DIR"
+"""Environment variable with the directory of compiled kernels; empty means no cache."""
+
+_MAGIC = b"sparse-core-kernel-1"
+_STALE_SECONDS = 24 * 3600.0
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@cache
+def fingerprint() -> str:
+    """Return a digest of everything, bar the kernel itself, that machine code depends on."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    facts = (
+        sys.version,
+        sys.platform,
+        numba.__version__,
+        llvmlite.__version__,
+        numba.core.registry.cpu_target.target_context.codegen().magic_tuple(),
+        isa.host(),
+        config.BOUNDSCHECK,
+        config.OPT.level if hasattr(config.OPT, "level") else config.OPT,
+    )
+    digest.update(repr(facts).encode())
+    return digest.hexdigest()
+
+
+def cache_dir() -> Path | None:
+    """Return the directory of compiled kernels, or None if there is none to write to.
+
+    `SPARSE_CORE_CACHE_DIR`, else `NUMBA_CACHE_DIR`, else the user's cache directory, else a
+    directory of the user's own below the system's temporary directory.
+    """
+    configured = os.environ.get(CACHE_VARIABLE)
+    if configured is not None:
+        return _writable(Path(configured)) if configured else None
+    if config.CACHE_DIR:
+        return _writable(Path(config.CACHE_DIR) / "sparse_core")
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    places = [Path(base) if base else Path.home() / ".cache"]
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    places.append(Path(tempfile.gettempdir()) / f"sparse_core-{user}")
+    for place in places:
+        found = _writable(place / "sparse_core")
+        if found is not None:
+            return found
+    return None
+
+
+def _writable(path: Path) -> Path | None:
+    """Create `path` for its user alone; None if that fails or it belongs to somebody else."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
+            return None
+    except OSError:
+        return None
+    return path if os.access(path, os.W_OK | os.X_OK) else None
+
+
+def read_entry(path: Path) -> bytes | None:
+    """Return the content of a cache file, or None if it is missing, torn or foreign."""
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        return None
+    head, body = raw[: len(_MAGIC) + 32], raw[len(_MAGIC) + 32 :]
+    return body if head == _MAGIC + hashlib.sha256(body).digest() else None
+
+
+def write_entry(path: Path, body: bytes) -> None:
+    """Write a cache file so that a reader sees all of it or nothing.
+
+    A cache that cannot be written (a full disk, a directory removed meanwhile) is not an error.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=path.stem, suffix=".tmp", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(_MAGIC + hashlib.sha256(body).digest() + body)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+@cache
+def _sweep(directory: Path) -> None:
+    """Remove what killed processes left behind, once a process."""
+    for path in directory.glob("*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink()
+
+
+class KernelCache(_Cache):  # type: ignore[misc]
+    """The cache of one kernel: Numba asks it before it compiles and tells it afterwards."""
+
+    def __init__(self, name: str, constants: tuple[object, ...]) -> None:
+        self._name, self._constants, self._on = name, constants, True
+
+    def _path(self, sig: object) -> Path | None:
+        directory = cache_dir() if self._on else None
+        if directory is None:
+            return None
+        key = repr((fingerprint(), self._name, self._constants, sig))
+        directory = directory / fingerprint()[:16]
+        return directory / f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
+
+    @property
+    def cache_path(self) -> str | None:
+        """Return the directory of the cache."""
+        directory = cache_dir()
+        return str(directory) if directory is not None else None
+
+    def load_overload(self, sig: object, target_context: Any) -> CompileResult | None:
+        """Return the compiled kernel of a signature, or None."""
+        target_context.refresh()
+        path = self._path(sig)
+        body = read_entry(path) if path is not None else None
+        if body is None:
+            return None
+        return CompileResult._rebuild(target_context, *pickle.loads(body))
+
+    def save_overload(self, sig: object, data: CompileResult) -> None:
+        """Keep a compiled kernel."""
+        path = self._path(sig)
+        if path is None or data.lifted or data.library.has_dynamic_globals:
+            return
+        write_entry(path, numba.core.serialize.dumps(data._reduce()))
+        _sweep(path.parent)
+
+    def enable(self) -> None:
+        """Use the cache."""
+        self._on = True
+
+    def disable(self) -> None:
+        """Do not use the cache."""
+        self._on = False
+
+    def flush(self) -> None:
+        """Forget nothing: entries of another fingerprint are never read."""
+
+
+def kernel(
+    signature: str, constants: tuple[object, ...], *, parallel: bool = False
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Compile a function for one signature, or load it from the cache.
+
+    Args:
+        signature: Numba signature, such as `"void(float32[:, ::1], int64)"`.
+        constants: Every value from the enclosing scope that the function uses.
+        parallel: Whether `prange` loops run on Numba's threads.
+
+    Returns:
+        A decorator. What it returns releases the interpreter lock while it runs.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        dispatcher: Any = numba.njit(nogil=True, error_model="numpy", parallel=parallel)(function)
+        dispatcher._cache = KernelCache(function.__qualname__.split(".")[0], (*constants, parallel))
+        dispatcher.compile(signature)
+        dispatcher.disable_compile()
+        compiled: Callable[P, R] = dispatcher
+        return compiled
+
+    return decorate

@@ -1,0 +1,130 @@
+"""How the work of a kernel is cut for threads, and what is derived from a pattern for that.
+
+Results are kept with the pattern. A change of topology makes a new pattern, so nothing here is
+ever out of date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparse_core.kernels.format import Pattern
+from sparse_core.kernels.jit import kernel
+from sparse_core.kernels.threads import available
+
+GATHER_LIMIT = 1 << 23
+"""Weights up to which a transposed index (6 to 8 bytes a weight) is built of one's own accord."""
+
+_WORK = 1 << 15  # multiply-adds that are worth a thread
+
+T = TypeVar("T")
+
+
+def useful_threads(threads: int, work: int) -> int:
+    """Return how many threads to use for `work` multiply-adds, at most `threads`.
+
+    Raises:
+        ValueError: If `threads` is below one.
+    """
+    if threads == 1:
+        return 1
+    return max(1, min(available(threads), work // _WORK))
+
+
+def parts(tiles: int, threads: int) -> int:
+    """Return into how many parts each tile is cut so that threads get equal work."""
+    return 1 if tiles % threads == 0 else threads
+
+
+def gathers(pattern: Pattern) -> bool:
+    """Return whether the input's gradient is computed through a transposed index."""
+    return pattern.group == 1 and pattern.slots <= GATHER_LIMIT
+
+
+def keep(pattern: Pattern, key: tuple[Any, ...], make: Callable[[], T]) -> T:
+    """Return what `make` makes, which is called once for a pattern and a key."""
+    if key not in pattern.plans:
+        pattern.plans[key] = make()
+    found: T = pattern.plans[key]
+    return found
+
+
+def _balanced(indptr: NDArray[np.int64], parts: int) -> NDArray[np.int64]:
+    """Return (parts + 1,) bounds of rows that hold equal numbers of slots."""
+    rows = indptr.size - 1
+    weights = indptr + np.arange(rows + 1)  # an empty row is some work, too
+    targets = weights[-1] * np.arange(1, parts) // parts
+    inner = np.searchsorted(weights, targets).astype(np.int64)
+    return np.concatenate([[0], inner, [rows]]).astype(np.int64)
+
+
+def row_bounds(pattern: Pattern, parts: int) -> NDArray[np.int64]:
+    """Return (parts + 1,) int64 bounds that cut the stored groups into equal work."""
+    return keep(pattern, ("rows", parts), lambda: _balanced(pattern.indptr, parts))
+
+
+def column_bounds(pattern: Pattern, parts: int) -> NDArray[np.int64]:
+    """Return (parts + 1,) int64 bounds that cut the columns into equal work."""
+    return keep(
+        pattern, ("columns", parts), lambda: _balanced(pattern.transposed.indptr, parts)
+    )
+
+
+def all_columns(pattern: Pattern) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return the columns in order, (in,) int32, and (in,) float32 zeros."""
+    n = pattern.in_features
+    return keep(
+        pattern, ("inputs",), lambda: (np.arange(n, dtype=np.int32), np.zeros(n, np.float32))
+    )
+
+
+def zeros(pattern: Pattern) -> NDArray[np.float32]:
+    """Return (out,) float32 zeros, in place of a bias."""
+    return keep(pattern, ("bias",), lambda: np.zeros(pattern.out_features, np.float32))
+
+
+def column_splits(
+    pattern: Pattern, parts: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return where each group's columns enter each of `parts` equal ranges of columns.
+
+    Returns:
+        Slots (parts + 1, groups) int32, counted from the group's first, and the ranges' bounds
+        (parts + 1,) int64.
+    """
+
+    def make() -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        edges = np.arange(parts + 1, dtype=np.int64) * pattern.in_features // parts
+        splits = np.empty((parts + 1, pattern.groups), np.int32)
+        _splits_kernel(pattern.index)(pattern.columns, pattern.indptr, edges, splits)
+        return splits, edges
+
+    return keep(pattern, ("splits", parts), make)
+
+
+@cache
+def _splits_kernel(index: str) -> Any:
+    """Return the kernel of `column_splits`: binary search in each group."""
+
+    @kernel(f"void({index}[::1], int64[::1], int64[::1], int32[:, ::1])", ())
+    def find_splits(columns, indptr, edges, splits):  # type: ignore[no-untyped-def]
+        for i in range(indptr.size - 1):
+            start, stop = indptr[i], indptr[i + 1]
+            splits[0, i] = 0
+            splits[edges.size - 1, i] = stop - start
+            for part in range(1, edges.size - 1):
+                low, high = start, stop
+                while low < high:
+                    middle = (low + high) // 2
+                    if columns[middle] < edges[part]:
+                        low = middle + 1
+                    else:
+                        high = middle
+                splits[part, i] = low - start
+
+    return find_splits

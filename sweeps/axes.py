@@ -1,0 +1,125 @@
+"""Axes: what tells the runs of a grid apart, for labels, tables and plots.
+
+An axis is a dotted field in which runs of a kind differ. A field that plays no part in a run, such
+as the distribution of a dense network, has no value there: changing it would not change the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sweeps import spec as specs
+from sweeps.grid import Run
+from sweeps.spec import InputError
+
+METHOD = "sparse.method"
+DISTRIBUTION = "sparse.distribution"
+DENSE = "dense"
+_SEED = "seed"
+
+
+class Axes:
+    """The axes of runs of one kind.
+
+    Attributes:
+        task: Fields that say what is learnt.
+        names: Other fields in which the runs differ, but for the seed: method and distribution
+            first.
+        telling: As few of the names as suffice to tell the runs apart; the method always.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._flat = {run.run_id: specs.flatten(specs.plain(run.spec)) for run in runs}
+        names = dict.fromkeys(
+            [METHOD, DISTRIBUTION, *(name for flat in self._flat.values() for name in flat)]
+        )
+        self._choices = {
+            name: _distinct(flat.get(name) for flat in self._flat.values()) for name in names
+        }
+        self.task = tuple(name for name in runs[0].kind.task if name in self._choices)
+        self.names = tuple(
+            name
+            for name, choices in self._choices.items()
+            if len(choices) > 1 and name not in (_SEED, *self.task)
+        )
+        self._groups = {run.run_id: _without_seed(run) for run in runs}
+        groups = {self.group(run): run for run in runs}
+        self._values = {group: self._part(run) for group, run in groups.items()}
+        self.telling = self._fewest(groups)
+
+    def group(self, run: Run) -> str:
+        """Return the identity that a run shares with the same run of other seeds."""
+        return self._groups[run.run_id]
+
+    def values(self, run: Run) -> dict[str, Any]:
+        """Return the run's value on each axis that plays a part in it."""
+        return self._values[self.group(run)]
+
+    def label(self, run: Run) -> str:
+        """Return what the run is called beside the others, without its task and seed."""
+        values = self.values(run)
+        parts = [text(name, values[name]) for name in self.telling if name in values]
+        return " ".join(parts) or run.kind_name
+
+    def task_of(self, run: Run) -> str:
+        """Return what the run learns."""
+        flat = self._flat[run.run_id]
+        return ", ".join(text(name, flat[name]) for name in self.task)
+
+    def _fewest(self, groups: dict[str, Run]) -> tuple[str, ...]:
+        """Leave out, from the last, every axis but the method that is not needed."""
+        kept = list(self.names)
+        for name in reversed(self.names):
+            if name == METHOD:
+                continue
+            rest = [other for other in kept if other != name]
+            seen = _distinct(
+                (self.task_of(run), *(repr(self._values[group].get(other, ...)) for other in rest))
+                for group, run in groups.items()
+            )
+            if len(seen) == len(groups):
+                kept = rest
+        return tuple(kept)
+
+    def _part(self, run: Run) -> dict[str, Any]:
+        own = {name: self._flat[run.run_id].get(name) for name in self.names}
+        return {
+            name: value
+            for name, value in own.items()
+            if any(_matters(run, name, other) for other in self._choices[name] if other != value)
+        }
+
+
+def text(name: str, value: Any) -> str:
+    """Return a value for a reader: bare if it speaks for itself, else with its field's name."""
+    if isinstance(value, str):
+        return value
+    return f"{short(name)}={value:g}" if isinstance(value, float) else f"{short(name)}={value}"
+
+
+def short(name: str) -> str:
+    """Return the last part of a dotted name."""
+    return name.rpartition(".")[2]
+
+
+def _without_seed(run: Run) -> str:
+    spec = specs.load(type(run.spec), {**specs.plain(run.spec), _SEED: 0})
+    return specs.run_id(run.kind_name, spec)
+
+
+def _matters(run: Run, name: str, value: Any) -> bool:
+    values = specs.flatten(specs.plain(run.spec)) | {name: value}
+    try:
+        other = specs.load(type(run.spec), values)
+    except InputError:
+        return False
+    return specs.run_id(run.kind_name, other) != run.run_id
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found

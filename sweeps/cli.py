@@ -1,0 +1,253 @@
+"""`dst`: the command line.
+
+    dst sweep run GRID       do all runs of a grid that have no result yet, then report
+    dst sweep status GRID    say where they stand
+    dst sweep report GRID    write the report again
+    dst train rl|cl ...      do one run
+
+Exit codes: 0 all is well, 1 a run has failed, 2 wrong input (one line on stderr), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from sweeps.kinds import KINDS
+from sweeps.spec import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sweeps.grid import Grid
+    from sweeps.store import RunDir
+
+OK, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+DATA = "DST_DATA"
+EXAMPLES = """examples:
+  dst sweep run quickstart            a packaged grid; run it again to go on after any interruption
+  dst sweep run grids/mine.yaml --jobs 8
+  dst sweep status mine.yaml --watch  from another terminal
+  dst train rl --env CartPole-v1 --sparse.method srigl --sparse.sparsity 0.95
+  dst train cl --benchmark permuted-digits --sparse.distribution uniform
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if words[:1] == ["train"] and words[1:2] and words[1] in KINDS:
+            return _train(words[1], words[2:])
+        parser = _parser()
+        if not words:
+            parser.print_help()
+            return WRONG_INPUT
+        options = parser.parse_args(words)
+        commands = {"run": _run, "status": _status, "report": _report}
+        return commands[options.action](options)
+    except InputError as error:
+        print(f"dst: {' '.join(str(error).split())}", file=sys.stderr)
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        print("dst: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are InputErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message.removeprefix('argument ')} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="dst",
+        description="A testbed for dynamic sparse training in deep RL and continual learning.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    groups = parser.add_subparsers(metavar="COMMAND", required=True)
+    sweep = groups.add_parser("sweep", help="run a grid of experiments, look at it, report on it")
+    actions = sweep.add_subparsers(metavar="ACTION", required=True)
+    _run_options(_action(actions, "run", "do all runs without a result, then write the report"))
+    status = _action(actions, "status", "say where each run stands")
+    status.add_argument("--watch", action="store_true", help="go on until all runs have ended")
+    _action(actions, "report", "write report.html, table.csv and runs.csv from what there is")
+    train = groups.add_parser("train", help="do one run: dst train rl --help, dst train cl --help")
+    kinds = train.add_subparsers(metavar="KIND", required=True)
+    for name, kind in KINDS.items():
+        kinds.add_parser(name, help=f"{kind.title.lower()}: one run")
+    return parser
+
+
+def _action(
+    actions: argparse._SubParsersAction[_Parser], name: str, text: str
+) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(action=name)
+    parser.add_argument("grid", metavar="GRID", help="a YAML file, or the name of a packaged grid")
+    parser.add_argument(
+        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s"
+    )
+    return parser
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="runs at a time; default: CPUs / threads"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="threads of a run; default: %(default)s",
+    )
+    parser.add_argument(
+        "--timeout", type=float, metavar="S", help="seconds after which a run is given up"
+    )
+    parser.add_argument(
+        "--retries",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how often a run that a signal killed is tried again; default: %(default)s",
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help=f"folder of data sets; default: ${DATA}"
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    from sweeps.grid import load_grid
+    from sweeps.launchers.local import Options, launch
+    from sweeps.progress import Board, Display
+    from sweeps.store import State, prepare
+
+    launching = Options(options.jobs, options.threads, options.timeout, options.retries)
+    _set_data(options.data)
+    grid = load_grid(options.grid)
+    folders = _folders(grid, options.runs_dir)
+    for run in grid.runs:
+        run.check_data()
+    for run in grid.runs:
+        prepare(folders[run.run_id], run.record())
+    board = Board(grid.runs, folders, launching.slots)
+    left = len(grid.runs) - board.count(State.DONE)
+    console = _console()
+    _say(
+        console,
+        f"{grid.name}: {len(grid.runs)} runs, {left} to do, {launching.slots} at a time, "
+        f"threads of each: {launching.threads}",
+    )
+    with Display(board, grid.name, console) as display:
+        launch([folders[run.run_id] for run in grid.runs], launching, display.update)
+    missing = _write_report(grid, options.runs_dir, folders, console)
+    for watched in board.runs:
+        if watched.state is State.FAILED:
+            print(f"\nFAILED {watched.name}: {watched.message}", file=sys.stderr)
+            print(f"  log: {watched.folder.log}", file=sys.stderr)
+            for line in watched.folder.log_tail().splitlines():
+                print(f"  | {line}", file=sys.stderr)
+    return FAILED if missing else OK
+
+
+def _status(options: argparse.Namespace) -> int:
+    from sweeps.grid import load_grid
+    from sweeps.progress import Board, Display, status_table, watch
+    from sweeps.store import State
+
+    grid = load_grid(options.grid)
+    board = Board(grid.runs, _folders(grid, options.runs_dir))
+    console = _console()
+    if options.watch:
+        with Display(board, grid.name, console) as display:
+            watch(display, board)
+    else:
+        console.print(status_table(board))
+    counts = ", ".join(f"{board.count(state)} {state.value}" for state in State)
+    _say(console, f"{grid.name}: {len(board.runs)} runs: {counts}")
+    return FAILED if board.count(State.FAILED) else OK
+
+
+def _report(options: argparse.Namespace) -> int:
+    from sweeps.grid import load_grid
+
+    grid = load_grid(options.grid)
+    folders = _folders(grid, options.runs_dir)
+    _write_report(grid, options.runs_dir, folders, _console())
+    return OK
+
+
+def _write_report(grid: Grid, runs_dir: Path, folders: dict[str, RunDir], console: Console) -> int:
+    """Write the report, print its tables and its path, and return the number of missing runs."""
+    from sweeps.report import write_report
+    from sweeps.tables import terminal_table
+
+    report = write_report(grid, runs_dir / grid.name, folders)
+    for summary in report.summaries:
+        console.print()
+        console.print(terminal_table(summary))
+    if report.missing:
+        _say(
+            console, f"{report.missing} of {len(grid.runs)} runs have no result (dst sweep status)"
+        )
+    _say(console, f"report: {report.path}")
+    return report.missing
+
+
+def _train(kind_name: str, words: Sequence[str]) -> int:
+    from sweeps.grid import make_run
+    from sweeps.options import parse_train
+    from sweeps.train import RunFailed, train
+
+    kind = KINDS[kind_name]
+    options = parse_train(kind, words, prog=f"dst train {kind_name}")
+    _set_data(options.data)
+    run = make_run(kind_name, kind, options.spec)
+    run.check_data()
+    try:
+        train(run, options.out, options.threads, _console())
+    except RunFailed as error:
+        print(f"dst: {error}", file=sys.stderr)
+        return FAILED
+    return OK
+
+
+def _folders(grid: Grid, runs_dir: Path) -> dict[str, RunDir]:
+    from sweeps.store import RunDir
+
+    return {run.run_id: RunDir(runs_dir / grid.name / run.run_id) for run in grid.runs}
+
+
+def _set_data(folder: Path | None) -> None:
+    """Tell this process and its workers where data lies; it is not part of a run's identity."""
+    if folder is not None:
+        os.environ[DATA] = str(folder.absolute())
+    if DATA in os.environ and not Path(os.environ[DATA]).is_dir():
+        raise InputError(
+            f"data={os.environ[DATA]!r}: must be a folder that exists (--data, {DATA})"
+        )
+
+
+def _console() -> Console:
+    """Return a console that folds nothing where its output goes to a file or a pipe."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

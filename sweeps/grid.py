@@ -1,0 +1,281 @@
+"""Grids: a YAML file that stands for a list of runs.
+
+    name: quickstart
+    blocks:
+      - kind: rl
+        base: {env: CartPole-v1, sparse.sparsity: 0.9}
+        grid: {sparse.method: [set, rigl], sparse.distribution: [erk, uniform]}
+        include: [{sparse.method: dense}]
+        exclude: [{sparse.method: set, sparse.distribution: uniform}]
+        seeds: 3
+
+A block's combinations are the cartesian product of `grid` over `base`, less what matches an entry
+of `exclude`, plus one for each entry of `include`; each is run with every seed. A file with a
+single block may have its keys at the top. Runs that say the same once canonical are one run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweeps import spec as specs
+from sweeps.kinds import KINDS, Kind, resolve
+from sweeps.spec import InputError, unknown
+
+BLOCK_KEYS = ("kind", "base", "grid", "include", "exclude", "seeds")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: a canonical spec of a kind, and its identity."""
+
+    kind_name: str
+    kind: Kind
+    spec: Any
+    run_id: str
+
+    def record(self) -> dict[str, Any]:
+        """Return what a worker needs to know, as JSON can hold it."""
+        return {
+            "run_id": self.run_id,
+            "kind": self.kind_name,
+            "spec_type": self.kind.spec,
+            "runner": self.kind.runner,
+            "spec": specs.plain(self.spec),
+        }
+
+    def check_data(self) -> None:
+        """Let a spec that needs files look for them before anything is run.
+
+        Raises:
+            InputError: If they are not where they should be.
+        """
+        check = getattr(self.spec, "check_data", None)
+        if check is not None:
+            try:
+                check()
+            except (FileNotFoundError, ValueError) as error:
+                raise InputError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A named list of different runs, in the order of the file."""
+
+    name: str
+    runs: tuple[Run, ...]
+    reference: str
+    text: str
+
+
+def make_run(kind_name: str, kind: Kind, spec: Any) -> Run:
+    """Return the run of a spec in its canonical form."""
+    return Run(kind_name, kind, specs.canonical(spec), specs.run_id(kind_name, spec))
+
+
+def packaged() -> list[str]:
+    """Return the names of the grids that come with the package."""
+    folder = resources.files("sweeps") / "grids"
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_grid(reference: str) -> Grid:
+    """Read a grid from a YAML file, or by name from the packaged ones.
+
+    Raises:
+        InputError: If there is no such grid, or anything in it is wrong: file, block and key are
+            named.
+    """
+    path = Path(reference)
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+    elif reference in packaged():
+        text = (resources.files("sweeps") / "grids" / f"{reference}.yaml").read_text("utf-8")
+    else:
+        names = ", ".join(packaged())
+        raise InputError(f"grid {reference!r}: no such file, and no packaged grid (those: {names})")
+    try:
+        return parse(text, reference)
+    except InputError as error:
+        raise InputError(f"{reference}: {error}") from error
+
+
+def parse(text: str, reference: str = "") -> Grid:
+    """Read a grid from YAML text.
+
+    Raises:
+        InputError: If anything in it is wrong; block and key are named.
+    """
+    document = read_yaml(text)
+    if not isinstance(document, dict):
+        raise InputError("must be a mapping with 'name' and 'blocks'")
+    single = "blocks" not in document
+    for key in BLOCK_KEYS:
+        if key in document and not single:
+            raise InputError(f"{key}: with 'blocks' it belongs into one of them")
+    _check_keys(document, ("name", "kinds", *(BLOCK_KEYS if single else ["blocks"])), "")
+    name = document.get("name")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise InputError(f"name={name!r}: must be text of letters, digits, '.', '_' and '-'")
+    kinds = KINDS | _own_kinds(document.get("kinds", {}))
+    blocks = [{key: document[key] for key in BLOCK_KEYS if key in document}]
+    if not single:
+        blocks = document["blocks"]
+        if not isinstance(blocks, list) or not blocks:
+            raise InputError("blocks: must be a list of at least one block")
+    runs: dict[str, Run] = {}
+    for number, block in enumerate(blocks, start=1):
+        try:
+            for run in _expand(block, kinds):
+                runs.setdefault(run.run_id, run)
+        except InputError as error:
+            raise InputError(f"{error}" if single else f"block {number}: {error}") from error
+    if not runs:
+        raise InputError("exclude: leaves no run at all")
+    return Grid(name, tuple(runs.values()), reference or name, text)
+
+
+def _own_kinds(values: Any) -> dict[str, Kind]:
+    if not isinstance(values, dict):
+        raise InputError(f"kinds={values!r}: must be a mapping of names to kinds")
+    kinds = {}
+    for name, fields in values.items():
+        if not isinstance(fields, dict):
+            raise InputError(f"kinds.{name}={fields!r}: must be a mapping with 'spec' and 'runner'")
+        try:
+            kinds[str(name)] = specs.load(Kind, fields)
+        except InputError as error:
+            raise InputError(f"kinds.{name}.{error}") from error
+    return kinds
+
+
+def _expand(block: Any, kinds: Mapping[str, Kind]) -> Iterator[Run]:
+    if not isinstance(block, dict):
+        raise InputError(f"{block!r}: must be a mapping with {', '.join(BLOCK_KEYS)}")
+    _check_keys(block, BLOCK_KEYS, "")
+    kind_name = block.get("kind")
+    if not isinstance(kind_name, str) or kind_name not in kinds:
+        raise InputError(f"kind={kind_name!r}: must be one of {', '.join(kinds)}")
+    kind = kinds[kind_name]
+    spec_type = resolve(kind.spec)
+    base = _fields(spec_type, block.get("base", {}), "base")
+    axes = _axes(spec_type, block.get("grid", {}))
+    included = _entries(spec_type, block, "include")
+    excluded = _entries(spec_type, block, "exclude")
+    combinations = [
+        {**base, **dict(itertools.chain.from_iterable(choice))}
+        for choice in itertools.product(*axes)
+        if axes or not included
+    ]
+    combinations = [
+        values
+        for values in combinations
+        if not any(_matches(spec_type, values, entry) for entry in excluded)
+    ]
+    seeds = _seeds(block.get("seeds", 1))
+    for values in combinations + [{**base, **entry} for entry in included]:
+        for seed in seeds:
+            yield make_run(kind_name, kind, specs.load(spec_type, {**values, "seed": seed}))
+
+
+def _axes(spec_type: type[Any], values: Any) -> list[list[list[tuple[str, Any]]]]:
+    """Return, for each axis, its choices; a choice is a list of fields and values."""
+    if not isinstance(values, dict):
+        raise InputError(f"grid={values!r}: must be a mapping of fields to lists of values")
+    axes = []
+    for name, choices in values.items():
+        if not isinstance(choices, list) or not choices:
+            raise InputError(f"grid.{name}={choices!r}: must be a list of at least one value")
+        axes.append(
+            [list(_fields(spec_type, {name: choice}, "grid").items()) for choice in choices]
+        )
+    return axes
+
+
+def _entries(spec_type: type[Any], block: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    entries = block.get(key, [])
+    if not isinstance(entries, list) or not all(entry for entry in entries):
+        raise InputError(f"{key}={entries!r}: must be a list of mappings of fields to values")
+    return [_fields(spec_type, entry, key) for entry in entries]
+
+
+def _fields(spec_type: type[Any], values: Any, section: str) -> dict[str, Any]:
+    """Return dotted fields and coerced values; errors name the section and the field."""
+    if not isinstance(values, dict):
+        raise InputError(f"{section}={values!r}: must be a mapping of fields to values")
+    if "seed" in values:
+        raise InputError(f"{section}.seed: give 'seeds' of the block instead")
+    try:
+        flat = specs.flatten(values)
+        return {name: specs.coerce_field(spec_type, name, flat[name]) for name in flat}
+    except InputError as error:
+        raise InputError(f"{section}.{error}") from error
+
+
+def _matches(spec_type: type[Any], values: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+    return all(
+        (values[name] if name in values else specs.default(spec_type, name)) == wanted
+        for name, wanted in entry.items()
+    )
+
+
+def _seeds(value: Any) -> list[int]:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return list(range(value))
+    is_list = isinstance(value, list) and bool(value)
+    if is_list and all(type(seed) is int and seed >= 0 for seed in value):
+        return list(dict.fromkeys(value))
+    raise InputError(f"seeds={value!r}: must be a number of at least 1, or a list of seeds >= 0")
+
+
+def _check_keys(values: Mapping[Any, Any], allowed: tuple[str, ...], prefix: str) -> None:
+    for key in values:
+        if key not in allowed:
+            raise InputError(f"{prefix}{key}: {unknown(str(key), allowed)}")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, but a key given twice is an error, and `1e-3` is a number."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise InputError(f"{key!r}: a key must be text (quote it)")
+            if key in seen:
+                raise InputError(f"{key}: given twice (line {key_node.start_mark.line + 1})")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+"),
+    list("-+0123456789"),
+)
+
+
+def read_yaml(text: str) -> Any:
+    """Read YAML strictly.
+
+    Raises:
+        InputError: If it is not valid, or a key is given twice.
+    """
+    try:
+        return yaml.load(text, _StrictLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        raise InputError(f"not valid YAML: {error.problem}{where}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"not valid YAML: {' '.join(str(error).split())}") from error

@@ -1,0 +1,84 @@
+"""Kinds of runs: where the spec and the runner of `rl` and `cl` live, and what their figures show.
+
+Both are import strings, so that to know a kind costs no import of torch. A grid can bring its own
+kinds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.spec import InputError
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of run.
+
+    Attributes:
+        spec: Import string of its frozen spec dataclass, which has a field `seed`.
+        runner: Import string of `run(spec, out, progress) -> result`.
+        title: Heading in reports.
+        task: Dotted fields that say what is learnt; runs are only compared within one task.
+        score: What `result["score"]` is, with its unit.
+        x: What the first column of `result["curve"]` is, with its unit.
+        y: What the second column of `result["curve"]` is, with its unit.
+        percent: Whether score and curve are fractions, to be shown in percent.
+        extra: Further numbers of a result to tabulate: key and heading.
+    """
+
+    spec: str
+    runner: str
+    title: str = ""
+    task: tuple[str, ...] = ()
+    score: str = "score"
+    x: str = "progress"
+    y: str = "score"
+    percent: bool = False
+    extra: tuple[tuple[str, str], ...] = ()
+
+
+KINDS = {
+    "rl": Kind(
+        spec="dstrl.spec:RLSpec",
+        runner="dstrl.train:run",
+        title="Reinforcement learning",
+        task=("env", "algo"),
+        score="final return",
+        x="environment steps",
+        y="evaluation return (mean over episodes)",
+    ),
+    "cl": Kind(
+        spec="continual.spec:CLSpec",
+        runner="continual.train:run",
+        title="Continual learning",
+        task=("benchmark", "tasks"),
+        score="final average accuracy (%)",
+        x="tasks seen",
+        y="average accuracy over tasks seen (%)",
+        percent=True,
+        extra=(("forgetting", "forgetting (%)"),),
+    ),
+}
+
+
+def resolve(reference: str) -> Any:
+    """Import what `module:attribute` names.
+
+    Raises:
+        InputError: If it is not of that form, or there is no such module or attribute.
+    """
+    if not re.fullmatch(r"\w+(\.\w+)*:\w+", reference):
+        raise InputError(f"{reference!r}: must be like 'package.module:name'")
+    module_name, _, attribute = reference.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise InputError(f"{reference!r}: there is no module {error.name!r}") from error
+    except AttributeError as error:
+        raise InputError(f"{reference!r}: module {module_name!r} has no {attribute!r}") from error

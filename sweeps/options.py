@@ -1,0 +1,137 @@
+"""Options of `dst train`: a spec read from the command line by tyro, and errors in one line.
+
+Every field of the spec is an option, `--sparse.sparsity 0.95`; where a field is a mapping, each of
+its keys is one, `--hyper.gamma 0.99`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_origin, get_type_hints
+
+import tyro
+
+from sweeps import spec as specs
+from sweeps.grid import read_yaml
+from sweeps.kinds import Kind, resolve
+from sweeps.spec import InputError, unknown
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What to train, and how.
+
+    Attributes:
+        spec: The run.
+        out: Directory of the run; None: runs/train/<run_id>.
+        data: Folder of data sets; None: what DST_DATA says.
+        threads: Threads of the run.
+    """
+
+    spec: Any
+    out: Path | None = None
+    data: Path | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise InputError(f"threads={self.threads!r}: must be an integer of at least 1")
+
+
+def parse_train(kind: Kind, arguments: Sequence[str], prog: str) -> TrainOptions:
+    """Read the options of one run; `--help` prints them and exits.
+
+    Raises:
+        InputError: If an option or its value is wrong.
+    """
+    spec_type = resolve(kind.spec)
+    form = _form(spec_type)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            options, rest = tyro.cli(
+                form,
+                prog=prog,
+                description=_description(kind, spec_type),
+                args=arguments,
+                return_unknown_args=True,
+            )
+    except SystemExit as ending:
+        if not ending.code:
+            raise
+        raise InputError(first_paragraph(said.getvalue())) from None
+    except ValueError as error:
+        raise InputError(" ".join(str(error).split())) from error
+    items = _items(rest, spec_type)
+    values = specs.flatten(specs.plain(options.spec)) | items
+    return dataclasses.replace(options, spec=specs.load(spec_type, values))
+
+
+def first_paragraph(box: str) -> str:
+    """Return, in one line, what a box of tyro's says before it comes to hints and help."""
+    lines = re.sub(r"\x1b\[[\d;]*m|[\u2500-\u257f]", "", box).splitlines()[1:]
+    paragraph: list[str] = []
+    for line in map(str.strip, lines):
+        if line.strip("-"):
+            paragraph.append(line)
+        elif paragraph:
+            break
+    message = " ".join(paragraph).removeprefix("Error parsing ").removeprefix("spec.")
+    return re.sub(r"^([\w.]+): (?=\w+=)", r"\1.", message)
+
+
+def _form(spec_type: type[Any]) -> type[TrainOptions]:
+    """Return `TrainOptions` with the spec's own fields as options, as tyro is to read it."""
+    field_type = Annotated[spec_type, tyro.conf.arg(name="")]  # type: ignore[valid-type]
+    spec = ("spec", field_type, dataclasses.field(default_factory=spec_type))
+    return dataclasses.make_dataclass(
+        "Options",
+        [spec],
+        bases=(TrainOptions,),
+        frozen=True,
+        namespace={"__doc__": TrainOptions.__doc__},
+    )
+
+
+def _description(kind: Kind, spec_type: type[Any]) -> str:
+    sentences = [f"{kind.title}: train one network and write what came out."]
+    for name in _mappings(spec_type):
+        sentences.append(f"More options: --{name}.KEY VALUE.")
+    return " ".join(sentences)
+
+
+def _items(tokens: Sequence[str], spec_type: type[Any]) -> dict[str, Any]:
+    """Read what tyro left over as keys of mappings: `--hyper.gamma 0.99`."""
+    items: dict[str, Any] = {}
+    waiting = list(tokens)
+    while waiting:
+        option, equals, value = waiting.pop(0).partition("=")
+        head, _, key = option.removeprefix("--").partition(".")
+        if not option.startswith("--") or head not in _mappings(spec_type) or not key:
+            raise InputError(f"{option}: {unknown(option, _flags(spec_type), 'option')}")
+        if not equals and not waiting:
+            raise InputError(f"{option}: must be followed by a value")
+        items[f"{head}.{key.replace('-', '_')}"] = read_yaml(value if equals else waiting.pop(0))
+    return items
+
+
+def _flags(spec_type: type[Any]) -> list[str]:
+    names = [*specs.flatten(specs.plain(spec_type())), "out", "data", "threads"]
+    return ["--" + name.replace("_", "-") for name in names if name not in _mappings(spec_type)]
+
+
+def _mappings(spec_type: type[Any]) -> list[str]:
+    """Return the fields that are mappings."""
+    hints = get_type_hints(spec_type)
+    origins = {name: get_origin(hint) or hint for name, hint in hints.items()}
+    return [
+        name
+        for name, origin in origins.items()
+        if isinstance(origin, type) and issubclass(origin, Mapping)
+    ]

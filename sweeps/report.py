@@ -1,0 +1,164 @@
+"""The report: one HTML page that needs nothing else, and the same numbers as CSV beside it."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from sweeps import plots
+from sweeps import spec as specs
+from sweeps.files import write_text
+from sweeps.grid import Grid
+from sweeps.progress import run_name
+from sweeps.store import RunDir, State
+from sweeps.summary import Outcome, Summary, collect, summarise
+from sweeps.tables import duration, results_table, runs_csv, table_csv
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written where."""
+
+    path: Path
+    summaries: tuple[Summary, ...]
+    missing: int
+
+
+def write_report(grid: Grid, folder: Path, runs: Mapping[str, RunDir]) -> Report:
+    """Write `report.html`, `runs.csv` and `table.csv` about a grid's runs into a folder.
+
+    Args:
+        grid: The grid.
+        folder: Where to write.
+        runs: The directory of each run, by its identity.
+
+    Returns:
+        The path of the page, the summaries it shows and the number of runs without a result.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    outcomes = collect(grid, runs)
+    summaries = tuple(summarise(outcomes))
+    write_text(folder / "report.html", render(grid, outcomes, summaries))
+    write_text(folder / "runs.csv", runs_csv(outcomes))
+    write_text(folder / "table.csv", table_csv(summaries))
+    missing = sum(outcome.result is None for outcome in outcomes)
+    return Report(folder / "report.html", summaries, missing)
+
+
+def render(grid: Grid, outcomes: Sequence[Outcome], summaries: Sequence[Summary]) -> str:
+    """Return the page."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sweeps", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["minus"] = lambda text: text.replace("-", "\N{MINUS SIGN}")
+    results = [outcome.result for outcome in outcomes if outcome.result is not None]
+    return environment.get_template("report.html.jinja").render(
+        name=grid.name,
+        sections=[
+            {
+                "summary": summary,
+                "table": results_table(summary),
+                "panels": plots.panels(summary),
+                "settings": _settings(summary, outcomes),
+                "few": any(0 < len(row.seeds) < 4 for row in summary.rows),
+            }
+            for summary in summaries
+        ],
+        total=len(outcomes),
+        done=len(results),
+        missing=_missing(outcomes, summaries),
+        wall=duration(sum(result["provenance"]["wall_s"] for result in results)),
+        provenance=_provenance(results),
+        command=f"dst sweep run {shlex.quote(grid.reference)}",
+        grid=grid.text,
+    )
+
+
+def _settings(summary: Summary, outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
+    """Return what is not at its default, apart from task, seed and what the labels say."""
+    runs = [outcome.run for outcome in outcomes if outcome.run.kind_name == summary.kind_name]
+    chosen = {name for run in runs for name in specs.flatten(specs.delta(run.spec))}
+    skipped = {*summary.axes.task, *summary.axes.telling, "seed"}
+    settings = []
+    flats = [specs.flatten(specs.plain(run.spec)) for run in runs]
+    for name in dict.fromkeys(name for flat in flats for name in flat):
+        if name not in chosen or name in skipped:
+            continue
+        values: dict[str, list[str]] = {}
+        for run, flat in zip(runs, flats, strict=True):
+            if name not in summary.axes.names or name in summary.axes.values(run):
+                values.setdefault(str(flat.get(name)), []).append(summary.axes.label(run))
+        settings.append((name, _spelt(values)))
+    return settings
+
+
+def _spelt(values: Mapping[str, Sequence[str]]) -> str:
+    if len(values) == 1:
+        return next(iter(values))
+    rarest_first = sorted(values.items(), key=lambda item: len(item[1]))
+    named = [f"{value} ({', '.join(dict.fromkeys(labels))})" for value, labels in rarest_first[:-1]]
+    return ", ".join([*named, f"{rarest_first[-1][0]} (others)"])
+
+
+def _missing(outcomes: Sequence[Outcome], summaries: Sequence[Summary]) -> list[dict[str, Any]]:
+    """Return every run without a result, with the reason."""
+    axes = {summary.kind_name: summary.axes for summary in summaries}
+    reasons = {State.PENDING: "not run yet", State.RUNNING: "still running"}
+    missing = []
+    for outcome in outcomes:
+        if outcome.result is not None:
+            continue
+        error = outcome.error or {}
+        said = f"{error.get('type', 'error')}: {error.get('message', '')}"
+        missing.append(
+            {
+                "name": run_name(outcome.run, axes[outcome.run.kind_name]),
+                "run_id": outcome.run.run_id,
+                "state": outcome.state.value,
+                "reason": reasons.get(outcome.state, said),
+                "log": outcome.folder.log_tail() if outcome.state is State.FAILED else "",
+            }
+        )
+    return missing
+
+
+def _provenance(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return where the results come from; what differs among them is listed with counts."""
+    origins = [result["provenance"] for result in results]
+    facts = [
+        ("Code", _counted(_commit(origin.get("git")) for origin in origins)),
+        ("Machine", _counted(str(origin.get("cpu")) for origin in origins)),
+        ("System", _counted(str(origin.get("platform")) for origin in origins)),
+        ("CPUs", _counted(str(origin.get("cpus")) for origin in origins)),
+        ("Threads of each run", _counted(str(origin.get("threads")) for origin in origins)),
+    ]
+    names = dict.fromkeys(name for origin in origins for name in origin.get("versions", {}))
+    versions = {
+        name: _counted(str(origin.get("versions", {}).get(name)) for origin in origins)
+        for name in names
+    }
+    installed = [f"{name} {version}" for name, version in versions.items() if version != "None"]
+    return [fact for fact in [*facts, ("Versions", ", ".join(installed))] if fact[1]]
+
+
+def _commit(git: Mapping[str, Any] | None) -> str:
+    if not git:
+        return "no git checkout"
+    return f"{git['commit'][:12]}{' with uncommitted changes' if git['dirty'] else ''}"
+
+
+def _counted(values: Iterable[str]) -> str:
+    counts = Counter(values)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{value} ({count} runs)" for value, count in counts.most_common())

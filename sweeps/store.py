@@ -1,0 +1,286 @@
+"""The store: one directory a run, in which every state survives a crash.
+
+    <runs>/<grid>/<run_id>/
+        spec.json       what the run is: identity, kind, import strings, every field of its spec
+        lock            held (POSIX `lockf`) by the process that runs it
+        attempts.jsonl  one line for each start and each end
+        progress.json   how far it is
+        result.json     its result, or
+        error.json      why there is none
+        log.txt         what it printed
+        output/         what the runner wrote, anew for each attempt
+
+A run is *done* if and only if a valid `result.json` is there, and *running* if and only if the lock
+is held; else it has *failed* if there is an `error.json`, and is *pending* if there is none. Files
+that matter are written to a temporary file in the same directory, synced and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import fcntl
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sweeps.files import read_json, write_json
+from sweeps.spec import InputError
+
+OWN_FILES = {
+    "spec.json",
+    "lock",
+    "attempts.jsonl",
+    "progress.json",
+    "result.json",
+    "error.json",
+    "log.txt",
+    "output",
+}
+
+_held: set[Path] = set()
+
+
+class State(enum.StrEnum):
+    """Where a run stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class RunDir:
+    """One run's directory. Reading tolerates files that are absent or broken; writing is atomic."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def output(self) -> Path:
+        """The folder that belongs to the runner."""
+        return self.path / "output"
+
+    @property
+    def log(self) -> Path:
+        """The file that holds what the run printed."""
+        return self.path / "log.txt"
+
+    def record(self) -> dict[str, Any]:
+        """Return what the run is.
+
+        Raises:
+            InputError: If the directory holds no run.
+        """
+        record = read_json(self.path / "spec.json")
+        if record is None:
+            raise InputError(f"run directory {str(self.path)!r}: it has no readable spec.json")
+        return record
+
+    def result(self) -> dict[str, Any] | None:
+        """Return the result, or None if there is no valid one of this very run."""
+        result = read_json(self.path / "result.json")
+        if result is None or fault_of(result) or not _has_provenance(result):
+            return None
+        return result if _same_run(result, read_json(self.path / "spec.json")) else None
+
+    def error(self) -> dict[str, Any] | None:
+        """Return why the last attempt failed."""
+        return read_json(self.path / "error.json")
+
+    def progress(self) -> dict[str, Any] | None:
+        """Return how far the run is: `done` in [0, 1], `numbers`, `started` and `time`."""
+        return read_json(self.path / "progress.json")
+
+    def attempts(self) -> int:
+        """Return how often the run was started."""
+        try:
+            lines = (self.path / "attempts.jsonl").read_bytes().splitlines()
+        except FileNotFoundError:
+            return 0
+        return sum(b'"start"' in line for line in lines)
+
+    def state(self) -> State:
+        """Return where the run stands."""
+        if self.result() is not None:
+            return State.DONE
+        if self.running():
+            return State.RUNNING
+        return State.FAILED if (self.path / "error.json").exists() else State.PENDING
+
+    def running(self) -> bool:
+        """Return whether a process holds the lock.
+
+        The holder itself never opens the file again: POSIX drops its lock when any descriptor of
+        the file is closed.
+        """
+        if self.path.resolve() in _held:
+            return True
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _try_lock(descriptor, fcntl.LOCK_SH)
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def lock(self, patience: float = 1.0) -> Iterator[bool]:
+        """Hold the lock; yield whether it was to be had.
+
+        Args:
+            patience: Seconds to go on trying, because a look at `running` takes the lock for a
+                moment.
+        """
+        key = self.path.resolve()
+        if key in _held:
+            yield False
+            return
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            taken = _try_lock(descriptor, fcntl.LOCK_EX)
+            deadline = time.monotonic() + patience
+            while not taken and time.monotonic() < deadline:
+                time.sleep(0.02)
+                taken = _try_lock(descriptor, fcntl.LOCK_EX)
+            if taken:
+                _held.add(key)
+            try:
+                yield taken
+            finally:
+                _held.discard(key)
+        finally:
+            os.close(descriptor)
+
+    def begin(self) -> int:
+        """Clear what earlier attempts left behind, note the start and return its number from 1."""
+        for stale in self.path.glob(".*.tmp"):
+            stale.unlink()
+        for name in ("error.json", "progress.json"):
+            (self.path / name).unlink(missing_ok=True)
+        if self.output.exists():
+            shutil.rmtree(self.output)
+        self.output.mkdir()
+        number = self.attempts() + 1
+        self._append({"event": "start", "attempt": number, "pid": os.getpid(), "time": time.time()})
+        return number
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write the result: from now on the run is done."""
+        write_json(self.path / "result.json", result)
+        self._append({"event": "done", "time": time.time()})
+
+    def fail(self, error: Mapping[str, Any]) -> None:
+        """Write why there is no result."""
+        write_json(self.path / "error.json", {**error, "time": time.time()})
+        self._append({"event": "failed", "time": time.time()})
+
+    def forget_error(self) -> None:
+        """Remove the error of an earlier attempt: the run is pending again."""
+        (self.path / "error.json").unlink(missing_ok=True)
+
+    def report_progress(self, progress: Mapping[str, Any]) -> None:
+        """Write how far the run is; the last write may be lost in a crash of the machine."""
+        write_json(self.path / "progress.json", progress, durable=False)
+
+    def log_tail(self, lines: int = 15) -> str:
+        """Return the end of what the run printed."""
+        try:
+            text = self.log.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def _append(self, event: Mapping[str, Any]) -> None:
+        with (self.path / "attempts.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
+
+def prepare(folder: RunDir, record: Mapping[str, Any]) -> None:
+    """Create a run's directory and write what the run is, unless it says so already.
+
+    Raises:
+        InputError: If the directory belongs to something else, or cannot be written.
+    """
+    path = folder.path
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        found = read_json(path / "spec.json")
+        if found is not None and found.get("run_id") != record["run_id"]:
+            raise InputError(f"{str(path)!r}: holds another run, {found.get('run_id')}")
+        strangers = {entry.name for entry in path.iterdir()} - OWN_FILES
+        if found is None and not all(name.endswith(".tmp") for name in strangers):
+            raise InputError(f"{str(path)!r}: holds other files than a run's")
+        if found != record and not folder.running():
+            write_json(path / "spec.json", record)
+    except OSError as error:
+        raise InputError(f"{str(path)!r}: cannot be written: {error.strerror}") from error
+
+
+def fault_of(result: Mapping[str, Any]) -> str | None:
+    """Say what is wrong with a runner's result; None if it is valid.
+
+    Required are a finite `score`, a `curve` of finite pairs, `sparsity` with `requested` and
+    `achieved`, and `layers` with `name`, `active` and `total`.
+    """
+    if not is_number(result.get("score")):
+        return f"score={result.get('score')!r}: must be a finite number"
+    curve = result.get("curve")
+    if not isinstance(curve, (list, tuple)) or not all(
+        isinstance(point, (list, tuple)) and len(point) == 2 and all(map(is_number, point))
+        for point in curve
+    ):
+        return "curve: must be a list of pairs of finite numbers"
+    sparsity = result.get("sparsity")
+    if not isinstance(sparsity, Mapping) or not all(
+        is_number(sparsity.get(key)) for key in ("requested", "achieved")
+    ):
+        return f"sparsity={sparsity!r}: must hold the numbers 'requested' and 'achieved'"
+    layers = result.get("layers")
+    if not isinstance(layers, (list, tuple)) or not all(
+        isinstance(layer, Mapping) and {"name", "active", "total"} <= layer.keys()
+        for layer in layers
+    ):
+        return "layers: must be a list of mappings with 'name', 'active' and 'total'"
+    return None
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _has_provenance(result: Mapping[str, Any]) -> bool:
+    provenance = result.get("provenance")
+    return isinstance(provenance, Mapping) and is_number(provenance.get("wall_s"))
+
+
+def _same_run(result: Mapping[str, Any], record: Mapping[str, Any] | None) -> bool:
+    """Return whether a result is of the run that the record describes.
+
+    Fields that only one of them has are new or gone and at their defaults; a field of both with two
+    values means that a default has changed since, which the identity does not show.
+    """
+    if record is None or result.get("run_id") != record.get("run_id"):
+        return False
+    return _agree(result.get("spec"), record.get("spec"))
+
+
+def _agree(one: Any, other: Any) -> bool:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return all(_agree(one[key], other[key]) for key in one.keys() & other.keys())
+    return bool(one == other)
+
+
+def _try_lock(descriptor: int, mode: int) -> bool:
+    try:
+        fcntl.lockf(descriptor, mode | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True

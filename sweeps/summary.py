@@ -1,0 +1,191 @@
+"""Summaries: one row for each group of runs that differ by seed alone.
+
+Rows carry the aggregates that the report, its figures and its CSV files show. A run without a
+result has its place here too: it is counted as planned and listed as missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sweeps import stats
+from sweeps.axes import DENSE, METHOD, Axes
+from sweeps.grid import Grid, Run
+from sweeps.kinds import Kind
+from sweeps.stats import Interval
+from sweeps.store import RunDir, State, is_number
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run."""
+
+    run: Run
+    state: State
+    result: Mapping[str, Any] | None
+    error: Mapping[str, Any] | None
+    folder: RunDir
+
+
+@dataclass(frozen=True)
+class Row:
+    """The runs that differ by seed alone.
+
+    Attributes:
+        task: What they learn.
+        label: What they are called beside the others.
+        values: Their value on each axis that plays a part in them.
+        planned: How many runs the grid has.
+        seeds: The seeds that have a result, in ascending order.
+        scores: Their scores, in that order.
+        mean: Mean score and its interval.
+        iqm: Interquartile mean and its interval.
+        difference: Mean difference to the dense runs with the same seeds, and its interval.
+        requested: Requested sparsity.
+        achieved: Achieved sparsity, mean over runs.
+        wall_s: Wall time, mean over runs.
+        extra: Further numbers of the kind, mean over runs.
+        curves: x and y of each run's curve.
+    """
+
+    task: str
+    label: str
+    values: Mapping[str, Any]
+    planned: int
+    seeds: tuple[int, ...]
+    scores: tuple[float, ...]
+    mean: Interval | None
+    iqm: Interval | None
+    difference: Interval | None
+    requested: float | None
+    achieved: float | None
+    wall_s: float | None
+    extra: Mapping[str, float | None]
+    curves: tuple[np.ndarray, ...]
+
+    @property
+    def method(self) -> str | None:
+        """The method, if the runs differ in it."""
+        value = self.values.get(METHOD)
+        return None if value is None else str(value)
+
+    @property
+    def baseline(self) -> bool:
+        """Whether these are the dense runs that others are compared with."""
+        return self.method == DENSE
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All rows of one kind, task by task, baselines first."""
+
+    kind_name: str
+    kind: Kind
+    axes: Axes
+    rows: tuple[Row, ...]
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks, in the order of the grid."""
+        return list(dict.fromkeys(row.task for row in self.rows))
+
+
+def collect(grid: Grid, folders: Mapping[str, RunDir]) -> list[Outcome]:
+    """Read what became of every run of a grid."""
+    outcomes = []
+    for run in grid.runs:
+        folder = folders[run.run_id]
+        outcomes.append(Outcome(run, folder.state(), folder.result(), folder.error(), folder))
+    return outcomes
+
+
+def summarise(outcomes: Sequence[Outcome]) -> list[Summary]:
+    """Summarise the outcomes kind by kind."""
+    summaries = []
+    for name in dict.fromkeys(outcome.run.kind_name for outcome in outcomes):
+        mine = [outcome for outcome in outcomes if outcome.run.kind_name == name]
+        kind = mine[0].run.kind
+        axes = Axes([outcome.run for outcome in mine])
+        rows = _rows(kind, axes, mine)
+        summaries.append(Summary(name, kind, axes, rows))
+    return summaries
+
+
+def _rows(kind: Kind, axes: Axes, outcomes: Sequence[Outcome]) -> tuple[Row, ...]:
+    groups: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault(axes.group(outcome.run), []).append(outcome)
+    finished = {
+        group: {item.run.spec.seed: item.result for item in items if item.result is not None}
+        for group, items in groups.items()
+    }
+    dense = {
+        axes.task_of(items[0].run): group
+        for group, items in groups.items()
+        if axes.values(items[0].run).get(METHOD) == DENSE
+    }
+    rows = []
+    for group, items in groups.items():
+        run = items[0].run
+        baseline = dense.get(axes.task_of(run))
+        others = finished[baseline] if baseline is not None and baseline != group else {}
+        rows.append(_row(kind, axes, run, len(items), finished[group], others))
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    return tuple(sorted(rows, key=lambda row: (tasks.index(row.task), not row.baseline)))
+
+
+def _row(
+    kind: Kind,
+    axes: Axes,
+    run: Run,
+    planned: int,
+    results: Mapping[int, Mapping[str, Any]],
+    others: Mapping[int, Mapping[str, Any]],
+) -> Row:
+    seeds = sorted(results)
+    ordered = [results[seed] for seed in seeds]
+    scores = _scores(kind, results, seeds)
+    name = axes.group(run)
+    paired = [seed for seed in seeds if seed in others]
+    pair = _scores(kind, results, paired), _scores(kind, others, paired)
+    factor = 100.0 if kind.percent else 1.0
+    return Row(
+        task=axes.task_of(run),
+        label=axes.label(run),
+        values=axes.values(run),
+        planned=planned,
+        seeds=tuple(seeds),
+        scores=tuple(float(score) for score in scores[:, 0]),
+        mean=stats.interval(stats.mean, scores, stats.generator("mean", name)) if seeds else None,
+        iqm=stats.interval(stats.iqm, scores, stats.generator("iqm", name)) if seeds else None,
+        difference=stats.paired_difference(*pair, stats.generator("difference", name))
+        if len(paired) > 1
+        else None,
+        requested=_mean([result["sparsity"]["requested"] for result in ordered]),
+        achieved=_mean([result["sparsity"]["achieved"] for result in ordered]),
+        wall_s=_mean([result["provenance"]["wall_s"] for result in ordered]),
+        extra={
+            key: _mean([factor * result[key] for result in ordered if is_number(result.get(key))])
+            for key, _ in kind.extra
+        },
+        curves=tuple(
+            np.asarray(result["curve"], dtype=float).reshape(-1, 2) * [1.0, factor]
+            for result in ordered
+        ),
+    )
+
+
+def _scores(
+    kind: Kind, results: Mapping[int, Mapping[str, Any]], seeds: Sequence[int]
+) -> stats.Floats:
+    """Return the scores of these seeds as `(runs, 1)`, in percent if the kind says so."""
+    scores = np.array([[results[seed]["score"]] for seed in seeds], dtype=float).reshape(-1, 1)
+    return scores * (100.0 if kind.percent else 1.0)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None

@@ -1,0 +1,103 @@
+"""`dst train`: one run in this process, in a directory like any other run's."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from sweeps import worker
+from sweeps.grid import Run
+from sweeps.launchers.environment import worker_environment
+from sweeps.spec import InputError
+from sweeps.store import RunDir, prepare
+from sweeps.tables import duration, number
+
+WRONG_FIELD = re.compile(r"[a-z_][\w.]*=")
+
+
+class RunFailed(Exception):
+    """The runner raised: one line that says what, and where its traceback is."""
+
+
+def train(run: Run, out: Path | None, threads: int, console: Console) -> None:
+    """Do a run unless its directory holds its result already, and print what came out.
+
+    Args:
+        run: The run.
+        out: Its directory; None is `runs/train/<run_id>`.
+        threads: Threads of each numerical library, none of which is loaded yet.
+        console: Where to show progress and result.
+
+    Raises:
+        InputError: If the directory belongs to another run, or another process holds it.
+        RunFailed: If there is no result.
+    """
+    folder = RunDir(out or Path("runs") / "train" / run.run_id)
+    prepare(folder, run.record())
+    if folder.result() is not None:
+        console.print("This run has its result already.")
+    else:
+        os.environ.update(worker_environment(threads, os.environ))
+        code = _execute(folder, console)
+        if code == worker.BUSY:
+            raise InputError(f"out={str(folder.path)!r}: another process is at this run")
+        if code == worker.FAILED:
+            raise _failure(folder)
+    _print_result(folder, run, console)
+
+
+def _failure(folder: RunDir) -> Exception:
+    """Return what to raise about a failed run.
+
+    An error that begins with `field=value:`, as checks of input do everywhere in this project, is
+    one of input even if only running could find it, such as an environment of the wrong kind.
+    """
+    error = folder.error() or {}
+    message = " ".join(str(error.get("message")).split())
+    if error.get("type") in ("ValueError", "FileNotFoundError") and WRONG_FIELD.match(message):
+        return InputError(message)
+    where = folder.path / "error.json"
+    return RunFailed(f"{error.get('type')}: {message} (traceback in {where})")
+
+
+def _execute(folder: RunDir, console: Console) -> int:
+    columns = (
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[numbers]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=1.0, numbers="")
+
+        def observe(done: float, numbers: Mapping[str, float]) -> None:
+            said = "  ".join(f"{name} {number(value)}" for name, value in numbers.items())
+            progress.update(task, completed=done, numbers=said)
+
+        return worker.execute(folder, observe)
+
+
+def _print_result(folder: RunDir, run: Run, console: Console) -> None:
+    result = folder.result()
+    if result is None:
+        raise RunFailed(f"no valid result in {folder.path}")
+    factor = 100 if run.kind.percent else 1
+    sparsity = result["sparsity"]
+    active = sum(layer["active"] for layer in result["layers"])
+    total = sum(layer["total"] for layer in result["layers"])
+    lines = {
+        run.kind.score: number(factor * result["score"]),
+        "sparsity": f"{sparsity['achieved']:.4f} (requested {sparsity['requested']:.4f}), "
+        f"{active:,} of {total:,} weights active",
+        "wall time": duration(result["provenance"]["wall_s"]),
+        "result": str(folder.path / "result.json"),
+    }
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        console.print(f"{name:<{width}}  {value}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,136 @@
+"""The worker: does one run, in a process of its own.
+
+    python -m sweeps.worker RUN_DIR
+
+It may be started any number of times, by any scheduler: a run that is done or held by another
+process is left alone. Exit codes: 0 done, 1 failed (`error.json` says why), 75 held by another
+process.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from sweeps import provenance
+from sweeps.kinds import resolve
+from sweeps.spec import InputError, load
+from sweeps.store import RunDir, fault_of
+
+DONE, FAILED, BUSY = 0, 1, 75
+PROGRESS_INTERVAL = 0.5
+
+Observer = Callable[[float, Mapping[str, float]], None]
+
+
+def execute(run: RunDir, observer: Observer | None = None) -> int:
+    """Do a run unless it is done or held, and write its result or its error.
+
+    Args:
+        run: A prepared run directory.
+        observer: Called with the fraction done and the runner's numbers, besides the progress file.
+
+    Returns:
+        `DONE`, `FAILED` or `BUSY`.
+    """
+    with run.lock() as taken:
+        if not taken:
+            return BUSY
+        if run.result() is not None:
+            return DONE
+        attempt = run.begin()
+        try:
+            run.finish(_run(run, attempt, observer))
+        except Exception as error:  # the one place: whatever a runner raises is recorded
+            run.fail(
+                {
+                    "type": type(error).__name__,
+                    "message": str(error),
+                    "traceback": traceback.format_exc(),
+                    "attempt": attempt,
+                }
+            )
+            return FAILED
+        return DONE
+
+
+def _run(run: RunDir, attempt: int, observer: Observer | None) -> dict[str, Any]:
+    record = run.record()
+    setup = provenance.Meter()
+    origin = provenance.describe()
+    spec = load(resolve(record["spec_type"]), record["spec"])
+    runner = resolve(record["runner"])
+    _limit_torch(origin["threads"])
+    reporter = _Reporter(run, observer)
+    origin["setup_s"] = setup.read()["wall_s"]
+    meter = provenance.Meter()
+    reporter(0.0, {})
+    result = runner(spec, run.output, reporter)
+    used = meter.read()
+    if not isinstance(result, dict):
+        raise TypeError(f"the runner must return a dict, not {type(result).__name__}")
+    if fault := fault_of(result):
+        raise ValueError(f"the runner's result: {fault}")
+    identity = {key: record[key] for key in ("run_id", "kind", "spec")}
+    origin |= {**used, "attempt": attempt, "finished": time.time()}
+    return {**result, **identity, "provenance": origin}
+
+
+def _limit_torch(threads: int) -> None:
+    """Keep torch, if it is loaded, to the threads that the environment gives this process."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
+
+
+class _Reporter:
+    """The progress callable that a runner is given: writes the progress file, but not too often."""
+
+    def __init__(self, run: RunDir, observer: Observer | None) -> None:
+        self._run = run
+        self._observer = observer
+        self._started = time.time()
+        self._next = 0.0
+
+    def __call__(self, done: float, numbers: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        if now >= self._next or done >= 1:
+            self._next = now + PROGRESS_INTERVAL
+            self._run.report_progress(
+                {
+                    "done": min(max(float(done), 0.0), 1.0),
+                    "numbers": {
+                        name: float(value) for name, value in numbers.items() if isfinite(value)
+                    },
+                    "started": self._started,
+                    "time": time.time(),
+                }
+            )
+        if self._observer is not None:
+            self._observer(done, numbers)
+
+
+def main() -> int:
+    """Do the run whose directory is the only argument."""
+    if len(sys.argv) != 2:
+        print("usage: python -m sweeps.worker RUN_DIR", file=sys.stderr)
+        return 2
+    run = RunDir(Path(sys.argv[1]))
+    try:
+        run.record()
+    except InputError as error:
+        print(f"sweeps.worker: {error}", file=sys.stderr)
+        return 2
+    code = execute(run)
+    if code == FAILED:
+        print((run.error() or {}).get("traceback", "failed"), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""`CLSpec`: what it accepts, what it says otherwise, and which runs are the same run."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from continual.spec import CLSpec
+from sparse_core.config import SparseConfig
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("benchmark", "mnist", "benchmark='mnist': must be one of split-digits"),
+        ("optimizer", "lbfgs", "optimizer='lbfgs': must be one of sgd, adam, adamw"),
+        ("isolation", "soft", "isolation='soft': must be one of hard, none"),
+        ("share", "all", "share='all': must be one of none, reuse"),
+        ("tasks", 0, "tasks=0: must be an integer of at least 1"),
+        ("epochs", 1.5, "epochs=1.5: must be an integer"),
+        ("batch_size", -1, "batch_size=-1: must be"),
+        ("seed", -1, "seed=-1: must be"),
+        ("lr", 0, "lr=0: must be a positive number"),
+        ("lr", float("nan"), "lr=nan: must be a positive number"),
+        ("hidden", (), "hidden=(): must name"),
+        ("hidden", (10, 0), "hidden=0: must be an integer of at least 1"),
+    ],
+)
+def test_wrong_values_are_named_in_one_line(field, value, message):
+    with pytest.raises(ValueError) as caught:
+        CLSpec(**{field: value})
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_ten_classes_are_split_evenly():
+    with pytest.raises(ValueError, match=r"tasks=3: must be one of 1, 2, 5"):
+        CLSpec(benchmark="split-digits", tasks=3)
+    assert CLSpec(benchmark="split-digits", tasks=5).tasks == 5
+    assert CLSpec(benchmark="permuted-digits", tasks=10).tasks == 10
+
+
+def test_dense_networks_cannot_be_isolated():
+    dense = SparseConfig(method="dense", sparsity=0.0)
+    assert CLSpec(sparse=dense).isolation_in_force == "none"
+    assert CLSpec().isolation_in_force == "hard"
+    with pytest.raises(ValueError, match="isolation='hard': method 'dense'"):
+        CLSpec(sparse=dense, isolation="hard")
+
+
+def same(one: CLSpec, other: CLSpec) -> bool:
+    return one.canonical() == other.canonical()
+
+
+def test_canonical_specs_of_the_same_run_are_equal():
+    rigl = CLSpec().sparse
+    assert same(CLSpec(), CLSpec(isolation="hard"))
+    assert same(CLSpec(), CLSpec(sparse=dataclasses.replace(rigl, seed=3, horizon=7)))
+    assert same(CLSpec(isolation="none"), CLSpec(isolation="none", share="reuse"))
+    dense = SparseConfig(method="dense", sparsity=0.0)
+    assert same(CLSpec(sparse=dense), CLSpec(sparse=SparseConfig(method="dense"), isolation="none"))
+    assert not same(CLSpec(), CLSpec(isolation="none"))
+    assert not same(CLSpec(), CLSpec(share="reuse"))
+    assert not same(CLSpec(), CLSpec(seed=1))
+
+
+def test_canonical_is_idempotent():
+    for spec in (CLSpec(), CLSpec(sparse=SparseConfig(method="dense"), share="reuse")):
+        assert spec.canonical().canonical() == spec.canonical()
+
+
+def test_the_spec_costs_no_torch():
+    code = "import sys, continual.spec; print({'torch', 'avalanche'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,91 @@
+"""Whole runs: what they return, that they repeat, that they learn and do not forget."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from continual.metrics import average_accuracy, forgetting
+from continual.spec import CLSpec
+from continual.train import run
+from sparse_core.config import SparseConfig
+
+
+def spec(method="static", epochs=1, sparsity=0.9, **options) -> CLSpec:
+    moving = {} if method in ("static", "dense") else {"update_every": 5}
+    options = {"tasks": 2, "hidden": (50, 50)} | options
+    return CLSpec(
+        epochs=epochs, sparse=SparseConfig(method=method, sparsity=sparsity, **moving), **options
+    )
+
+
+def result_of(spec, tmp_path):
+    reports = []
+    result = run(spec, tmp_path, lambda done, numbers: reports.append((done, dict(numbers))))
+    return result, reports
+
+
+def test_a_result_holds_what_was_promised(tmp_path):
+    result, reports = result_of(spec("rigl", epochs=2, tasks=3), tmp_path)
+    assert json.loads(json.dumps(result)) == result
+    matrix = result["accuracy_matrix"]
+    assert [len(row) for row in matrix] == [1, 2, 3]
+    assert result["score"] == pytest.approx(sum(matrix[2]) / 3)
+    assert [seen for seen, _ in result["curve"]] == [1, 2, 3]
+    assert result["curve"][2][1] == result["score"]
+    assert result["forgetting"] == 0
+    assert result["sparsity"]["requested"] == 0.9
+    assert result["sparsity"]["achieved"] == pytest.approx(0.9, abs=1e-4)
+    assert [layer["name"] for layer in result["layers"]] == ["0.weight", "2.weight", "4.weight"]
+    assert result["updates"] == 3 * 6  # 46 steps a task, until 0.75 * 46 = 34.5, every 5
+    assert [done for done, _ in reports] == pytest.approx([(i + 1) / 6 for i in range(6)])
+    assert reports[-1][1]["accuracy"] == result["curve"][1][1]
+
+
+def test_same_seed_same_result(tmp_path):
+    one, again = (result_of(spec("set", seed=3), tmp_path)[0] for _ in range(2))
+    assert one == again
+    assert one != result_of(spec("set", seed=4), tmp_path)[0]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_every_optimizer_learns(optimizer, tmp_path):
+    lr = 0.1 if optimizer == "sgd" else 0.01
+    result, _ = result_of(spec("srigl", optimizer=optimizer, lr=lr, epochs=5), tmp_path)
+    assert result["score"] > 0.8
+    assert result["forgetting"] == 0
+
+
+def test_static_masks_reach_the_level_of_the_literature(tmp_path):
+    """0.931 is what static uniform masks of density 0.1 reach on five permuted digits tasks."""
+    sparse = SparseConfig(method="static", sparsity=0.9, distribution="uniform")
+    result, _ = result_of(CLSpec(sparse=sparse, lr=0.01), tmp_path)
+    assert result["score"] > 0.93
+
+
+def test_dense_training_forgets(tmp_path):
+    result, _ = result_of(spec("dense", sparsity=0.0, tasks=3, epochs=5), tmp_path)
+    assert result["forgetting"] > 0.1
+    assert result["sparsity"] == {"requested": 0.0, "achieved": 0.0}
+
+
+def test_split_digits(tmp_path):
+    options = {"benchmark": "split-digits", "tasks": 5, "epochs": 5}
+    result, _ = result_of(spec("rigl", lr=0.01, **options), tmp_path)
+    assert result["score"] > 0.97
+    assert result["forgetting"] == 0
+
+
+def test_too_many_tasks_are_refused_before_training(tmp_path):
+    with pytest.raises(ValueError, match=r"tasks=9: at sparsity 0.8 only \d have room"):
+        result_of(spec(sparsity=0.8, tasks=9), tmp_path)
+    result, _ = result_of(spec(sparsity=0.8, tasks=9, share="reuse"), tmp_path)
+    assert len(result["curve"]) == 9
+
+
+def test_metrics_by_hand():
+    matrix = [[0.9], [0.6, 0.8], [0.7, 0.5, 1.0]]
+    assert average_accuracy(matrix) == pytest.approx(2.2 / 3)
+    assert forgetting(matrix) == pytest.approx((0.2 + 0.3) / 2)
+    assert forgetting([[0.5]]) == 0

@@ -1,0 +1,240 @@
+"""`TaskMasks` as a module: mixed batches, saving and loading, messages, what it can tell."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from continual import TaskMasks
+from continual.avalanche_compat import avalanche
+from continual.bits import pack, packed_size, unpack
+from tests.continual.tiny_tasks import (
+    CLASSES,
+    FEATURES,
+    OPTIMIZERS,
+    logits,
+    make_config,
+    make_mlp,
+    make_tasks,
+)
+
+
+def learn(model, tasks, optimizer="sgd", steps=8):
+    """Train without Avalanche: begin, attach, step, end."""
+    for label, task in enumerate(tasks):
+        model.train()
+        model.begin(label)
+        trained = OPTIMIZERS[optimizer](model.parameters())
+        model.attach(trained, steps)
+        for _ in range(steps):
+            trained.zero_grad()
+            nn.functional.cross_entropy(model(task.train_x), task.train_y).backward()
+            trained.step()
+        model.end()
+    return model
+
+
+def learnt(count=3, **options):
+    return learn(TaskMasks(make_mlp(), make_config(), **options), make_tasks(count))
+
+
+@pytest.mark.parametrize("shape", [(1,), (7,), (8,), (3, 5), (2, 3, 4, 5), (0,)])
+def test_bits_pack_and_unpack(shape):
+    mask = torch.rand(shape, generator=torch.Generator().manual_seed(3)) < 0.4
+    packed = pack(mask)
+    assert packed.dtype == torch.uint8 and packed.numel() == packed_size(mask.numel())
+    assert torch.equal(unpack(packed, mask.shape), mask)
+
+
+def test_bits_by_hand():
+    assert pack(torch.tensor([True, False, True] + [False] * 4 + [True, True])).tolist() == [133, 1]
+
+
+@pytest.mark.parametrize("isolation", ["hard", "none"])
+def test_a_mixed_batch_gives_each_sample_its_task_s_logits(isolation):
+    tasks = make_tasks()
+    model = learnt(isolation=isolation).eval()
+    x = torch.cat([task.test_x[:4] for task in tasks])
+    labels = torch.arange(3).repeat_interleave(4)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    mixed = model(x[order], labels[order])
+    for label in range(3):
+        own = order[labels[order] == label]
+        assert torch.equal(mixed[labels[order] == label], model(x[own], label))
+
+
+def test_a_mixed_batch_is_one_graph():
+    tasks = make_tasks()
+    model = learnt(2)
+    model.begin(2)
+    model.zero_grad()
+    x, labels = torch.cat([task.train_x[:4] for task in tasks]), torch.tensor([0, 1, 2] * 4)
+    model(x, labels).square().sum().backward()
+    grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert all(bool(torch.isfinite(grad).all()) for grad in grads.values())
+    assert not any(name.startswith(("tasks.0", "tasks.1")) for name in grads)
+    for tensor in model._shared:
+        assert not bool(tensor.weight.grad[tensor.protected].any())
+        assert bool(tensor.weight.grad.any())
+
+
+def test_without_a_label_the_task_in_training_answers_then_the_latest():
+    task = make_tasks(1)[0]
+    model = TaskMasks(make_mlp(), make_config())
+    assert torch.equal(model(task.test_x), model.model(task.test_x))  # nothing learnt yet
+    learn(model, make_tasks(2))
+    assert torch.equal(model(task.test_x), model(task.test_x, 1))
+
+
+def test_none_gives_all_tasks():
+    task = make_tasks(1)[0]
+    model = learnt()
+    answers = model(task.test_x, None)
+    assert sorted(answers) == [0, 1, 2]
+    assert torch.equal(answers[1], model(task.test_x, 1))
+
+
+@pytest.mark.parametrize("isolation", ["hard", "none"])
+@pytest.mark.parametrize("ended", [True, False])
+def test_saved_and_loaded_all_tasks_answer_the_same_to_the_bit(isolation, ended, tmp_path):
+    tasks = make_tasks()
+    model = learnt(isolation=isolation)
+    if not ended:
+        model.begin(3)
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    fresh = TaskMasks(make_mlp(), make_config(seed=5), isolation=isolation)
+    fresh.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
+    assert (fresh.labels, fresh.label) == (model.labels, model.label)
+    for label in model.labels:
+        task = tasks[label % 3]
+        assert torch.equal(logits(model, label, task), logits(fresh, label, task))
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(tensor, fresh.state_dict()[key])
+
+
+def test_a_loaded_model_goes_on_as_the_saved_one_would():
+    tasks = make_tasks()
+    model = learnt()
+    fresh = TaskMasks(make_mlp(), make_config())
+    fresh.load_state_dict(model.state_dict())
+    before = logits(fresh, 0, tasks[0])
+    for one in (model, fresh):
+        one.begin(3)
+        optimizer = OPTIMIZERS["adam"](one.parameters())
+        one.attach(optimizer, 6)
+        for _ in range(6):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(one(tasks[0].train_x), tasks[0].train_y).backward()
+            optimizer.step()
+        one.end()
+    assert torch.equal(logits(fresh, 0, tasks[0]), before)
+    assert torch.equal(logits(fresh, 3, tasks[0]), logits(model, 3, tasks[0]))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_answer_the_same_and_stay_apart(copied):
+    tasks = make_tasks()
+    model = learnt()
+    twin = copied(model)
+    assert torch.equal(logits(model, 0, tasks[0]), logits(twin, 0, tasks[0]))
+    with torch.no_grad():
+        next(model.model.parameters()).add_(1)
+    assert not torch.equal(logits(model, 0, tasks[0]), logits(twin, 0, tasks[0]))
+
+
+def test_a_checkpoint_of_another_model_changes_nothing():
+    other = nn.Sequential(nn.Linear(FEATURES, 8), nn.ReLU(), nn.Linear(8, CLASSES))
+    state = TaskMasks(other, make_config(sparsity=0.5)).state_dict()
+    model = learnt()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=r"another model: model.0.weight is \(8, 12\) there, \(20"):
+        model.load_state_dict(state)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+
+
+def test_masks_are_stored_as_bits():
+    model = learnt()
+    for tensor in model.engine.tensors:
+        stored = model.tasks["1"].masks.get_buffer(tensor.name.replace(".", "/"))
+        assert stored.dtype == torch.uint8 and stored.numel() == -(-tensor.weight.numel() // 8)
+
+
+def test_a_full_network_says_so_and_stays_as_it_is():
+    model = learn(
+        TaskMasks(make_mlp(), make_config(sparsity=0.6, distribution="uniform")), make_tasks(2)
+    )
+    assert model.room() == 0
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=r"task 2 does not fit: .*'0.weight'.*share='reuse'"):
+        model.begin(2)
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[key], before[key]) for key in before)
+
+
+def test_room_counts_the_tasks_that_fit():
+    model = TaskMasks(make_mlp(), make_config(sparsity=0.7, distribution="uniform"))
+    assert model.room() == 3
+    learn(model, make_tasks(1))
+    assert model.room() == 2
+    assert [layer.used for layer in model.capacity()] == [72, 96]
+    assert TaskMasks(make_mlp(), make_config(), share="reuse").room() is None
+
+
+@pytest.mark.parametrize("label", [3, 17])
+def test_an_unseen_label_is_named(label):
+    with pytest.raises(ValueError, match=rf"label {label}: was never trained.*: 0, 1, 2"):
+        learnt()(torch.zeros(2, FEATURES), torch.tensor([0, label]))
+
+
+def test_an_unseen_label_can_mean_the_latest_task():
+    x = torch.ones(2, FEATURES)
+    model = learnt(unseen="latest").eval()
+    assert torch.equal(model(x, 9), model(x, 2))
+
+
+def test_ended_tasks_are_not_trained_again_under_isolation():
+    with pytest.raises(ValueError, match="task 1 has ended"):
+        learnt().begin(1)
+    model = learnt(isolation="none")
+    model.begin(1)
+    assert model.label == 1
+
+
+def test_tasks_end_before_the_next_begins():
+    model = TaskMasks(make_mlp(), make_config())
+    with pytest.raises(RuntimeError, match="no task is in training"):
+        model.end()
+    model.begin(0)
+    model.begin(0)
+    with pytest.raises(RuntimeError, match=r"task 0 is still in training.*MaskIsolation"):
+        model.begin(1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"isolation": "soft"}, "isolation='soft': must be one of hard, none"),
+        ({"share": "all"}, "share='all': must be one of none, reuse"),
+        ({"unseen": "guess"}, "unseen='guess': must be one of error, latest"),
+    ],
+)
+def test_wrong_arguments_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        TaskMasks(make_mlp(), make_config(), **options)
+
+
+def test_networks_that_tasks_cannot_share_are_refused():
+    with pytest.raises(ValueError, match="method 'dense' leaves no weights"):
+        TaskMasks(make_mlp(), make_config("dense", sparsity=0.0))
+    tied = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    tied[1].bias = tied[0].bias
+    with pytest.raises(ValueError, match=r"'0.bias' and '1.bias' are one tensor"):
+        TaskMasks(tied, make_config(sparsity=0.5))
+    growing = nn.Sequential(avalanche.models.IncrementalClassifier(4, 2))
+    with pytest.raises(ValueError, match="IncrementalClassifier '0' grows by itself"):
+        TaskMasks(growing, make_config())

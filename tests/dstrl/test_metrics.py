@@ -1,0 +1,131 @@
+"""What the callback logs, against counts made by hand; and that looking changes nothing."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
+
+import dstrl
+from dstrl.callbacks import SparseCallback
+from dstrl.metrics import active_neurons, activity, flops_ratios, last_observed, topology_numbers
+from sparse_core.metrics import TopologyMeter
+
+SHORT = {
+    PPO: dict(n_steps=32, batch_size=32, n_epochs=4),
+    A2C: dict(n_steps=8),
+    DQN: dict(learning_starts=8, train_freq=1, batch_size=4),
+    SAC: dict(learning_starts=8, batch_size=4),
+    TD3: dict(learning_starts=8, batch_size=4),
+}
+
+
+def build(algorithm, envs=None, **sparse):
+    dstrl.register()
+    name = "CartPole-v1" if algorithm in (PPO, A2C, DQN) else "Pendulum-v1"
+    sparse = dict(method="rigl", sparsity=0.75, distribution="uniform", update_every=2) | sparse
+    return algorithm(
+        "SparseMlpPolicy",
+        envs or make_vec_env(name, 2, seed=0),
+        policy_kwargs=dict(sparse=sparse, net_arch=[8, 8]),
+        seed=0,
+        device="cpu",
+        **SHORT[algorithm],
+    )
+
+
+@pytest.mark.parametrize("algorithm", SHORT)
+def test_the_callback_changes_nothing_but_the_horizon(algorithm):
+    watched = build(algorithm, horizon=30).learn(64, callback=SparseCallback())
+    alone = build(algorithm, horizon=30).learn(64)
+    mine, other = watched.policy.state_dict(), alone.policy.state_dict()
+    assert all(torch.equal(mine[name], other[name]) for name in mine)
+
+
+@pytest.mark.parametrize("algorithm", SHORT)
+def test_every_network_has_every_number(algorithm):
+    model = build(algorithm)
+    logged = {}
+    model.set_logger(Recorder(logged))
+    model.learn(64, callback=SparseCallback())
+    for net, engine in model.policy.sparse_engines.items():
+        for key in ("drop_fraction", "updates", "n_grown", "n_dropped", "itop_rs", "overlap"):
+            assert np.isfinite(logged[f"dst/{net}/{key}"])
+        for key in ("active_frac", "dormant_0", "dormant_0.025"):
+            assert 0 <= logged[f"neurons/{net}/{key}"] <= 1
+        for layer in engine.layers():
+            label = layer.name.removesuffix(".weight")
+            assert logged[f"sparsity/{net}/{label}"] == 1 - layer.active / layer.total
+    assert 0 < logged["flops/infer_ratio"] < logged["flops/train_ratio"] < 1
+
+
+class Recorder:
+    def __init__(self, kept):
+        self.kept = kept
+
+    def record(self, key, value, exclude=None):
+        self.kept[key] = value
+
+    def dump(self, step=0):
+        pass
+
+
+def test_flops_of_an_actor_critic_policy_by_hand():
+    model = build(PPO).learn(64)
+    # 4 -> 8 -> 8 -> 2 and 4 -> 8 -> 8 -> 1, a quarter of each layer's weights
+    quarter = {32: 8, 64: 16, 16: 4, 8: 2}
+    actor = [32, 64, 16]
+    critic = [32, 64, 8]
+    assert flops_ratios(model)["infer_ratio"] == sum(map(quarter.get, actor)) / sum(actor)
+    dense = sum(actor + critic)
+    sparse = sum(map(quarter.get, actor + critic))
+    rigl = (3 * sparse * 2 + 2 * sparse + dense) / 3
+    assert flops_ratios(model)["train_ratio"] == pytest.approx(rigl / (3 * dense))
+
+
+def test_a_dense_network_costs_what_it_costs():
+    model = build(SAC, method="dense").learn(32)
+    assert flops_ratios(model) == {"infer_ratio": 1.0, "train_ratio": 1.0}
+    engine = model.policy.sparse_engines["actor"]
+    assert topology_numbers(engine, TopologyMeter(engine)) == {"updates": 0}
+    assert active_neurons(engine) == {}
+
+
+def test_dormant_neurons_are_found():
+    model = build(SAC).learn(32)
+    first = model.actor.latent_pi[0]
+    with torch.no_grad():
+        first.weight[:4] = 0
+        first.bias[:4] = -1
+    found = activity(model)
+    assert found["actor/dormant_0"] >= 4 / 16
+    assert found["actor/dormant_0.025"] >= found["actor/dormant_0"]
+    assert "critic/dormant_0" in found
+
+
+def test_last_observed_is_what_the_networks_saw():
+    envs = VecNormalize(make_vec_env("Pendulum-v1", 2, seed=0))
+    model = build(SAC, envs)
+    assert last_observed(model, 10) is None
+    model.learn(24)
+    observations, actions = last_observed(model, 6)
+    assert observations.shape == (6, 3) and actions.shape == (6, 1)
+    raw = model.replay_buffer.observations[9:12].reshape(6, 3)
+    assert np.allclose(observations.numpy(), envs.normalize_obs(raw))
+    assert torch.equal(actions[-1], torch.as_tensor(model.replay_buffer.actions[11, 1]))
+
+
+def test_looking_leaves_modes_and_random_streams_alone():
+    model = build(PPO).learn(64)
+    before, state = torch.get_rng_state(), copy.deepcopy(model.policy.state_dict())
+    model.policy.set_training_mode(True)
+    activity(model)
+    flops_ratios(model)
+    assert model.policy.mlp_extractor.training
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(state[k], v) for k, v in model.policy.state_dict().items())

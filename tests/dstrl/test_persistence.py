@@ -1,0 +1,150 @@
+"""Saving, loading, copying: a policy goes on with the masks, counters and streams that it had."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import gymnasium as gym
+import pytest
+import torch
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
+
+import dstrl
+from dstrl.nets import SparseSACActor, SparseTD3Actor, dense_copy
+from dstrl.policies import POLICIES
+
+ENVS = {PPO: "CartPole-v1", A2C: "CartPole-v1", DQN: "CartPole-v1"}
+
+
+def build(algorithm, **sparse):
+    dstrl.register()
+    sparse = dict(method="srigl", sparsity=0.8, update_every=3) | sparse
+    return algorithm(
+        "SparseMlpPolicy",
+        ENVS.get(algorithm, "Pendulum-v1"),
+        policy_kwargs=dict(sparse=sparse, net_arch=[16, 16]),
+        seed=None,
+        device="cpu",
+    )
+
+
+def feed(policy, first, last):
+    """Give a policy the same losses as any other one: optimizer steps `first` to `last`."""
+    for step in range(first, last):
+        for index, engine in enumerate(policy.sparse_engines.values()):
+            generator = torch.Generator().manual_seed(100 * step + index)
+            engine.optimizer.zero_grad()
+            loss = sum(
+                (layer(torch.randn(8, layer.in_features, generator=generator)) ** 3).mean()
+                for layer in engine.root.modules()
+                if isinstance(layer, torch.nn.Linear)
+            )
+            loss.backward()
+            engine.optimizer.step()
+
+
+def equal(left, right):
+    mine, other = left.state_dict(), right.state_dict()
+    return mine.keys() == other.keys() and all(torch.equal(mine[k], other[k]) for k in mine)
+
+
+@pytest.mark.parametrize("method", ["set", "rigl", "srigl"])
+@pytest.mark.parametrize("algorithm", [PPO, A2C, DQN, SAC, TD3])
+def test_a_loaded_model_goes_on_as_if_it_had_never_stopped(algorithm, method, tmp_path):
+    model = build(algorithm, method=method)
+    for engine in model.policy.sparse_engines.values():
+        engine.set_horizon(20)
+    feed(model.policy, 0, 5)
+    model.save(tmp_path / "model")
+    torch.manual_seed(999)
+    loaded = algorithm.load(tmp_path / "model", device="cpu")
+    assert equal(model.policy, loaded.policy)
+    for policy in (model.policy, loaded.policy):
+        feed(policy, 5, 11)
+    assert equal(model.policy, loaded.policy)
+    for engine in loaded.policy.sparse_engines.values():
+        assert (engine.steps, engine.updates, engine.horizon) == (11, 3, 20)
+
+
+@pytest.mark.parametrize("algorithm", [PPO, SAC])
+def test_learning_goes_on_after_loading(algorithm, tmp_path):
+    short = dict(n_steps=16, batch_size=16, n_epochs=1) if algorithm is PPO else dict(batch_size=4)
+    dstrl.register()
+    model = algorithm(
+        "SparseMlpPolicy",
+        ENVS.get(algorithm, "Pendulum-v1"),
+        policy_kwargs=dict(sparse=dict(method="rigl", update_every=1), net_arch=[8]),
+        **short,
+    ).learn(112)
+    model.save(tmp_path / "model")
+    steps = {name: e.steps for name, e in model.policy.sparse_engines.items()}
+    loaded = algorithm.load(tmp_path / "model", env=gym.make(ENVS.get(algorithm, "Pendulum-v1")))
+    loaded.learn(32, reset_num_timesteps=False)
+    assert loaded.num_timesteps == 144
+    more = 2 if algorithm is PPO else 32
+    for name, engine in loaded.policy.sparse_engines.items():
+        assert engine.steps == engine.updates == steps[name] + more
+        assert all(tensor.count() == tensor.budget for tensor in engine.tensors)
+
+
+@pytest.mark.parametrize("algorithm", [PPO, DQN, SAC, TD3])
+def test_a_policy_is_saved_and_loaded_on_its_own(algorithm, tmp_path):
+    policy = build(algorithm).policy
+    feed(policy, 0, 4)
+    policy.save(tmp_path / "policy.pt")
+    loaded = type(policy).load(tmp_path / "policy.pt", device="cpu")
+    assert equal(policy, loaded)
+    assert loaded.sparse == policy.sparse
+
+
+@pytest.mark.parametrize(("algorithm", "actor"), [(SAC, SparseSACActor), (TD3, SparseTD3Actor)])
+def test_an_actor_is_saved_and_loaded_on_its_own(algorithm, actor, tmp_path):
+    model = build(algorithm)
+    feed(model.policy, 0, 4)
+    model.actor.save(tmp_path / "actor.pt")
+    loaded = actor.load(tmp_path / "actor.pt", device="cpu")
+    assert equal(model.actor, loaded)
+    observation = model.observation_space.sample()
+    expected = model.actor.predict(observation, deterministic=True)[0]
+    assert (loaded.predict(observation, deterministic=True)[0] == expected).all()
+
+
+@pytest.mark.parametrize("copied_by", [copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])
+@pytest.mark.parametrize("algorithm", [PPO, DQN, SAC, TD3])
+def test_a_copy_lives_its_own_life(algorithm, copied_by):
+    policy = build(algorithm, method="rigl").policy
+    feed(policy, 0, 4)
+    twin = copied_by(policy)
+    before = copy.deepcopy(policy.state_dict())
+    feed(twin, 4, 8)
+    assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
+    feed(policy, 4, 8)
+    assert equal(policy, twin)
+    assert all(engine.updates == 2 for engine in twin.sparse_engines.values())
+
+
+def test_parameters_can_be_set_from_another_model():
+    model, other = build(SAC), build(SAC)
+    feed(other.policy, 0, 5)
+    model.set_parameters(copy.deepcopy(other.get_parameters()))
+    assert equal(model.policy, other.policy)
+    for policy in (model.policy, other.policy):
+        feed(policy, 5, 8)
+    assert equal(model.policy, other.policy)
+
+
+def test_every_entry_of_the_state_is_a_float_as_stable_baselines3_expects():
+    for algorithm in POLICIES:
+        state = build(algorithm).policy.state_dict()
+        assert {value.dtype for value in state.values()} == {torch.float32}
+
+
+def test_a_dense_copy_computes_the_same_and_leaves_the_original_sparse():
+    net = build(PPO).policy.mlp_extractor.policy_net
+    twin = dense_copy(net)
+    inputs = torch.randn(3, 4)
+    assert torch.equal(net(inputs), twin(inputs))
+    assert type(twin[0]) is torch.nn.Linear
+    assert twin.state_dict().keys() == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    assert net[0].weight_mask.min() == 0

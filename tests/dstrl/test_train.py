@@ -1,0 +1,124 @@
+"""`run`: what it returns and writes, and that a seed fixes all of it."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+from stable_baselines3 import PPO
+
+from dstrl.spec import RLSpec
+from dstrl.train import build, run
+from sparse_core.config import SparseConfig
+
+RIGL = SparseConfig(method="rigl", sparsity=0.8, update_every=5)
+
+
+def small(**values):
+    hyper = {"n_steps": 32, "n_epochs": 2, "batch_size": 32} | values.pop("hyper", {})
+    chosen = dict(
+        steps=256, n_envs=2, net_arch=(16, 16), eval_episodes=2, eval_every=32, sparse=RIGL
+    )
+    return RLSpec(hyper=hyper, **chosen | values)
+
+
+def quiet(done, numbers):
+    pass
+
+
+def test_the_result_says_what_happened(tmp_path):
+    reports = []
+    spec = small()
+    result = run(spec, tmp_path, lambda done, numbers: reports.append((done, dict(numbers))))
+    assert json.loads(json.dumps(result)) == result
+    assert [x for x, _ in result["curve"]] == [32, 64, 96, 128, 160, 192, 224, 256]
+    assert result["score"] == result["curve"][-1][1]
+    assert [np.mean(r) for r in result["returns"]] == [y for _, y in result["curve"]]
+    assert result["sparsity"]["requested"] == 0.8
+    assert result["sparsity"]["achieved"] == pytest.approx(0.8, abs=0.001)
+    active = sum(layer["active"] for layer in result["layers"])
+    total = sum(layer["total"] for layer in result["layers"])
+    assert total == 2 * (4 * 16 + 16 * 16) + 16 * 2 + 16
+    assert 1 - active / total == result["sparsity"]["achieved"]
+    assert result["optimizer_steps"] == {"policy": 16}
+    assert reports[-1] == (1.0, {"steps": 256.0, "return": result["score"]})
+    assert [done for done, _ in reports] == sorted(done for done, _ in reports)
+    loaded = PPO.load(tmp_path / "model.zip")
+    assert loaded.policy.sparse_engines["policy"].steps == 16
+
+
+def test_the_score_is_the_mean_of_the_last_tenth_of_evaluations(tmp_path):
+    result = run(small(steps=640, eval_every=32), tmp_path, quiet)
+    assert len(result["curve"]) == 20
+    assert result["score"] == np.mean([y for _, y in result["curve"][-2:]])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        small(),
+        RLSpec(
+            algo="sac", env="Pendulum-v1", steps=130, eval_every=60, eval_episodes=1, sparse=RIGL
+        ),
+    ],
+)
+def test_the_same_seed_gives_the_same_bytes(spec, tmp_path):
+    first = run(spec, tmp_path / "a", quiet)
+    second = run(spec, tmp_path / "b", quiet)
+    assert json.dumps(first) == json.dumps(second)
+
+
+def test_evaluations_do_not_disturb_training(tmp_path):
+    often = run(small(eval_every=16), tmp_path / "a", quiet)
+    once = run(small(eval_every=256), tmp_path / "b", quiet)
+    assert often["curve"][-1][0] == once["curve"][-1][0] == 256
+    a = PPO.load(tmp_path / "a" / "model.zip").policy.state_dict()
+    b = PPO.load(tmp_path / "b" / "model.zip").policy.state_dict()
+    assert all(a[name].equal(b[name]) for name in a)
+
+
+def test_distractors_and_normalisation(tmp_path):
+    spec = small(noise=0.9, hyper={"normalize": True, "batch_size": 32})
+    model = build(spec.resolve())
+    assert model.observation_space.shape == (40,)
+    result = run(spec, tmp_path, quiet)
+    assert (tmp_path / "normalise.pkl").exists()
+    assert np.isfinite(result["score"])
+
+
+def test_hyper_parameters_reach_the_algorithm():
+    model = build(
+        small(hyper={"gamma": 0.5, "learning_rate": "lin_0.5", "activation": "relu"}).resolve()
+    )
+    assert model.gamma == 0.5
+    assert (model.lr_schedule(1.0), model.lr_schedule(0.5), model.lr_schedule(0.0)) == (
+        0.5,
+        0.25,
+        0,
+    )
+    assert type(model.policy.mlp_extractor.policy_net[1]).__name__ == "ReLU"
+
+
+@pytest.mark.parametrize(
+    ("algo", "env", "message"),
+    [
+        (
+            "sac",
+            "CartPole-v1",
+            r"algo='sac': needs continuous actions, those of CartPole-v1 are Discrete\(2\)",
+        ),
+        ("td3", "CartPole-v1", "algo='td3': needs continuous actions"),
+        ("dqn", "Pendulum-v1", "algo='dqn': needs discrete actions, those of Pendulum-v1 are Box"),
+    ],
+)
+def test_an_environment_that_does_not_suit_is_refused_in_one_line(algo, env, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run(RLSpec(algo=algo, env=env, steps=10), tmp_path, quiet)
+
+
+def test_progress_is_reported_at_least_every_second_of_work(tmp_path):
+    times = [time.monotonic()]
+    run(small(steps=2048, eval_every=2048), tmp_path, lambda *_: times.append(time.monotonic()))
+    assert max(np.diff(times)) < 2

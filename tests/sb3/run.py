@@ -1,0 +1,71 @@
+"""Run Stable-Baselines3's own tests with sparse policies.
+
+    python tests/sb3/run.py [arguments of pytest]
+
+The tests are those of the installed version's source distribution, which is downloaded from PyPI
+once into `.cache`. The pytest plugin beside this file swaps the policies.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+from importlib import metadata
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CACHE = HERE.parent.parent / ".cache" / "sb3"
+
+FILES = (
+    "callbacks",
+    "cnn",
+    "custom_policy",
+    "deterministic",
+    "dict_env",
+    "distributions",
+    "gae",
+    "her",
+    "identity",
+    "n_step_replay",
+    "predict",
+    "run",
+    "save_load",
+    "sde",
+    "spaces",
+    "tensorboard",
+    "train_eval_mode",
+    "vec_check_nan",
+    "vec_normalize",
+)
+"""The test files that train or hold a policy."""
+
+
+def fetch() -> Path:
+    """Return the folder of the unpacked source distribution, downloading it if it is not there."""
+    version = metadata.version("stable-baselines3")
+    folder = CACHE / f"stable_baselines3-{version}"
+    if not folder.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        wanted = f"stable-baselines3=={version}"
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        subprocess.run([*pip, "--no-binary", ":all:", "--dest", str(CACHE), wanted], check=True)
+        with tarfile.open(CACHE / f"stable_baselines3-{version}.tar.gz") as archive:
+            archive.extractall(CACHE, filter="data")
+    return folder
+
+
+def main(arguments: list[str]) -> int:
+    """Run the tests and return pytest's exit code."""
+    folder = fetch()
+    paths = [str(Path("tests") / f"test_{name}.py") for name in FILES]
+    chosen = [] if any(a.startswith("tests/") for a in arguments) else paths
+    path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+    options = ["-c", "pyproject.toml", "-p", "sb3_plugin", "-p", "no:cacheprovider", "-q", "-rfEX"]
+    command = [sys.executable, "-m", "pytest", *options, *chosen, *arguments]
+    return subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": path}).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,59 @@
+"""A pytest plugin: Stable-Baselines3's own tests get sparse policies instead of its own.
+
+Every name a test passes to an algorithm (`"MlpPolicy"`, ...) stands for our policy, whose topology
+moves every ten optimizer steps. `DSTRL_SB3_SPARSE` holds other settings as JSON; `null` leaves
+Stable-Baselines3 as it is, for comparison.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+DEFAULT = '{"method": "rigl", "sparsity": 0.5, "update_every": 10}'
+
+NAMES = {
+    "MlpPolicy": "SparseMlpPolicy",
+    "CnnPolicy": "SparseCnnPolicy",
+    "MultiInputPolicy": "SparseMultiInputPolicy",
+}
+
+THRESHOLD = "demands that a dense network of a few neurons learns in a few thousand steps"
+
+LEFT_OUT = {
+    "test_save_load_large_model": "needs 17 GB of memory, dense too",
+}
+"""Part of a test's id -> why it is not run."""
+
+MAY_FAIL: dict[str, str] = {}
+"""Part of a test's id -> why it may fail sparse although it passes dense."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Swap the policies in."""
+    settings = json.loads(os.environ.get("DSTRL_SB3_SPARSE", DEFAULT))
+    if settings is None:
+        return
+    import dstrl
+    from dstrl.mixin import Settings
+    from dstrl.policies import POLICIES
+
+    dstrl.register()
+    for algorithm in POLICIES:
+        for name, ours in NAMES.items():
+            algorithm.policy_aliases[name] = algorithm.policy_aliases[ours]
+    read = Settings.read
+    Settings.read = lambda sparse: read(settings if sparse is None else sparse)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that are listed above."""
+    for item in items:
+        for part, reason in LEFT_OUT.items():
+            if part in item.nodeid:
+                item.add_marker(pytest.mark.skip(reason=reason))
+        for part, reason in MAY_FAIL.items():
+            if part in item.nodeid:
+                item.add_marker(pytest.mark.xfail(reason=reason, strict=False))

@@ -1,0 +1,71 @@
+"""Axes: what tells runs apart, and what plays no part in a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from sweeps.axes import Axes
+from sweeps.grid import Grid
+
+Toys = Callable[[str], Grid]
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("kind: toy\nseeds: 2", ["toy", "toy"]),
+        ("kind: toy\ngrid: {rate: [1, 2]}", ["rate=1", "rate=2"]),
+        (
+            "kind: toy\nbase: {sparse.sparsity: 0.9}\ngrid: {sparse.method: [dense, static, set]}",
+            ["dense", "static", "set"],  # the sparsity differs, too, but says nothing more
+        ),
+        (
+            "kind: toy\ngrid: {sparse.method: [dense, set], sparse.distribution: [erk, uniform]}",
+            ["dense", "set erk", "set uniform"],  # a dense network has no distribution
+        ),
+        (
+            "kind: toy\ngrid: {sparse.method: [dense, set], sparse.sparsity: [0.5, 0.9]}",
+            ["dense", "set sparsity=0.5", "set sparsity=0.9"],
+        ),
+        (  # what is learnt is not part of the label
+            "kind: toy\ngrid: {task: [tower, bridge], sparse.method: [dense, set]}",
+            ["dense", "set", "dense", "set"],
+        ),
+        ("kind: toy\ngrid: {sizes: [[8], [16, 16]]}", ["sizes=[8]", "sizes=[16, 16]"]),
+        ("kind: toy\ngrid: {extra: [{a: 1}, {a: 2}]}", ["a=1", "a=2"]),
+        ("kind: toy\ngrid: {note: [null, x]}", ["note=None", "x"]),
+    ],
+)
+def test_labels_say_what_tells_runs_apart(toys: Toys, text: str, labels: list[str]) -> None:
+    runs = toys(text).runs
+    axes = Axes(runs)
+    assert [axes.label(run) for run in runs] == labels
+
+
+def test_tasks_are_named_apart(toys: Toys) -> None:
+    runs = toys("kind: toy\ngrid: {task: [tower, bridge]}").runs
+    assert [Axes(runs).task_of(run) for run in runs] == ["tower", "bridge"]
+
+
+def test_a_field_that_plays_no_part_has_no_value(toys: Toys) -> None:
+    runs = toys(
+        "kind: toy\nbase: {sparse.sparsity: 0.9}\n"
+        "grid: {sparse.method: [dense, set], sparse.distribution: [erk, uniform]}"
+    ).runs
+    axes = Axes(runs)
+    assert axes.names == ("sparse.method", "sparse.distribution", "sparse.sparsity")
+    assert axes.telling == ("sparse.method", "sparse.distribution")
+    assert axes.values(runs[0]) == {"sparse.method": "dense"}
+    assert axes.values(runs[2]) == {
+        "sparse.method": "set",
+        "sparse.distribution": "uniform",
+        "sparse.sparsity": 0.9,
+    }
+
+
+def test_runs_that_differ_by_seed_are_one_group(toys: Toys) -> None:
+    runs = toys("kind: toy\ngrid: {rate: [1, 2]}\nseeds: 3").runs
+    axes = Axes(runs)
+    assert [axes.group(run) for run in runs] == [runs[0].run_id] * 3 + [runs[3].run_id] * 3

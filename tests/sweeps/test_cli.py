@@ -1,0 +1,283 @@
+"""`dst` as a command: what it does, and one line for every wrong value."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sweeps import cli
+from sweeps.options import first_paragraph
+from sweeps.store import RunDir
+
+Dst = Callable[..., subprocess.CompletedProcess[str]]
+GridFile = Callable[[str], Path]
+RunsOf = Callable[[Path], list[RunDir]]
+Here = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run `dst` in this process, in a temporary directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str | Path) -> tuple[int, str, str]:
+        code = cli.main([str(word) for word in words])
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def test_a_sweep_runs_reports_and_then_has_nothing_to_do(
+    tmp_path: Path, here: Here, grid_file: GridFile, runs_of: RunsOf
+) -> None:
+    grid = grid_file("kind: toy\ngrid: {sparse.method: [dense, set]}\nseeds: 2")
+    code, out, err = here("sweep", "run", grid, "--jobs", "1")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "toys: 4 runs, 4 to do, 1 at a time, threads of each: 1"
+    assert sum(line.startswith("[") for line in lines) == 4
+    assert "10.2 [10.0, 10.5]" in out
+    assert lines[-1] == "report: runs/toys/report.html"
+    assert (tmp_path / "runs/toys/report.html").exists()
+    code, out, err = here("sweep", "run", grid)
+    assert (code, err) == (0, "")
+    assert out.startswith("toys: 4 runs, 0 to do, ")
+    assert "/4]" not in out
+    assert [run.attempts() for run in runs_of(grid)] == [1] * 4
+
+
+def test_a_failed_run_is_named_with_the_end_of_its_log(here: Here, grid_file: GridFile) -> None:
+    grid = grid_file("kind: toy\ngrid: {fate: [fine, raise]}")
+    code, out, err = here("sweep", "run", grid)
+    assert code == 1
+    assert "FAILED toy tower: raise, seed 0: RuntimeError: the tower fell over" in err
+    assert "  | RuntimeError: the tower" in err
+    assert "1 of 2 runs have no result" in out
+    assert "report: runs/toys/report.html" in out
+
+
+def test_the_status_is_that_of_the_files(here: Here, grid_file: GridFile, runs_of: RunsOf) -> None:
+    grid = grid_file("kind: toy\ngrid: {fate: [fine, raise]}")
+    code, out, _ = here("sweep", "status", grid)
+    assert code == 0
+    assert out.splitlines()[-1] == "toys: 2 runs: 2 pending, 0 running, 0 done, 0 failed"
+    here("sweep", "run", grid)
+    code, out, _ = here("sweep", "status", grid, "--watch")
+    assert code == 1
+    assert out.splitlines()[-1].endswith("0 pending, 0 running, 1 done, 1 failed")
+    runs_of(grid)[0].path.joinpath("result.json").write_text("{}")
+    _, out, _ = here("sweep", "status", grid)
+    assert out.splitlines()[-1].endswith("1 pending, 0 running, 0 done, 1 failed")
+
+
+def test_a_report_can_be_had_at_any_time(tmp_path: Path, here: Here, grid_file: GridFile) -> None:
+    code, out, _ = here("sweep", "report", grid_file("kind: toy"), "--runs-dir", "else where")
+    assert code == 0
+    assert "1 of 1 runs have no result" in out
+    assert (tmp_path / "else where/toys/report.html").exists()
+
+
+def test_status_and_help_need_no_torch(dst: Dst) -> None:
+    for words in (["sweep", "status", "quickstart"], ["--help"], ["train", "rl", "--help"]):
+        loaded = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "sweeps.cli", *words],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stderr
+        modules = {line.rpartition("|")[2].strip() for line in loaded.splitlines()}
+        assert "sweeps.kinds" in modules
+        assert not modules & {"torch", "numba", "stable_baselines3", "avalanche", "pandas"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--help", "dst train rl --env CartPole-v1"),
+        ("sweep --help", "do all runs without a result"),
+        ("sweep run --help", "--timeout S"),
+        ("train --help", "continual learning: one run"),
+        ("train rl --help", "--sparse.sparsity FLOAT"),
+        ("train rl --help", "--hyper.KEY VALUE"),
+        ("train cl --help", "--benchmark STR"),
+        ("train cl --help", "--out {None}|PATH"),
+    ],
+)
+def test_help_says_what_there_is(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ending:
+        cli.main(words.split())
+    captured = capsys.readouterr()
+    assert (ending.value.code, captured.err) == (0, "")
+    assert said in " ".join(captured.out.split())
+
+
+def test_without_a_command_there_is_help(here: Here) -> None:
+    code, out, err = here()
+    assert (code, err) == (2, "")
+    assert out.startswith("usage: dst")
+
+
+WRONG = [
+    ("sweep run nothing", "grid 'nothing': no such file, and no packaged grid (those: quickstart"),
+    ("sweep run toys.yaml", "toys.yaml: base.rat: unknown key; did you mean 'rate'"),
+    ("sweep status toys.yaml", "toys.yaml: base.rat: unknown key"),
+    ("sweep report toys.yaml", "toys.yaml: base.rat: unknown key"),
+    ("sweep run method.yaml", "block 1: sparse.method='sett': must be one of dense, static, set"),
+    ("sweep run sparsity.yaml", "sparse.sparsity=1.0: must be a number in [0, 1)"),
+    ("sweep run growth.yaml", "sparse.growth='random': method 'rigl' can use gradient"),
+    ("sweep run data.yaml", "data=None: set DST_DATA to a folder that holds bricks"),
+    (
+        "sweep run good.yaml --data nowhere",
+        "nowhere': must be a folder that exists (--data, DST_DATA)",
+    ),
+    ("sweep run good.yaml --jobs 0", "jobs=0: must be an integer of at least 1"),
+    ("sweep run good.yaml --jobs two", "--jobs: invalid int value: 'two'"),
+    ("sweep run good.yaml --threads 0", "threads=0: must be an integer of at least 1"),
+    ("sweep run good.yaml --timeout -1", "timeout=-1.0: must be a positive number of seconds"),
+    ("sweep run good.yaml --retries -1", "retries=-1: must be an integer of at least 0"),
+    ("sweep run good.yaml --runs-dir good.yaml", "good.yaml/good/"),
+    ("sweep run good.yaml --job 3", "unrecognized arguments: --job 3"),
+    ("sweep run", "the following arguments are required: GRID"),
+    ("sweep", "the following arguments are required: ACTION"),
+    ("sweep ru", "invalid choice: 'ru'"),
+    ("swep", "invalid choice: 'swep'"),
+    ("train", "the following arguments are required: KIND"),
+    ("train lr", "invalid choice: 'lr'"),
+    ("train rl --sparse.method sett", "sparse.method='sett': must be one of dense, "),
+    ("train rl --sparse.sparsity 1", "sparse.sparsity=1.0: must be a number in [0, 1)"),
+    ("train rl --sparse.sparsity x", "--sparse.sparsity: could not convert string to float: 'x'"),
+    ("train rl --sparse.sparsity", "Missing value for argument '--sparse.sparsity'"),
+    (
+        "train rl --sparse.method rigl --sparse.growth random",
+        "sparse.growth='random': method 'rigl'",
+    ),
+    (
+        "train rl --sparse.sparsty 0.5",
+        "--sparse.sparsty: unknown option; did you mean '--sparse.spars",
+    ),
+    ("train rl --algo pp", "algo='pp': must be one of ppo, "),
+    ("train rl --env Nowhere-v0", "env='Nowhere-v0': Environment `Nowhere` doesn't exist."),
+    (
+        "train rl --steps many",
+        "--steps: no type matching {None}|INT could be instantiated from ['many']",
+    ),
+    ("train rl --steps 0", "steps=0: must be an integer of at least 1"),
+    ("train rl --hyper.gama 0.9", "hyper='gama': ppo has "),
+    ("train rl --hyper.gamma high", "hyper.gamma='high': must be a number"),
+    ("train rl --hyper.gamma", "--hyper.gamma: must be followed by a value"),
+    ("train rl --threads 0", "threads=0: must be an integer of at least 1"),
+    ("train rl --out good.yaml", "'good.yaml': cannot be written: File exists"),
+    ("train rl stray", "stray: unknown option; allowed: "),
+    ("train cl --benchmark digits", "benchmark='digits': must be one of "),
+    ("train cl --tasks 0", "tasks=0: must be an integer of at least 1"),
+    ("train cl --isolation soft", "isolation='soft': must be one of "),
+    ("train cl --data nowhere", "nowhere': must be a folder that exists (--data, DST_DATA)"),
+]
+
+
+@pytest.fixture
+def files(tmp_path: Path, grid_file: GridFile) -> None:
+    """Grids that are wrong in one way each, and a good one."""
+    grid_file("kind: toy\nbase: {rat: 1}")
+    content = (tmp_path / "toys.yaml").read_text().replace("name: toys", "name: good")
+    for name, text in {
+        "good": "base: {}",
+        "sparsity": "base: {sparse: {method: set, sparsity: 1}}",
+        "data": "base: {note: needs data}",
+    }.items():
+        (tmp_path / f"{name}.yaml").write_text(content.replace("base: {rat: 1}", text))
+    frame = "name: x\nblocks:\n- kind: rl\n  grid: {{sparse.method: [{}]}}\n  base: {}\n"
+    (tmp_path / "method.yaml").write_text(frame.format("sett", "{}"))
+    (tmp_path / "growth.yaml").write_text(frame.format("rigl", "{sparse.growth: random}"))
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(("words", "said"), WRONG, ids=[words for words, _ in WRONG])
+def test_every_wrong_value_ends_in_one_line(
+    words: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("dst: ") and captured.err.count("\n") == 1
+    assert said in captured.err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("words", ["sweep run toys.yaml", "train rl --sparse.sparsity 1"])
+def test_wrong_values_end_in_one_line_as_a_command_too(dst: Dst, words: str) -> None:
+    done = dst(*words.split())
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("dst: ") and done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("files")
+def test_a_missing_data_folder_in_the_environment_is_named(dst: Dst) -> None:
+    done = dst("sweep", "run", "good.yaml", DST_DATA="/no/such/folder")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "dst: data='/no/such/folder': must be a folder that exists (--data, DST_DATA)\n"
+    )
+
+
+def test_where_data_lies_is_told_to_workers_but_is_not_part_of_a_run(
+    tmp_path: Path, dst: Dst, grid_file: GridFile, runs_of: RunsOf
+) -> None:
+    grid = grid_file("kind: toy")
+    grid.write_text(
+        grid.read_text().replace("tests.sweeps.toys:run", "tests.sweeps.test_cli:show_data")
+    )
+    (tmp_path / "sets").mkdir()
+    assert dst("sweep", "run", grid, "--data", "sets").returncode == 0
+    (run,) = runs_of(grid)
+    result = run.result()
+    assert result is not None and result["data"] == str(tmp_path / "sets")
+    assert "sets" not in json.dumps(run.record())
+
+
+def show_data(spec: object, out: Path, progress: object) -> dict[str, object]:
+    """Return, as a run's result, where data lies."""
+    sparsity = {"requested": 0.0, "achieved": 0.0}
+    data = os.environ["DST_DATA"]
+    return {"score": 0.0, "curve": [], "sparsity": sparsity, "layers": [], "data": data}
+
+
+@pytest.mark.parametrize(
+    ("box", "line"),
+    [
+        (
+            "╭─ Value error ───────────────────╮\n"
+            "│ Error parsing --steps: invalid  │\n│ literal for int(): 'x'          │\n"
+            "│ ─────────────────────────────── │\n│ For full helptext, see --help   │\n"
+            "╰─────────────────────────────────╯\n",
+            "--steps: invalid literal for int(): 'x'",
+        ),
+        (
+            " Value error \n ------------ \n  Error parsing spec.sparse: sparsity=2.0: must be  \n"
+            "  in [0, 1)  \n               \n  Got errors:  \n",
+            "sparse.sparsity=2.0: must be in [0, 1)",
+        ),
+        (
+            "\x1b[31m╭─\x1b[0m Missing ─╮\n\x1b[31m│\x1b[0m Missing value. │",
+            "Missing value.",
+        ),
+    ],
+)
+def test_boxes_become_one_line(box: str, line: str) -> None:
+    assert first_paragraph(box) == line

@@ -1,0 +1,268 @@
+"""The report: complete, right, and in need of nothing but itself."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from sweeps import worker
+from sweeps.grid import Grid, parse
+from sweeps.plots import common_curve
+from sweeps.report import Report, write_report
+from sweeps.store import RunDir, prepare
+from sweeps.summary import collect, summarise
+from sweeps.tables import duration, number, results_table, terminal_table
+from tests.sweeps.toys import KIND
+
+Toys = Callable[[str], Grid]
+Folders = Callable[[Grid], list[RunDir]]
+METHODS = """
+kind: toy
+base: {sparse.sparsity: 0.9}
+grid: {sparse.method: [set, static, dense], sparse.distribution: [erk, uniform]}
+seeds: 3
+"""
+
+
+def finished(grid: Grid, folders: list[RunDir]) -> dict[str, RunDir]:
+    """Do the runs of a grid, in this process."""
+    for folder in folders:
+        worker.execute(folder)
+    return {run.run_id: folder for run, folder in zip(grid.runs, folders, strict=True)}
+
+
+class Page(HTMLParser):
+    """What matters of a page: its tags with attributes, ids, links and text."""
+
+    VOID = frozenset({"meta", "br", "hr", "img", "link", "input"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] not in (["style"], []):
+            self.text += data
+
+    def attributes(self, *names: str) -> list[str]:
+        return [value for _, found in self.tags for name in names if (value := found.get(name))]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    grid = parse(f"name: toys\n{KIND}\n{METHODS}", "toys.yaml")
+    place = tmp_path_factory.mktemp("report")
+    folders = [RunDir(place / run.run_id) for run in grid.runs]
+    for run, folder in zip(grid.runs, folders, strict=True):
+        prepare(folder, run.record())
+    return write_report(grid, place, finished(grid, folders))
+
+
+@pytest.fixture(scope="module")
+def page(report: Report) -> Page:
+    return Page(report.path.read_text())
+
+
+def test_the_page_is_well_formed_and_needs_nothing_else(page: Page) -> None:
+    assert page.open == []
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object"}
+    linked = page.attributes("href", "src", "xlink:href")
+    assert linked and all(link.startswith("#") for link in linked)
+    ids = page.attributes("id")
+    assert len(ids) == len(set(ids))
+    assert {link[1:] for link in linked} <= set(ids)
+
+
+def test_styles_load_nothing(report: Report) -> None:
+    html = report.path.read_text()
+    assert "@import" not in html
+    assert all(url.startswith("#") for url in re.findall(r"url\(([^)]*)\)", html))
+
+
+def test_the_figure_is_one_inline_svg_that_says_what_it_shows(page: Page) -> None:
+    assert sum(tag == "svg" for tag, _ in page.tags) == 1
+    (said,) = [text for text in page.attributes("aria-label") if "IQM" in text]
+    assert said.startswith("tower. final height (m), IQM with 95% interval: dense: 10.5 [10, 11];")
+
+
+def test_every_group_has_its_row_baseline_first(report: Report) -> None:
+    (summary,) = report.summaries
+    table = results_table(summary)
+    assert table.header[:5] == ("method", "distribution", "seeds", "mean", "IQM [95% interval]")
+    assert [row[:-1] for row in table.rows] == [
+        ("dense", "-", "3", "10.5", "10.5 [10.0, 11.0]", "-", "0.00%"),
+        ("set", "erk", "3", "9.5", "9.5 [9.0, 10.0]", "-1.0 [-1.0, -1.0]", "90.00%"),
+        ("set", "uniform", "3", "8.5", "8.5 [8.0, 9.0]", "-2.0 [-2.0, -2.0]", "90.00%"),
+        ("static", "erk", "3", "8.5", "8.5 [8.0, 9.0]", "-2.0 [-2.0, -2.0]", "90.00%"),
+        ("static", "uniform", "3", "7.5", "7.5 [7.0, 8.0]", "-3.0 [-3.0, -3.0]", "90.00%"),
+    ]
+    assert all(row[-1].endswith(" s") for row in table.rows)
+
+
+def test_the_page_shows_all_that_the_table_says(report: Report, page: Page) -> None:
+    text = page.text.replace("\N{MINUS SIGN}", "-")
+    for row in results_table(report.summaries[0]).rows:
+        assert all(cell in text for cell in row)
+
+
+def test_provenance_and_the_way_to_reproduce_are_there(page: Page) -> None:
+    for said in ("Code", "Machine", "Threads of each run", "python 3.", "numpy ", "torch "):
+        assert said in page.text
+    assert "dst sweep run toys.yaml" in page.text
+    assert "sparse.method: [set, static, dense]" in page.text
+
+
+def test_the_terminal_shows_the_same_table(report: Report) -> None:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(terminal_table(report.summaries[0]))
+    text = console.export_text()
+    assert "Toys: final height (m)" in text
+    assert "-1.0 [-1.0, -1.0]" in text
+
+
+def test_runs_csv_has_a_line_for_every_run(report: Report, toys: Toys) -> None:
+    with (report.path.parent / "runs.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["run_id"] for line in lines] == [run.run_id for run in toys(METHODS).runs]
+    assert {line["state"] for line in lines} == {"done"}
+    first = lines[0]
+    assert (first["sparse.method"], first["seed"], first["score"]) == ("set", "0", "9.0")
+    assert (first["active_weights"], first["total_weights"]) == ("10", "100")
+    assert float(first["wall_s"]) >= 0
+
+
+def test_table_csv_has_full_precision(report: Report) -> None:
+    with (report.path.parent / "table.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["label"] for line in lines][:2] == ["dense", "set erk"]
+    assert (lines[1]["iqm"], lines[1]["iqm_low"], lines[1]["iqm_high"]) == ("9.5", "9.0", "10.0")
+    assert lines[1]["difference_to_dense"] == "-1.0"
+    assert lines[0]["difference_to_dense"] == ""
+    assert lines[1]["sparsity_achieved"] == "0.9"
+
+
+def test_the_same_results_give_the_same_bytes(report: Report, toys: Toys, tmp_path: Path) -> None:
+    grid = toys(METHODS)
+    runs = {run.run_id: RunDir(report.path.parent / run.run_id) for run in grid.runs}
+    again = write_report(grid, tmp_path, runs)
+    for name in ("report.html", "table.csv", "runs.csv"):
+        assert (tmp_path / name).read_bytes() == (report.path.parent / name).read_bytes()
+    assert again.missing == 0
+
+
+def test_what_failed_or_was_not_run_is_listed(toys: Toys, folders: Folders, tmp_path: Path) -> None:
+    grid = toys("kind: toy\ngrid: {fate: [fine, raise, print]}\nseeds: 2")
+    runs = dict(zip([run.run_id for run in grid.runs], folders(grid), strict=True))
+    for folder in list(runs.values())[:3]:
+        worker.execute(folder)
+    report = write_report(grid, tmp_path / "out", runs)
+    page = Page(report.path.read_text())
+    assert report.missing == 4
+    assert "2 of 6 runs have a result" in page.text
+    assert "4\nruns have none." in page.text
+    assert "toy tower: raise, seed 0" in page.text
+    assert "RuntimeError: the tower" in page.text
+    assert page.text.count("not run yet") == 3
+    rows = results_table(report.summaries[0]).rows
+    assert [row[:3] for row in rows] == [
+        ("fine", "2", "10.2"),
+        ("raise", "0 of 2", "-"),
+        ("print", "0 of 2", "-"),
+    ]
+
+
+def test_without_any_result_there_is_still_a_report(
+    toys: Toys, folders: Folders, tmp_path: Path
+) -> None:
+    grid = toys(METHODS)
+    runs = dict(zip([run.run_id for run in grid.runs], folders(grid), strict=True))
+    report = write_report(grid, tmp_path / "out", runs)
+    assert report.missing == len(grid.runs)
+    assert "0 of 15 runs have a result" in Page(report.path.read_text()).text
+
+
+def test_what_runs_say_is_escaped(toys: Toys, folders: Folders, tmp_path: Path) -> None:
+    grid = toys("kind: toy\ngrid: {note: [<script>alert(1)</script>, b]}")
+    runs = finished(grid, folders(grid))
+    html = write_report(grid, tmp_path / "out", runs).path.read_text()
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_each_task_and_setting_has_its_figure(toys: Toys, folders: Folders, tmp_path: Path) -> None:
+    grid = toys(
+        "kind: toy\nseeds: 1\n"
+        "grid: {task: [tower, bridge], sparse.method: [dense, set], sparse.sparsity: [0.5, 0.9]}"
+    )
+    html = write_report(grid, tmp_path / "out", finished(grid, folders(grid))).path.read_text()
+    for title in ("tower, sparsity=0.5", "tower, sparsity=0.9", "bridge, sparsity=0.5"):
+        assert f'aria-label="{title}. final height (m), IQM with 95% interval: dense: 10 ' in html
+    assert html.count("<svg ") == 4
+
+
+def test_one_seed_has_no_interval(toys: Toys, folders: Folders) -> None:
+    grid = toys("kind: toy\ngrid: {sparse.method: [dense, set]}")
+    (summary,) = summarise(collect(grid, finished(grid, folders(grid))))
+    assert [row[1:4] for row in results_table(summary).rows] == [
+        ("1", "10.0", "10.0"),
+        ("1", "9.0", "9.0"),
+    ]
+
+
+def test_differences_are_of_shared_seeds_alone(toys: Toys, folders: Folders) -> None:
+    grid = toys("kind: toy\ngrid: {sparse.method: [dense, set]}\nseeds: 3")
+    prepared = folders(grid)
+    for index in (0, 1, 2, 4, 5):  # dense with all seeds, set with seeds 1 and 2
+        worker.execute(prepared[index])
+    runs = dict(zip([run.run_id for run in grid.runs], prepared, strict=True))
+    dense, sparse = summarise(collect(grid, runs))[0].rows
+    assert dense.difference is None
+    assert sparse.seeds == (1, 2)
+    assert sparse.difference == (-1.0, -1.0, -1.0)
+
+
+def test_curves_are_put_on_common_points() -> None:
+    one = np.array([[0.0, 0.0], [10.0, 10.0], [20.0, 10.0]])
+    other = np.array([[5.0, 1.0], [15.0, 3.0], [30.0, 3.0]])
+    x, y = common_curve([one, np.empty((0, 2)), other])
+    assert x.tolist() == [5, 10, 15, 20]
+    assert y.tolist() == [[5, 10, 10, 10], [1, 2, 3, 3]]
+    x, y = common_curve([np.empty((0, 2))])
+    assert len(x) == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1234.56, "1,234.6"), (12.34, "12.3"), (1.234, "1.23"), (-0.5, "-0.500")]
+)
+def test_numbers_have_the_decimals_that_a_reader_can_use(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (99.94, "99.9 s"), (125, "2:05"), (3725.4, "1:02:05")]
+)
+def test_durations_are_readable(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,114 @@
+"""`dst train`: one run in this process, in a directory like any other run's."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sweeps.grid import Grid
+from sweeps.kinds import KINDS
+from sweeps.options import parse_train
+from sweeps.spec import InputError
+from sweeps.store import RunDir
+from sweeps.train import RunFailed, train
+
+Toys = Callable[[str], Grid]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Work in a temporary directory, and give the environment back as it was."""
+    monkeypatch.chdir(tmp_path)
+    for name in (*os.environ, "NUMBA_CACHE_DIR", "PYTHONFAULTHANDLER", "PYTHONUNBUFFERED"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=100)
+
+
+def said(console: Console) -> str:
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_a_run_is_done_and_summed_up(toys: Toys, console: Console) -> None:
+    (run,) = toys("kind: toy\nbase: {sparse.method: set, sparse.sparsity: 0.9}").runs
+    train(run, None, 2, console)
+    folder = RunDir(Path("runs/train") / run.run_id)
+    result = folder.result()
+    assert result is not None and result["provenance"]["threads"] == 2
+    lines = said(console).splitlines()
+    assert lines[0].split("  ")[0] == "final height (m)" and lines[0].endswith(" 9.00")
+    assert lines[1].endswith("0.9000 (requested 0.9000), 10 of 100 weights active")
+    assert lines[-1].endswith(f"runs/train/{run.run_id}/result.json")
+
+
+def test_the_same_command_again_runs_nothing(toys: Toys, console: Console) -> None:
+    (run,) = toys("kind: toy").runs
+    train(run, Path("here"), 1, console)
+    train(run, Path("here"), 1, console)
+    assert "This run has its result already." in said(console)
+    assert RunDir(Path("here")).attempts() == 1
+
+
+def test_a_folder_of_another_run_is_refused(toys: Toys, console: Console) -> None:
+    one, other = toys("kind: toy\nseeds: 2").runs
+    train(one, Path("here"), 1, console)
+    with pytest.raises(InputError, match=rf"^'here': holds another run, {one.run_id}$"):
+        train(other, Path("here"), 1, console)
+
+
+def test_a_run_that_fails_points_at_its_traceback(toys: Toys, console: Console) -> None:
+    (run,) = toys("kind: toy\nbase: {fate: raise}").runs
+    with pytest.raises(RunFailed, match=r"^RuntimeError: the tower fell over \(traceback in "):
+        train(run, Path("here"), 1, console)
+    assert "fell over" in (RunDir(Path("here")).error() or {})["traceback"]
+
+
+def test_a_wrong_value_that_only_the_runner_can_see_is_one_of_input(
+    toys: Toys, console: Console
+) -> None:
+    (run,) = toys("kind: toy\nbase: {fate: refuse}").runs
+    with pytest.raises(InputError, match=r"^task='tower': cannot be built$"):
+        train(run, Path("here"), 1, console)
+
+
+def test_a_run_that_another_process_holds_is_refused(toys: Toys, console: Console) -> None:
+    (run,) = toys("kind: toy").runs
+    folder = RunDir(Path("here"))
+    folder.path.mkdir()
+    with folder.lock(), pytest.raises(InputError, match="another process is at this run"):
+        train(run, Path("here"), 1, console)
+
+
+def test_progress_is_a_bar_on_a_terminal(toys: Toys) -> None:
+    (run,) = toys("kind: toy").runs
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    train(run, Path("here"), 1, console)
+    assert "50%" in said(console)
+
+
+def test_options_are_the_fields_of_the_spec() -> None:
+    words = (
+        "--algo ppo --sparse.method set --sparse.sparsity 0.5 --net-arch 8 8 --steps 10 "
+        "--hyper.gamma 5e-1 --hyper.learning-rate=lin_0.1 --out x --threads 3"
+    )
+    options = parse_train(KINDS["rl"], words.split(), "dst train rl")
+    spec = options.spec
+    assert (spec.algo, spec.steps, spec.net_arch) == ("ppo", 10, (8, 8))
+    assert (spec.sparse.method, spec.sparse.sparsity) == ("set", 0.5)
+    assert dict(spec.hyper) == {"gamma": 0.5, "learning_rate": "lin_0.1"}
+    assert (options.out, options.data, options.threads) == (Path("x"), None, 3)
+
+
+def test_options_that_are_not_given_keep_the_specs_defaults() -> None:
+    spec = parse_train(KINDS["cl"], ["--sparse.method", "set"], "dst train cl").spec
+    assert spec.sparse.update_every == type(spec)().sparse.update_every
