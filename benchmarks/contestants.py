@@ -11,7 +11,7 @@ import scipy.sparse
 import torch
 from numpy.typing import NDArray
 
-from sparse_core.kernels import Pattern, cpu, linear, linear_backward, linear_forward
+from sparse_core.kernels import Lookup, Pattern, cpu, linear, linear_backward, linear_forward
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
@@ -91,9 +91,17 @@ class Layer:
         }
         for parameter in (*self.dense.parameters(), *self.half.parameters()):
             parameter.requires_grad_(False)
-        for g in self.patterns:
+        for g, pattern in self.patterns.items():
             calls[f"condensed:{g}"] = self._condensed(cpu.gemv, g, xs, threads)
+            if Lookup.suits(pattern):
+                calls[f"condensed_gather:{g}"] = calls[f"condensed:{g}"]
+                calls[f"condensed:{g}"] = self._lookup(g, xs, threads)
         return calls
+
+    def _lookup(self, g: int, xs: NDArray[Any], threads: int) -> Callable[[], object]:
+        lookup, bias = Lookup(self.patterns[g]), self.bias
+        lookup.refresh(self.values[g])
+        return lambda: lookup.gemv(xs, bias, threads=threads)
 
     def training(self, threads: int = 1, peers: bool = True) -> Calls:
         """Return forward and backward passes, with gradients of input, weights and bias."""

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset
 
 from continual.avalanche_compat import avalanche
 from continual.spec import BENCHMARKS
@@ -120,26 +119,11 @@ def mnist(data: str | Path | None = None) -> TaskData:
 
 def as_avalanche(tasks: Sequence[TaskData]) -> Any:
     """Return the tasks as a task-incremental Avalanche benchmark, with train and test streams."""
-    scenarios = avalanche.benchmarks
-    streams = {
-        "train": [_Labelled(task.train_x, task.train_y) for task in tasks],
-        "test": [_Labelled(task.test_x, task.test_y) for task in tasks],
-    }
-    benchmark = scenarios.benchmark_from_datasets(
-        **{
-            name: [avalanche.benchmarks.utils.as_classification_dataset(part) for part in parts]
-            for name, parts in streams.items()
-        }
+    return avalanche.benchmarks.tensors_benchmark(
+        train_tensors=[(task.train_x, task.train_y) for task in tasks],
+        test_tensors=[(task.test_x, task.test_y) for task in tasks],
+        task_labels=list(range(len(tasks))),
     )
-    return scenarios.task_incremental_benchmark(benchmark)
-
-
-class _Labelled(TensorDataset):
-    """Tensors with the targets where Avalanche looks for them."""
-
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        super().__init__(x, y)
-        self.targets = y.tolist()
 
 
 def _classes(images: TaskData, first: int, count: int) -> TaskData:

@@ -9,17 +9,18 @@ Masks are applied functionally: a batch that mixes tasks is one graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.optim import Optimizer
 
 from continual.avalanche_compat import avalanche
+from continual.capacity import Capacity, capacity_of, room_in
+from continual.checkpoint import check_checkpoint
+from continual.ended import frozen_output, trainable_output
+from continual.inference import SELECTORS, infer_tasks
 from continual.spec import ISOLATIONS, SHARES
 from continual.tasks import Slot, Task, head_of, slots_of
 from sparse_core.building import sparsify
@@ -29,23 +30,6 @@ from sparse_core.topology import SparseTensor
 
 UNSEEN = ("error", "latest")
 NOBODY = -1
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """How far one layer is used up.
-
-    Attributes:
-        name: The weight's full name in the network.
-        used: Weights that belong to ended tasks.
-        total: All weights.
-        budget: Weights that one more task asks for.
-    """
-
-    name: str
-    used: int
-    total: int
-    budget: int
 
 
 class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined, misc]
@@ -74,6 +58,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         isolation: str = "hard",
         share: str = "none",
         unseen: str = "error",
+        infer: str | None = None,
         roles: Mapping[str, str] | None = None,
     ) -> None:
         """Wrap a network, in place.
@@ -88,6 +73,8 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
                 or `reuse` (read them, never write).
             unseen: What to do with a task label that was never trained: `error`, or answer with the
                 `latest` task's network.
+            infer: How to find the task of samples without a label in evaluation, one of
+                `continual.inference.SELECTORS`. None: the latest task's network answers.
             roles: As in `sparsify`.
 
         Raises:
@@ -96,6 +83,8 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         one_of("isolation", isolation, ISOLATIONS)
         one_of("share", share, SHARES)
         one_of("unseen", unseen, UNSEEN)
+        if infer is not None:
+            one_of("infer", infer, SELECTORS)
         config = config or SparseConfig()
         if isolation == "hard" and config.method == "dense":
             raise ValueError(
@@ -109,6 +98,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         self.engine = sparsify(model, config, roles=roles)
         self.isolation = isolation
         self.unseen = unseen
+        self.infer = infer
         self._slots = slots_of(model, self.engine, self.hard)
         head = head_of(self.engine)
         self._shared = [t for t in self.engine.tensors if t.name.rpartition(".")[0] != head]
@@ -127,10 +117,14 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
     # The life of a task ---------------------------------------------------------------------------
 
     def adaptation(self, experience: Any) -> None:
-        """Begin the task of an experience; Avalanche calls this before training and evaluation."""
+        """Begin the task of an experience; Avalanche calls this before training and evaluation.
+
+        An experience without task labels is a task of its own.
+        """
         if not self.training:
             return
-        labels = sorted({int(label) for label in experience.task_labels})
+        labelled = getattr(experience, "task_labels", [experience.current_experience])
+        labels = sorted({int(label) for label in labelled})
         if self.hard and len(labels) > 1:
             raise ValueError(
                 f"tasks {labels} in one experience: isolation='hard' learns one task at a time"
@@ -276,21 +270,13 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
 
     def capacity(self) -> list[Capacity]:
         """Return how far each shared layer is used up."""
-        return [
-            Capacity(
-                tensor.name,
-                0 if tensor.protected is None else int(tensor.protected.sum()),
-                tensor.weight.numel(),
-                tensor.budget,
-            )
-            for tensor in self._shared
-        ]
+        return [capacity_of(tensor) for tensor in self._shared]
 
     def room(self) -> int | None:
         """Return how many more tasks fit beside the ended ones; None if tasks need no room."""
         if not self.hard or any(tensor.may_reuse for tensor in self._shared):
             return None
-        return min((_room(tensor) for tensor in self._shared), default=None)
+        return min(map(room_in, self._shared), default=None)
 
     def _task(self, label: int) -> Task:
         task = self.tasks[str(label)]
@@ -312,7 +298,8 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         Args:
             x: `(batch, ...)`.
             task_labels: `(batch,) int64`, or one label for all. Without any: the task in training,
-                else the latest. None: all tasks.
+                else the latest, or with `infer` and in evaluation each sample's likeliest. None:
+                all tasks.
 
         Returns:
             `(batch, classes)`; with None, a dictionary of these by label.
@@ -322,6 +309,9 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         """
         if task_labels is None:
             return self.forward_all_tasks(x)
+        if self.infer is not None and not self.training and self.tasks:
+            if isinstance(task_labels, int) and task_labels == NOBODY:
+                task_labels = infer_tasks(self, x, self.infer)
         if not isinstance(task_labels, Tensor):
             return self.forward_single_task(x, task_labels)
         labels = task_labels.to(x.device)
@@ -347,38 +337,19 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         if label == self.label:
             return self.model(x)
         task = self._task(label)
-        return self._frozen(task, x) if self.hard else self._of_task(task, x)
+        output = frozen_output if self.hard else trainable_output
+        return output(self.model, self._slots, self._masked_apart(), task, x)
 
     def _unseen_message(self, label: int) -> str:
         known = ", ".join(map(str, self.labels)) or "none yet"
         return f"task label {label}: was never trained; tasks trained: {known}"
-
-    def _of_task(self, task: Task, x: Tensor) -> Tensor:
-        tensors = {slot.name: task.tensor(slot) for slot in self._slots}
-        heads = self._masked_apart()
-        for head in heads:
-            tensors |= {_mask_name(head): task.mask(head.name, head.weight.shape)}
-        with _unwatched(heads):
-            return functional_call(self.model, tensors, (x,), tie_weights=False)
-
-    def _frozen(self, task: Task, x: Tensor) -> Tensor:
-        tensors = {slot.name: task.tensor(slot).detach() for slot in self._slots}
-        for tensor in self.engine.tensors:
-            mask = task.mask(tensor.name, tensor.weight.shape)
-            weight = tensors.get(tensor.name, tensor.weight.detach())
-            tensors |= {_mask_name(tensor): mask, tensor.name: torch.where(mask, weight, 0.0)}
-        with _evaluating(self.model):
-            output = functional_call(self.model, tensors, (x,), tie_weights=False)
-        if not torch.is_grad_enabled():
-            return output
-        return _Constant.apply(output, self.engine.tensors[0].weight)
 
     # Saving and loading ---------------------------------------------------------------------------
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        self._check_checkpoint(state_dict, prefix)
+        check_checkpoint(self.model, state_dict, f"{prefix}model.")
         stem = f"{prefix}tasks."
         indices = {
             key[len(stem) : -len(".index")]: int(value)
@@ -397,21 +368,6 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             self._task(self.labels[now]).bind(self._slots)  # NOBODY: the latest
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
-    def _check_checkpoint(self, state_dict: Mapping[str, Any], prefix: str) -> None:
-        stem = f"{prefix}model."
-        here = {f"model.{name}": tensor.shape for name, tensor in self.model.state_dict().items()}
-        there = {
-            f"model.{name[len(stem) :]}": tensor.shape
-            for name, tensor in state_dict.items()
-            if name.startswith(stem)
-        }
-        for name in [*here, *there]:
-            if here.get(name) != there.get(name):
-                shapes = [tuple(s[name]) if name in s else "absent" for s in (there, here)]
-                raise ValueError(
-                    f"checkpoint of another model: {name} is {shapes[0]} there, {shapes[1]} here"
-                )
-
 
 def _after_load(module: TaskMasks, incompatible_keys: object) -> None:
     module.known_train_tasks_labels = set(module.labels)
@@ -429,58 +385,3 @@ def _refuse_dynamic(model: nn.Module) -> None:
                 f"{type(module).__name__} {name!r} grows by itself: each task has its own head "
                 "here, let the network end in a plain nn.Linear"
             )
-
-
-def _mask_name(tensor: SparseTensor) -> str:
-    return f"{tensor.name}_mask"
-
-
-def _room(tensor: SparseTensor) -> int:
-    structure = tensor.structure
-    taken = tensor.protected
-    if taken is None:
-        taken = torch.zeros_like(tensor.weight, dtype=torch.bool)
-    cells = structure.cells(taken.reshape(tensor.rows, tensor.cols).double())
-    needed = structure.capacity(tensor.budget, tensor.rows, tensor.cols).clamp(min=1)
-    return int(((cells == 0).sum(1).cpu() // needed).min())
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Let no running statistic of an ended task change."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-@contextmanager
-def _unwatched(tensors: list[SparseTensor]) -> Iterator[None]:
-    """Keep the gradients of another task's head out of the growth of the one in training."""
-    armed = [tensor.tap for tensor in tensors if tensor.tap.armed]
-    for tap in armed:
-        tap.armed = False
-    try:
-        yield
-    finally:
-        for tap in armed:
-            tap.armed = True
-
-
-class _Constant(torch.autograd.Function):
-    """An output that is part of the graph and passes no gradient on.
-
-    Replay, EWC and the like call `backward` on losses of ended tasks alone, which must not fail.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, anchor: Tensor) -> Tensor:
-        return output.view_as(output)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None]:
-        return None, None

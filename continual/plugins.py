@@ -7,6 +7,16 @@ from typing import Any
 from continual.avalanche_compat import avalanche
 from continual.masks import TaskMasks
 
+NOT_UNDER_ISOLATION = {
+    "GDumbPlugin": "trains a new network on its memory of all tasks",
+    "FromScratchTrainingPlugin": "re-initialises all weights before each task",
+    "JointTraining": "trains all tasks at once",
+}
+"""Avalanche's strategies and plugins that would change what earlier tasks have learnt, and why."""
+
+NEVER = {"CoPEPlugin": "compares features with prototypes and has no use for a head for each task"}
+"""Those that cannot train a network with a head for each task, and why."""
+
 
 class MaskIsolation(avalanche.core.SupervisedPlugin):  # type: ignore[name-defined, misc]
     """Moves the topology of `TaskMasks` on the strategy's optimizer and ends tasks.
@@ -23,12 +33,21 @@ class MaskIsolation(avalanche.core.SupervisedPlugin):  # type: ignore[name-defin
 
         Raises:
             TypeError: If the strategy's model is not `TaskMasks`.
+            ValueError: If the strategy, or one of its plugins, cannot go with it.
         """
         if not isinstance(strategy.model, TaskMasks):
             raise TypeError(
                 f"MaskIsolation needs a TaskMasks model, not {type(strategy.model).__name__}: "
                 "pass model=TaskMasks(model, config) to the strategy"
             )
+        refused = NEVER | (NOT_UNDER_ISOLATION if strategy.model.hard else {})
+        for part in [strategy, *strategy.plugins]:
+            for name in (kind.__name__ for kind in type(part).__mro__):
+                if name in refused:
+                    remedy = "" if name in NEVER else "; TaskMasks(..., isolation='none') can"
+                    raise ValueError(
+                        f"{name} cannot go with MaskIsolation: it {refused[name]}{remedy}"
+                    )
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Attach to the optimizer; the model began the task when it was adapted."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from continual.avalanche_compat import avalanche
 from continual.benchmarks import TaskData, as_avalanche, load_tasks
 from continual.masks import TaskMasks
-from continual.metrics import average_accuracy, forgetting
+from continual.metrics import average_accuracy, backward_transfer, forgetting
 from continual.plugins import MaskIsolation
 from continual.spec import CLSpec
 
@@ -42,8 +42,8 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         progress: Called with the fraction done and the average accuracy so far.
 
     Returns:
-        `score`, `curve`, `sparsity`, `layers`, `accuracy_matrix`, `forgetting`, `capacity`,
-        `updates`, all as JSON can hold them.
+        `score`, `curve`, `sparsity`, `layers`, `accuracy_matrix`, `forgetting`,
+        `backward_transfer`, `capacity`, `updates`, all as JSON can hold them.
 
     Raises:
         ValueError: If the tasks do not fit into the network.
@@ -82,6 +82,7 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         ],
         "accuracy_matrix": matrix,
         "forgetting": forgetting(matrix),
+        "backward_transfer": backward_transfer(matrix),
         "capacity": [dataclasses.asdict(layer) for layer in model.capacity()],
         "updates": model.engine.updates,
     }

@@ -21,8 +21,8 @@ class SparseCallback(BaseCallback):
 
     With `learn(reset_num_timesteps=False)` the schedule goes on from where it was.
 
-    Logged at the start, at the end, and after each rollout in which the topology was updated, for
-    each network (`policy`, or `actor` and `critic`, or `q_net`):
+    Logged at the first rollout and whenever the topology was updated, for each network (`policy`,
+    or `actor` and `critic`, or `q_net`):
 
     | key | meaning |
     |-|-|

@@ -49,9 +49,8 @@ def check(algo: str, env: str, values: Mapping[str, Any]) -> None:
 
 
 def is_tuned(algo: str, env: str) -> bool:
-    """Whether there are values for this environment."""
-    name = env.rpartition(":")[2]
-    return name in _table(algo) or name.rpartition("-v")[0] in _table(algo)
+    """Whether there are values for this very environment, version included."""
+    return "-v" in env and env in _table(algo)
 
 
 def linear(value: object) -> float | None:

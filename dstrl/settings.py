@@ -71,9 +71,7 @@ class Settings:
         if unknown:
             allowed = ", ".join([*known, *SPLIT_KEYS, "target", "tiny"])
             raise ValueError(f"sparse={unknown[0]!r}: unknown key; there are {allowed}")
-        actor, critic = (
-            SparseConfig(**values | _own(special, role)) for role in ("actor", "critic")
-        )
+        actor, critic = (_config(role, values, special) for role in ("actor", "critic"))
         return cls(actor, critic, split=bool(special), **own)
 
     def dense(self) -> Settings:
@@ -87,9 +85,12 @@ class Settings:
         return dataclasses.replace(self, actor=actor, critic=critic)
 
 
-def _own(special: Mapping[str, Any], role: str) -> dict[str, Any]:
-    return {
-        key.removeprefix(f"{role}_"): value
-        for key, value in special.items()
-        if key.startswith(f"{role}_")
-    }
+def _config(role: str, common: Mapping[str, Any], special: Mapping[str, Any]) -> SparseConfig:
+    """Return the configuration of one network; errors name the key that was given."""
+    prefix = f"{role}_"
+    own = {k.removeprefix(prefix): v for k, v in special.items() if k.startswith(prefix)}
+    try:
+        return SparseConfig(**dict(common) | own)
+    except ValueError as error:
+        field = str(error).partition("=")[0]
+        raise ValueError(f"{prefix if field in own else ''}{error}") from None

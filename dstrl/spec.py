@@ -31,7 +31,7 @@ class RLSpec:
     overridden by rl-baselines3-zoo's tuned values where there are some for the environment.
 
     Attributes:
-        algo: One of `dstrl.hyperparameters.ALGORITHMS`.
+        algo: `ppo`, `a2c`, `dqn`, `sac`, `td3` or `ddpg`.
         env: Gymnasium's id of the environment.
         steps: Environment steps.
         seed: Seeds weights, masks, environments and exploration, each by a stream of its own.
@@ -131,10 +131,12 @@ class RLSpec:
 
         The tuned values are part of it, so that a run's identity changes when they do.
         """
-        spec = dataclasses.replace(self.resolve(), sparse=self.sparse.canonical())
+        spec = self.resolve()
         settings = self.settings()
         if settings.actor.method == settings.critic.method == "dense":
             unused: dict[str, Any] = dict.fromkeys((*SPLIT_KEYS, "target"), None)
             sparse = settings.actor.canonical()
             return dataclasses.replace(spec, sparse=sparse, tiny=False, **unused)
-        return spec
+        if settings.split:
+            return spec
+        return dataclasses.replace(spec, sparse=self.sparse.canonical())

@@ -29,16 +29,19 @@ def follow(engine: Engine, online: nn.Module, target: nn.Module, rule: str) -> N
         online: The online network, sparse already.
         target: A network of the same architecture, dense still.
         rule: `online`, `density` or `union`.
+
+    Raises:
+        ValueError: If the rule needs dense parameters and the online network has condensed ones.
     """
-    with torch.no_grad():
-        for copy, parameter in zip(target.parameters(), online.parameters(), strict=True):
-            copy.copy_(parameter)
+    if engine.config.backend != "masked" and rule != "online":
+        raise ValueError(f"target={rule!r}: backend {engine.config.backend!r} needs 'online'")
     if rule == "online":
         engine.follow(target)
     elif rule == "density":
-        counted = {tensor.name: tensor for tensor in engine.tensors}
         target.register_forward_pre_hook(functools.partial(_keep_density, engine))
-        assert counted.keys() <= dict(target.named_parameters()).keys()
+    with torch.no_grad():
+        for copy, parameter in zip(target.parameters(), online.parameters(), strict=True):
+            copy.copy_(parameter)
 
 
 @torch.no_grad()

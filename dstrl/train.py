@@ -209,7 +209,7 @@ def _result(spec: RLSpec, model: BaseAlgorithm, conductor: _Conductor) -> dict[s
             layers.append({"name": full, "active": layer.active, "total": layer.total})
             if engine.config.dense_in_budget or layer.name in sparse:
                 active, total = active + layer.active, total + layer.total
-    dense = spec.sparse.method == "dense"
+    dense = all(engine.config.method == "dense" for engine in policy.sparse_engines.values())
     return {
         "score": float(np.mean([y for _, y in last])),
         "curve": [[x, y] for x, y in curve],

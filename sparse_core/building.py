@@ -8,6 +8,8 @@ from dataclasses import replace
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sparse_core.checks import at_least
+from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.config import SparseConfig
 from sparse_core.distributions import budgets, budgets_by_score
 from sparse_core.engine import Engine
@@ -27,6 +29,7 @@ def sparsify(
     *,
     roles: Mapping[str, str] | None = None,
     scores: Mapping[str, Tensor] | None = None,
+    batch: int = TYPICAL_BATCH,
 ) -> Engine:
     """Make a module sparse, in place, and move its topology on the optimizer's steps.
 
@@ -41,6 +44,7 @@ def sparsify(
         scores: Parameter name -> score of each weight, in the weight's shape: the first mask keeps
             the highest instead of random ones (`sparse_core.saliency`). With `scope="global"` they
             are ranked over all layers and the distribution plays no part.
+        batch: Samples of a training batch, which `backend="auto"` asks for.
 
     Returns:
         The engine, also found as `module.sparse_engine`.
@@ -50,6 +54,7 @@ def sparsify(
             budget. The module is unchanged then.
     """
     config = config or SparseConfig()
+    at_least("batch", batch, 1)
     if any(hasattr(child, "sparse_engine") for child in module.modules()):
         raise ValueError(f"{type(module).__name__} is sparse already: sparsify it once")
     selected = select(module, roles)
@@ -82,8 +87,8 @@ def sparsify(
     engine = Engine(module, config, selected, tensors)
     for tensor in tensors:
         _start(engine, tensor, None if scores is None else scores[tensor.name])
-    if config.backend == "condensed":
-        _condense(engine, module)
+    if config.backend != "masked" and config.needs_masks is None:
+        _condense(engine, module, selected, batch)
     module.sparse_engine = engine  # type: ignore[assignment]
     if optimizer is not None:
         engine.attach(optimizer)
@@ -102,16 +107,21 @@ def _build(item: Selected, config: SparseConfig, structure: Structure, budget: i
     return tensor
 
 
-def _condense(engine: Engine, module: nn.Module) -> None:
-    """Give all layers that can be condensed their condensed form."""
-    from sparse_core.condensed import CondensedTensor, can_condense, capacity_of
+def _condense(
+    engine: Engine, module: nn.Module, selected: Sequence[Selected], batch: int
+) -> None:
+    """Give the layers that can be condensed, and are to be, their condensed form."""
+    from sparse_core.condensed import CondensedTensor, can_condense, capacity_of, pays
     from sparse_core.layers.chain import chain
 
-    slack = engine.config.slack
-    engine.tensors = [
-        t if can_condense(t) else CondensedTensor.of(t, capacity_of(t, slack))
-        for t in engine.tensors
-    ]
+    config = engine.config
+    read_by_others = {item.layer for item in selected if item.parent is not None}
+    for i, tensor in enumerate(engine.tensors):
+        if can_condense(tensor) is not None or tensor.layer in read_by_others:
+            continue
+        capacity = capacity_of(tensor, config.slack)
+        if config.backend == "condensed" or pays(tensor, capacity, batch):
+            engine.tensors[i] = CondensedTensor.of(tensor, capacity)
     chain(module)
 
 

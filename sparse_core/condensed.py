@@ -1,8 +1,8 @@
 """A sparse weight whose layer stores its active weights only: the condensed twin of `SparseTensor`.
 
-The same updaters drive it through the same Delta. A condensed tensor begins as a masked one, so that
-with one seed both have the same first masks and weights, and keeps its name, so that both draw from
-the same random streams.
+The same updaters drive it through the same Delta. A condensed tensor begins as a masked one, so
+that with one seed both have the same first masks and weights, and keeps its name, so that both draw
+from the same random streams.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sparse_core.choice import condensed_pays
 from sparse_core.kernels.format import GROUPS, Pattern
 from sparse_core.layers.condensed import CondensedLinear, become_condensed
 from sparse_core.structure import ConstantFanIn, Structure
@@ -214,8 +215,8 @@ def _group(structure: Structure) -> int:
 def capacity_of(tensor: SparseTensor, slack: float = 0.0) -> int:
     """Return how many values a tensor can need at any time of its training.
 
-    Groups that are ablated leave more fan-in to the others, and a smaller last group is stored as large
-    as the others, so this may exceed the budget by a few weights.
+    Groups that are ablated leave more fan-in to the others, and a smaller last group is stored as
+    large as the others, so this may exceed the budget by a few weights.
 
     Args:
         tensor: The sparse weight.
@@ -237,6 +238,14 @@ def capacity_of(tensor: SparseTensor, slack: float = 0.0) -> int:
 
 def _possible_lanes(tensor: SparseTensor, lanes: int) -> Iterable[int]:
     return range(1, lanes + 1) if tensor.may_ablate else (lanes,)
+
+
+def pays(tensor: SparseTensor, capacity: int, batch: int) -> bool:
+    """Whether a tensor that can be condensed trains at least as fast when it is."""
+    density = min(1.0, capacity / tensor.numel)
+    return tensor.weight.dtype == torch.float32 and condensed_pays(
+        tensor.rows, tensor.cols, density, _group(tensor.structure), batch
+    )
 
 
 def can_condense(tensor: SparseTensor) -> str | None:

@@ -21,7 +21,7 @@ DECAYS = ("cosine", "linear", "constant", "inverse_power")
 INITIALISATIONS = ("scaled", "kaiming", "keep")
 OPTIMIZER_STATES = ("zero", "keep", "layer_mean")
 SCOPES = ("layer", "global")
-BACKENDS = ("masked", "condensed")
+BACKENDS = ("masked", "condensed", "auto")
 
 
 MOVING_FIELDS = (
@@ -87,7 +87,8 @@ class SparseConfig:
             only masks.
         optimizer_state: What becomes of moments at dropped and grown weights.
         backend: `masked` computes with dense weights times a mask; `condensed` stores and trains
-            the active weights of linear layers only, on the CPU.
+            the active weights of linear layers only, on the CPU; `auto` is condensed for the
+            layers where that is at least as fast (`sparse_core.choice`), masked for the others.
         seed: Seeds masks and random growth, apart from every other random stream.
     """
 
@@ -177,28 +178,25 @@ class SparseConfig:
             )
 
     def _check_backend(self) -> None:
-        if self.backend == "masked":
-            return
+        if self.backend == "condensed" and self.needs_masks is not None:
+            raise ValueError(f"backend={self.backend!r}: {self.needs_masks}")
+
+    @property
+    def needs_masks(self) -> str | None:
+        """Why no layer can be condensed, or None if some can."""
         method = METHODS[self.method]
         if method.latent:
-            raise ValueError(
-                f"backend={self.backend!r}: method {self.method!r} needs masked, its inactive "
-                "weights keep values"
-            )
+            return f"method {self.method!r} needs masked, its inactive weights keep values"
         if self.method == "snfs" or (self.method == "gse" and self.scope == "global"):
-            raise ValueError(
-                f"backend={self.backend!r}: method {self.method!r} with scope {self.scope!r} needs "
-                "masked, it moves weights between layers"
+            return (
+                f"method {self.method!r} with scope {self.scope!r} needs masked, it moves weights "
+                "between layers"
             )
         if self.optimizer_state == "keep":
-            raise ValueError(
-                f"backend={self.backend!r}: optimizer_state 'keep' needs masked, dropped weights "
-                "have no moments"
-            )
+            return "optimizer_state 'keep' needs masked, dropped weights have no moments"
         if self.group not in (1, 2, 4, 8):
-            raise ValueError(
-                f"group={self.group}: backend {self.backend!r} has groups of 1, 2, 4, 8"
-            )
+            return f"group {self.group} needs masked, kernels are for groups of 1, 2, 4, 8"
+        return None
 
     def _check_structure(self) -> None:
         structure = self.structure_in_force

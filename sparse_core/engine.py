@@ -52,6 +52,12 @@ class LayerCount:
     total: int
 
 
+def _checked_horizon(steps: int) -> int:
+    if steps < 1:
+        raise ValueError(f"horizon={steps}: must be at least 1 optimizer step")
+    return steps
+
+
 class Engine:
     """Moves the topology of one module on the steps of one optimizer.
 
@@ -118,15 +124,14 @@ class Engine:
 
     def set_horizon(self, steps: int) -> None:
         """Say how long training will be, in optimizer steps since the last `restart`."""
-        if steps < 1:
-            raise ValueError(f"horizon={steps}: must be at least 1 optimizer step")
-        self._clock["horizon"] = steps
+        self._clock["horizon"] = _checked_horizon(steps)
         self._arm()
 
     def restart(self, horizon: int | None = None) -> None:
         """Begin the schedule again (a new task). The streams of random growth go on."""
+        known = 0 if horizon is None else _checked_horizon(horizon)
         self._clock["origin"] = self.steps
-        self._clock["horizon"] = horizon or 0
+        self._clock["horizon"] = known
         for tensor in self.tensors:
             self._gradients.clear(tensor)
         self._arm()

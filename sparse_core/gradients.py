@@ -78,7 +78,7 @@ class GradientSource:
                 _check_finite(tensor, "weights", tensor.weight.detach(), step)
             if not tensor.tap.armed or tensor.budget == tensor.numel:
                 continue
-            gradient = tensor.tap.gradient()
+            gradient = tensor.tap.gradient() if tensor.weight.requires_grad else None
             if gradient is not None:
                 _check_finite(tensor, "gradients", gradient, step)
                 tensor.tap.value = _as_the_optimizer_sees_it(tensor, gradient)
@@ -95,7 +95,7 @@ class GradientSource:
             RuntimeError: If a mean over several steps is wanted and none flowed.
         """
         mean = tensor.companion("gradient_mean")
-        gradient = tensor.tap.value
+        gradient = tensor.tap.gradient()
         if mean is None or (gradient is None and self.needs == "momentum"):
             return
         if gradient is None:
@@ -152,7 +152,7 @@ def _as_the_optimizer_sees_it(tensor: SparseTensor, gradient: Tensor) -> Tensor:
     if seen is None:
         return gradient
     active = tensor.active().to(gradient.dtype)
-    ours = tensor.stored(gradient.reshape(active.shape) * active)
+    ours = tensor.stored(gradient.reshape(active.shape) * active) * (seen != 0)
     square = float((ours * ours).sum(dtype=torch.float64))
     ratio = float((seen * ours).sum(dtype=torch.float64)) / square if square else 1.0
     if not math.isfinite(ratio) or ratio <= 0 or abs(ratio - 1) < 1e-3:

@@ -50,9 +50,10 @@ def settle(optimizer: Optimizer, tensor: SparseTensor, delta: Delta, policy: str
             others = tensor.stored(tensor.active() & ~grown)
             if bool(others.any()):
                 moments[tensor.stored(grown)] = moments[others].mean()
-    if tensor.bias is not None and delta.ablated.numel():
+    neurons = torch.cat([delta.ablated, delta.revived])
+    if tensor.bias is not None and neurons.numel():
         for key, moments in _state(optimizer, tensor.bias):
-            moments[delta.ablated] = _initial(optimizer, key)
+            moments[neurons] = _initial(optimizer, key)
 
 
 def clear_inactive(optimizer: Optimizer, tensor: SparseTensor) -> None:

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"dst: {' '.join(str(error).split())}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
-        print("dst: interrupted; the same command goes on from here", file=sys.stderr)
+        print("dst: interrupted; the same command goes on with what is left", file=sys.stderr)
         return INTERRUPTED
 
 

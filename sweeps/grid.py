@@ -95,18 +95,24 @@ def load_grid(reference: str) -> Grid:
         InputError: If there is no such grid, or anything in it is wrong: file, block and key are
             named.
     """
-    path = Path(reference)
-    if path.is_file():
-        text = path.read_text(encoding="utf-8")
-    elif reference in packaged():
-        text = (resources.files("sweeps") / "grids" / f"{reference}.yaml").read_text("utf-8")
-    else:
-        names = ", ".join(packaged())
-        raise InputError(f"grid {reference!r}: no such file, and no packaged grid (those: {names})")
+    text = _text_of(reference)
     try:
         return parse(text, reference)
     except InputError as error:
         raise InputError(f"{reference}: {error}") from error
+
+
+def _text_of(reference: str) -> str:
+    path = Path(reference)
+    if path.is_file():
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"grid {reference!r}: cannot be read: {error}") from error
+    if reference in packaged():
+        return (resources.files("sweeps") / "grids" / f"{reference}.yaml").read_text("utf-8")
+    names = ", ".join(packaged())
+    raise InputError(f"grid {reference!r}: no such file, and no packaged grid (those: {names})")
 
 
 def parse(text: str, reference: str = "") -> Grid:

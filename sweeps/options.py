@@ -82,7 +82,7 @@ def first_paragraph(box: str) -> str:
             paragraph.append(line)
         elif paragraph:
             break
-    message = " ".join(paragraph).removeprefix("Error parsing ").removeprefix("spec.")
+    message = re.sub(r"^Error parsing (spec\.|Options: )?", "", " ".join(paragraph))
     return re.sub(r"^([\w.]+): (?=\w+=)", r"\1.", message)
 
 
@@ -113,7 +113,9 @@ def _items(tokens: Sequence[str], spec_type: type[Any]) -> dict[str, Any]:
     while waiting:
         option, equals, value = waiting.pop(0).partition("=")
         head, _, key = option.removeprefix("--").partition(".")
-        if not option.startswith("--") or head not in _mappings(spec_type) or not key:
+        if not option.startswith("--"):
+            raise InputError(f"{option!r}: must follow an option, which begins with --")
+        if head not in _mappings(spec_type) or not key:
             raise InputError(f"{option}: {unknown(option, _flags(spec_type), 'option')}")
         if not equals and not waiting:
             raise InputError(f"{option}: must be followed by a value")

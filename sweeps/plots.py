@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import matplotlib as mpl
@@ -58,12 +59,14 @@ STYLE: dict[Any, Any] = {
 }
 
 
+Labelled = Sequence[tuple[Row, str]]
+
+
 @dataclass(frozen=True)
 class Panel:
-    """One figure: its title, a description for those who cannot see it, and its SVG element."""
+    """One figure: its title and its SVG element, which says in words what it shows."""
 
     title: str
-    description: str
     svg: str
 
 
@@ -79,16 +82,15 @@ class Look:
 def panels(summary: Summary) -> list[Panel]:
     """Draw a figure for each task and setting of the axes other than method and distribution."""
     looks = _looks(summary)
-    others = [name for name in summary.axes.telling if name not in (METHOD, DISTRIBUTION)]
+    named = METHOD in summary.axes.telling
+    others = [name for name in summary.axes.telling if named and name not in (METHOD, DISTRIBUTION)]
     drawn = []
     for task in summary.tasks:
         rows = [row for row in summary.rows if row.task == task]
-        settings = [_setting(row, others) for row in rows if not row.baseline]
-        for setting in dict.fromkeys(settings or [()]):
-            chosen = [row for row in rows if row.baseline or _setting(row, others) == setting]
+        for setting in _settings(rows, others):
+            chosen = [row for row in rows if _belongs(row, others, setting)]
             title = ", ".join(part for part in (task, *setting) if part) or summary.kind_name
-            labels = [_label(row, others) for row in chosen]
-            drawn.append(_panel(summary, title, chosen, labels, looks))
+            drawn.append(_panel(summary, title, [(row, _label(row)) for row in chosen], looks))
     return drawn
 
 
@@ -110,47 +112,36 @@ def common_curve(curves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return x, np.array([np.interp(x, curve[:, 0], curve[:, 1]) for curve in filled])
 
 
-def _panel(
-    summary: Summary,
-    title: str,
-    rows: Sequence[Row],
-    labels: Sequence[str],
-    looks: Mapping[str, Look],
-) -> Panel:
+def _panel(summary: Summary, title: str, rows: Labelled, looks: Mapping[str, Look]) -> Panel:
     with mpl.rc_context(STYLE):
         height = max(4.4, 1.8 + 0.36 * len(rows))
         figure = Figure(figsize=(12, height), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=[1.45, 1])
-        _curves(left, summary, rows, labels, looks)
-        _scores(right, summary, rows, labels, looks)
-        _legend(figure, rows, labels, looks)
+        _curves(left, summary, rows, looks)
+        _scores(right, summary, rows, looks)
+        _legend(figure, rows, looks)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     described = "; ".join(
         f"{label}: {row.iqm.estimate:.4g} [{row.iqm.low:.4g}, {row.iqm.high:.4g}]"
-        for row, label in zip(rows, labels, strict=True)
+        for row, label in rows
         if row.iqm is not None
     )
-    description = (
-        f"{title}. {summary.kind.score}, IQM with 95% interval: {described or 'no result'}"
-    )
-    return Panel(title, description, _inline(file.getvalue(), f"{summary.kind_name} {title}"))
+    score = f"{summary.kind.score}, IQM with 95% interval"
+    description = f"{title}. {score}: {described or 'no result'}"
+    return Panel(title, _inline(file.getvalue(), f"{summary.kind_name} {title}", description))
 
 
-def _curves(
-    plot: Plot,
-    summary: Summary,
-    rows: Sequence[Row],
-    labels: Sequence[str],
-    looks: Mapping[str, Look],
-) -> None:
+def _curves(plot: Plot, summary: Summary, rows: Labelled, looks: Mapping[str, Look]) -> None:
     plot.set_title("Mean over seeds, 95% interval")
     plot.set_xlabel(summary.kind.x)
     plot.set_ylabel(summary.kind.y)
-    for index, (row, label) in enumerate(zip(rows, labels, strict=True)):
+    whole = True
+    for index, (row, label) in enumerate(rows):
         x, y = common_curve(row.curves)
         if not len(x):
             continue
+        whole = whole and bool((x == np.round(x)).all())
         look = looks[row.label]
         middle, low, high = stats.band(y, stats.generator("band", row.task, row.label))
         style: dict[str, Any] = {"color": look.colour, "linestyle": look.line, "linewidth": 1.7}
@@ -163,18 +154,16 @@ def _curves(
         else:
             plot.fill_between(x, low, high, color=look.colour, alpha=0.12, linewidth=0)
         plot.plot(x, middle, label=label, **style)
-    plot.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    plot.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=whole))
     plot.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _legend(
-    figure: Figure, rows: Sequence[Row], labels: Sequence[str], looks: Mapping[str, Look]
-) -> None:
+def _legend(figure: Figure, rows: Labelled, looks: Mapping[str, Look]) -> None:
     """Explain colours and, apart from them, line styles; if rows have no method, each row."""
     handles = {}
-    for row, label in zip(rows, labels, strict=True):
+    for row, label in rows:
         handles[row.method or label] = Line2D([], [], color=looks[row.label].colour, linewidth=3)
-    for row in rows:
+    for row, _ in rows:
         name, look = row.values.get(DISTRIBUTION), looks[row.label]
         if name is not None:
             shape = {"linestyle": look.line, "marker": look.marker, "markersize": 5}
@@ -190,21 +179,15 @@ def _legend(
     )
 
 
-def _scores(
-    plot: Plot,
-    summary: Summary,
-    rows: Sequence[Row],
-    labels: Sequence[str],
-    looks: Mapping[str, Look],
-) -> None:
+def _scores(plot: Plot, summary: Summary, rows: Labelled, looks: Mapping[str, Look]) -> None:
     plot.set_title("Final score: IQM, 95% interval, single runs")
     plot.set_xlabel(summary.kind.score)
     plot.set_ylim(len(rows) - 0.4, -0.6)
-    plot.set_yticks(range(len(rows)), labels)
+    plot.set_yticks(range(len(rows)), [label for _, label in rows])
     plot.tick_params(axis="y", length=0, labelcolor="#111111")
     plot.grid(axis="y", visible=False)
     plot.spines["left"].set_visible(False)
-    for place, row in enumerate(rows):
+    for place, (row, _) in enumerate(rows):
         look = looks[row.label]
         if row.iqm is None:
             plot.text(
@@ -262,22 +245,35 @@ def _looks(summary: Summary) -> dict[str, Look]:
     return looks
 
 
+def _settings(rows: Sequence[Row], others: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the settings that get a figure; dense rows stand in those of others if they fit."""
+    sparse = [_setting(row, others) for row in rows if not row.baseline]
+    dense = [_setting(row, others) for row in rows if row.baseline]
+    alone = [base for base in dense if not any(set(base) <= set(setting) for setting in sparse)]
+    return list(dict.fromkeys(sparse + alone))
+
+
+def _belongs(row: Row, others: Sequence[str], setting: tuple[str, ...]) -> bool:
+    own = _setting(row, others)
+    return set(own) <= set(setting) if row.baseline else own == setting
+
+
 def _setting(row: Row, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(text(name, row.values[name]) for name in names if name in row.values)
 
 
-def _label(row: Row, others: Sequence[str]) -> str:
+def _label(row: Row) -> str:
     """Return the row's label without what the title of its figure says."""
-    parts = [row.values.get(METHOD), row.values.get(DISTRIBUTION)]
-    named = " ".join(str(part) for part in parts if part is not None)
-    return named or ("" if others else row.label) or row.label
+    if row.method is None:
+        return row.label
+    return " ".join(str(row.values[name]) for name in (METHOD, DISTRIBUTION) if name in row.values)
 
 
-def _inline(svg: str, name: str) -> str:
+def _inline(svg: str, name: str, description: str) -> str:
     """Return the SVG element alone, its ids made unique in a page that holds several."""
     prefix = re.sub(r"\W+", "-", name).strip("-").lower()
     element = svg[svg.index("<svg") :]
     element = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', element)
     element = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', element)
     element = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", element)
-    return element.replace("<svg ", '<svg role="img" aria-hidden="true" ', 1)
+    return element.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1)

@@ -163,7 +163,7 @@ class Display:
         if run.state is State.FAILED:
             parts.append(f"FAILED: {run.message}")
         else:
-            parts += [run.score, duration(run.seconds or 0.0)]
+            parts += [f"score {run.score}", duration(run.seconds or 0.0)]
         if left and place < total:
             parts.append(f"about {duration(left)} left")
         return "  ".join(parts)
@@ -184,9 +184,9 @@ class Display:
             ),
             "" if left is None or board.finished else f"about {duration(left)} left",
         )
-        room = max(4, self._console.height - 6)
+        room = max(4, self._console.height - 4)
         running = [run for run in board.runs if run.state is State.RUNNING][:room]
-        recent = self._ended[-max(0, min(8, room - len(running))) :] if self._ended else []
+        recent = self._ended[max(0, len(self._ended) - min(8, room - len(running))) :]
         body = Table.grid(padding=(0, 2))
         for run in [*recent, *running]:
             body.add_row(*_cells(run))
@@ -203,9 +203,9 @@ def status_table(board: Board) -> Table:
 
 def run_name(run: Run, axes: Axes) -> str:
     """Return a run's name among the runs of its grid."""
-    task = axes.task_of(run)
-    name = f"{run.kind_name} {task}: {axes.label(run)}" if task else axes.label(run)
-    return f"{name}, seed {run.spec.seed}"
+    name = f"{run.kind_name} {axes.task_of(run)}".strip()
+    label = f": {axes.label(run)}" if axes.telling else ""
+    return f"{name}{label}, seed {run.spec.seed}"
 
 
 def watch(display: Display, board: Board, sleep: Callable[[float], None] = time.sleep) -> None:

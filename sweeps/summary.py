@@ -123,19 +123,24 @@ def _rows(kind: Kind, axes: Axes, outcomes: Sequence[Outcome]) -> tuple[Row, ...
         group: {item.run.spec.seed: item.result for item in items if item.result is not None}
         for group, items in groups.items()
     }
-    dense = {
-        axes.task_of(items[0].run): group
-        for group, items in groups.items()
-        if axes.values(items[0].run).get(METHOD) == DENSE
-    }
+    dense = [
+        group for group, items in groups.items() if axes.values(items[0].run).get(METHOD) == DENSE
+    ]
     rows = []
     for group, items in groups.items():
         run = items[0].run
-        baseline = dense.get(axes.task_of(run))
-        others = finished[baseline] if baseline is not None and baseline != group else {}
+        fitting = [base for base in dense if _is_baseline(axes, groups[base][0].run, run)]
+        others = finished[fitting[0]] if fitting and fitting[0] != group else {}
         rows.append(_row(kind, axes, run, len(items), finished[group], others))
     tasks = list(dict.fromkeys(row.task for row in rows))
     return tuple(sorted(rows, key=lambda row: (tasks.index(row.task), not row.baseline)))
+
+
+def _is_baseline(axes: Axes, dense: Run, run: Run) -> bool:
+    """Return whether a dense run is a run's baseline: alike in task and in all that it has."""
+    own, others = axes.values(dense), axes.values(run)
+    alike = all(others.get(name, ...) == own[name] for name in own if name != METHOD)
+    return alike and axes.task_of(run) == axes.task_of(dense)
 
 
 def _row(

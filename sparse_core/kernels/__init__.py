@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from sparse_core.kernels import cpu, reference, scores
     from sparse_core.kernels.format import GROUPS, Pattern, Transposed
     from sparse_core.kernels.layer import linear, linear_backward, linear_forward
+    from sparse_core.kernels.lookup import Lookup
     from sparse_core.kernels.warming import warmup
 
 __all__ = [
     "GROUPS",
+    "Lookup",
     "Pattern",
     "Transposed",
     "cpu",
@@ -32,6 +34,7 @@ __all__ = [
 
 _HOMES = {
     "GROUPS": "format",
+    "Lookup": "lookup",
     "Pattern": "format",
     "Transposed": "format",
     "linear": "layer",

@@ -15,17 +15,59 @@ from typing import Any
 from numba import prange
 
 from sparse_core.kernels import isa
-from sparse_core.kernels.jit import kernel
+from sparse_core.kernels.jit import inlined, kernel
+from sparse_core.kernels.pack import tile_packer, tile_unpacker
 from sparse_core.kernels.simd import at
 from sparse_core.kernels.tiles import tile_dots, tile_scatter, tile_sum
 
 
 @cache
+def tile_scatterer(group: int, tile: int, tail: bool) -> Any:
+    """Return a function that computes a range of columns of dx = W^T dy on one tile.
+
+    It takes (values, columns, indptr, rows, dy, dy_base, height, dx, dx_base, begins, ends, first,
+    last): flat arrays and where the tile begins in them, the rows of dy, the slots (groups,) at
+    which each group enters and leaves the range, and the range.
+    """
+    machine = isa.host()
+    lanes, sub = machine.vector(tile), machine.register_tile(group, tile)
+    sub1 = machine.register_tile(1, tile)
+
+    @inlined
+    def scatter_tile(
+        values, columns, indptr, rows, dy, dy_base, height, dx, dx_base, begins, ends, first, last
+    ):  # type: ignore[no-untyped-def]
+        for j in range(dx_base + first * tile, dx_base + last * tile):
+            dx[j] = 0
+        for i in range(rows.size):
+            start, n = indptr[i] + begins[i], ends[i] - begins[i]
+            row = rows[i] * group
+            here = dy_base + row * tile
+            if tail and row + group > height:
+                for r in range(height - row):
+                    for s in range(0, tile, sub1):
+                        tile_scatter(
+                            1, group, tile, sub1, lanes,
+                            at(values, start * group + r), at(columns, start), n,
+                            at(dy, here + r * tile + s), at(dx, dx_base + s),
+                        )  # fmt: skip
+            else:
+                for s in range(0, tile, sub):
+                    tile_scatter(
+                        group, group, tile, sub, lanes,
+                        at(values, start * group), at(columns, start), n,
+                        at(dy, here + s), at(dx, dx_base + s),
+                    )  # fmt: skip
+
+    return scatter_tile
+
+
+@cache
 def scatter_kernel(group: int, tile: int, index: str, tail: bool, parallel: bool) -> Any:
-    """Return the kernel of dx = W^T dy that adds into dx.
+    """Return the kernel of dx = W^T dy that adds into dx, in the blocked layout.
 
     A task owns a tile of samples and a range of columns; `splits` (ranges + 1, groups) says where
-    each row of sorted columns enters a range, and `edges` (ranges + 1,) where ranges begin.
+    each group of sorted columns enters a range, and `edges` (ranges + 1,) where ranges begin.
 
     Args:
         group: Rows that share their columns.
@@ -37,9 +79,7 @@ def scatter_kernel(group: int, tile: int, index: str, tail: bool, parallel: bool
     Returns:
         A function of (values, columns, indptr, rows, dy, dx, splits, edges).
     """
-    machine = isa.host()
-    lanes, sub = machine.vector(tile), machine.register_tile(group, tile)
-    sub1 = machine.register_tile(1, tile)
+    scatter_tile = tile_scatterer(group, tile, tail)
 
     @kernel(
         f"void(float32[::1], {index}[::1], int64[::1], int32[::1], float32[:, :, ::1], "
@@ -51,32 +91,61 @@ def scatter_kernel(group: int, tile: int, index: str, tail: bool, parallel: bool
         values, columns, indptr, rows, dy, dx, splits, edges
     ):  # type: ignore[no-untyped-def]
         ranges, features, height = edges.size - 1, dx.shape[1], dy.shape[1]
+        flat_dy, flat_dx = dy.reshape(-1), dx.reshape(-1)
         for task in prange(dx.shape[0] * ranges):
             t, part = task // ranges, task % ranges
-            for j in range(edges[part], edges[part + 1]):
-                dx[t, j] = 0
-            for i in range(rows.size):
-                start = indptr[i] + splits[part, i]
-                n = splits[part + 1, i] - splits[part, i]
-                row = rows[i] * group
-                here = (t * height + row) * tile
-                if tail and row + group > height:
-                    for r in range(height - row):
-                        for s in range(0, tile, sub1):
-                            tile_scatter(
-                                1, group, tile, sub1, lanes,
-                                at(values, start * group + r), at(columns, start), n,
-                                at(dy, here + r * tile + s), at(dx, t * features * tile + s),
-                            )  # fmt: skip
-                else:
-                    for s in range(0, tile, sub):
-                        tile_scatter(
-                            group, group, tile, sub, lanes,
-                            at(values, start * group), at(columns, start), n,
-                            at(dy, here + s), at(dx, t * features * tile + s),
-                        )  # fmt: skip
+            scatter_tile(
+                values, columns, indptr, rows, flat_dy, t * height * tile, height, flat_dx,
+                t * features * tile, splits[part], splits[part + 1], edges[part], edges[part + 1],
+            )  # fmt: skip
 
     return scatter
+
+
+@cache
+def rows_scatter_kernel(group: int, tile: int, index: str, tail: bool, parallel: bool) -> Any:
+    """Return the kernel of dx = W^T dy that adds into dx, on ordinary rows.
+
+    A tile is packed, multiplied and unpacked while it is in the cache; `packed` and `scratch` are
+    as for `sparse_core.kernels.forward.rows_forward_kernel`.
+
+    Args:
+        group: Rows that share their columns.
+        tile: Samples of a tile.
+        index: Name of the type of the column indices.
+        tail: Whether the last group may have fewer than `group` rows.
+        parallel: Whether tiles run on Numba's threads.
+
+    Returns:
+        A function of (values, columns, indptr, rows, dy, dx, splits, packed, scratch).
+    """
+    scatter_tile = tile_scatterer(group, tile, tail)
+    pack_tile, unpack_tile = tile_packer(tile), tile_unpacker(tile)
+
+    @kernel(
+        f"void(float32[::1], {index}[::1], int64[::1], int32[::1], float32[:, ::1], "
+        "float32[:, ::1], int32[:, ::1], float32[:, :, ::1], float32[:, :, ::1])",
+        (group, tile, tail),
+        parallel=parallel,
+    )
+    def rows_scatter(
+        values, columns, indptr, rows, dy, dx, splits, packed, scratch
+    ):  # type: ignore[no-untyped-def]
+        batch, height = dy.shape
+        features = dx.shape[1]
+        flat_dy, flat_dx = packed.reshape(-1), scratch.reshape(-1)
+        for t in prange((batch + tile - 1) // tile):
+            valid = min(tile, batch - t * tile)
+            dy_base = t % packed.shape[0] * height * tile
+            dx_base = t % scratch.shape[0] * features * tile
+            pack_tile(dy, t * tile, valid, flat_dy, dy_base, 0, height)
+            scatter_tile(
+                values, columns, indptr, rows, flat_dy, dy_base, height, flat_dx, dx_base,
+                splits[0], splits[1], 0, features,
+            )  # fmt: skip
+            unpack_tile(flat_dx, dx_base, dx, t * tile, valid, 0, features)
+
+    return rows_scatter
 
 
 @cache

@@ -152,7 +152,7 @@ def forward(
     """
     x = _blocked("x", x, batch, pattern.in_features)
     tiles, _, tile = x.shape
-    values = _values(pattern, values)
+    values = check_values(pattern, values)
     bias = _bias(pattern, bias)
     out = _output("out", out, (tiles, pattern.out_features, tile))
     threads = plan.useful_threads(threads, pattern.size * batch)
@@ -205,7 +205,7 @@ def grad_input(
     """
     dy = _blocked("dy", dy, batch, pattern.out_features)
     tiles, _, tile = dy.shape
-    values = _values(pattern, values)
+    values = check_values(pattern, values)
     out = _output("out", out, (tiles, pattern.in_features, tile))
     if method not in ("auto", "gather", "scatter"):
         raise ValueError(f"method must be auto, gather or scatter, got {method!r}")
@@ -348,12 +348,8 @@ def gemv(
         ValueError: If a shape is wrong.
         TypeError: If a dtype is.
     """
-    x = _input("x", x, 1)
-    if x.size != pattern.in_features:
-        raise ValueError(f"x must have {pattern.in_features} features, got {x.size}")
-    values = _values(pattern, values)
-    bias = _bias(pattern, bias)
-    out = _output("out", out, (pattern.out_features,))
+    values = check_values(pattern, values)
+    x, bias, out = check_sample(pattern, x, bias, out)
     threads = plan.useful_threads(threads, pattern.size)
     run, bounds = plan.keep(
         pattern,
@@ -453,11 +449,30 @@ def _blocked(name: str, array: Any, batch: int, features: int | None = None) -> 
     return array
 
 
-def _values(pattern: Pattern, values: Any) -> Array:
+def check_values(pattern: Pattern, values: Any) -> Array:
+    """Return values as kernels take them: (capacity,) float32, `pattern.size` or more.
+
+    Raises:
+        ValueError: If they are not flat or too few.
+        TypeError: If the dtype is wrong.
+    """
     values = _input("values", values, 1)
     if values.size < pattern.size:
         raise ValueError(f"values must be {pattern.size} or more, got {values.size}")
     return values
+
+
+def check_sample(pattern: Pattern, x: Any, bias: Any, out: Any) -> tuple[Array, Array, Array]:
+    """Return the arguments of a product with one sample as kernels take them.
+
+    Raises:
+        ValueError: If a shape is wrong.
+        TypeError: If a dtype is.
+    """
+    x = _input("x", x, 1)
+    if x.size != pattern.in_features:
+        raise ValueError(f"x must have {pattern.in_features} features, got {x.size}")
+    return x, _bias(pattern, bias), _output("out", out, (pattern.out_features,))
 
 
 def _bias(pattern: Pattern, bias: Any) -> Array:

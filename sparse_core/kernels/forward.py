@@ -13,14 +13,78 @@ from typing import Any
 from numba import prange
 
 from sparse_core.kernels import isa
-from sparse_core.kernels.jit import kernel
+from sparse_core.kernels.jit import inlined, kernel
+from sparse_core.kernels.pack import tile_packer, tile_unpacker
 from sparse_core.kernels.simd import at
 from sparse_core.kernels.tiles import RELU, tile_forward
 
 
 @cache
+def tile_multiplier(group: int, tile: int, relu: bool, tail: bool) -> Any:
+    """Return a function that computes groups `first` to `last` of y = act(W x + b) on one tile.
+
+    It takes (values, columns, indptr, rows, x, x_base, bias, out, out_base, height, first, last,
+    valid): flat arrays and where the tile begins in them, the rows of y, and the tile's samples.
+    """
+    machine = isa.host()
+    lanes, sub = machine.vector(tile), machine.register_tile(group, tile)
+    unroll, act = machine.unroll(group, tile), RELU if relu else 0
+    sub1, unroll1 = machine.register_tile(1, tile), machine.unroll(1, tile)
+
+    @inlined
+    def multiply_tile(
+        values, columns, indptr, rows, x, x_base, bias, out, out_base, height, first, last, valid
+    ):  # type: ignore[no-untyped-def]
+        for i in range(first, last):
+            start, row = indptr[i], rows[i] * group
+            n = indptr[i + 1] - start
+            here = out_base + row * tile
+            if tail and row + group > height:
+                for r in range(height - row):
+                    for part in range(0, tile, sub1):
+                        tile_forward(
+                            1, group, tile, sub1, lanes, unroll1, act,
+                            at(values, start * group + r), at(columns, start), n,
+                            at(x, x_base + part), at(bias, row + r),
+                            at(out, here + r * tile + part),
+                        )  # fmt: skip
+            else:
+                for part in range(0, tile, sub):
+                    tile_forward(
+                        group, group, tile, sub, lanes, unroll, act,
+                        at(values, start * group), at(columns, start), n,
+                        at(x, x_base + part), at(bias, row), at(out, here + part),
+                    )  # fmt: skip
+            if valid < tile:
+                for r in range(row, min(row + group, height)):
+                    for s in range(valid, tile):
+                        out[out_base + r * tile + s] = 0
+
+    return multiply_tile
+
+
+@cache
+def tile_filler(tile: int, relu: bool) -> Any:
+    """Return a function that writes rows without weights of one tile: act(b).
+
+    It takes (absent, bias, out, base, valid), as `tile_multiplier`.
+    """
+
+    @inlined
+    def fill_tile(absent, bias, out, base, valid):  # type: ignore[no-untyped-def]
+        for r in absent:
+            constant = bias[r]
+            if relu and constant <= 0:
+                constant = type(constant)(0)
+            for s in range(tile):
+                out[base + r * tile + s] = constant if s < valid else type(constant)(0)
+
+    return fill_tile
+
+
+@cache
 def forward_kernel(group: int, tile: int, index: str, relu: bool, tail: bool, parallel: bool) -> Any:
-    """Return the kernel of y = act(W x + b) on tiles of `tile` samples.
+    """Return the kernel of y = act(W x + b) in the blocked layout.
 
     Args:
         group: Rows that share their columns.
@@ -34,10 +98,8 @@ def forward_kernel(group: int, tile: int, index: str, relu: bool, tail: bool, pa
         A function of (values, columns, indptr, rows, absent, x, bias, out, bounds, batch); see
         `sparse_core.kernels.cpu.forward` for their meaning.
     """
-    machine = isa.host()
-    lanes, sub = machine.vector(tile), machine.register_tile(group, tile)
-    unroll, act = machine.unroll(group, tile), RELU if relu else 0
-    sub1, unroll1 = machine.register_tile(1, tile), machine.unroll(1, tile)
+    multiply_tile = tile_multiplier(group, tile, relu, tail)
+    fill_tile = tile_filler(tile, relu)
 
     @kernel(
         f"void(float32[::1], {index}[::1], int64[::1], int32[::1], int32[::1], "
@@ -49,39 +111,67 @@ def forward_kernel(group: int, tile: int, index: str, relu: bool, tail: bool, pa
         values, columns, indptr, rows, absent, x, bias, out, bounds, batch
     ):  # type: ignore[no-untyped-def]
         chunks, features, height = bounds.size - 1, x.shape[1], out.shape[1]
+        flat_x, flat_out = x.reshape(-1), out.reshape(-1)
         for task in prange(x.shape[0] * chunks):
             t, chunk = task // chunks, task % chunks
             valid = min(tile, batch - t * tile)
-            for i in range(bounds[chunk], bounds[chunk + 1]):
-                start, row = indptr[i], rows[i] * group
-                n = indptr[i + 1] - start
-                here = t * height + row
-                if tail and row + group > height:
-                    for r in range(height - row):
-                        for part in range(0, tile, sub1):
-                            tile_forward(
-                                1, group, tile, sub1, lanes, unroll1, act,
-                                at(values, start * group + r), at(columns, start), n,
-                                at(x, t * features * tile + part), at(bias, row + r),
-                                at(out, (here + r) * tile + part),
-                            )  # fmt: skip
-                else:
-                    for part in range(0, tile, sub):
-                        tile_forward(
-                            group, group, tile, sub, lanes, unroll, act,
-                            at(values, start * group), at(columns, start), n,
-                            at(x, t * features * tile + part), at(bias, row),
-                            at(out, here * tile + part),
-                        )  # fmt: skip
-                if valid < tile:
-                    for r in range(row, min(row + group, height)):
-                        out[t, r, valid:] = 0
+            multiply_tile(
+                values, columns, indptr, rows, flat_x, t * features * tile, bias, flat_out,
+                t * height * tile, height, bounds[chunk], bounds[chunk + 1], valid,
+            )  # fmt: skip
             if chunk == 0:
-                for r in absent:
-                    constant = bias[r]
-                    if relu and constant <= 0:
-                        constant = type(constant)(0)
-                    out[t, r, :valid] = constant
-                    out[t, r, valid:] = 0
+                fill_tile(absent, bias, flat_out, t * height * tile, valid)
 
     return forward
+
+
+@cache
+def rows_forward_kernel(
+    group: int, tile: int, index: str, relu: bool, tail: bool, parallel: bool
+) -> Any:
+    """Return the kernel of y = act(W x + b) on ordinary rows.
+
+    A tile is packed, multiplied and unpacked while it is in the cache. Packed tiles go to
+    `packed`, products to `scratch`; either has as many tiles as the batch, or a single one, which
+    is overwritten by every tile and asks for `parallel=False`.
+
+    Args:
+        group: Rows that share their columns.
+        tile: Samples of a tile.
+        index: Name of the type of the column indices.
+        relu: Whether max(., 0) is applied to the result.
+        tail: Whether the last group may have fewer than `group` rows.
+        parallel: Whether tiles run on Numba's threads.
+
+    Returns:
+        A function of (values, columns, indptr, rows, absent, x, bias, out, packed, scratch).
+    """
+    multiply_tile = tile_multiplier(group, tile, relu, tail)
+    fill_tile = tile_filler(tile, relu)
+    pack_tile, unpack_tile = tile_packer(tile), tile_unpacker(tile)
+
+    @kernel(
+        f"void(float32[::1], {index}[::1], int64[::1], int32[::1], int32[::1], float32[:, ::1], "
+        "float32[::1], float32[:, ::1], float32[:, :, ::1], float32[:, :, ::1])",
+        (group, tile, relu, tail),
+        parallel=parallel,
+    )
+    def rows_forward(
+        values, columns, indptr, rows, absent, x, bias, out, packed, scratch
+    ):  # type: ignore[no-untyped-def]
+        batch, features = x.shape
+        height = out.shape[1]
+        flat_x, flat_y = packed.reshape(-1), scratch.reshape(-1)
+        for t in prange((batch + tile - 1) // tile):
+            valid = min(tile, batch - t * tile)
+            x_base = t % packed.shape[0] * features * tile
+            y_base = t % scratch.shape[0] * height * tile
+            pack_tile(x, t * tile, valid, flat_x, x_base, 0, features)
+            multiply_tile(
+                values, columns, indptr, rows, flat_x, x_base, bias, flat_y, y_base, height,
+                0, rows.size, tile,
+            )  # fmt: skip
+            fill_tile(absent, bias, flat_y, y_base, tile)
+            unpack_tile(flat_y, y_base, out, t * tile, valid, 0, height)
+
+    return rows_forward

@@ -37,21 +37,25 @@ def dot(typing_context: Any, STRIDE: Any, w: Any, columns: Any, n: Any, x: Any) 
             column = widen(builder, builder.load(builder.gep(columns, [k])))
             return builder.load(builder.gep(x, [column]))
 
-        step = _LANES * _SUMS
-        whole = builder.sub(n, builder.urem(n, const(step))) if stride == 1 else const(0)
-        with loop(builder, const(0), whole, step) as k:
+        def add(start: Any, into: Any) -> None:
+            gathered = ir.Constant(v.type, ir.Undefined)
+            for lane in range(_LANES):
+                number = element(builder.add(start, const(lane)))
+                gathered = builder.insert_element(gathered, number, ir.Constant(I32, lane))
+            builder.store(v.fma(v.load(w, start), gathered, builder.load(into)), into)
+
+        whole = builder.and_(n, const(-_LANES * _SUMS)) if stride == 1 else const(0)
+        fours = builder.and_(n, const(-_LANES)) if stride == 1 else const(0)
+        with loop(builder, const(0), whole, _LANES * _SUMS) as k:
             for u, s in enumerate(sums):
-                start = builder.add(k, const(u * _LANES))
-                gathered = ir.Constant(v.type, ir.Undefined)
-                for lane in range(_LANES):
-                    number = element(builder.add(start, const(lane)))
-                    gathered = builder.insert_element(gathered, number, ir.Constant(I32, lane))
-                builder.store(v.fma(v.load(w, start), gathered, builder.load(s)), s)
+                add(builder.add(k, const(u * _LANES)), s)
+        with loop(builder, whole, fours, _LANES) as k:
+            add(k, sums[0])
         total = builder.load(sums[0])
         for s in sums[1:]:
             total = builder.fadd(total, builder.load(s))
         result = cgutils.alloca_once_value(builder, v.total(total))
-        with loop(builder, whole, n) as k:
+        with loop(builder, fours, n) as k:
             weight = builder.load(builder.gep(w, [builder.mul(k, const(stride))]))
             product = builder.fmul(weight, element(k))
             builder.store(builder.fadd(builder.load(result), product), result)

@@ -183,6 +183,12 @@ class KernelCache(_Cache):  # type: ignore[misc]
         """Forget nothing: entries of another fingerprint are never read."""
 
 
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function that kernels may call; it is compiled with each of them."""
+    callee: Callable[P, R] = numba.njit(nogil=True, error_model="numpy", inline="never")(function)
+    return callee
+
+
 def kernel(
     signature: str, constants: tuple[object, ...], *, parallel: bool = False
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -20,11 +20,12 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from sparse_core.kernels import isa, plan
+from sparse_core.kernels import cpu, isa, plan
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.gemv import dot
 from sparse_core.kernels.jit import kernel
-from sparse_core.kernels.simd import F32, I32, Lanes, at, const, loop
+from sparse_core.kernels.simd import I32, Lanes, at, const, loop
+from sparse_core.kernels.threads import team
 
 _WINDOW = 32  # columns: two registers of 16
 _ROWS = 16
@@ -34,81 +35,30 @@ _MOST = 8  # weights that a row may give of a window
 _LOOKUP_COST = 3.5
 
 
-def _depth(ranks: NDArray[np.int64], windows: int, blocks: int) -> int:
-    """Return how many weights each row gives of a window; 0 if lookup does not pay."""
-    having = np.bincount(np.minimum(ranks, _MOST), minlength=_MOST + 1)
-    beyond = ranks.size - np.concatenate([[0], np.cumsum(having[:_MOST])])
-    costs = beyond + _LOOKUP_COST * windows * blocks * np.arange(_MOST + 1)
-    return int(np.argmin(costs))
+def _ranks(
+    pattern: Pattern,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return window, row, and rank among the row's weights of the window, of each weight."""
+    row = np.repeat(np.arange(pattern.groups), np.diff(pattern.indptr))
+    window = pattern.columns.astype(np.int64) // _WINDOW
+    begins = np.ones(row.size, np.bool_)
+    begins[1:] = (row[1:] != row[:-1]) | (window[1:] != window[:-1])
+    first = np.flatnonzero(begins)
+    rank = np.arange(row.size) - np.repeat(first, np.diff(np.append(first, row.size)))
+    return window, row, rank
 
 
-class Lookup:
-    """The weights of a pattern in the order of `gemv` by table lookup.
+def _depth(pattern: Pattern) -> int:
+    """Return how many weights each row had best give of a window; 0 if lookup does not pay."""
 
-    Attributes:
-        pattern: The pattern.
-        depth: Weights a row gives of each window; what rows have beyond them is gathered.
-    """
+    def best() -> int:
+        _, _, rank = _ranks(pattern)
+        windows, blocks = -(-pattern.in_features // _WINDOW), -(-pattern.groups // _ROWS)
+        having = np.bincount(np.minimum(rank, _MOST), minlength=_MOST + 1)
+        beyond = rank.size - np.concatenate([[0], np.cumsum(having[:_MOST])])
+        return int(np.argmin(beyond + _LOOKUP_COST * windows * blocks * np.arange(_MOST + 1)))
 
-    def __init__(self, pattern: Pattern) -> None:
-        """Build the order of a pattern's weights.
-
-        Args:
-            pattern: A pattern for which `suits` holds.
-        """
-        self.pattern = pattern
-        features, groups = pattern.in_features, pattern.groups
-        windows = -(-features // _WINDOW)
-        starts = np.minimum(np.arange(windows) * _WINDOW, features - _WINDOW)
-        row = np.repeat(np.arange(groups), np.diff(pattern.indptr))
-        window = pattern.columns.astype(np.int64) // _WINDOW
-        key = row * windows + window
-        begins = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
-        lengths = np.diff(np.concatenate([begins, [key.size]]))
-        rank = np.arange(key.size) - np.repeat(begins, lengths)
-        blocks = -(-groups // _ROWS)
-        self.depth = _depth(rank, windows, blocks)
-        near = rank < self.depth
-        lane = row % _ROWS
-        place = ((row // _ROWS * windows + window) * self.depth + rank) * _ROWS + lane
-        size = blocks * windows * self.depth * _ROWS
-        self._near, self._place = np.flatnonzero(near), place[near]
-        self._offsets = np.zeros(size, np.uint8)
-        self._offsets[self._place] = (pattern.columns - starts[window])[near]
-        used = np.zeros(size, np.bool_)
-        used[self._place] = True
-        self._masks = np.packbits(used, bitorder="little").view("<u2").astype(np.uint16)
-        self._weights = np.zeros(size, np.float32)
-        self._starts = starts.astype(np.int64)
-        self._far = np.flatnonzero(~near)
-        self._far_columns = pattern.columns[self._far]
-        counts = np.bincount(row[self._far], minlength=groups)
-        self._far_indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self._far_weights = np.zeros(self._far.size, np.float32)
-
-    @staticmethod
-    def suits(pattern: Pattern) -> bool:
-        """Return whether a pattern and this machine allow lookup at all."""
-        return (
-            isa.host() == isa.AVX512 and pattern.group == 1 and pattern.in_features >= _WINDOW
-            and pattern.slots > 0
-        )  # fmt: skip
-
-    def refresh(self, values: NDArray[np.float32]) -> None:
-        """Copy the values, (capacity,) float32; call it whenever they have changed."""
-        self._weights[self._place] = values[self._near]
-        self._far_weights[:] = values[self._far]
-
-    def gemv(
-        self,
-        x: NDArray[np.float32],
-        bias: NDArray[np.float32] | None = None,
-        *,
-        relu: bool = False,
-        out: NDArray[np.float32] | None = None,
-    ) -> NDArray[np.float32]:
-        """Compute W x + b for one sample, with the values of the last `refresh`."""
-        raise NotImplementedError
+    return plan.keep(pattern, ("lookup depth",), best)
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
@@ -151,3 +101,152 @@ def lookup_rows(
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@cache
+def lookup_kernel(depth: int, index: str, relu: bool, parallel: bool) -> Any:
+    """Return the kernel of y = act(W x + b) for one sample by table lookup.
+
+    Args:
+        depth: Weights that a row gives of each window.
+        index: Name of the type of the gathered columns.
+        relu: Whether max(., 0) is applied to the result.
+        parallel: Whether chunks of rows run on Numba's threads.
+
+    Returns:
+        A function of (weights, offsets, masks, starts, far_values, far_columns, far_indptr, rows,
+        absent, x, bias, out, chunks).
+    """
+
+    @kernel(
+        "void(float32[::1], uint8[::1], uint16[::1], int64[::1], float32[::1], "
+        f"{index}[::1], int64[::1], int32[::1], int32[::1], float32[::1], float32[::1], "
+        "float32[::1], int64)",
+        (depth, relu),
+        parallel=parallel,
+    )
+    def lookup(
+        weights, offsets, masks, starts, far_values, far_columns, far_indptr, rows, absent, x,
+        bias, out, chunks,
+    ):  # type: ignore[no-untyped-def]  # fmt: skip
+        windows, blocks = starts.size, (rows.size + _ROWS - 1) // _ROWS
+        for chunk in prange(chunks):
+            sums = np.empty(_ROWS, np.float32)
+            for block in range(blocks * chunk // chunks, blocks * (chunk + 1) // chunks):
+                slot = block * windows * depth
+                lookup_rows(
+                    depth, at(weights, slot * _ROWS), at(offsets, slot * _ROWS), at(masks, slot),
+                    at(starts, 0), windows, at(x, 0), at(sums, 0),
+                )  # fmt: skip
+                for i in range(block * _ROWS, min(rows.size, block * _ROWS + _ROWS)):
+                    far, row = far_indptr[i], rows[i]
+                    n = far_indptr[i + 1] - far
+                    beyond = dot(1, at(far_values, far), at(far_columns, far), n, at(x, 0))
+                    total = bias[row] + sums[i - block * _ROWS] + beyond
+                    out[row] = type(total)(0) if relu and total <= 0 else total
+        for r in absent:
+            constant = bias[r]
+            out[r] = type(constant)(0) if relu and constant <= 0 else constant
+
+    return lookup
+
+
+@cache
+def _refresh_kernel() -> Any:
+    """Return the kernel that copies values to their places: (values, source, place, out)."""
+
+    @kernel("void(float32[::1], int32[::1], int32[::1], float32[::1])", ())
+    def refresh(values, source, place, out):  # type: ignore[no-untyped-def]
+        for i in range(source.size):
+            out[place[i]] = values[source[i]]
+
+    return refresh
+
+
+class Lookup:
+    """The weights of a pattern in the order of table lookup.
+
+    Attributes:
+        pattern: The pattern.
+        depth: Weights that a row gives of each window.
+    """
+
+    def __init__(self, pattern: Pattern) -> None:
+        """Order the weights of a pattern.
+
+        Args:
+            pattern: A pattern that `suits`.
+
+        Raises:
+            ValueError: If lookup is not possible or does not pay for this pattern.
+        """
+        if not self.suits(pattern):
+            raise ValueError(f"lookup needs AVX-512 and a suitable pattern, got {pattern!r}")
+        self.pattern = pattern
+        self.depth = _depth(pattern)
+        window, row, rank = _ranks(pattern)
+        windows, blocks = -(-pattern.in_features // _WINDOW), -(-pattern.groups // _ROWS)
+        self._starts = np.arange(windows) * _WINDOW
+        self._starts[-1] = pattern.in_features - _WINDOW
+        near = rank < self.depth
+        place = ((row // _ROWS * windows + window) * self.depth + rank) * _ROWS + row % _ROWS
+        self._source, self._place = np.flatnonzero(near).astype(np.int32), place[near].astype("i4")
+        size = blocks * windows * self.depth * _ROWS
+        self._offsets = np.zeros(size, np.uint8)
+        self._offsets[self._place] = (pattern.columns - self._starts[window])[near]
+        used = np.zeros(size, np.bool_)
+        used[self._place] = True
+        self._masks = np.packbits(used, bitorder="little").view("<u2").astype(np.uint16)
+        self._weights = cpu.empty(size)
+        self._weights[:] = 0
+        self._far = np.flatnonzero(~near)
+        self._far_columns = pattern.columns[self._far]
+        counts = np.bincount(row[self._far], minlength=pattern.groups)
+        self._far_indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self._far_values = np.zeros(self._far.size, np.float32)
+
+    @staticmethod
+    def suits(pattern: Pattern) -> bool:
+        """Return whether lookup is possible on this machine and pays for a pattern."""
+        possible = isa.host() == isa.AVX512 and pattern.group == 1 and pattern.slots > 0
+        return possible and pattern.in_features >= _WINDOW and _depth(pattern) > 0
+
+    def refresh(self, values: NDArray[np.float32]) -> None:
+        """Take over the values, (capacity,) float32; to be called whenever they have changed.
+
+        Raises:
+            ValueError: If `values` is too short.
+            TypeError: If its dtype is wrong.
+        """
+        values = cpu.check_values(self.pattern, values)
+        _refresh_kernel()(values, self._source, self._place, self._weights)
+        self._far_values[:] = values[self._far]
+
+    def gemv(
+        self,
+        x: NDArray[np.float32],
+        bias: NDArray[np.float32] | None = None,
+        *,
+        relu: bool = False,
+        out: NDArray[np.float32] | None = None,
+        threads: int = 1,
+    ) -> NDArray[np.float32]:
+        """Compute W x + b for one sample, with the values of the last `refresh`.
+
+        Arguments, result and errors are those of `cpu.gemv`.
+        """
+        pattern = self.pattern
+        x, bias, out = cpu.check_sample(pattern, x, bias, out)
+        threads = plan.useful_threads(threads, pattern.size)
+        run = plan.keep(
+            pattern,
+            ("lookup", relu, threads > 1),
+            lambda: lookup_kernel(self.depth, pattern.index, relu, threads > 1),
+        )
+        with team(threads):
+            run(
+                self._weights, self._offsets, self._masks, self._starts, self._far_values,
+                self._far_columns, self._far_indptr, pattern.rows, pattern.absent, x, bias, out,
+                threads,
+            )  # fmt: skip
+        return out

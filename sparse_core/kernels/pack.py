@@ -13,8 +13,66 @@ from typing import Any
 from numba import prange
 
 from sparse_core.kernels import isa
-from sparse_core.kernels.jit import kernel
+from sparse_core.kernels.jit import inlined, kernel
 from sparse_core.kernels.simd import at, transpose_block
+
+
+@cache
+def tile_packer(tile: int) -> Any:
+    """Return a function that packs features `first` to `last` of one tile.
+
+    It takes (x (batch, features), sample, valid, out, base, first, last): the tile's first sample
+    and number of samples, and the flat array and place where the tile begins. `first` is a
+    multiple of the vector length.
+    """
+    lanes = isa.host().vector(tile)
+
+    @inlined
+    def pack_tile(x, sample, valid, out, base, first, last):  # type: ignore[no-untyped-def]
+        features = x.shape[1]
+        square = first + (last - first) // lanes * lanes
+        whole = valid // lanes * lanes
+        for s in range(0, whole, lanes):
+            for j in range(first, square, lanes):
+                source = at(x, (sample + s) * features + j)
+                transpose_block(lanes, source, features, at(out, base + j * tile + s), tile)
+        for j in range(square, last):
+            for s in range(whole):
+                out[base + j * tile + s] = x[sample + s, j]
+        for j in range(first, last):
+            for s in range(whole, valid):
+                out[base + j * tile + s] = x[sample + s, j]
+            for s in range(valid, tile):
+                out[base + j * tile + s] = 0
+
+    return pack_tile
+
+
+@cache
+def tile_unpacker(tile: int) -> Any:
+    """Return a function that unpacks features `first` to `last` of one tile.
+
+    It takes (x, base, out (batch, features), sample, valid, first, last), as `tile_packer`.
+    """
+    lanes = isa.host().vector(tile)
+
+    @inlined
+    def unpack_tile(x, base, out, sample, valid, first, last):  # type: ignore[no-untyped-def]
+        features = out.shape[1]
+        square = first + (last - first) // lanes * lanes
+        whole = valid // lanes * lanes
+        for s in range(0, whole, lanes):
+            for j in range(first, square, lanes):
+                target = at(out, (sample + s) * features + j)
+                transpose_block(lanes, at(x, base + j * tile + s), tile, target, features)
+        for s in range(whole):
+            for j in range(square, last):
+                out[sample + s, j] = x[base + j * tile + s]
+        for s in range(whole, valid):
+            for j in range(first, last):
+                out[sample + s, j] = x[base + j * tile + s]
+
+    return unpack_tile
 
 
 @cache
@@ -28,33 +86,18 @@ def pack_kernel(tile: int, parallel: bool) -> Any:
     Returns:
         A function of (x, out, chunks), where `chunks` is the number of parts of each tile.
     """
-    lanes = isa.host().vector(tile)
+    lanes, pack_tile = isa.host().vector(tile), tile_packer(tile)
 
     @kernel("void(float32[:, ::1], float32[:, :, ::1], int64)", (tile,), parallel=parallel)
     def pack(x, out, chunks):  # type: ignore[no-untyped-def]
         batch, features = x.shape
-        squares = features // lanes
+        flat, squares = out.reshape(-1), features // lanes
         for task in prange(out.shape[0] * chunks):
             t, chunk = task // chunks, task % chunks
-            first, last = squares * chunk // chunks, squares * (chunk + 1) // chunks
-            stop = features if chunk == chunks - 1 else last * lanes
+            first, last = squares * chunk // chunks * lanes, squares * (chunk + 1) // chunks * lanes
             valid = min(tile, batch - t * tile)
-            whole = valid // lanes * lanes
-            for s in range(0, whole, lanes):
-                for q in range(first, last):
-                    transpose_block(
-                        lanes,
-                        at(x, (t * tile + s) * features + q * lanes), features,
-                        at(out, (t * features + q * lanes) * tile + s), tile,
-                    )  # fmt: skip
-            for j in range(last * lanes, stop):
-                for s in range(whole):
-                    out[t, j, s] = x[t * tile + s, j]
-            for j in range(first * lanes, stop):
-                for s in range(whole, valid):
-                    out[t, j, s] = x[t * tile + s, j]
-                for s in range(valid, tile):
-                    out[t, j, s] = 0
+            stop = features if chunk == chunks - 1 else last
+            pack_tile(x, t * tile, valid, flat, t * features * tile, first, stop)
 
     return pack
 
@@ -70,30 +113,17 @@ def unpack_kernel(tile: int, parallel: bool) -> Any:
     Returns:
         A function of (x, out, chunks), where `chunks` is the number of parts of each tile.
     """
-    lanes = isa.host().vector(tile)
+    lanes, unpack_tile = isa.host().vector(tile), tile_unpacker(tile)
 
     @kernel("void(float32[:, :, ::1], float32[:, ::1], int64)", (tile,), parallel=parallel)
     def unpack(x, out, chunks):  # type: ignore[no-untyped-def]
         batch, features = out.shape
-        squares = features // lanes
+        flat, squares = x.reshape(-1), features // lanes
         for task in prange(x.shape[0] * chunks):
             t, chunk = task // chunks, task % chunks
-            first, last = squares * chunk // chunks, squares * (chunk + 1) // chunks
-            stop = features if chunk == chunks - 1 else last * lanes
+            first, last = squares * chunk // chunks * lanes, squares * (chunk + 1) // chunks * lanes
             valid = min(tile, batch - t * tile)
-            whole = valid // lanes * lanes
-            for s in range(0, whole, lanes):
-                for q in range(first, last):
-                    transpose_block(
-                        lanes,
-                        at(x, (t * features + q * lanes) * tile + s), tile,
-                        at(out, (t * tile + s) * features + q * lanes), features,
-                    )  # fmt: skip
-            for s in range(whole):
-                for j in range(last * lanes, stop):
-                    out[t * tile + s, j] = x[t, j, s]
-            for s in range(whole, valid):
-                for j in range(first * lanes, stop):
-                    out[t * tile + s, j] = x[t, j, s]
+            stop = features if chunk == chunks - 1 else last
+            unpack_tile(flat, t * features * tile, out, t * tile, valid, first, stop)
 
     return unpack

@@ -1,8 +1,8 @@
 """Runs of condensed layers and the activations between them, in the kernels' own layout throughout.
 
 The input is packed once and the output unpacked once; ReLU and tanh work in the blocked layout. A
-single layer is a chain of one. Where no gradient is asked for and the batch is tiny, samples go through
-one by one instead, which needs no packing.
+single layer is a chain of one. Where no gradient is asked for and the batch is tiny, samples go
+through one by one instead, which needs no packing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from sparse_core.kernels import cpu, reference
 from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.layers.masked import forbid_fused_path
 
 ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.Tanh: "tanh"}
 SMALL_BATCH = 2
@@ -255,5 +256,11 @@ def _watched(module: nn.Module) -> bool:
 def chain(root: nn.Module) -> None:
     """Let each `nn.Sequential` in a module run its condensed layers as chains, in place."""
     for module in root.modules():
+        if isinstance(module, nn.TransformerEncoderLayer) and _condensed_within(module):
+            forbid_fused_path(module)
         if type(module) is nn.Sequential and any(type(m) is CondensedLinear for m in module):
             module.__class__ = CondensedSequential
+
+
+def _condensed_within(module: nn.Module) -> bool:
+    return any(type(m) is CondensedLinear for m in module.modules())

@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from continual.metrics import average_accuracy, forgetting
 from continual.spec import CLSpec
 from continual.train import run
 from sparse_core.config import SparseConfig
@@ -82,10 +81,3 @@ def test_too_many_tasks_are_refused_before_training(tmp_path):
         result_of(spec(sparsity=0.8, tasks=9), tmp_path)
     result, _ = result_of(spec(sparsity=0.8, tasks=9, share="reuse"), tmp_path)
     assert len(result["curve"]) == 9
-
-
-def test_metrics_by_hand():
-    matrix = [[0.9], [0.6, 0.8], [0.7, 0.5, 1.0]]
-    assert average_accuracy(matrix) == pytest.approx(2.2 / 3)
-    assert forgetting(matrix) == pytest.approx((0.2 + 0.3) / 2)
-    assert forgetting([[0.5]]) == 0

@@ -151,7 +151,7 @@ def test_a_checkpoint_of_another_model_changes_nothing():
     state = TaskMasks(other, make_config(sparsity=0.5)).state_dict()
     model = learnt()
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(ValueError, match=r"another model: model.0.weight is \(8, 12\) there, \(20"):
+    with pytest.raises(ValueError, match=r"another model: 0.weight is \(8, 12\) there, \(20"):
         model.load_state_dict(state)
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 

@@ -52,8 +52,7 @@ def make_strategy(model, optimizer="sgd", strategy=None, epochs=4, **options):
         train_mb_size=16,
         train_epochs=epochs,
         eval_mb_size=64,
-        evaluator=silent,
-        **{"plugins": [MaskIsolation()]} | options,
+        **{"plugins": [MaskIsolation()], "evaluator": silent} | options,
     )
 
 

@@ -61,6 +61,13 @@ def test_all_dense_runs_are_alike_and_sparse_ones_are_not():
     assert run_id("rl", RLSpec()) != run_id("rl", RLSpec(seed=1))
 
 
+def test_what_only_one_network_uses_is_kept():
+    base = SparseConfig(method="static", sparsity=0.8, update_every=7)
+    spec = RLSpec(sparse=base, actor_method="rigl")
+    assert spec.canonical().settings() == spec.settings()
+    assert spec.canonical().settings().actor.update_every == 7
+
+
 def test_masks_are_seeded_by_the_run():
     seeds = {RLSpec(seed=s).settings().actor.seed for s in range(5)}
     assert len(seeds) == 5
@@ -80,6 +87,8 @@ def test_actor_and_critic_can_differ():
     [
         ({"algo": "alphazero"}, "algo='alphazero': must be one of ppo"),
         ({"env": "CartPole-v9"}, "env='CartPole-v9': Environment version `v9`"),
+        ({"env": "default"}, "env='default': "),
+        ({"env": "Hopper-v99"}, "env='Hopper-v99': Environment version `v99`"),
         ({"env": "Nothing-v0"}, "env='Nothing-v0': Environment `Nothing` doesn't exist"),
         ({"steps": 0}, "steps=0: must be an integer of at least 1"),
         ({"seed": -1}, "seed=-1: must be an integer of at least 0"),
@@ -88,8 +97,8 @@ def test_actor_and_critic_can_differ():
         ({"net_arch": (64, 0)}, "net_arch=0: must be an integer of at least 1"),
         ({"eval_episodes": 0}, "eval_episodes=0: must be an integer of at least 1"),
         ({"target": "soft"}, "target='soft': must be one of online, density, union"),
-        ({"actor_sparsity": 1.0}, "sparsity=1.0: must be a number in [0, 1)"),
-        ({"critic_method": "magic"}, "method='magic': must be one of dense"),
+        ({"actor_sparsity": 1.0}, "actor_sparsity=1.0: must be a number in [0, 1)"),
+        ({"critic_method": "magic"}, "critic_method='magic': must be one of dense"),
         ({"hyper": {"gama": 0.9}}, "hyper='gama': ppo has steps"),
         ({"hyper": {"gamma": "high"}}, "hyper.gamma='high': must be a number"),
         ({"hyper": {"n_steps": 2.5}}, "hyper.n_steps=2.5: must be an integer"),

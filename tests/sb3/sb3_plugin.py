@@ -20,20 +20,30 @@ NAMES = {
     "MultiInputPolicy": "SparseMultiInputPolicy",
 }
 
-THRESHOLD = "demands that a dense network of a few neurons learns in a few thousand steps"
+THRESHOLD = "demands a return or a value that a dense network reaches in a few hundred steps"
 
 LEFT_OUT = {
     "test_save_load_large_model": "needs 17 GB of memory, dense too",
 }
 """Part of a test's id -> why it is not run."""
 
-MAY_FAIL: dict[str, str] = {}
+MAY_FAIL = {
+    "test_ppo_warnings": "advice against GPUs is for the class named ActorCriticPolicy only",
+    "test_performance_her": THRESHOLD,
+    "test_infinite_horizon[True-SAC]": THRESHOLD,
+}
 """Part of a test's id -> why it may fail sparse although it passes dense."""
+
+
+def chosen() -> dict[str, object] | None:
+    """Return the settings to test with."""
+    settings: dict[str, object] | None = json.loads(os.environ.get("DSTRL_SB3_SPARSE", DEFAULT))
+    return settings
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Swap the policies in."""
-    settings = json.loads(os.environ.get("DSTRL_SB3_SPARSE", DEFAULT))
+    settings = chosen()
     if settings is None:
         return
     import dstrl
@@ -54,6 +64,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for part, reason in LEFT_OUT.items():
             if part in item.nodeid:
                 item.add_marker(pytest.mark.skip(reason=reason))
-        for part, reason in MAY_FAIL.items():
+        for part, reason in MAY_FAIL.items() if chosen() else ():
             if part in item.nodeid:
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=False))

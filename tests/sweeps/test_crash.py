@@ -78,7 +78,7 @@ def test_ctrl_c_stops_the_sweep_and_the_same_command_goes_on(
     driver.send_signal(signal.SIGINT)
     _, errors = driver.communicate(timeout=20)
     assert driver.returncode == 130
-    assert errors.decode() == "dst: interrupted; the same command goes on from here\n"
+    assert errors.decode() == "dst: interrupted; the same command goes on with what is left\n"
     assert not any(run.running() for run in runs)
     again = drive(tmp_path, grid)
     again.communicate(timeout=60)

@@ -47,7 +47,7 @@ def test_without_a_terminal_each_run_that_ends_is_a_line(toys: Toys, folders: Fo
         worker.execute(runs[3])
     lines = printed(console).splitlines()
     assert len(lines) == 3
-    assert lines[0].startswith("[2/4] toy tower: fine, seed 0  10.0  0.")
+    assert lines[0].startswith("[2/4] toy tower: fine, seed 0  score 10.0  0.")
     assert "about" in lines[0] and lines[0].endswith(" left")
     assert lines[1].startswith(
         "[3/4] toy tower: raise, seed 0  FAILED: RuntimeError: the tower fell over"

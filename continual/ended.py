@@ -1,0 +1,111 @@
+"""The output of a task that is not the one in training, computed in the same network.
+
+Nothing is written into the network: masks and the task's own tensors replace what is in it for the
+length of one call, hence tasks can be mixed in one batch and one graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from continual.tasks import Slot, Task
+from sparse_core.topology import SparseTensor
+
+
+def frozen_output(
+    model: nn.Module, slots: Sequence[Slot], tensors: Sequence[SparseTensor], task: Task, x: Tensor
+) -> Tensor:
+    """Compute an isolated task's logits from its own weights and nothing else.
+
+    Args:
+        model: The network.
+        slots: The places of a task's own tensors.
+        tensors: The sparse weights, of each of which the task has a mask.
+        task: An ended task.
+        x: `(batch, ...)`.
+
+    Returns:
+        `(batch, classes)`, through which no gradient flows.
+    """
+    parts = {slot.name: task.tensor(slot).detach() for slot in slots}
+    for tensor in tensors:
+        mask = task.mask(tensor.name, tensor.weight.shape)
+        weight = parts.get(tensor.name, tensor.weight.detach())
+        parts |= {_mask_name(tensor): mask, tensor.name: torch.where(mask, weight, 0.0)}
+    with _evaluating(model):
+        output = functional_call(model, parts, (x,), tie_weights=False)
+    return _Constant.apply(output, tensors[0].weight) if torch.is_grad_enabled() else output
+
+
+def trainable_output(
+    model: nn.Module, slots: Sequence[Slot], heads: Sequence[SparseTensor], task: Task, x: Tensor
+) -> Tensor:
+    """Compute the logits of a task that shares all but its head; gradients flow to both.
+
+    Args:
+        model: The network.
+        slots: The places of the head's tensors.
+        heads: The sparse weights of the head.
+        task: A task that is not in training.
+        x: `(batch, ...)`.
+
+    Returns:
+        `(batch, classes)`.
+    """
+    parts = {slot.name: task.tensor(slot) for slot in slots}
+    for head in heads:
+        parts |= {_mask_name(head): task.mask(head.name, head.weight.shape)}
+    with _unwatched(heads):
+        output: Tensor = functional_call(model, parts, (x,), tie_weights=False)
+    return output
+
+
+def _mask_name(tensor: SparseTensor) -> str:
+    return f"{tensor.name}_mask"
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Let no running statistic of an ended task change."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _unwatched(tensors: Sequence[SparseTensor]) -> Iterator[None]:
+    """Keep the gradients of another task's head out of the growth of the one in training."""
+    armed = [tensor.tap for tensor in tensors if tensor.tap.armed]
+    for tap in armed:
+        tap.armed = False
+    try:
+        yield
+    finally:
+        for tap in armed:
+            tap.armed = True
+
+
+class _Constant(torch.autograd.Function):
+    """An output that is part of the graph and passes no gradient on.
+
+    Replay, EWC and the like call `backward` on losses of ended tasks alone, which must not fail.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, anchor: Tensor) -> Tensor:
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None]:
+        return None, None
