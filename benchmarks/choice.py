@@ -9,6 +9,7 @@ is slower by more than 10 %.
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.choice", description=__doc__)
     parser.add_argument("--json", type=Path, help="file to write one record a measurement to")
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=15, help="blocks of each contestant")
+    parser.add_argument("--rounds", type=int, default=15, help="blocks of each backend")
     parser.add_argument(
         "--clock",
         choices=("wall", "thread"),
@@ -83,22 +84,25 @@ def main(arguments: list[str] | None = None) -> int:
     clock = time.thread_time if given.clock == "thread" else time.perf_counter
     for key, value in machine().items():
         print(f"{key}: {value}")
-    records, wrong = [], 0
+    records: list[Record] = []
+    wrong = 0
     for shape, sparsity, group in cases():
         steps = {
             backend: training_step(shape, sparsity, group, given.batch, backend)
             for backend in ("masked", "condensed")
         }
-        medians = in_turns(steps, rounds=given.rounds, clock=clock)
-        ratio = medians["masked"] / medians["condensed"]
+        rounds = [in_turns(steps, rounds=1, clock=clock) for _ in range(given.rounds)]
+        medians = {name: statistics.median(r[name] for r in rounds) for name in steps}
+        ratio = statistics.median(r["masked"] / r["condensed"] for r in rounds)
         picks = condensed_pays(shape[1], shape[0], 1 - sparsity, group, given.batch)
         loss = 1 / ratio if picks else ratio
         wrong += loss > TOLERANCE
+        remark = f"  {loss - 1:.0%} slower" if loss > 1 else ""
+        remark += "  ERRS" if loss > TOLERANCE else ""
         print(
             f"{shape[0]:5d}x{shape[1]:<5d}{sparsity:7.1%} g={group}  "
             f"masked {medians['masked']:8.0f} us  condensed {medians['condensed']:8.0f} us  "
-            f"x{ratio:5.2f}  picks {'condensed' if picks else 'masked':9s}"
-            f"{f'  {loss - 1:.0%} slower' if loss > 1 else ''}{'  ERRS' if loss > TOLERANCE else ''}"
+            f"x{ratio:5.2f}  picks {'condensed' if picks else 'masked':9s}{remark}"
         )
         for name, median in medians.items():
             records.append(

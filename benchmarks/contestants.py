@@ -11,7 +11,17 @@ import scipy.sparse
 import torch
 from numpy.typing import NDArray
 
-from sparse_core.kernels import Lookup, Pattern, cpu, linear, linear_backward, linear_forward
+from sparse_core.kernels import (
+    Link,
+    Lookup,
+    Pattern,
+    chain_backward,
+    chain_forward,
+    cpu,
+    linear,
+    linear_backward,
+    linear_forward,
+)
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
@@ -214,29 +224,15 @@ class Chain:
         return calls
 
     def _condensed(self, g: int, threads: int) -> Callable[[], object]:
-        layers = self.layers[g]
-        x, dy, batch = self.x.numpy(), self.dy.numpy(), self.x.shape[0]
+        last = len(self.layers[g]) - 1
+        links = [
+            Link(layer.patterns[g], layer.values[g], layer.bias, "relu" if i < last else None)
+            for i, layer in enumerate(self.layers[g])
+        ]
+        x, dy = self.x.numpy(), self.dy.numpy()
 
         def call() -> object:
-            h = cpu.pack(x, threads=threads)
-            inputs = []
-            for i, layer in enumerate(layers):
-                inputs.append(h)
-                h = cpu.forward(
-                    layer.patterns[g], layer.values[g], h, batch, layer.bias,
-                    relu=i < len(layers) - 1, threads=threads,
-                )  # fmt: skip
-            y = cpu.unpack(h, batch, threads=threads)
-            d = cpu.pack(dy, threads=threads)
-            gradients: list[object] = [y]
-            for i, layer in reversed(list(enumerate(layers))):
-                pattern, values = layer.patterns[g], layer.values[g]
-                gradients.append(cpu.grad_values(pattern, inputs[i], d, batch, threads=threads))
-                gradients.append(cpu.grad_bias(d, batch, threads=threads))
-                d = cpu.grad_input(pattern, values, d, batch, threads=threads)
-                if i:
-                    d = cpu.activate_backward("relu", d, inputs[i], out=d, threads=threads)
-            gradients.append(cpu.unpack(d, batch, threads=threads))
-            return gradients
+            y, saved = chain_forward(links, x, threads=threads)
+            return y, chain_backward(links, saved, dy, threads=threads)
 
         return call

@@ -42,7 +42,9 @@ def records(
         contestant, _, group = name.partition(":")
         ratio = medians["dense"] / median if "dense" in medians else None
         found.append(
-            Record(case, *shape, batch, sparsity, threads, int(group or 1), contestant, median, ratio)
+            Record(
+                case, *shape, batch, sparsity, threads, int(group or 1), contestant, median, ratio
+            )
         )
     return found
 
@@ -120,7 +122,9 @@ def memory(threads: int, turns: Turns, quick: bool) -> Iterator[list[Record]]:
             assert pattern.transposed.rows.size == pattern.nnz
         size = 4 * 4 * pattern.size + pattern.nbytes
         yield [
-            Record("memory", inputs, outputs, 1, 0.9, 1, group, "condensed", None, size / dense, size)
+            Record(
+                "memory", inputs, outputs, 1, 0.9, 1, group, "condensed", None, size / dense, size
+            )
         ]
 
 

@@ -21,8 +21,8 @@ from continual.capacity import Capacity, capacity_of, room_in
 from continual.checkpoint import check_checkpoint
 from continual.ended import frozen_output, trainable_output
 from continual.inference import SELECTORS, infer_tasks
-from continual.spec import ISOLATIONS, SHARES
-from continual.tasks import Slot, Task, head_of, slots_of
+from continual.spec import SHARES, check_isolation, masked
+from continual.tasks import Slot, Task, head_of, key_of, slots_of
 from sparse_core.building import sparsify
 from sparse_core.checks import one_of
 from sparse_core.config import SparseConfig
@@ -80,21 +80,16 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         Raises:
             ValueError: If an argument has no such value, or the network cannot be shared by tasks.
         """
-        one_of("isolation", isolation, ISOLATIONS)
         one_of("share", share, SHARES)
         one_of("unseen", unseen, UNSEEN)
         if infer is not None:
             one_of("infer", infer, SELECTORS)
-        config = config or SparseConfig()
-        if isolation == "hard" and config.method == "dense":
-            raise ValueError(
-                "isolation='hard': method 'dense' leaves no weights for a second task; use 'none'"
-            )
+        config = masked(config or SparseConfig())
+        check_isolation(isolation, config.method)
         _refuse_dynamic(model)
         super().__init__()
-        self.tasks = (
-            nn.ModuleDict()
-        )  # before the network, so that its parameters have lasting names
+        # Registered before the network, so that a task's parameters keep their names when it ends.
+        self.tasks = nn.ModuleDict()
         self.engine = sparsify(model, config, roles=roles)
         self.isolation = isolation
         self.unseen = unseen
@@ -225,6 +220,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         if self.label is None:
             raise RuntimeError("no task is in training: begin one first")
         task = self._task(self.label)
+        task.collect(self._slots)
         for tensor in self._masked_apart():
             task.store(tensor.name, tensor.active())
         if self.hard:
@@ -263,7 +259,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         task = self._task(label)
         return {
             tensor.name: task.mask(tensor.name, tensor.weight.shape)
-            if task.stored and hasattr(task.masks, tensor.name.replace(".", "/"))
+            if task.has_mask(tensor.name)
             else tensor.mask != 0
             for tensor in self.engine.tensors
         }
@@ -360,7 +356,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         for label, index in sorted(indices.items(), key=lambda item: item[1]):
             task = Task(index, self._new_tensors())
             for tensor in self._masked_apart():
-                if f"{stem}{label}.masks.{tensor.name.replace('.', '/')}" in state_dict:
+                if f"{stem}{label}.masks.{key_of(tensor.name)}" in state_dict:
                     task.reserve(tensor.name, tensor.weight.numel())
             self.tasks[label] = task.to(self.current.device)
         if indices:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from sparse_core.checks import at_least, one_of
 from sparse_core.config import SparseConfig
+from sparse_core.registry import METHODS
 
 BENCHMARKS = ("split-digits", "permuted-digits", "split-mnist", "permuted-mnist")
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -35,7 +36,7 @@ class CLSpec:
         batch_size: Samples an optimizer step.
         optimizer: `sgd` (momentum 0.9), `adam` or `adamw` (decoupled weight decay 0.01).
         isolation: `hard` freezes what a task has learnt, to the bit; `none` trains one network
-            throughout. None: `hard`, but `none` with the dense method.
+            throughout. None: `hard`, but `none` with methods that are dense or start dense.
         share: What a task may do with the weights of earlier ones under hard isolation: `none`
             (masks are disjoint) or `reuse` (read, never write).
         sparse: The sparsity of each task's network. Its seed and horizon play no part: they are the
@@ -72,32 +73,52 @@ class CLSpec:
             raise ValueError(f"lr={self.lr!r}: must be a positive number")
         if self.benchmark.startswith("split"):
             one_of("tasks", self.tasks, SPLITS)
-        self._check_isolation()
-
-    def _check_isolation(self) -> None:
-        if self.isolation is None:
-            return
-        one_of("isolation", self.isolation, ISOLATIONS)
-        if self.isolation == "hard" and self.sparse.method == "dense":
-            raise ValueError(
-                "isolation='hard': method 'dense' leaves no weights for a second task; use 'none'"
-            )
+        if self.isolation is not None:
+            check_isolation(self.isolation, self.sparse.method)
+        masked(self.sparse)
 
     @property
     def isolation_in_force(self) -> str:
         """The configured isolation, else the one that suits the method."""
-        return self.isolation or ("none" if self.sparse.method == "dense" else "hard")
+        return self.isolation or _usual_isolation(self.sparse.method)
 
     def canonical(self) -> CLSpec:
         """Return the equal spec with all that plays no part in it at its default."""
         default = SparseConfig()
         sparse = dataclasses.replace(
-            self.sparse.canonical(), seed=default.seed, horizon=default.horizon
+            masked(self.sparse).canonical(), seed=default.seed, horizon=default.horizon
         )
-        usual = "none" if sparse.method == "dense" else "hard"
         return dataclasses.replace(
             self,
             sparse=sparse,
-            isolation=None if self.isolation == usual else self.isolation,
+            isolation=None if self.isolation == _usual_isolation(sparse.method) else self.isolation,
             share=self.share if self.isolation_in_force == "hard" else "none",
         )
+
+
+def check_isolation(isolation: str, method: str) -> None:
+    """Check that an isolation exists and that a method can be used under it.
+
+    Raises:
+        ValueError: Naming the value and what is allowed.
+    """
+    one_of("isolation", isolation, ISOLATIONS)
+    if isolation == "hard" and _usual_isolation(method) == "none":
+        raise ValueError(
+            f"isolation='hard': method {method!r} needs all weights for one task; use 'none'"
+        )
+
+
+def masked(sparse: SparseConfig) -> SparseConfig:
+    """Return the configuration with the backend that masks of many tasks need, `masked`.
+
+    Raises:
+        ValueError: If it insists on the condensed one.
+    """
+    if sparse.backend == "condensed":
+        raise ValueError("backend='condensed': holds one task's weights; use 'masked' or 'auto'")
+    return dataclasses.replace(sparse, backend="masked")
+
+
+def _usual_isolation(method: str) -> str:
+    return "none" if method == "dense" or METHODS[method].starts_dense else "hard"

@@ -91,6 +91,11 @@ def slots_of(root: nn.Module, engine: Engine, hard: bool) -> list[Slot]:
     return slots
 
 
+def key_of(name: str) -> str:
+    """Return what a tensor is called inside a task: names of parameters hold no dots."""
+    return name.replace(".", "/")
+
+
 class Task(nn.Module):
     """One task's own tensors and, once another task is in training, its masks.
 
@@ -109,13 +114,13 @@ class Task(nn.Module):
         self.masks = nn.Module()
         for slot, tensor in tensors.items():
             if isinstance(tensor, nn.Parameter):
-                self.own.register_parameter(_key(slot.name), tensor)
+                self.own.register_parameter(key_of(slot.name), tensor)
             else:
-                self.own.register_buffer(_key(slot.name), tensor)
+                self.own.register_buffer(key_of(slot.name), tensor)
 
     def tensor(self, slot: Slot) -> Tensor:
         """Return its own tensor for a slot."""
-        tensor = getattr(self.own, _key(slot.name))
+        tensor = getattr(self.own, key_of(slot.name))
         assert isinstance(tensor, Tensor)
         return tensor
 
@@ -123,6 +128,12 @@ class Task(nn.Module):
         """Put its tensors into the network."""
         for slot in slots:
             slot.bind(self.tensor(slot))
+
+    def collect(self, slots: Sequence[Slot]) -> None:
+        """Take over buffers that were replaced in the network (a move to another device does)."""
+        for slot in slots:
+            if not slot.trained:
+                self.own.register_buffer(key_of(slot.name), slot.tensor)
 
     def freeze(self) -> None:
         """Train its tensors no more."""
@@ -137,20 +148,20 @@ class Task(nn.Module):
 
     def store(self, name: str, mask: Tensor) -> None:
         """Store a bool mask."""
-        self.masks.register_buffer(_key(name), pack(mask))
+        self.masks.register_buffer(key_of(name), pack(mask))
 
     def reserve(self, name: str, count: int) -> None:
         """Make room for a mask of `count` weights that a checkpoint will fill."""
-        self.masks.register_buffer(_key(name), torch.zeros(packed_size(count), dtype=torch.uint8))
+        self.masks.register_buffer(key_of(name), torch.zeros(packed_size(count), dtype=torch.uint8))
 
     def mask(self, name: str, shape: torch.Size) -> Tensor:
         """Return a stored mask, bool, in the weight's shape."""
-        return unpack(self.masks.get_buffer(_key(name)), shape)
+        return unpack(self.masks.get_buffer(key_of(name)), shape)
+
+    def has_mask(self, name: str) -> bool:
+        """Whether it stores a mask of this weight."""
+        return key_of(name) in self.masks._buffers
 
     def forget_masks(self) -> None:
         """Drop the stored masks: the network holds them again."""
         self.masks = nn.Module()
-
-
-def _key(name: str) -> str:
-    return name.replace(".", "/")

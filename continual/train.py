@@ -34,7 +34,7 @@ OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], float], torch.optim.Opti
 
 
 def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
-    """Learn the tasks one after the other and measure what is left of each.
+    """Learn the tasks one after the other, on one thread, and measure what is left of each.
 
     Args:
         spec: The run.

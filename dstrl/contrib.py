@@ -80,6 +80,7 @@ class SparseQRDQNPolicy(SparsePolicy, qrdqn.QRDQNPolicy):
     """QR-DQN's policy, sparse; its target is a copy as in DQN."""
 
     target_rule = "union"
+    quantile_net: SparseQuantileNetwork
 
     def sparse_parts(self) -> list[Part]:
         """The quantile network with its target."""

@@ -134,7 +134,7 @@ def last_observed(model: BaseAlgorithm, count: int) -> tuple[Any, Tensor] | None
         size = rollout.pos * rollout.n_envs
         rows = np.linspace(0, size - 1, min(count, size)).astype(int)
         # Training merges the dimensions of steps and environments in place.
-        merge = (lambda array: array) if rollout.generator_ready else _merged
+        merge = _unchanged if rollout.generator_ready else _merged
         observations = _map(rollout.observations, lambda array: merge(array)[rows])
         actions = merge(rollout.actions)[rows]
     elif isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
@@ -160,6 +160,10 @@ def _map(observations: Any, function: Any) -> Any:
     if isinstance(observations, dict):
         return {key: function(value) for key, value in observations.items()}
     return function(observations)
+
+
+def _unchanged(array: Any) -> Any:
+    return array
 
 
 def _merged(array: Any) -> Any:

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from dstrl.roles import Roles, named
 from dstrl.settings import Settings
-from dstrl.targets import follow
+from dstrl.targets import follow, needs_masks
 from dstrl.tiny import Arch, tiny_arch
 from sparse_core import Engine, sparsify
 from sparse_core.config import SparseConfig
@@ -85,7 +85,7 @@ class SparsePolicy:
         for part in self.sparse_parts():
             self._make_sparse(part)
         self.register_buffer("sparse_seed", _digits(settings.actor.seed))
-        self.register_load_state_dict_post_hook(_restore_seed)
+        self.register_load_state_dict_post_hook(_restore_seed)  # type: ignore[no-untyped-call]
 
     def sparse_parts(self) -> list[Part]:
         """List the networks to make sparse."""
@@ -109,7 +109,8 @@ class SparsePolicy:
             roles = named(part.root, part.roles)
             engine = sparsify(part.root, part.config, part.optimizer, roles=roles)
         if part.target is not None:
-            follow(engine, part.root, part.target, self.sparse.target or self.target_rule)
+            default = "online" if needs_masks(part.config) else self.target_rule
+            follow(engine, part.root, part.target, self.sparse.target or default)
         self._roots[part.name] = part.root
 
     def _tiny_arch(self, settings: Settings, args: Any, kwargs: dict[str, Any]) -> Arch:

@@ -169,6 +169,7 @@ class SparseDQNPolicy(SparsePolicy, dqn.DQNPolicy):
     """
 
     target_rule = "union"
+    q_net: SparseQNetwork
 
     def sparse_parts(self) -> list[Part]:
         """The Q-network with its target."""

@@ -19,6 +19,8 @@ import torch
 from torch import nn
 
 from sparse_core import Engine
+from sparse_core.config import SparseConfig
+from sparse_core.registry import METHODS
 
 
 def follow(engine: Engine, online: nn.Module, target: nn.Module, rule: str) -> None:
@@ -31,10 +33,13 @@ def follow(engine: Engine, online: nn.Module, target: nn.Module, rule: str) -> N
         rule: `online`, `density` or `union`.
 
     Raises:
-        ValueError: If the rule needs dense parameters and the online network has condensed ones.
+        ValueError: If the rule is not `online` and the online network `needs_masks`.
     """
-    if engine.config.backend != "masked" and rule != "online":
-        raise ValueError(f"target={rule!r}: backend {engine.config.backend!r} needs 'online'")
+    if rule != "online" and needs_masks(engine.config):
+        raise ValueError(
+            f"target={rule!r}: method {engine.config.method!r} with backend "
+            f"{engine.config.backend!r} needs 'online'"
+        )
     if rule == "online":
         engine.follow(target)
     elif rule == "density":
@@ -42,6 +47,11 @@ def follow(engine: Engine, online: nn.Module, target: nn.Module, rule: str) -> N
     with torch.no_grad():
         for copy, parameter in zip(target.parameters(), online.parameters(), strict=True):
             copy.copy_(parameter)
+
+
+def needs_masks(config: SparseConfig) -> bool:
+    """Whether zeros do not tell the topology: inactive weights have values, or no place at all."""
+    return METHODS[config.method].latent or config.backend != "masked"
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ All hidden layers shrink by the same factor, to the widest network that does not
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 Arch = list[int] | dict[str, list[int]]
 
@@ -38,10 +37,13 @@ def tiny_arch(arch: Arch, weights: Callable[[Arch], int], budget: int) -> Arch:
     return _shrink(arch, low, widest)
 
 
-def _shrink(arch: Any, numerator: int, denominator: int) -> Any:
+def _shrink(arch: Arch, numerator: int, denominator: int) -> Arch:
+    def smaller(widths: list[int]) -> list[int]:
+        return [max(1, width * numerator // denominator) for width in widths]
+
     if isinstance(arch, dict):
-        return {name: _shrink(part, numerator, denominator) for name, part in arch.items()}
-    return [max(1, width * numerator // denominator) for width in arch]
+        return {name: smaller(widths) for name, widths in arch.items()}
+    return smaller(arch)
 
 
 def _widths(arch: Arch) -> Sequence[int]:

@@ -17,13 +17,27 @@ if TYPE_CHECKING:
     from sparse_core.building import sparsify
     from sparse_core.config import SparseConfig
     from sparse_core.engine import Engine
+    from sparse_core.export import condense, to_onnx, to_torch_csr
+    from sparse_core.kernels import warmup
 
-__all__ = ["Engine", "SparseConfig", "sparsify"]
+__all__ = [
+    "Engine",
+    "SparseConfig",
+    "condense",
+    "sparsify",
+    "to_onnx",
+    "to_torch_csr",
+    "warmup",
+]
 
 _HOME = {
     "Engine": "sparse_core.engine",
     "SparseConfig": "sparse_core.config",
+    "condense": "sparse_core.export",
     "sparsify": "sparse_core.building",
+    "to_onnx": "sparse_core.export",
+    "to_torch_csr": "sparse_core.export",
+    "warmup": "sparse_core.kernels",
 }
 
 

@@ -65,7 +65,7 @@ def sparsify(
         )
     _check_patterns(selected, config)
     structure = structure_for(config.structure_in_force, config.group)
-    sparse = [s for s in selected if not any(s.matches(p) for p in config.dense)]
+    sparse = [s for s in selected if not any(s.matches(p) for p in config.kept_dense)]
     if config.method == "dense":
         sparse = []
     _check_unshared(module, sparse)
@@ -107,9 +107,7 @@ def _build(item: Selected, config: SparseConfig, structure: Structure, budget: i
     return tensor
 
 
-def _condense(
-    engine: Engine, module: nn.Module, selected: Sequence[Selected], batch: int
-) -> None:
+def _condense(engine: Engine, module: nn.Module, selected: Sequence[Selected], batch: int) -> None:
     """Give the layers that can be condensed, and are to be, their condensed form."""
     from sparse_core.condensed import CondensedTensor, can_condense, capacity_of, pays
     from sparse_core.layers.chain import chain

@@ -1,25 +1,31 @@
 """Which backend a layer gets with `backend="auto"`: the condensed one, where that pays.
 
-A forward and a backward pass of a masked `(rows, cols)` layer on one thread cost, in nanoseconds,
+A forward and a backward pass of a `(rows, cols)` layer of density d on one thread cost, in ns,
 
-    masked      50 000 + batch * (0.075 rows cols      + 1.6 (rows + cols)) + 0.5 rows cols
-    condensed  170 000 + batch * (w(group) rows cols d + 1.6 (rows + cols))
+    masked      50 000 + batch * (0.09 rows cols       + 2.0 (rows + cols)) + 0.2 rows cols
+    condensed  180 000 + batch * (w(group) rows cols d + 1.4 (rows + cols))
 
-with density d: a call of a condensed layer costs 120 microseconds more, and it has to save as much.
-This is a fit to forward and backward passes measured in turns (AVX2, MKL, float32; 11 shapes from
-17x256 to 3072x768, batches of 32 and 256, sparsities from 50 to 99 %), which it reproduces within
-16 % (standard deviation of the ratio). Another machine is faster or slower, but the ratios, which
-decide, depend on it little. The crossovers that follow, for group 1:
+so a call of a condensed layer costs 130 microseconds more, and it has to save as much. This is a
+fit to passes measured in turns (AVX2, MKL, float32; 11 shapes from 17x256 to 3072x768, batches of
+32 and 256, sparsities from 50 to 99 %, groups of 1, 2 and 4). Another machine is faster or slower,
+but the ratios, which decide, depend on it little. The crossovers that follow, for group 1:
 
     density              0.5     0.2     0.1     0.05
-    batch 256, square    never*  101     87      82      neurons
-    batch 32, square     never*  249     209     194     neurons
+    batch 256, square      211      85      76      72     neurons, condensed from there on
+    batch 32, square       550     247     219     209     neurons
 
-(* but for the masking itself: from 490 neurons on.) With float64 the condensed layer runs on plain
-NumPy and never pays. `benchmarks/choice.py` measures the rule against both backends.
+With float64 the condensed layer runs on plain NumPy and never pays. `benchmarks/choice.py` measures
+the rule against both backends. Optimizer steps are left out: they favour the condensed layer, whose
+moments are as few as its weights, so near the crossover the rule errs on the masked side.
 
-Optimizer steps are left out. They favour the condensed layer, whose moments are as few as its
-weights, so the rule errs on the masked side where it errs.
+For the inference of a convolution the two forms cost, in ns for each output position and sample,
+
+    masked     0.0133 filters taps
+    condensed  w(group) filters taps d + 1.0 (inputs read + filters)    w = 0.1, or 0.055 from g = 4
+
+measured on the convolutions of a Nature CNN and on 3x3 ones of 16 to 256 channels in batches of 8
+and 32: from 64 channels on, the condensed form wins at 95 %, in groups of four at 90 %, by 1.1 to
+2.4 times. First layers with few channels, and batches below 8, stay dense.
 """
 
 from __future__ import annotations
@@ -27,17 +33,29 @@ from __future__ import annotations
 TYPICAL_BATCH = 256
 """Samples of a training batch where none is named."""
 
-CALL_NS = 120_000
+CALL_NS = 130_000
 """What a forward and a backward call of a condensed layer cost more."""
 
-DENSE_NS = 0.075
-"""What one weight of a masked layer costs for each sample."""
+DENSE_NS = 0.09
+"""What a weight of a masked layer costs for each sample."""
 
-MASKING_NS = 0.5
-"""What one weight of a masked layer costs for each batch: two products with the mask."""
+CONDENSED_NS = {1: 0.17, 2: 0.1, 4: 0.075, 8: 0.075}
+"""What an active weight of a condensed layer costs for each sample, by group."""
 
-CONDENSED_NS = {1: 0.15, 2: 0.09, 4: 0.06, 8: 0.06}
-"""What one active weight of a condensed layer costs for each sample, by group."""
+FEATURE_NS = 0.6
+"""What an input or output of a masked layer costs for each sample more."""
+
+MASKING_NS = 0.2
+"""What a weight of a masked layer costs for each batch: two products with the mask."""
+
+CONV_DENSE_NS = 0.0133
+"""What a weight of a dense convolution costs for each output position and sample."""
+
+CONV_CONDENSED_NS = {1: 0.1, 2: 0.1, 4: 0.055, 8: 0.055}
+"""What an active weight of a condensed convolution costs, by group."""
+
+CONV_BATCH = 8
+"""Samples from which condensed convolutions are considered."""
 
 
 def condensed_pays(
@@ -52,5 +70,24 @@ def condensed_pays(
         group: Consecutive neurons that share their columns.
         batch: Samples of a training batch.
     """
-    saved = DENSE_NS - CONDENSED_NS[group] * density
-    return rows * cols * (MASKING_NS + batch * saved) >= CALL_NS
+    for_each_weight = MASKING_NS + batch * (DENSE_NS - CONDENSED_NS[group] * density)
+    saved = rows * cols * for_each_weight + batch * (rows + cols) * FEATURE_NS
+    return saved >= CALL_NS
+
+
+def condensed_conv_pays(
+    filters: int, taps: int, inputs: int, density: float, group: int, batch: int
+) -> bool:
+    """Whether a condensed convolution is at least as fast in inference, by the rule above.
+
+    Args:
+        filters: Output channels.
+        taps: Dense weights of a filter.
+        inputs: Input values for each output position: input channels times both strides.
+        density: Fraction of the weights that is active.
+        group: Consecutive filters that share their columns.
+        batch: Samples of a batch.
+    """
+    dense = CONV_DENSE_NS * filters * taps
+    condensed = CONV_CONDENSED_NS[group] * filters * taps * density + inputs + filters
+    return batch >= CONV_BATCH and condensed <= dense

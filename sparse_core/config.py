@@ -33,7 +33,6 @@ MOVING_FIELDS = (
     "horizon",
     "stop_at",
     "optimizer_state",
-    "scope",
     "gradient_steps",
     "skip_step",
 )
@@ -70,7 +69,7 @@ class SparseConfig:
         ablation_threshold: A neuron with fewer salient weights is ablated. Below 1 a fraction of
             the constant fan-in, from 1 on a count (gamma_sal).
         ablation_sticky: Whether an ablated neuron can never come back.
-        never_ablate: Roles whose neurons are never ablated.
+        never_ablate: Roles whose neurons are never ablated, nor removed by structure `neurons`.
         initial_sparsity: Where methods that start dense begin (GMP, GraNet).
         prune_from: The fraction of the horizon at which GMP, GraNet and one-shot pruning begin.
         backward_sparsity: Top-KAST's sparsity of the weights that receive gradients; None is
@@ -259,6 +258,12 @@ class SparseConfig:
         """The structure in force: the configured one, else the method's own."""
         return self.structure or METHODS[self.method].structure
 
+    @property
+    def kept_dense(self) -> tuple[str, ...]:
+        """Return what stays dense: `dense`, and where whole neurons go, roles that must keep them."""
+        whole = self.structure_in_force == "neurons"
+        return self.dense + (self.never_ablate if whole else ())
+
     def canonical(self) -> SparseConfig:
         """Return the equal configuration with all that plays no part in it at its default.
 
@@ -281,7 +286,9 @@ class SparseConfig:
         if self.method != "srigl":
             changes |= _defaults(["ablation"])
         if self.method != "srigl" or not self.ablation:
-            changes |= _defaults(["ablation_threshold", "ablation_sticky", "never_ablate"])
+            changes |= _defaults(["ablation_threshold", "ablation_sticky"])
+            if self.structure_in_force != "neurons":
+                changes |= _defaults(["never_ablate"])
         if not method.starts_dense:
             changes |= _defaults(["initial_sparsity"])
         if self.method not in ("gmp", "granet", "one_shot"):

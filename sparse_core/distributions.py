@@ -63,7 +63,7 @@ def budgets(
             it.
     """
     result = {tensor.name: tensor.numel for tensor in tensors}
-    dense = {t.name for t in tensors if any(t.matches(pattern) for pattern in config.dense)}
+    dense = {t.name for t in tensors if any(t.matches(pattern) for pattern in config.kept_dense)}
     own = {t.name: own_sparsity(t, config) for t in tensors if t.name not in dense}
     for tensor in tensors:
         sparsity = own.get(tensor.name)

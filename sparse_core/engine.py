@@ -179,7 +179,7 @@ class Engine:
     @property
     def sparsity(self) -> float:
         """The achieved sparsity, over the layers that the requested one counts."""
-        exempt = self.config.dense + tuple(pattern for pattern, _ in self.config.layer_sparsity)
+        exempt = self.config.kept_dense + tuple(pattern for pattern, _ in self.config.layer_sparsity)
         if self.config.dense_in_budget:
             exempt = tuple(pattern for pattern, _ in self.config.layer_sparsity)
         counted = [

@@ -12,9 +12,11 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import numpy as np
 from numba import prange
 
 from sparse_core.kernels import isa
+from sparse_core.kernels.elementwise import transformer
 from sparse_core.kernels.jit import inlined, kernel
 from sparse_core.kernels.pack import tile_packer, tile_unpacker
 from sparse_core.kernels.simd import at
@@ -37,8 +39,7 @@ def tile_scatterer(group: int, tile: int, tail: bool) -> Any:
     def scatter_tile(
         values, columns, indptr, rows, dy, dy_base, height, dx, dx_base, begins, ends, first, last
     ):  # type: ignore[no-untyped-def]
-        for j in range(dx_base + first * tile, dx_base + last * tile):
-            dx[j] = 0
+        dx[dx_base + first * tile : dx_base + last * tile] = 0
         for i in range(rows.size):
             start, n = indptr[i] + begins[i], ends[i] - begins[i]
             row = rows[i] * group
@@ -63,7 +64,9 @@ def tile_scatterer(group: int, tile: int, tail: bool) -> Any:
 
 
 @cache
-def scatter_kernel(group: int, tile: int, index: str, tail: bool, parallel: bool) -> Any:
+def scatter_kernel(
+    group: int, tile: int, index: str, tail: bool, gradient: str, parallel: bool
+) -> Any:
     """Return the kernel of dx = W^T dy that adds into dx, in the blocked layout.
 
     A task owns a tile of samples and a range of columns; `splits` (ranges + 1, groups) says where
@@ -74,30 +77,32 @@ def scatter_kernel(group: int, tile: int, index: str, tail: bool, parallel: bool
         tile: Samples of a tile.
         index: Name of the type of the column indices.
         tail: Whether the last group may have fewer than `group` rows.
+        gradient: `relu_backward` or `tanh_backward` to be applied to the result, or empty.
         parallel: Whether tasks run on Numba's threads.
 
     Returns:
-        A function of (values, columns, indptr, rows, dy, dx, splits, edges).
+        A function of (values, columns, indptr, rows, dy, dx, y, splits, edges): y is the output
+        of the activation of `gradient`.
     """
-    scatter_tile = tile_scatterer(group, tile, tail)
+    scatter_tile, transform = tile_scatterer(group, tile, tail), transformer(gradient)
 
     @kernel(
         f"void(float32[::1], {index}[::1], int64[::1], int32[::1], float32[:, :, ::1], "
-        "float32[:, :, ::1], int32[:, ::1], int64[::1])",
-        (group, tile, tail),
+        "float32[:, :, ::1], float32[:, :, ::1], int32[:, ::1], int64[::1])",
+        (group, tile, tail, gradient),
         parallel=parallel,
     )
-    def scatter(
-        values, columns, indptr, rows, dy, dx, splits, edges
-    ):  # type: ignore[no-untyped-def]
+    def scatter(values, columns, indptr, rows, dy, dx, y, splits, edges):  # type: ignore[no-untyped-def]
         ranges, features, height = edges.size - 1, dx.shape[1], dy.shape[1]
-        flat_dy, flat_dx = dy.reshape(-1), dx.reshape(-1)
+        flat_dy, flat_dx, flat_y = dy.reshape(-1), dx.reshape(-1), y.reshape(-1)
         for task in prange(dx.shape[0] * ranges):
             t, part = task // ranges, task % ranges
+            base, first, last = t * features * tile, edges[part], edges[part + 1]
             scatter_tile(
-                values, columns, indptr, rows, flat_dy, t * height * tile, height, flat_dx,
-                t * features * tile, splits[part], splits[part + 1], edges[part], edges[part + 1],
+                values, columns, indptr, rows, flat_dy, t * height * tile, height, flat_dx, base,
+                splits[part], splits[part + 1], first, last,
             )  # fmt: skip
+            transform(flat_dx, flat_y, flat_dx, base + first * tile, base + last * tile)
 
     return scatter
 
@@ -128,9 +133,7 @@ def rows_scatter_kernel(group: int, tile: int, index: str, tail: bool, parallel:
         (group, tile, tail),
         parallel=parallel,
     )
-    def rows_scatter(
-        values, columns, indptr, rows, dy, dx, splits, packed, scratch
-    ):  # type: ignore[no-untyped-def]
+    def rows_scatter(values, columns, indptr, rows, dy, dx, splits, packed, scratch):  # type: ignore[no-untyped-def]
         batch, height = dy.shape
         features = dx.shape[1]
         flat_dy, flat_dx = packed.reshape(-1), scratch.reshape(-1)
@@ -150,7 +153,7 @@ def rows_scatter_kernel(group: int, tile: int, index: str, tail: bool, parallel:
 
 @cache
 def dots_kernel(group: int, tile: int, index: str, tail: bool, parallel: bool) -> Any:
-    """Return the kernel of dW = dy x^T at stored slots.
+    """Return the kernel of dW = dy x^T at stored slots, and of db.
 
     Args:
         group: Rows that share their columns.
@@ -160,27 +163,31 @@ def dots_kernel(group: int, tile: int, index: str, tail: bool, parallel: bool) -
         parallel: Whether tasks run on Numba's threads.
 
     Returns:
-        A function of (columns, indptr, rows, x, dy, dvalues, bounds).
+        A function of (columns, indptr, rows, absent, x, dy, dvalues, db, bounds), where `db` is
+        (out,), or empty if it is not wanted.
     """
     machine = isa.host()
     lanes, dots, registers = machine.vector(tile), machine.dots(tile), machine.registers
 
     @kernel(
-        f"void({index}[::1], int64[::1], int32[::1], float32[:, :, ::1], float32[:, :, ::1], "
-        "float32[::1], int64[::1])",
+        f"void({index}[::1], int64[::1], int32[::1], int32[::1], float32[:, :, ::1], "
+        "float32[:, :, ::1], float32[::1], float32[::1], int64[::1])",
         (group, tile, tail),
         parallel=parallel,
     )
-    def dots_of_slots(
-        columns, indptr, rows, x, dy, dvalues, bounds
-    ):  # type: ignore[no-untyped-def]
+    def dots_of_slots(columns, indptr, rows, absent, x, dy, dvalues, db, bounds):  # type: ignore[no-untyped-def]
         features, height = x.shape[1], dy.shape[1]
+        no_sum = np.float32(0)
         for chunk in prange(bounds.size - 1):
             for t in range(x.shape[0]):
                 for i in range(bounds[chunk], bounds[chunk + 1]):
                     start, row = indptr[i], rows[i] * group
                     n = indptr[i + 1] - start
                     here = (t * height + row) * tile
+                    if db.size:
+                        for r in range(min(group, height - row)):
+                            so_far = db[row + r] if t else no_sum
+                            db[row + r] = so_far + tile_sum(tile, lanes, at(dy, here + r * tile))
                     if tail and row + group > height:
                         for r in range(height - row):
                             tile_dots(
@@ -197,6 +204,12 @@ def dots_kernel(group: int, tile: int, index: str, tail: bool, parallel: bool) -
                             at(columns, start), n, at(dy, here),
                             at(x, t * features * tile), at(dvalues, start * group), t == 0,
                         )  # fmt: skip
+
+        if db.size:
+            for r in absent:
+                db[r] = 0
+                for t in range(dy.shape[0]):
+                    db[r] += tile_sum(tile, lanes, at(dy, (t * height + r) * tile))
 
     return dots_of_slots
 

@@ -13,15 +13,18 @@ called from several Python threads at once, on different outputs.
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
 from sparse_core.kernels import isa, plan
 from sparse_core.kernels.backward import dots_kernel, row_sums_kernel, scatter_kernel
+from sparse_core.kernels.checks import (
+    Array,
+    as_bias,
+    as_blocked,
+    as_input,
+    as_output,
+    as_sample,
+    as_values,
+    tile_size,
+)
 from sparse_core.kernels.elementwise import NAMES, elementwise_kernel
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.forward import forward_kernel
@@ -29,44 +32,8 @@ from sparse_core.kernels.gemv import gemv_kernel
 from sparse_core.kernels.pack import pack_kernel, unpack_kernel
 from sparse_core.kernels.threads import team
 
-Array = NDArray[np.float32]
 
-_ALIGNMENT = 64  # bytes: a cache line and the widest vector
-_ALIGNED_SIZE = 1024  # elements from which alignment is worth its price
-
-
-@lru_cache(1024)
-def tile_size(batch: int) -> int:
-    """Return the tile size that suits a batch: the number of samples side by side.
-
-    A weight costs one load of itself and one for each vector of samples, so that is what is
-    minimised over the tile sizes of the machine; among equals the smallest tile wins.
-
-    Raises:
-        ValueError: If `batch` is not positive.
-    """
-    if batch < 1:
-        raise ValueError(f"batch must be positive, got {batch}")
-    machine = isa.host()
-    return min(
-        machine.tiles,
-        key=lambda tile: (-(-batch // tile) * (tile // machine.vector(tile) + 1), tile),
-    )
-
-
-def empty(*shape: int) -> Array:
-    """Return an uninitialised float32 array; one that is not small begins at a cache line."""
-    size = math.prod(shape)
-    if size < _ALIGNED_SIZE:
-        return np.empty(shape, np.float32)
-    raw = np.empty(size + _ALIGNMENT // 4, np.float32)
-    start = -raw.__array_interface__["data"][0] % _ALIGNMENT // 4
-    return raw[start : start + size].reshape(shape)
-
-
-def pack(
-    x: Array, *, tile: int | None = None, out: Array | None = None, threads: int = 1
-) -> Array:
+def pack(x: Array, *, tile: int | None = None, out: Array | None = None, threads: int = 1) -> Array:
     """Bring rows into the blocked layout.
 
     Args:
@@ -82,12 +49,12 @@ def pack(
         ValueError: If a shape or `tile` is wrong.
         TypeError: If a dtype is.
     """
-    x = _input("x", x, 2)
+    x = as_input("x", x, 2)
     if tile is None:
         tile = tile_size(x.shape[0])
     elif tile not in isa.host().tiles:
         raise ValueError(f"tile must be one of {isa.host().tiles}, got {tile}")
-    out = _output("out", out, (-(-x.shape[0] // tile), x.shape[1], tile))
+    out = as_output("out", out, (-(-x.shape[0] // tile), x.shape[1], tile))
     threads = plan.useful_threads(threads, x.size)
     chunks = plan.parts(out.shape[0], threads)
     with team(threads):
@@ -111,9 +78,9 @@ def unpack(blocked: Array, batch: int, *, out: Array | None = None, threads: int
         ValueError: If a shape or `batch` is wrong.
         TypeError: If a dtype is.
     """
-    blocked = _blocked("blocked", blocked, batch)
+    blocked = as_blocked("blocked", blocked, batch)
     tiles, features, tile = blocked.shape
-    out = _output("out", out, (batch, features))
+    out = as_output("out", out, (batch, features))
     threads = plan.useful_threads(threads, blocked.size)
     with team(threads):
         unpack_kernel(tile, threads > 1)(blocked, out, plan.parts(tiles, threads))
@@ -150,25 +117,25 @@ def forward(
         ValueError: If a shape or `batch` is wrong.
         TypeError: If a dtype is.
     """
-    x = _blocked("x", x, batch, pattern.in_features)
+    x = as_blocked("x", x, batch, pattern.in_features)
     tiles, _, tile = x.shape
-    values = check_values(pattern, values)
-    bias = _bias(pattern, bias)
-    out = _output("out", out, (tiles, pattern.out_features, tile))
+    values = as_values(pattern, values)
+    bias = as_bias(pattern, bias)
+    out = as_output("out", out, (tiles, pattern.out_features, tile))
     threads = plan.useful_threads(threads, pattern.size * batch)
     chunks = plan.parts(tiles, threads)
     run, bounds = plan.keep(
         pattern,
         ("forward", tile, relu, threads > 1, chunks),
         lambda: (
-            forward_kernel(pattern.group, tile, pattern.index, relu, pattern.tail, threads > 1),
+            forward_kernel(pattern.group, tile, pattern.index, relu, pattern.tail, "", threads > 1),
             plan.row_bounds(pattern, chunks),
         ),
     )
     with team(threads):
         run(
             values, pattern.columns, pattern.indptr, pattern.rows, pattern.absent,
-            x, bias, out, bounds, batch,
+            x, bias, out, x[:0], bounds, batch,
         )  # fmt: skip
     return out
 
@@ -179,6 +146,8 @@ def grad_input(
     dy: Array,
     batch: int,
     *,
+    activation: str | None = None,
+    y: Array | None = None,
     method: str = "auto",
     out: Array | None = None,
     threads: int = 1,
@@ -190,6 +159,9 @@ def grad_input(
         values: (capacity,) float32, `pattern.size` or more.
         dy: (tiles, out, tile) float32, blocked: the gradient of the output.
         batch: Number of samples.
+        activation: `relu` or `tanh` if the layer's input is the output of that activation and the
+            gradient of the activation's input is wanted, else None.
+        y: (tiles, in, tile) float32, blocked: the layer's input; only with `activation`.
         method: `gather` multiplies with a transposed copy of the weights, made at every call
             through an index made once for a pattern; `scatter` adds into the result and needs
             neither; `auto` gathers if rows have columns of their own and the index is affordable.
@@ -200,24 +172,30 @@ def grad_input(
         (tiles, in, tile) float32.
 
     Raises:
-        ValueError: If a shape, `batch` or `method` is wrong.
+        ValueError: If a shape, `batch`, `activation` or `method` is wrong.
         TypeError: If a dtype is.
     """
-    dy = _blocked("dy", dy, batch, pattern.out_features)
+    dy = as_blocked("dy", dy, batch, pattern.out_features)
     tiles, _, tile = dy.shape
-    values = check_values(pattern, values)
-    out = _output("out", out, (tiles, pattern.in_features, tile))
+    values = as_values(pattern, values)
+    out = as_output("out", out, (tiles, pattern.in_features, tile))
     if method not in ("auto", "gather", "scatter"):
         raise ValueError(f"method must be auto, gather or scatter, got {method!r}")
+    if activation not in (None, "relu", "tanh"):
+        raise ValueError(f"activation must be None, relu or tanh, got {activation!r}")
+    gradient = f"{activation}_backward" if activation else ""
+    y = out[:0] if activation is None else as_blocked("y", y, batch, pattern.in_features)
+    if activation is not None and y.shape != out.shape:
+        raise ValueError(f"y must be {out.shape}, got {y.shape}")
     threads = plan.useful_threads(threads, pattern.size * batch)
     if method == "gather" or (method == "auto" and plan.gathers(pattern)):
         by_column = pattern.transposed
         chunks = plan.parts(tiles, threads)
         run, bounds, columns, no_bias = plan.keep(
             pattern,
-            ("gather", tile, threads > 1, chunks),
+            ("gather", tile, gradient, threads > 1, chunks),
             lambda: (
-                forward_kernel(1, tile, str(by_column.rows.dtype), False, False, threads > 1),
+                forward_kernel(1, tile, by_column.index, False, False, gradient, threads > 1),
                 plan.column_bounds(pattern, chunks),
                 *plan.all_columns(pattern),
             ),
@@ -226,20 +204,20 @@ def grad_input(
         with team(threads):
             run(
                 copy, by_column.rows, by_column.indptr, columns, columns[:0],
-                dy, no_bias, out, bounds, batch,
+                dy, no_bias, out, y, bounds, batch,
             )  # fmt: skip
         return out
     ranges = plan.parts(tiles, threads)
     run, splits, edges = plan.keep(
         pattern,
-        ("scatter", tile, threads > 1, ranges),
+        ("scatter", tile, gradient, threads > 1, ranges),
         lambda: (
-            scatter_kernel(pattern.group, tile, pattern.index, pattern.tail, threads > 1),
+            scatter_kernel(pattern.group, tile, pattern.index, pattern.tail, gradient, threads > 1),
             *plan.column_splits(pattern, ranges),
         ),
     )
     with team(threads):
-        run(values, pattern.columns, pattern.indptr, pattern.rows, dy, out, splits, edges)
+        run(values, pattern.columns, pattern.indptr, pattern.rows, dy, out, y, splits, edges)
     return out
 
 
@@ -251,6 +229,7 @@ def grad_values(
     *,
     capacity: int | None = None,
     out: Array | None = None,
+    bias_out: Array | None = None,
     threads: int = 1,
 ) -> Array:
     """Compute the gradient of the values, dy x^T at active weights.
@@ -262,6 +241,8 @@ def grad_values(
         batch: Number of samples.
         capacity: Length of the result; by default that of `out`, or `pattern.size`.
         out: (capacity,) float32 to write to, or None.
+        bias_out: (out,) float32 to write the gradient of the bias to, or None; this is cheaper
+            than `grad_bias`.
         threads: Threads to use.
 
     Returns:
@@ -271,16 +252,17 @@ def grad_values(
         ValueError: If a shape, `batch` or `capacity` is wrong.
         TypeError: If a dtype is.
     """
-    x = _blocked("x", x, batch, pattern.in_features)
-    dy = _blocked("dy", dy, batch, pattern.out_features)
+    x = as_blocked("x", x, batch, pattern.in_features)
+    dy = as_blocked("dy", dy, batch, pattern.out_features)
     if x.shape[2] != dy.shape[2]:
         raise ValueError(f"x has tiles of {x.shape[2]} samples, dy of {dy.shape[2]}")
     if capacity is None:
         capacity = pattern.size if out is None else out.size
     if capacity < pattern.size:
         raise ValueError(f"capacity must be at least {pattern.size}, got {capacity}")
-    out = _output("out", out, (capacity,))
+    out = as_output("out", out, (capacity,))
     out[pattern.size :] = 0
+    db = out[:0] if bias_out is None else as_output("bias_out", bias_out, (dy.shape[1],))
     tile = x.shape[2]
     threads = plan.useful_threads(threads, pattern.size * batch)
     run, bounds = plan.keep(
@@ -292,7 +274,7 @@ def grad_values(
         ),
     )
     with team(threads):
-        run(pattern.columns, pattern.indptr, pattern.rows, x, dy, out, bounds)
+        run(pattern.columns, pattern.indptr, pattern.rows, pattern.absent, x, dy, out, db, bounds)
     return out
 
 
@@ -312,8 +294,8 @@ def grad_bias(dy: Array, batch: int, *, out: Array | None = None, threads: int =
         ValueError: If a shape or `batch` is wrong.
         TypeError: If a dtype is.
     """
-    dy = _blocked("dy", dy, batch)
-    out = _output("out", out, (dy.shape[1],))
+    dy = as_blocked("dy", dy, batch)
+    out = as_output("out", out, (dy.shape[1],))
     threads = plan.useful_threads(threads, dy.size)
     with team(threads):
         row_sums_kernel(dy.shape[2], threads > 1)(dy, out, threads)
@@ -348,8 +330,8 @@ def gemv(
         ValueError: If a shape is wrong.
         TypeError: If a dtype is.
     """
-    values = check_values(pattern, values)
-    x, bias, out = check_sample(pattern, x, bias, out)
+    values = as_values(pattern, values)
+    x, bias, out = as_sample(pattern, x, bias, out)
     threads = plan.useful_threads(threads, pattern.size)
     run, bounds = plan.keep(
         pattern,
@@ -413,85 +395,13 @@ def _elementwise(
 ) -> Array:
     if name not in names:
         raise ValueError(f"activation must be relu or tanh, got {name.removesuffix('_backward')!r}")
-    arrays = [_input("input", array, array.ndim) for array in inputs]
+    arrays = [as_input("input", array, array.ndim) for array in inputs]
     shape = arrays[0].shape
     if arrays[-1].shape != shape:
         raise ValueError(f"dy and y must have one shape, got {shape} and {arrays[-1].shape}")
-    out = _output("out", out, shape)
+    out = as_output("out", out, shape)
     threads = plan.useful_threads(threads, 4 * out.size)
     with team(threads):
         run = elementwise_kernel(name, threads > 1)
-        run(*(array.reshape(-1) for array in arrays), out.reshape(-1), threads)
+        run(arrays[0].reshape(-1), arrays[-1].reshape(-1), out.reshape(-1), threads)
     return out
-
-
-def _input(name: str, array: Any, ndim: int) -> Array:
-    """Return an input as the kernels take it."""
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
-        kind = getattr(array, "dtype", type(array).__name__)
-        raise TypeError(f"{name} must be a float32 array, got {kind}")
-    if array.ndim != ndim:
-        raise ValueError(f"{name} must have {ndim} dimensions, got shape {array.shape}")
-    if not array.flags.carray:
-        array = np.require(array, requirements=("C", "A", "W"))
-    return array
-
-
-def _blocked(name: str, array: Any, batch: int, features: int | None = None) -> Array:
-    array = _input(name, array, 3)
-    tiles, height, tile = array.shape
-    if tile not in isa.host().tiles:
-        raise ValueError(f"{name} must have tiles of {isa.host().tiles}, got shape {array.shape}")
-    if features is not None and height != features:
-        raise ValueError(f"{name} must have {features} features, got shape {array.shape}")
-    if not (tiles - 1) * tile < batch <= tiles * tile:
-        raise ValueError(f"{name} of shape {array.shape} does not hold a batch of {batch}")
-    return array
-
-
-def check_values(pattern: Pattern, values: Any) -> Array:
-    """Return values as kernels take them: (capacity,) float32, `pattern.size` or more.
-
-    Raises:
-        ValueError: If they are not flat or too few.
-        TypeError: If the dtype is wrong.
-    """
-    values = _input("values", values, 1)
-    if values.size < pattern.size:
-        raise ValueError(f"values must be {pattern.size} or more, got {values.size}")
-    return values
-
-
-def check_sample(pattern: Pattern, x: Any, bias: Any, out: Any) -> tuple[Array, Array, Array]:
-    """Return the arguments of a product with one sample as kernels take them.
-
-    Raises:
-        ValueError: If a shape is wrong.
-        TypeError: If a dtype is.
-    """
-    x = _input("x", x, 1)
-    if x.size != pattern.in_features:
-        raise ValueError(f"x must have {pattern.in_features} features, got {x.size}")
-    return x, _bias(pattern, bias), _output("out", out, (pattern.out_features,))
-
-
-def _bias(pattern: Pattern, bias: Any) -> Array:
-    if bias is None:
-        return plan.zeros(pattern)
-    bias = _input("bias", bias, 1)
-    if bias.size != pattern.out_features:
-        raise ValueError(f"bias must have {pattern.out_features} elements, got {bias.size}")
-    return bias
-
-
-def _output(name: str, array: Any, shape: tuple[int, ...]) -> Array:
-    if array is None:
-        return empty(*shape)
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
-        kind = getattr(array, "dtype", type(array).__name__)
-        raise TypeError(f"{name} must be a float32 array, got {kind}")
-    if array.shape != shape or not array.flags.carray:
-        raise ValueError(
-            f"{name} must be a writable C-contiguous array of shape {shape}, got {array.shape}"
-        )
-    return array

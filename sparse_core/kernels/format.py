@@ -47,6 +47,11 @@ class Transposed:
     rows: NDArray[Any]
     source: NDArray[Any]
 
+    @cached_property
+    def index(self) -> str:
+        """Name of the dtype of `rows`."""
+        return str(self.rows.dtype.name)
+
 
 @dataclass(frozen=True, eq=False)
 class Pattern:

@@ -13,6 +13,7 @@ from typing import Any
 from numba import prange
 
 from sparse_core.kernels import isa
+from sparse_core.kernels.elementwise import transformer
 from sparse_core.kernels.jit import inlined, kernel
 from sparse_core.kernels.pack import tile_packer, tile_unpacker
 from sparse_core.kernels.simd import at
@@ -83,7 +84,9 @@ def tile_filler(tile: int, relu: bool) -> Any:
 
 
 @cache
-def forward_kernel(group: int, tile: int, index: str, relu: bool, tail: bool, parallel: bool) -> Any:
+def forward_kernel(
+    group: int, tile: int, index: str, relu: bool, tail: bool, gradient: str, parallel: bool
+) -> Any:
     """Return the kernel of y = act(W x + b) in the blocked layout.
 
     Args:
@@ -92,35 +95,39 @@ def forward_kernel(group: int, tile: int, index: str, relu: bool, tail: bool, pa
         index: Name of the type of the column indices.
         relu: Whether max(., 0) is applied to the result.
         tail: Whether the last group may have fewer than `group` rows.
+        gradient: `relu_backward` or `tanh_backward` to be applied to the result, or empty. Asks
+            for `group=1` and rows 0, 1, 2, ...
         parallel: Whether tasks run on Numba's threads.
 
     Returns:
-        A function of (values, columns, indptr, rows, absent, x, bias, out, bounds, batch); see
-        `sparse_core.kernels.cpu.forward` for their meaning.
+        A function of (values, columns, indptr, rows, absent, x, bias, out, y, bounds, batch): y is
+        the output of the activation of `gradient`; see `sparse_core.kernels.cpu.forward` for the
+        others.
     """
     multiply_tile = tile_multiplier(group, tile, relu, tail)
-    fill_tile = tile_filler(tile, relu)
+    fill_tile, transform = tile_filler(tile, relu), transformer(gradient)
 
     @kernel(
         f"void(float32[::1], {index}[::1], int64[::1], int32[::1], int32[::1], "
-        "float32[:, :, ::1], float32[::1], float32[:, :, ::1], int64[::1], int64)",
-        (group, tile, relu, tail),
+        "float32[:, :, ::1], float32[::1], float32[:, :, ::1], float32[:, :, ::1], int64[::1], "
+        "int64)",
+        (group, tile, relu, tail, gradient),
         parallel=parallel,
     )
-    def forward(
-        values, columns, indptr, rows, absent, x, bias, out, bounds, batch
-    ):  # type: ignore[no-untyped-def]
+    def forward(values, columns, indptr, rows, absent, x, bias, out, y, bounds, batch):  # type: ignore[no-untyped-def]
         chunks, features, height = bounds.size - 1, x.shape[1], out.shape[1]
-        flat_x, flat_out = x.reshape(-1), out.reshape(-1)
+        flat_x, flat_y, flat_out = x.reshape(-1), y.reshape(-1), out.reshape(-1)
         for task in prange(x.shape[0] * chunks):
             t, chunk = task // chunks, task % chunks
-            valid = min(tile, batch - t * tile)
+            base, valid = t * height * tile, min(tile, batch - t * tile)
+            first, last = bounds[chunk], bounds[chunk + 1]
             multiply_tile(
                 values, columns, indptr, rows, flat_x, t * features * tile, bias, flat_out,
-                t * height * tile, height, bounds[chunk], bounds[chunk + 1], valid,
+                base, height, first, last, valid,
             )  # fmt: skip
+            transform(flat_out, flat_y, flat_out, base + first * tile, base + last * tile)
             if chunk == 0:
-                fill_tile(absent, bias, flat_out, t * height * tile, valid)
+                fill_tile(absent, bias, flat_out, base, valid)
 
     return forward
 
@@ -156,9 +163,7 @@ def rows_forward_kernel(
         (group, tile, relu, tail),
         parallel=parallel,
     )
-    def rows_forward(
-        values, columns, indptr, rows, absent, x, bias, out, packed, scratch
-    ):  # type: ignore[no-untyped-def]
+    def rows_forward(values, columns, indptr, rows, absent, x, bias, out, packed, scratch):  # type: ignore[no-untyped-def]
         batch, features = x.shape
         height = out.shape[1]
         flat_x, flat_y = packed.reshape(-1), scratch.reshape(-1)

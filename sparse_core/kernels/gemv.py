@@ -122,9 +122,7 @@ def gemv_kernel(group: int, index: str, relu: bool, tail: bool, parallel: bool) 
         (group, relu, tail),
         parallel=parallel,
     )
-    def gemv(
-        values, columns, indptr, rows, absent, x, bias, out, bounds
-    ):  # type: ignore[no-untyped-def]
+    def gemv(values, columns, indptr, rows, absent, x, bias, out, bounds):  # type: ignore[no-untyped-def]
         height = out.size
         for chunk in prange(bounds.size - 1):
             for i in range(bounds[chunk], bounds[chunk + 1]):

@@ -1,7 +1,8 @@
 """A condensed linear layer on ordinary rows: what an autograd function calls.
 
-float32 runs on the compiled kernels and is packed and unpacked here; float64, which is there for
-numerical checks of gradients, runs on the plain functions of `reference`.
+float32 runs on the compiled kernels, which pack, multiply and unpack a tile of samples while it
+is in the cache; float64, which is there for numerical checks of gradients, runs on the plain
+functions of `reference`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_core.kernels import cpu, reference
+from sparse_core.kernels import cpu, plan, reference
+from sparse_core.kernels.backward import rows_scatter_kernel
+from sparse_core.kernels.checks import (
+    as_bias,
+    as_input,
+    as_output,
+    as_values,
+    empty,
+    tile_size,
+)
 from sparse_core.kernels.format import Pattern
+from sparse_core.kernels.forward import rows_forward_kernel
+from sparse_core.kernels.threads import team
 
 Array = NDArray[Any]
 
@@ -26,6 +38,7 @@ def linear(
     bias: Array | None = None,
     *,
     relu: bool = False,
+    out: Array | None = None,
     threads: int = 1,
 ) -> Array:
     """Compute x W^T + b where no gradient is needed.
@@ -36,6 +49,7 @@ def linear(
         x: (batch, in) of the same dtype.
         bias: (out,) of the same dtype, or None.
         relu: Whether to apply max(., 0).
+        out: (batch, out) float32 to write to, or None; not for float64.
         threads: Threads to use.
 
     Returns:
@@ -50,10 +64,8 @@ def linear(
         return reference.forward(pattern, values, x, bias, relu)
     batch = x.shape[0]
     if batch > _GEMV_BATCH:
-        packed = cpu.pack(x, threads=threads)
-        y = cpu.forward(pattern, values, packed, batch, bias, relu=relu, threads=threads)
-        return cpu.unpack(y, batch, threads=threads)
-    out = cpu.empty(batch, pattern.out_features)
+        return _forward(pattern, values, x, bias, relu, out, False, threads)[0]
+    out = as_output("out", out, (batch, pattern.out_features))
     for i in range(batch):
         cpu.gemv(pattern, values, x[i], bias, relu=relu, out=out[i], threads=threads)
     return out
@@ -65,6 +77,8 @@ def linear_forward(
     x: Array,
     bias: Array | None = None,
     *,
+    relu: bool = False,
+    out: Array | None = None,
     threads: int = 1,
 ) -> tuple[Array, Array]:
     """Compute x W^T + b, and what `linear_backward` needs.
@@ -74,6 +88,8 @@ def linear_forward(
         values: (capacity,) float32 or float64, `pattern.size` or more.
         x: (batch, in) of the same dtype.
         bias: (out,) of the same dtype, or None.
+        relu: Whether to apply max(., 0).
+        out: (batch, out) float32 to write to, or None; not for float64.
         threads: Threads to use.
 
     Returns:
@@ -85,11 +101,8 @@ def linear_forward(
     """
     _check(pattern, values, x, bias)
     if _plain(x):
-        return reference.forward(pattern, values, x, bias), x
-    batch = x.shape[0]
-    packed = cpu.pack(x, threads=threads)
-    y = cpu.forward(pattern, values, packed, batch, bias, threads=threads)
-    return cpu.unpack(y, batch, threads=threads), packed
+        return reference.forward(pattern, values, x, bias, relu), x
+    return _forward(pattern, values, x, bias, relu, out, True, threads)
 
 
 def linear_backward(
@@ -103,7 +116,7 @@ def linear_backward(
     need_bias: bool = True,
     threads: int = 1,
 ) -> tuple[Array | None, Array | None, Array | None]:
-    """Compute the gradients of a layer.
+    """Compute the gradients of a layer (of its part before `relu`).
 
     Args:
         pattern: The active weights, as in the forward pass.
@@ -134,19 +147,86 @@ def linear_backward(
             reference.grad_values(pattern, saved, dy, capacity) if need_values else None,
             reference.grad_bias(dy) if need_bias else None,
         )
-    packed = cpu.pack(dy, tile=saved.shape[2], threads=threads)
     dx = dvalues = dbias = None
     if need_input:
-        dx = cpu.unpack(
-            cpu.grad_input(pattern, values, packed, batch, threads=threads), batch, threads=threads
-        )
+        dx, packed = _grad_input(pattern, values, dy, saved.shape[2], threads)
+    else:
+        packed = cpu.pack(dy, tile=saved.shape[2], threads=threads)
+    if need_bias:
+        dbias = empty(pattern.out_features)
     if need_values:
         dvalues = cpu.grad_values(
-            pattern, saved, packed, batch, capacity=capacity, threads=threads
+            pattern, saved, packed, batch, capacity=capacity, bias_out=dbias, threads=threads
         )
-    if need_bias:
-        dbias = cpu.grad_bias(packed, batch, threads=threads)
+    elif need_bias:
+        cpu.grad_bias(packed, batch, out=dbias, threads=threads)
     return dx, dvalues, dbias
+
+
+def _forward(
+    pattern: Pattern,
+    values: Array,
+    x: Array,
+    bias: Array | None,
+    relu: bool,
+    out: Array | None,
+    keep: bool,
+    threads: int,
+) -> tuple[Array, Array]:
+    """Return y and packed x, of which only the last tile is there unless `keep`."""
+    x = as_input("x", x, 2)
+    batch, tile = x.shape[0], tile_size(x.shape[0])
+    tiles = -(-batch // tile)
+    threads = plan.useful_threads(threads, pattern.size * batch)
+    if tiles % threads:
+        packed = cpu.pack(x, tile=tile, threads=threads)
+        y = cpu.forward(pattern, values, packed, batch, bias, relu=relu, threads=threads)
+        return cpu.unpack(y, batch, out=out, threads=threads), packed
+    out = as_output("out", out, (batch, pattern.out_features))
+    at_once = tiles if threads > 1 else 1
+    packed = empty(tiles if keep else at_once, pattern.in_features, tile)
+    run = rows_forward_kernel(pattern.group, tile, pattern.index, relu, pattern.tail, threads > 1)
+    with team(threads):
+        run(
+            as_values(pattern, values), pattern.columns, pattern.indptr, pattern.rows,
+            pattern.absent, x, as_bias(pattern, bias), out, packed,
+            empty(at_once, pattern.out_features, tile),
+        )  # fmt: skip
+    return out, packed
+
+
+def _grad_input(
+    pattern: Pattern, values: Array, dy: Array, tile: int, threads: int
+) -> tuple[Array, Array]:
+    """Return dx and packed dy."""
+    dy, values = as_input("dy", dy, 2), as_values(pattern, values)
+    batch = dy.shape[0]
+    tiles = -(-batch // tile)
+    threads = plan.useful_threads(threads, pattern.size * batch)
+    if tiles % threads:
+        packed = cpu.pack(dy, tile=tile, threads=threads)
+        dx = cpu.grad_input(pattern, values, packed, batch, threads=threads)
+        return cpu.unpack(dx, batch, threads=threads), packed
+    packed = empty(tiles, pattern.out_features, tile)
+    scratch = empty(tiles if threads > 1 else 1, pattern.in_features, tile)
+    dx = empty(batch, pattern.in_features)
+    with team(threads):
+        if plan.gathers(pattern):
+            by_column = pattern.transposed
+            rows, no_bias = plan.all_columns(pattern)
+            run = rows_forward_kernel(1, tile, by_column.index, False, False, threads > 1)
+            run(
+                values.take(by_column.source, mode="clip"), by_column.rows, by_column.indptr,
+                rows, rows[:0], dy, no_bias, dx, packed, scratch,
+            )  # fmt: skip
+        else:
+            run = rows_scatter_kernel(pattern.group, tile, pattern.index, pattern.tail, threads > 1)
+            splits, _ = plan.column_splits(pattern, 1)
+            run(
+                values, pattern.columns, pattern.indptr, pattern.rows, dy, dx, splits, packed,
+                scratch,
+            )  # fmt: skip
+    return dx, packed
 
 
 def _plain(array: Array) -> bool:

@@ -20,7 +20,8 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from sparse_core.kernels import cpu, isa, plan
+from sparse_core.kernels import isa, plan
+from sparse_core.kernels.checks import as_sample, as_values, empty
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.gemv import dot
 from sparse_core.kernels.jit import kernel
@@ -197,7 +198,7 @@ class Lookup:
         used = np.zeros(size, np.bool_)
         used[self._place] = True
         self._masks = np.packbits(used, bitorder="little").view("<u2").astype(np.uint16)
-        self._weights = cpu.empty(size)
+        self._weights = empty(size)
         self._weights[:] = 0
         self._far = np.flatnonzero(~near)
         self._far_columns = pattern.columns[self._far]
@@ -218,7 +219,7 @@ class Lookup:
             ValueError: If `values` is too short.
             TypeError: If its dtype is wrong.
         """
-        values = cpu.check_values(self.pattern, values)
+        values = as_values(self.pattern, values)
         _refresh_kernel()(values, self._source, self._place, self._weights)
         self._far_values[:] = values[self._far]
 
@@ -236,7 +237,7 @@ class Lookup:
         Arguments, result and errors are those of `cpu.gemv`.
         """
         pattern = self.pattern
-        x, bias, out = cpu.check_sample(pattern, x, bias, out)
+        x, bias, out = as_sample(pattern, x, bias, out)
         threads = plan.useful_threads(threads, pattern.size)
         run = plan.keep(
             pattern,

@@ -70,9 +70,7 @@ def row_bounds(pattern: Pattern, parts: int) -> NDArray[np.int64]:
 
 def column_bounds(pattern: Pattern, parts: int) -> NDArray[np.int64]:
     """Return (parts + 1,) int64 bounds that cut the columns into equal work."""
-    return keep(
-        pattern, ("columns", parts), lambda: _balanced(pattern.transposed.indptr, parts)
-    )
+    return keep(pattern, ("columns", parts), lambda: _balanced(pattern.transposed.indptr, parts))
 
 
 def all_columns(pattern: Pattern) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -88,9 +86,7 @@ def zeros(pattern: Pattern) -> NDArray[np.float32]:
     return keep(pattern, ("bias",), lambda: np.zeros(pattern.out_features, np.float32))
 
 
-def column_splits(
-    pattern: Pattern, parts: int
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def column_splits(pattern: Pattern, parts: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return where each group's columns enter each of `parts` equal ranges of columns.
 
     Returns:

@@ -6,9 +6,14 @@ import time
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sparse_core.kernels import cpu
+from sparse_core.kernels.chain import Link, chain_backward, chain_forward
+from sparse_core.kernels.checks import tile_size
 from sparse_core.kernels.format import GROUPS, Pattern
+from sparse_core.kernels.layer import linear, linear_backward, linear_forward
+
+_FEATURES = 256
 
 
 def warmup(
@@ -31,26 +36,31 @@ def warmup(
         ValueError: If a group or a batch is not possible.
     """
     start = time.perf_counter()
-    tiles = {batch: cpu.tile_size(batch) for batch in batches}
+    batches = list(batches)
     for group in groups:
         if group not in GROUPS:
             raise ValueError(f"group must be one of {GROUPS}, got {group!r}")
-        pattern = Pattern.from_mask(np.ones((8, 256), np.bool_), group)
-        values = cpu.empty(pattern.size)
-        values[:] = 0
-        for batch, tile in tiles.items():
-            # Enough samples that several threads are worth their while.
-            samples = batch if threads == 1 else max(batch, 256 * threads)
-            if batch <= 2:
-                cpu.gemv(pattern, values, np.zeros(256, np.float32), threads=threads)
+        pattern = Pattern.from_mask(np.ones((_FEATURES, _FEATURES), np.bool_), group)
+        values: NDArray[np.float32] = np.zeros(pattern.size, np.float32)
+        for batch in batches:
+            x: NDArray[np.float32] = np.zeros((batch, _FEATURES), np.float32)
+            linear(pattern, values, x, threads=threads)
+            if batch < 3:
                 continue
-            x = cpu.pack(np.zeros((samples, 256), np.float32), tile=tile, threads=threads)
-            y = cpu.forward(pattern, values, x, samples, threads=threads)
-            cpu.unpack(y, samples, threads=threads)
-            cpu.grad_input(pattern, values, y, samples, threads=threads)
-            cpu.grad_values(pattern, x, y, samples, threads=threads)
-            cpu.grad_bias(y, samples, threads=threads)
-            for name in ("relu", "tanh"):
-                cpu.activate(name, y, out=y, threads=threads)
-                cpu.activate_backward(name, y, y, out=y, threads=threads)
+            # A layer cuts its batch for threads by tiles, or within them where tiles are few.
+            counts = {batch, tile_size(batch) * threads} if threads > 1 else {batch}
+            for count in counts:
+                _train(pattern, values, np.zeros((count, _FEATURES), np.float32), threads)
     return time.perf_counter() - start
+
+
+def _train(
+    pattern: Pattern, values: NDArray[np.float32], x: NDArray[np.float32], threads: int
+) -> None:
+    """Run a layer and a chain forward and backward."""
+    bias = np.zeros(_FEATURES, np.float32)
+    y, saved = linear_forward(pattern, values, x, bias, threads=threads)
+    linear_backward(pattern, values, saved, y, threads=threads)
+    links = [Link(pattern, values, bias, name) for name in ("relu", "tanh", None)]
+    y, steps = chain_forward(links, x, threads=threads)
+    chain_backward(links, steps, y, threads=threads)

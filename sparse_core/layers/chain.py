@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from sparse_core.kernels import cpu, reference
 from sparse_core.layers.condensed import CondensedLinear
-from sparse_core.layers.masked import forbid_fused_path
+from sparse_core.layers.masked import forbid_fused_encoders
 
 ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.Tanh: "tanh"}
 SMALL_BATCH = 2
@@ -93,7 +93,7 @@ def _small(step: Step, rows: Array, threads: int) -> Array:
     values = step.values.detach().numpy()
     if _plain(rows):
         return reference.forward(step.pattern, values, rows, _bias(step))
-    out = cpu.empty(len(rows), step.out_features)
+    out = np.empty((len(rows), step.out_features), np.float32)
     for sample, result in zip(rows, out, strict=True):
         cpu.gemv(step.pattern, values, sample, _bias(step), out=result, threads=threads)
     return out
@@ -233,7 +233,7 @@ def _runs(modules: nn.Sequential) -> Iterator[list[nn.Module]]:
     steps: list[nn.Module] = []
     for module in modules:
         joins = type(module) is CondensedLinear or (bool(steps) and type(module) in ACTIVATIONS)
-        if joins and not _watched(module):
+        if joins and not watched(module):
             steps.append(module)
             continue
         if steps:
@@ -244,7 +244,8 @@ def _runs(modules: nn.Sequential) -> Iterator[list[nn.Module]]:
         yield steps
 
 
-def _watched(module: nn.Module) -> bool:
+def watched(module: nn.Module) -> bool:
+    """Whether a hook wants to see what goes through a module."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
@@ -255,12 +256,8 @@ def _watched(module: nn.Module) -> bool:
 
 def chain(root: nn.Module) -> None:
     """Let each `nn.Sequential` in a module run its condensed layers as chains, in place."""
+    if any(type(m) is CondensedLinear for m in root.modules()):
+        forbid_fused_encoders(root)
     for module in root.modules():
-        if isinstance(module, nn.TransformerEncoderLayer) and _condensed_within(module):
-            forbid_fused_path(module)
         if type(module) is nn.Sequential and any(type(m) is CondensedLinear for m in module):
             module.__class__ = CondensedSequential
-
-
-def _condensed_within(module: nn.Module) -> bool:
-    return any(type(m) is CondensedLinear for m in module.modules())

@@ -139,19 +139,29 @@ def become_condensed(
         )
     pattern = Pattern.from_mask(mask.numpy(), group)
     capacity = pattern.size if capacity is None else max(capacity, pattern.size)
-    values = pattern.condense(weight.detach().numpy(), capacity)
-    del layer.weight
+    hold(layer, pattern, pattern.condense(weight.detach().numpy(), capacity))
+
+
+def hold(layer: nn.Linear, pattern: Pattern, values: NDArray[Any]) -> None:
+    """Make a linear layer condensed, in place, with weights of any shape; its bias stays.
+
+    Args:
+        layer: A dense layer, or a condensed one.
+        pattern: The active weights.
+        values: (capacity,) float32 or float64, `pattern.size` or more, which the layer keeps.
+    """
     layer.__class__ = CondensedLinear
     assert isinstance(layer, CondensedLinear)
-    others = dict(layer._parameters)
+    bias = layer._parameters.pop("bias")
     layer._parameters.clear()
     layer.register_parameter("values", nn.Parameter(torch.from_numpy(values)))
-    layer._parameters.update(others)
-    layer.register_buffer("columns", torch.zeros(-(-capacity // group), dtype=torch.int32))
-    groups = -(-layer.out_features // group)
+    layer.register_parameter("bias", bias)
+    layer.in_features, layer.out_features = pattern.in_features, pattern.out_features
+    layer.group = pattern.group
+    slots, groups = -(-values.size // pattern.group), -(-pattern.out_features // pattern.group)
+    layer.register_buffer("columns", torch.zeros(slots, dtype=torch.int32))
     layer.register_buffer("lengths", torch.zeros(groups, dtype=torch.int32))
     layer.register_buffer("weight_live", None, persistent=False)
-    layer.group = group
     layer.weight_tap = GradientTap()
     layer.weight_tap.wants_signals = True
     layer.set_pattern(pattern)

@@ -52,8 +52,35 @@ def forbid_fused_path(layer: nn.Module) -> None:
         layer.register_forward_pre_hook(_see_forward)
 
 
+def forbid_fused_encoders(root: nn.Module) -> None:
+    """Keep `nn.TransformerEncoderLayer`s in a module from reading weights that are not there."""
+    for module in root.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            forbid_fused_path(module)
+
+
 def _see_forward(layer: nn.Module, args: object) -> None:
     """Do nothing; being there is enough."""
+
+
+def become_dense(layer: nn.Module, dense_type: type[nn.Module]) -> None:
+    """Turn a masked layer into its dense form, in place, with zeros where its masks have them.
+
+    Args:
+        layer: A masked layer.
+        dense_type: The type that its own derives from.
+    """
+    for name in [key.removesuffix("_mask") for key in layer._buffers if key.endswith("_mask")]:
+        weight = masked_weight(layer, name).detach().clone()
+        layer.register_parameter(name, nn.Parameter(weight))
+        for companion in [key for key in layer._buffers if key.startswith(f"{name}_")]:
+            del layer._buffers[companion]
+            layer._non_persistent_buffers_set.discard(companion)
+        delattr(layer, f"{name}_tap")
+    for key, hook in list(layer._forward_pre_hooks.items()):
+        if hook is _see_forward:
+            del layer._forward_pre_hooks[key]
+    layer.__class__ = dense_type
 
 
 def masked_weight(layer: nn.Module, parameter: str = "weight") -> Tensor:

@@ -147,8 +147,11 @@ def _following(root: nn.Module) -> dict[int, nn.Module]:
 
 def _read(tensor: SparseTensor, reader: nn.Module, sparse: SparseTensor | None) -> Tensor | None:
     """Return `(rows,)` bool, which neurons of `tensor` the reader has a weight for."""
-    weight = reader.get_parameter("weight")
-    inputs = weight.numel() // weight.shape[0]
+    if sparse is None:
+        weight = reader.get_parameter("weight")
+        inputs = weight.numel() // weight.shape[0]
+    else:
+        inputs = sparse.cols
     if getattr(reader, "groups", 1) != 1 or inputs % tensor.rows:
         return None
     if sparse is None:

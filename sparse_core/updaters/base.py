@@ -106,7 +106,8 @@ class DropAndGrow(Updater):
         """Return the Delta of each tensor, layer by layer."""
         deltas = []
         for tensor in tensors:
-            if tensor.budget == tensor.rows * tensor.cols:
+            full = tensor.budget == tensor.numel
+            if full or not tensor.weight.requires_grad:
                 deltas.append(unchanged(tensor))
             else:
                 ranked = self.rank(tensor, moment)

@@ -47,8 +47,16 @@ def test_dense_networks_cannot_be_isolated():
     dense = SparseConfig(method="dense", sparsity=0.0)
     assert CLSpec(sparse=dense).isolation_in_force == "none"
     assert CLSpec().isolation_in_force == "hard"
-    with pytest.raises(ValueError, match="isolation='hard': method 'dense'"):
-        CLSpec(sparse=dense, isolation="hard")
+    for sparse in (dense, SparseConfig(method="gmp")):
+        assert CLSpec(sparse=sparse).isolation_in_force == "none"
+        with pytest.raises(ValueError, match=f"isolation='hard': method '{sparse.method}' needs"):
+            CLSpec(sparse=sparse, isolation="hard")
+
+
+def test_tasks_share_dense_tensors_whatever_the_backend():
+    assert same(CLSpec(), CLSpec(sparse=dataclasses.replace(CLSpec().sparse, backend="auto")))
+    with pytest.raises(ValueError, match="backend='condensed': holds one task's weights"):
+        CLSpec(sparse=SparseConfig(method="rigl", backend="condensed"))
 
 
 def same(one: CLSpec, other: CLSpec) -> bool:

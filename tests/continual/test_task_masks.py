@@ -229,7 +229,7 @@ def test_wrong_arguments_are_named(options, message):
 
 
 def test_networks_that_tasks_cannot_share_are_refused():
-    with pytest.raises(ValueError, match="method 'dense' leaves no weights"):
+    with pytest.raises(ValueError, match="method 'dense' needs all weights"):
         TaskMasks(make_mlp(), make_config("dense", sparsity=0.0))
     tied = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     tied[1].bias = tied[0].bias
@@ -238,3 +238,15 @@ def test_networks_that_tasks_cannot_share_are_refused():
     growing = nn.Sequential(avalanche.models.IncrementalClassifier(4, 2))
     with pytest.raises(ValueError, match="IncrementalClassifier '0' grows by itself"):
         TaskMasks(growing, make_config())
+
+
+def test_a_network_that_is_cast_in_training_keeps_its_statistics():
+    task = make_tasks(1)[0]
+    net = nn.Sequential(nn.Linear(FEATURES, 20), nn.BatchNorm1d(20), nn.Linear(20, CLASSES))
+    model = TaskMasks(net, make_config())
+    model.begin(0)
+    model.double()
+    model(task.train_x.double())
+    expected = model.eval()(task.test_x.double(), 0)
+    model.end()
+    assert torch.equal(model(task.test_x.double(), 0), expected)

@@ -11,9 +11,9 @@ from stable_baselines3.common.utils import polyak_update
 import dstrl
 
 
-def build(algorithm, rule, **policy_kwargs):
+def build(algorithm, rule, method="rigl", **policy_kwargs):
     dstrl.register()
-    sparse = dict(method="rigl", sparsity=0.8, update_every=2, drop_fraction=0.5, target=rule)
+    sparse = dict(method=method, sparsity=0.8, update_every=2, drop_fraction=0.5, target=rule)
     return algorithm(
         "SparseMlpPolicy",
         "CartPole-v1" if algorithm is DQN else "Pendulum-v1",
@@ -140,6 +140,13 @@ def test_dqn_copies_the_online_network_and_then_stands_still():
     polyak_update(policy.q_net.parameters(), policy.q_net_target.parameters(), 1.0)
     observation = torch.randn(5, 4)
     assert torch.equal(policy.q_net_target(observation), policy.q_net(observation))
+
+
+def test_weights_that_live_on_while_inactive_need_the_online_rule():
+    policy = build(DQN, None, method="topkast")
+    assert (policy.q_net_target.q_net[2].weight_mask == 0).any()
+    with pytest.raises(ValueError, match=r"^target='union': method 'topkast' .* needs 'online'$"):
+        build(DQN, "union", method="topkast")
 
 
 @pytest.mark.parametrize("algorithm", [SAC, TD3])

@@ -99,7 +99,7 @@ INFEASIBLE: list[tuple[Callable[[], nn.Module], dict[str, Any], str]] = [
     ),
     (
         small,
-        dict(method="set", structure="neurons", sparsity=0.9),
+        dict(method="set", structure="neurons", sparsity=0.9, never_ablate=()),
         r"leaves 19 weights, .* at least 24 \(layer '2.weight' alone 16\)",
     ),
     (small, dict(dense=("nothing.*",)), r"dense='nothing.\*': no such layer .* 0.weight, 2.weight"),

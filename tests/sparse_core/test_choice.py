@@ -24,8 +24,8 @@ from tests.sparse_core.nets import mlp, train
         ((6, 256), 0.1, 1, 256, False),
         ((128, 128), 0.01, 1, 32, False),
         ((256, 256), 0.05, 1, 32, True),
-        ((256, 256), 0.5, 1, 256, False),
-        ((256, 256), 0.5, 4, 256, True),
+        ((128, 128), 0.5, 1, 256, False),
+        ((128, 128), 0.5, 4, 256, True),
         ((1024, 1024), 1.0, 1, 256, False),
     ],
 )
@@ -45,8 +45,8 @@ def test_auto_chooses_layer_by_layer():
     assert kinds(mlp(17, 256, 256, 6), **uniform, batch=8) == [False, False, False]
     assert kinds(mlp(17, 256, 256, 6).double(), **uniform) == [False, False, False]
     wide = dict(method="srigl", distribution="uniform", sparsity=0.5)
-    assert kinds(mlp(256, 256), **wide, group=4) == [True]
-    assert kinds(mlp(256, 256), **wide, group=1) == [False]
+    assert kinds(mlp(128, 128), **wide, group=4) == [True]
+    assert kinds(mlp(128, 128), **wide, group=1) == [False]
 
 
 @pytest.mark.parametrize(

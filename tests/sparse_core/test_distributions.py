@@ -159,3 +159,9 @@ def test_a_convolution_counts_its_kernel():
     items = select(net)
     assert [(item.rows, item.cols) for item in items] == [(8, 36), (8, 36)]
     assert shares_of(net, sparsity=0.75, distribution="uniform") == [72, 72]
+
+
+def test_whole_neurons_are_never_taken_from_the_output():
+    net = mlp(10, 20, 20, 5)
+    counts = shares_of(net, method="set", structure="neurons", sparsity=0.5, distribution="uniform")
+    assert counts == [100, 200, 100]

@@ -1,0 +1,185 @@
+"""A trained sparse network in the form in which it is used: condensed, as CSR, or dense for ONNX.
+
+    small = condense(module)              active weights only, ablated neurons gone
+    csr = to_torch_csr(module)            linear layers hold torch CSR weights
+    to_onnx(module, example, path)        an ordinary dense graph, zeros where weights are inactive
+
+All three make a copy and leave the module as it is. The copy is in eval mode on the CPU, its
+parameters need no gradient, and it has no engine and no optimizer: it can be saved, copied and run,
+not trained.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sparse_core.choice import TYPICAL_BATCH
+from sparse_core.folding import remove_ablated
+from sparse_core.layers import MASKED, MaskedConv2d
+from sparse_core.layers.chain import CondensedSequential, chain
+from sparse_core.layers.condensed import CondensedLinear, become_masked_again, hold
+from sparse_core.layers.condensed_conv import CondensedConv2d, become_condensed_conv, conv_pays
+from sparse_core.layers.csr import become_csr
+from sparse_core.layers.linear import MaskedLinear
+from sparse_core.layers.masked import become_dense, forbid_fused_encoders
+from sparse_core.layers.rows import Rows
+
+DENSE = {masked: dense for dense, masked in reversed(MASKED.items())}
+"""Masked type -> the dense type that it was made from."""
+
+
+def condense(module: nn.Module, batch: int = TYPICAL_BATCH) -> nn.Module:
+    """Return a copy of a sparse network for inference, with condensed layers.
+
+    Sparse linear layers store their active weights only, in groups of 2, 4 or 8 neurons where
+    those share their columns. Ablated neurons are removed and their constants, activation(bias),
+    folded into the bias of the next layer, where that is known: inside `nn.Sequential`, through
+    elementwise activations. A Sequential is taken to be run as a whole. Elsewhere ablated neurons
+    stay, without weights. Sparse `nn.Conv2d` layers are condensed where that is not slower, by the
+    rule in `sparse_core.choice`; other layers become dense ones with zeros.
+
+    Args:
+        module: Any module with masked or condensed layers, in any state of its training.
+        batch: Samples that it will be given at once, for the choice of convolutions.
+
+    Returns:
+        The copy. In eval mode it computes what the module does, to rounding.
+
+    Raises:
+        ValueError: If a sparse linear layer is neither float32 nor float64.
+    """
+    result = _inference_copy(module)
+    for layer in _called(result, MaskedLinear):
+        _condense_linear(layer)
+    for child in list(result.modules()):
+        if isinstance(child, MaskedConv2d) and conv_pays(child, batch):
+            become_condensed_conv(child)
+    _densify_masked(result)
+    remove_ablated(result)
+    chain(result)
+    return result.requires_grad_(False)
+
+
+def to_torch_csr(module: nn.Module) -> nn.Module:
+    """Return a copy of a sparse network for inference whose linear layers have torch CSR weights.
+
+    Sparse layers of other types become dense ones with zeros.
+
+    Args:
+        module: Any module with masked or condensed layers.
+    """
+    result = _inference_copy(module)
+    for layer in [*_called(result, MaskedLinear), *_called(result, CondensedLinear)]:
+        become_csr(layer, _rows(layer))
+    _densify_masked(result)
+    forbid_fused_encoders(result)
+    return result.requires_grad_(False)
+
+
+def to_onnx(module: nn.Module, example: Tensor | Sequence[Tensor], path: str | Path) -> None:
+    """Write a sparse network as an ordinary ONNX graph, with zeros where weights are inactive.
+
+    The first dimension of each input, the batch, may have any size in the graph.
+
+    Args:
+        module: Any module with masked or condensed layers whose inputs are tensors.
+        example: Its input, or inputs, with two samples or more.
+        path: The file to write.
+
+    Raises:
+        ModuleNotFoundError: If the extra `onnx` is not installed.
+        ValueError: If an example has no batch of two samples or more.
+    """
+    missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise ModuleNotFoundError(
+            f"to_onnx needs {' and '.join(missing)}: pip install 'dstrl[onnx]'", name=missing[0]
+        )
+    inputs = (example,) if isinstance(example, Tensor) else tuple(example)
+    for i, tensor in enumerate(inputs):
+        if tensor.dim() == 0 or len(tensor) < 2:
+            raise ValueError(
+                f"example {i} is {tuple(tensor.shape)}: needs a batch of two samples or more"
+            )
+    result = _inference_copy(module)
+    _densify_masked(result)
+    _densify_condensed(result)
+    result.requires_grad_(False)
+    batch = torch.export.Dim("batch", min=1)
+    torch.onnx.export(
+        result,
+        inputs,
+        str(path),
+        dynamo=True,
+        dynamic_shapes=tuple({0: batch} for _ in inputs),
+        external_data=False,
+        verbose=False,
+    )
+
+
+def _inference_copy(module: nn.Module) -> nn.Module:
+    """Return a copy in eval mode on the CPU, without engines and optimizers."""
+    engine = object()
+    memo: dict[int, object] = {}
+    for child in module.modules():
+        if "sparse_engine" in child.__dict__:
+            memo[id(child.__dict__["sparse_engine"])] = engine
+        for value in child.__dict__.values():
+            if isinstance(value, Optimizer):
+                memo[id(value)] = None
+    result = copy.deepcopy(module, memo)
+    for child in result.modules():
+        child.__dict__.pop("sparse_engine", None)
+        child._buffers.pop("sparse_clock", None)
+        hooks = child._load_state_dict_post_hooks
+        for key, hook in list(hooks.items()):
+            if getattr(hook, "__self__", None) is engine:
+                del hooks[key]
+    return result.cpu().eval()
+
+
+def _called(root: nn.Module, kind: type[nn.Linear]) -> list[nn.Linear]:
+    """List layers of a type, but for those whose weights attention reads without calling them."""
+    read = [m.out_proj for m in root.modules() if isinstance(m, nn.MultiheadAttention)]
+    return [m for m in root.modules() if type(m) is kind and all(m is not other for other in read)]
+
+
+def _condense_linear(layer: nn.Linear) -> None:
+    mask = layer.get_buffer("weight_mask")
+    become_dense(layer, nn.Linear)
+    if layer.weight.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"condense: weights are {layer.weight.dtype}, not float32 or float64")
+    if not bool((mask != 0).all()):
+        rows = Rows.of_matrix(layer.weight.detach().numpy(), (mask != 0).numpy())
+        hold(layer, *rows.condensed())
+
+
+def _rows(layer: nn.Linear) -> Rows:
+    if isinstance(layer, CondensedLinear):
+        return Rows.of_pattern(layer.pattern, layer.values.detach().numpy())
+    mask = layer.get_buffer("weight_mask")
+    become_dense(layer, nn.Linear)
+    return Rows.of_matrix(layer.weight.detach().numpy(), (mask != 0).numpy())
+
+
+def _densify_masked(root: nn.Module) -> None:
+    for layer in root.modules():
+        if type(layer) in DENSE:
+            become_dense(layer, DENSE[type(layer)])
+
+
+def _densify_condensed(root: nn.Module) -> None:
+    for layer in list(root.modules()):
+        if isinstance(layer, CondensedConv2d):
+            layer.become_dense()
+        elif type(layer) is CondensedLinear:
+            become_masked_again(layer)
+        elif type(layer) is CondensedSequential:
+            layer.__class__ = nn.Sequential  # type: ignore[assignment]
