@@ -11,17 +11,8 @@ import scipy.sparse
 import torch
 from numpy.typing import NDArray
 
-from sparse_core.kernels import (
-    Link,
-    Lookup,
-    Pattern,
-    chain_backward,
-    chain_forward,
-    cpu,
-    linear,
-    linear_backward,
-    linear_forward,
-)
+from sparse_core.kernels import Lookup, Pattern, cpu, linear, linear_backward, linear_forward
+from sparse_core.kernels.checks import empty
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
@@ -224,15 +215,29 @@ class Chain:
         return calls
 
     def _condensed(self, g: int, threads: int) -> Callable[[], object]:
-        last = len(self.layers[g]) - 1
-        links = [
-            Link(layer.patterns[g], layer.values[g], layer.bias, "relu" if i < last else None)
-            for i, layer in enumerate(self.layers[g])
-        ]
-        x, dy = self.x.numpy(), self.dy.numpy()
+        layers = self.layers[g]
+        x, dy, batch = self.x.numpy(), self.dy.numpy(), self.x.shape[0]
 
         def call() -> object:
-            y, saved = chain_forward(links, x, threads=threads)
-            return y, chain_backward(links, saved, dy, threads=threads)
+            h = cpu.pack(x, threads=threads)
+            signals = [h]
+            for i, layer in enumerate(layers):
+                relu = i < len(layers) - 1
+                h = cpu.forward(
+                    layer.patterns[g], layer.values[g], h, batch, layer.bias,
+                    relu=relu, threads=threads,
+                )  # fmt: skip
+                signals.append(h)
+            gradients: list[object] = [cpu.unpack(h, batch, threads=threads)]
+            d = cpu.pack(dy, threads=threads)
+            for i, layer in reversed(list(enumerate(layers))):
+                if i < len(layers) - 1:
+                    d = cpu.activate_backward("relu", d, signals[i + 1], out=d, threads=threads)
+                pattern, values = layer.patterns[g], layer.values[g]
+                db = empty(pattern.out_features)
+                dw = cpu.grad_values(pattern, signals[i], d, batch, bias_out=db, threads=threads)
+                gradients += [dw, db]
+                d = cpu.grad_input(pattern, values, d, batch, threads=threads)
+            return [*gradients, cpu.unpack(d, batch, threads=threads)]
 
         return call

@@ -3,16 +3,17 @@
 A forward and a backward pass of a `(rows, cols)` layer of density d on one thread cost, in ns,
 
     masked      50 000 + batch * (0.09 rows cols       + 2.0 (rows + cols)) + 0.2 rows cols
-    condensed  180 000 + batch * (w(group) rows cols d + 1.4 (rows + cols))
+    condensed  175 000 + batch * (w(group) rows cols d + 1.0 (rows + cols))
 
-so a call of a condensed layer costs 130 microseconds more, and it has to save as much. This is a
+so a call of a condensed layer costs 125 microseconds more, and it has to save as much. This is a
 fit to passes measured in turns (AVX2, MKL, float32; 11 shapes from 17x256 to 3072x768, batches of
-32 and 256, sparsities from 50 to 99 %, groups of 1, 2 and 4). Another machine is faster or slower,
-but the ratios, which decide, depend on it little. The crossovers that follow, for group 1:
+32 and 256, sparsities from 50 to 99 %, groups of 1, 2 and 4), with weight on those near the
+crossover. Another machine is faster or slower, but the ratios, which decide, depend on it little.
+The crossovers that follow, for group 1:
 
     density              0.5     0.2     0.1     0.05
-    batch 256, square      211      85      76      72     neurons, condensed from there on
-    batch 32, square       550     247     219     209     neurons
+    batch 256, square      166      77      69      66     neurons, condensed from there on
+    batch 32, square      508     235     210     200     neurons
 
 With float64 the condensed layer runs on plain NumPy and never pays. `benchmarks/choice.py` measures
 the rule against both backends. Optimizer steps are left out: they favour the condensed layer, whose
@@ -33,7 +34,7 @@ from __future__ import annotations
 TYPICAL_BATCH = 256
 """Samples of a training batch where none is named."""
 
-CALL_NS = 130_000
+CALL_NS = 125_000
 """What a forward and a backward call of a condensed layer cost more."""
 
 DENSE_NS = 0.09
@@ -42,7 +43,7 @@ DENSE_NS = 0.09
 CONDENSED_NS = {1: 0.17, 2: 0.1, 4: 0.075, 8: 0.075}
 """What an active weight of a condensed layer costs for each sample, by group."""
 
-FEATURE_NS = 0.6
+FEATURE_NS = 1.0
 """What an input or output of a masked layer costs for each sample more."""
 
 MASKING_NS = 0.2

@@ -27,6 +27,12 @@ from sparse_core.layers.chain import CondensedSequential, chain
 from sparse_core.layers.condensed import CondensedLinear, become_masked_again, hold
 from sparse_core.layers.condensed_conv import CondensedConv2d, become_condensed_conv, conv_pays
 from sparse_core.layers.csr import become_csr
+from sparse_core.layers.embedding import (
+    CondensedEmbedding,
+    MaskedEmbedding,
+    become_condensed_embedding,
+    become_dense_embedding,
+)
 from sparse_core.layers.linear import MaskedLinear
 from sparse_core.layers.masked import become_dense, forbid_fused_encoders
 from sparse_core.layers.rows import Rows
@@ -43,7 +49,8 @@ def condense(module: nn.Module, batch: int = TYPICAL_BATCH) -> nn.Module:
     folded into the bias of the next layer, where that is known: inside `nn.Sequential`, through
     elementwise activations. A Sequential is taken to be run as a whole. Elsewhere ablated neurons
     stay, without weights. Sparse `nn.Conv2d` layers are condensed where that is not slower, by the
-    rule in `sparse_core.choice`; other layers become dense ones with zeros.
+    rule in `sparse_core.choice`; masked embeddings become condensed, other layers dense ones with
+    zeros.
 
     Args:
         module: Any module with masked or condensed layers, in any state of its training.
@@ -61,6 +68,9 @@ def condense(module: nn.Module, batch: int = TYPICAL_BATCH) -> nn.Module:
     for child in list(result.modules()):
         if isinstance(child, MaskedConv2d) and conv_pays(child, batch):
             become_condensed_conv(child)
+    for child in list(result.modules()):
+        if isinstance(child, MaskedEmbedding):
+            become_condensed_embedding(child, child.get_buffer("weight_mask") != 0)
     _densify_masked(result)
     remove_ablated(result)
     chain(result)
@@ -179,6 +189,8 @@ def _densify_condensed(root: nn.Module) -> None:
     for layer in list(root.modules()):
         if isinstance(layer, CondensedConv2d):
             layer.become_dense()
+        elif type(layer) is CondensedEmbedding:
+            become_dense_embedding(layer)
         elif type(layer) is CondensedLinear:
             become_masked_again(layer)
         elif type(layer) is CondensedSequential:

@@ -1,10 +1,9 @@
 """Kernels of condensed layers: products of sparse matrices, and their gradients, on the CPU.
 
 `Pattern` says which weights exist. `linear`, `linear_forward` and `linear_backward` are a layer
-on ordinary rows, `chain_forward` and `chain_backward` several with activations between them;
-`cpu` has the single steps in the blocked layout, and `reference` says in plain NumPy what each of
-them computes. `scores` finds where to grow. Nothing is compiled at import: `warmup` compiles
-ahead.
+on ordinary rows; `cpu` has the single steps in the blocked layout, for chains of layers; `Lookup`
+is for one sample and weights that rest; `reference` says in plain NumPy what each of them
+computes. `scores` finds where to grow. Nothing is compiled at import: `warmup` compiles ahead.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sparse_core.kernels import cpu, reference, scores
-    from sparse_core.kernels.chain import Link, chain_backward, chain_forward
     from sparse_core.kernels.format import GROUPS, Pattern, Transposed
     from sparse_core.kernels.layer import linear, linear_backward, linear_forward
     from sparse_core.kernels.lookup import Lookup
@@ -22,12 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GROUPS",
-    "Link",
     "Lookup",
     "Pattern",
     "Transposed",
-    "chain_backward",
-    "chain_forward",
     "cpu",
     "linear",
     "linear_backward",
@@ -39,12 +34,9 @@ __all__ = [
 
 _HOMES = {
     "GROUPS": "format",
-    "Link": "chain",
     "Lookup": "lookup",
     "Pattern": "format",
     "Transposed": "format",
-    "chain_backward": "chain",
-    "chain_forward": "chain",
     "linear": "layer",
     "linear_backward": "layer",
     "linear_forward": "layer",

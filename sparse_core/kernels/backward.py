@@ -7,23 +7,24 @@ that there is neither a race nor an atomic. The gradient of the weights is compu
 slots only.
 """
 
+# mypy: allow-untyped-defs, no-check-untyped-defs
+# Kernels have the types of their Numba signatures.
+
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numba import prange
 
 from sparse_core.kernels import isa
-from sparse_core.kernels.elementwise import transformer
-from sparse_core.kernels.jit import inlined, kernel
+from sparse_core.kernels.jit import inlined, kernel, once
 from sparse_core.kernels.pack import tile_packer, tile_unpacker
 from sparse_core.kernels.simd import at
 from sparse_core.kernels.tiles import tile_dots, tile_scatter, tile_sum
 
 
-@cache
+@once
 def tile_scatterer(group: int, tile: int, tail: bool) -> Any:
     """Return a function that computes a range of columns of dx = W^T dy on one tile.
 
@@ -38,7 +39,7 @@ def tile_scatterer(group: int, tile: int, tail: bool) -> Any:
     @inlined
     def scatter_tile(
         values, columns, indptr, rows, dy, dy_base, height, dx, dx_base, begins, ends, first, last
-    ):  # type: ignore[no-untyped-def]
+    ):
         dx[dx_base + first * tile : dx_base + last * tile] = 0
         for i in range(rows.size):
             start, n = indptr[i] + begins[i], ends[i] - begins[i]
@@ -63,10 +64,8 @@ def tile_scatterer(group: int, tile: int, tail: bool) -> Any:
     return scatter_tile
 
 
-@cache
-def scatter_kernel(
-    group: int, tile: int, index: str, tail: bool, gradient: str, parallel: bool
-) -> Any:
+@once
+def scatter_kernel(group: int, tile: int, index: str, tail: bool, parallel: bool) -> Any:
     """Return the kernel of dx = W^T dy that adds into dx, in the blocked layout.
 
     A task owns a tile of samples and a range of columns; `splits` (ranges + 1, groups) says where
@@ -77,37 +76,32 @@ def scatter_kernel(
         tile: Samples of a tile.
         index: Name of the type of the column indices.
         tail: Whether the last group may have fewer than `group` rows.
-        gradient: `relu_backward` or `tanh_backward` to be applied to the result, or empty.
         parallel: Whether tasks run on Numba's threads.
 
     Returns:
-        A function of (values, columns, indptr, rows, dy, dx, y, splits, edges): y is the output
-        of the activation of `gradient`.
+        A function of (values, columns, indptr, rows, dy, dx, splits, edges).
     """
-    scatter_tile, transform = tile_scatterer(group, tile, tail), transformer(gradient)
+    scatter_tile = tile_scatterer(group, tile, tail)
 
     @kernel(
         f"void(float32[::1], {index}[::1], int64[::1], int32[::1], float32[:, :, ::1], "
-        "float32[:, :, ::1], float32[:, :, ::1], int32[:, ::1], int64[::1])",
-        (group, tile, tail, gradient),
+        "float32[:, :, ::1], int32[:, ::1], int64[::1])",
         parallel=parallel,
     )
-    def scatter(values, columns, indptr, rows, dy, dx, y, splits, edges):  # type: ignore[no-untyped-def]
+    def scatter(values, columns, indptr, rows, dy, dx, splits, edges):
         ranges, features, height = edges.size - 1, dx.shape[1], dy.shape[1]
-        flat_dy, flat_dx, flat_y = dy.reshape(-1), dx.reshape(-1), y.reshape(-1)
+        flat_dy, flat_dx = dy.reshape(-1), dx.reshape(-1)
         for task in prange(dx.shape[0] * ranges):
             t, part = task // ranges, task % ranges
-            base, first, last = t * features * tile, edges[part], edges[part + 1]
             scatter_tile(
-                values, columns, indptr, rows, flat_dy, t * height * tile, height, flat_dx, base,
-                splits[part], splits[part + 1], first, last,
+                values, columns, indptr, rows, flat_dy, t * height * tile, height, flat_dx,
+                t * features * tile, splits[part], splits[part + 1], edges[part], edges[part + 1],
             )  # fmt: skip
-            transform(flat_dx, flat_y, flat_dx, base + first * tile, base + last * tile)
 
     return scatter
 
 
-@cache
+@once
 def rows_scatter_kernel(group: int, tile: int, index: str, tail: bool, parallel: bool) -> Any:
     """Return the kernel of dx = W^T dy that adds into dx, on ordinary rows.
 
@@ -130,10 +124,9 @@ def rows_scatter_kernel(group: int, tile: int, index: str, tail: bool, parallel:
     @kernel(
         f"void(float32[::1], {index}[::1], int64[::1], int32[::1], float32[:, ::1], "
         "float32[:, ::1], int32[:, ::1], float32[:, :, ::1], float32[:, :, ::1])",
-        (group, tile, tail),
         parallel=parallel,
     )
-    def rows_scatter(values, columns, indptr, rows, dy, dx, splits, packed, scratch):  # type: ignore[no-untyped-def]
+    def rows_scatter(values, columns, indptr, rows, dy, dx, splits, packed, scratch):
         batch, height = dy.shape
         features = dx.shape[1]
         flat_dy, flat_dx = packed.reshape(-1), scratch.reshape(-1)
@@ -151,7 +144,7 @@ def rows_scatter_kernel(group: int, tile: int, index: str, tail: bool, parallel:
     return rows_scatter
 
 
-@cache
+@once
 def dots_kernel(group: int, tile: int, index: str, tail: bool, parallel: bool) -> Any:
     """Return the kernel of dW = dy x^T at stored slots, and of db.
 
@@ -172,10 +165,9 @@ def dots_kernel(group: int, tile: int, index: str, tail: bool, parallel: bool) -
     @kernel(
         f"void({index}[::1], int64[::1], int32[::1], int32[::1], float32[:, :, ::1], "
         "float32[:, :, ::1], float32[::1], float32[::1], int64[::1])",
-        (group, tile, tail),
         parallel=parallel,
     )
-    def dots_of_slots(columns, indptr, rows, absent, x, dy, dvalues, db, bounds):  # type: ignore[no-untyped-def]
+    def dots_of_slots(columns, indptr, rows, absent, x, dy, dvalues, db, bounds):
         features, height = x.shape[1], dy.shape[1]
         no_sum = np.float32(0)
         for chunk in prange(bounds.size - 1):
@@ -214,7 +206,7 @@ def dots_kernel(group: int, tile: int, index: str, tail: bool, parallel: bool) -
     return dots_of_slots
 
 
-@cache
+@once
 def row_sums_kernel(tile: int, parallel: bool) -> Any:
     """Return the kernel of db = sum of dy over samples.
 
@@ -227,8 +219,8 @@ def row_sums_kernel(tile: int, parallel: bool) -> Any:
     """
     lanes = isa.host().vector(tile)
 
-    @kernel("void(float32[:, :, ::1], float32[::1], int64)", (tile,), parallel=parallel)
-    def row_sums(dy, db, chunks):  # type: ignore[no-untyped-def]
+    @kernel("void(float32[:, :, ::1], float32[::1], int64)", parallel=parallel)
+    def row_sums(dy, db, chunks):
         height = dy.shape[1]
         for chunk in prange(chunks):
             first, last = height * chunk // chunks, height * (chunk + 1) // chunks

@@ -50,16 +50,22 @@ def empty(*shape: int) -> Array:
     return raw[start : start + size].reshape(shape)
 
 
-def as_input(name: str, array: Any, ndim: int) -> Array:
+def _float32(name: str, given: Any) -> Array:
+    if not isinstance(given, np.ndarray) or given.dtype != np.float32:
+        kind = getattr(given, "dtype", type(given).__name__)
+        raise TypeError(f"{name} must be a float32 array, got {kind}")
+    array: Array = given
+    return array
+
+
+def as_input(name: str, given: Any, ndim: int) -> Array:
     """Return an input as kernels take it: float32, C-contiguous, aligned and writable.
 
     Raises:
         ValueError: If it does not have `ndim` dimensions.
         TypeError: If it is not a float32 array.
     """
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
-        kind = getattr(array, "dtype", type(array).__name__)
-        raise TypeError(f"{name} must be a float32 array, got {kind}")
+    array = _float32(name, given)
     if array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimensions, got shape {array.shape}")
     if not array.flags.carray:
@@ -67,14 +73,14 @@ def as_input(name: str, array: Any, ndim: int) -> Array:
     return array
 
 
-def as_blocked(name: str, array: Any, batch: int, features: int | None = None) -> Array:
+def as_blocked(name: str, given: Any, batch: int, features: int | None = None) -> Array:
     """Return a blocked input, (tiles, features, tile), of `batch` samples.
 
     Raises:
         ValueError: If its shape is wrong.
         TypeError: If it is not a float32 array.
     """
-    array = as_input(name, array, 3)
+    array = as_input(name, given, 3)
     tiles, height, tile = array.shape
     if tile not in isa.host().tiles:
         raise ValueError(f"{name} must have tiles of {isa.host().tiles}, got shape {array.shape}")
@@ -85,14 +91,14 @@ def as_blocked(name: str, array: Any, batch: int, features: int | None = None) -
     return array
 
 
-def as_values(pattern: Pattern, values: Any) -> Array:
+def as_values(pattern: Pattern, given: Any) -> Array:
     """Return values as kernels take them: (capacity,) float32, `pattern.size` or more.
 
     Raises:
         ValueError: If they are not flat or too few.
         TypeError: If the dtype is wrong.
     """
-    values = as_input("values", values, 1)
+    values = as_input("values", given, 1)
     if values.size < pattern.size:
         raise ValueError(f"values must be {pattern.size} or more, got {values.size}")
     return values
@@ -111,33 +117,31 @@ def as_sample(pattern: Pattern, x: Any, bias: Any, out: Any) -> tuple[Array, Arr
     return x, as_bias(pattern, bias), as_output("out", out, (pattern.out_features,))
 
 
-def as_bias(pattern: Pattern, bias: Any) -> Array:
+def as_bias(pattern: Pattern, given: Any) -> Array:
     """Return a bias, (out,) float32; zeros for None.
 
     Raises:
         ValueError: If its size is wrong.
         TypeError: If it is not a float32 array.
     """
-    if bias is None:
+    if given is None:
         return plan.zeros(pattern)
-    bias = as_input("bias", bias, 1)
+    bias = as_input("bias", given, 1)
     if bias.size != pattern.out_features:
         raise ValueError(f"bias must have {pattern.out_features} elements, got {bias.size}")
     return bias
 
 
-def as_output(name: str, array: Any, shape: tuple[int, ...]) -> Array:
+def as_output(name: str, given: Any, shape: tuple[int, ...]) -> Array:
     """Return an array to write to: the one given, or a new one for None.
 
     Raises:
         ValueError: If the one given is of another shape, not C-contiguous or not writable.
         TypeError: If it is not a float32 array.
     """
-    if array is None:
+    if given is None:
         return empty(*shape)
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
-        kind = getattr(array, "dtype", type(array).__name__)
-        raise TypeError(f"{name} must be a float32 array, got {kind}")
+    array = _float32(name, given)
     if array.shape != shape or not array.flags.carray:
         raise ValueError(
             f"{name} must be a writable C-contiguous array of shape {shape}, got {array.shape}"

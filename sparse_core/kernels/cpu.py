@@ -128,14 +128,14 @@ def forward(
         pattern,
         ("forward", tile, relu, threads > 1, chunks),
         lambda: (
-            forward_kernel(pattern.group, tile, pattern.index, relu, pattern.tail, "", threads > 1),
+            forward_kernel(pattern.group, tile, pattern.index, relu, pattern.tail, threads > 1),
             plan.row_bounds(pattern, chunks),
         ),
     )
     with team(threads):
         run(
             values, pattern.columns, pattern.indptr, pattern.rows, pattern.absent,
-            x, bias, out, x[:0], bounds, batch,
+            x, bias, out, bounds, batch,
         )  # fmt: skip
     return out
 
@@ -146,8 +146,6 @@ def grad_input(
     dy: Array,
     batch: int,
     *,
-    activation: str | None = None,
-    y: Array | None = None,
     method: str = "auto",
     out: Array | None = None,
     threads: int = 1,
@@ -159,9 +157,6 @@ def grad_input(
         values: (capacity,) float32, `pattern.size` or more.
         dy: (tiles, out, tile) float32, blocked: the gradient of the output.
         batch: Number of samples.
-        activation: `relu` or `tanh` if the layer's input is the output of that activation and the
-            gradient of the activation's input is wanted, else None.
-        y: (tiles, in, tile) float32, blocked: the layer's input; only with `activation`.
         method: `gather` multiplies with a transposed copy of the weights, made at every call
             through an index made once for a pattern; `scatter` adds into the result and needs
             neither; `auto` gathers if rows have columns of their own and the index is affordable.
@@ -172,7 +167,7 @@ def grad_input(
         (tiles, in, tile) float32.
 
     Raises:
-        ValueError: If a shape, `batch`, `activation` or `method` is wrong.
+        ValueError: If a shape, `batch` or `method` is wrong.
         TypeError: If a dtype is.
     """
     dy = as_blocked("dy", dy, batch, pattern.out_features)
@@ -181,21 +176,15 @@ def grad_input(
     out = as_output("out", out, (tiles, pattern.in_features, tile))
     if method not in ("auto", "gather", "scatter"):
         raise ValueError(f"method must be auto, gather or scatter, got {method!r}")
-    if activation not in (None, "relu", "tanh"):
-        raise ValueError(f"activation must be None, relu or tanh, got {activation!r}")
-    gradient = f"{activation}_backward" if activation else ""
-    y = out[:0] if activation is None else as_blocked("y", y, batch, pattern.in_features)
-    if activation is not None and y.shape != out.shape:
-        raise ValueError(f"y must be {out.shape}, got {y.shape}")
     threads = plan.useful_threads(threads, pattern.size * batch)
     if method == "gather" or (method == "auto" and plan.gathers(pattern)):
         by_column = pattern.transposed
         chunks = plan.parts(tiles, threads)
         run, bounds, columns, no_bias = plan.keep(
             pattern,
-            ("gather", tile, gradient, threads > 1, chunks),
+            ("gather", tile, threads > 1, chunks),
             lambda: (
-                forward_kernel(1, tile, by_column.index, False, False, gradient, threads > 1),
+                forward_kernel(1, tile, by_column.index, False, False, threads > 1),
                 plan.column_bounds(pattern, chunks),
                 *plan.all_columns(pattern),
             ),
@@ -204,20 +193,20 @@ def grad_input(
         with team(threads):
             run(
                 copy, by_column.rows, by_column.indptr, columns, columns[:0],
-                dy, no_bias, out, y, bounds, batch,
+                dy, no_bias, out, bounds, batch,
             )  # fmt: skip
         return out
     ranges = plan.parts(tiles, threads)
     run, splits, edges = plan.keep(
         pattern,
-        ("scatter", tile, gradient, threads > 1, ranges),
+        ("scatter", tile, threads > 1, ranges),
         lambda: (
-            scatter_kernel(pattern.group, tile, pattern.index, pattern.tail, gradient, threads > 1),
+            scatter_kernel(pattern.group, tile, pattern.index, pattern.tail, threads > 1),
             *plan.column_splits(pattern, ranges),
         ),
     )
     with team(threads):
-        run(values, pattern.columns, pattern.indptr, pattern.rows, dy, out, y, splits, edges)
+        run(values, pattern.columns, pattern.indptr, pattern.rows, dy, out, splits, edges)
     return out
 
 

@@ -5,22 +5,23 @@ bounds, so that threads get equal numbers of weights. With one chunk and `parall
 source is a plain loop.
 """
 
+# mypy: allow-untyped-defs, no-check-untyped-defs
+# Kernels have the types of their Numba signatures.
+
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from numba import prange
 
 from sparse_core.kernels import isa
-from sparse_core.kernels.elementwise import transformer
-from sparse_core.kernels.jit import inlined, kernel
+from sparse_core.kernels.jit import inlined, kernel, once
 from sparse_core.kernels.pack import tile_packer, tile_unpacker
 from sparse_core.kernels.simd import at
 from sparse_core.kernels.tiles import RELU, tile_forward
 
 
-@cache
+@once
 def tile_multiplier(group: int, tile: int, relu: bool, tail: bool) -> Any:
     """Return a function that computes groups `first` to `last` of y = act(W x + b) on one tile.
 
@@ -35,7 +36,7 @@ def tile_multiplier(group: int, tile: int, relu: bool, tail: bool) -> Any:
     @inlined
     def multiply_tile(
         values, columns, indptr, rows, x, x_base, bias, out, out_base, height, first, last, valid
-    ):  # type: ignore[no-untyped-def]
+    ):
         for i in range(first, last):
             start, row = indptr[i], rows[i] * group
             n = indptr[i + 1] - start
@@ -64,7 +65,7 @@ def tile_multiplier(group: int, tile: int, relu: bool, tail: bool) -> Any:
     return multiply_tile
 
 
-@cache
+@once
 def tile_filler(tile: int, relu: bool) -> Any:
     """Return a function that writes rows without weights of one tile: act(b).
 
@@ -72,7 +73,7 @@ def tile_filler(tile: int, relu: bool) -> Any:
     """
 
     @inlined
-    def fill_tile(absent, bias, out, base, valid):  # type: ignore[no-untyped-def]
+    def fill_tile(absent, bias, out, base, valid):
         for r in absent:
             constant = bias[r]
             if relu and constant <= 0:
@@ -83,9 +84,9 @@ def tile_filler(tile: int, relu: bool) -> Any:
     return fill_tile
 
 
-@cache
+@once
 def forward_kernel(
-    group: int, tile: int, index: str, relu: bool, tail: bool, gradient: str, parallel: bool
+    group: int, tile: int, index: str, relu: bool, tail: bool, parallel: bool
 ) -> Any:
     """Return the kernel of y = act(W x + b) in the blocked layout.
 
@@ -95,44 +96,37 @@ def forward_kernel(
         index: Name of the type of the column indices.
         relu: Whether max(., 0) is applied to the result.
         tail: Whether the last group may have fewer than `group` rows.
-        gradient: `relu_backward` or `tanh_backward` to be applied to the result, or empty. Asks
-            for `group=1` and rows 0, 1, 2, ...
         parallel: Whether tasks run on Numba's threads.
 
     Returns:
-        A function of (values, columns, indptr, rows, absent, x, bias, out, y, bounds, batch): y is
-        the output of the activation of `gradient`; see `sparse_core.kernels.cpu.forward` for the
-        others.
+        A function of (values, columns, indptr, rows, absent, x, bias, out, bounds, batch); see
+        `sparse_core.kernels.cpu.forward` for their meaning.
     """
     multiply_tile = tile_multiplier(group, tile, relu, tail)
-    fill_tile, transform = tile_filler(tile, relu), transformer(gradient)
+    fill_tile = tile_filler(tile, relu)
 
     @kernel(
         f"void(float32[::1], {index}[::1], int64[::1], int32[::1], int32[::1], "
-        "float32[:, :, ::1], float32[::1], float32[:, :, ::1], float32[:, :, ::1], int64[::1], "
-        "int64)",
-        (group, tile, relu, tail, gradient),
+        "float32[:, :, ::1], float32[::1], float32[:, :, ::1], int64[::1], int64)",
         parallel=parallel,
     )
-    def forward(values, columns, indptr, rows, absent, x, bias, out, y, bounds, batch):  # type: ignore[no-untyped-def]
+    def forward(values, columns, indptr, rows, absent, x, bias, out, bounds, batch):
         chunks, features, height = bounds.size - 1, x.shape[1], out.shape[1]
-        flat_x, flat_y, flat_out = x.reshape(-1), y.reshape(-1), out.reshape(-1)
+        flat_x, flat_out = x.reshape(-1), out.reshape(-1)
         for task in prange(x.shape[0] * chunks):
             t, chunk = task // chunks, task % chunks
             base, valid = t * height * tile, min(tile, batch - t * tile)
-            first, last = bounds[chunk], bounds[chunk + 1]
             multiply_tile(
                 values, columns, indptr, rows, flat_x, t * features * tile, bias, flat_out,
-                base, height, first, last, valid,
+                base, height, bounds[chunk], bounds[chunk + 1], valid,
             )  # fmt: skip
-            transform(flat_out, flat_y, flat_out, base + first * tile, base + last * tile)
             if chunk == 0:
                 fill_tile(absent, bias, flat_out, base, valid)
 
     return forward
 
 
-@cache
+@once
 def rows_forward_kernel(
     group: int, tile: int, index: str, relu: bool, tail: bool, parallel: bool
 ) -> Any:
@@ -160,10 +154,9 @@ def rows_forward_kernel(
     @kernel(
         f"void(float32[::1], {index}[::1], int64[::1], int32[::1], int32[::1], float32[:, ::1], "
         "float32[::1], float32[:, ::1], float32[:, :, ::1], float32[:, :, ::1])",
-        (group, tile, relu, tail),
         parallel=parallel,
     )
-    def rows_forward(values, columns, indptr, rows, absent, x, bias, out, packed, scratch):  # type: ignore[no-untyped-def]
+    def rows_forward(values, columns, indptr, rows, absent, x, bias, out, packed, scratch):
         batch, features = x.shape
         height = out.shape[1]
         flat_x, flat_y = packed.reshape(-1), scratch.reshape(-1)

@@ -5,24 +5,25 @@ the numbers of x have to be gathered; single loads into lanes of a vector are fa
 gather instructions of today's processors.
 """
 
+# mypy: allow-untyped-defs, no-check-untyped-defs
+# Kernels have the types of their Numba signatures.
+
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from llvmlite import ir
 from numba import prange
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.core import types
 
-from sparse_core.kernels.jit import kernel
-from sparse_core.kernels.simd import I32, Lanes, at, const, loop, widen
+from sparse_core.kernels.jit import kernel, once
+from sparse_core.kernels.simd import I32, Lanes, at, cgutils, const, intrinsic, loop, widen
 
 _LANES = 4  # of a gathered vector: four inserts are one short chain
 _SUMS = 4
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@intrinsic
 def dot(typing_context: Any, STRIDE: Any, w: Any, columns: Any, n: Any, x: Any) -> Any:
     """Return the sum over k of w[k * STRIDE] * x[columns[k]]."""
     signature = types.float32(STRIDE, w, columns, types.intp, x)
@@ -64,7 +65,7 @@ def dot(typing_context: Any, STRIDE: Any, w: Any, columns: Any, n: Any, x: Any) 
     return signature, codegen
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@intrinsic
 def group_dot(
     typing_context: Any, G: Any, RELU: Any, w: Any, columns: Any, n: Any, x: Any, bias: Any,
     out: Any,
@@ -100,7 +101,7 @@ def group_dot(
     return signature, codegen
 
 
-@cache
+@once
 def gemv_kernel(group: int, index: str, relu: bool, tail: bool, parallel: bool) -> Any:
     """Return the kernel of y = act(W x + b) for one sample.
 
@@ -119,10 +120,9 @@ def gemv_kernel(group: int, index: str, relu: bool, tail: bool, parallel: bool) 
     @kernel(
         f"void(float32[::1], {index}[::1], int64[::1], int32[::1], int32[::1], float32[::1], "
         "float32[::1], float32[::1], int64[::1])",
-        (group, relu, tail),
         parallel=parallel,
     )
-    def gemv(values, columns, indptr, rows, absent, x, bias, out, bounds):  # type: ignore[no-untyped-def]
+    def gemv(values, columns, indptr, rows, absent, x, bias, out, bounds):
         height = out.size
         for chunk in prange(bounds.size - 1):
             for i in range(bounds[chunk], bounds[chunk + 1]):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 VECTOR_BITS_VARIABLE = "SPARSE_CORE_VECTOR_BITS"
 """Environment variable that narrows the vectors."""
@@ -83,10 +84,11 @@ def widest(triple: str, features: str) -> Isa:
 
 def cpu_features() -> str:
     """Return the LLVM features that Numba compiles for."""
-    from numba.core import codegen, config
+    from numba import core
 
-    configured = config.CPU_FEATURES
-    return str(codegen.get_host_cpu_features() if configured is None else configured)
+    numba_core: Any = core  # its types are incomplete
+    configured = numba_core.config.CPU_FEATURES
+    return str(numba_core.codegen.get_host_cpu_features() if configured is None else configured)
 
 
 @cache

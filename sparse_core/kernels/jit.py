@@ -13,7 +13,9 @@ is torn, foreign or stale is not loaded but compiled again.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import itertools
 import os
 import pickle
 import sys
@@ -25,10 +27,9 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import llvmlite
-import numba
-from numba.core import config
-from numba.core.caching import _Cache
-from numba.core.compiler import CompileResult
+import numba as typed_numba
+from numba.core import bytecode, caching, compiler
+from numba.core.compiler_lock import global_compiler_lock
 
 from sparse_core.kernels import isa
 
@@ -37,6 +38,12 @@ CACHE_VARIABLE = "SPARSE_CORE_CACHE_DIR"
 
 _MAGIC = b"sparse-core-kernel-1"
 _STALE_SECONDS = 24 * 3600.0
+
+numba: Any = typed_numba  # its types are incomplete
+config: Any = numba.core.config
+FunctionIdentity: Any = bytecode.FunctionIdentity
+CompileResult: Any = compiler.CompileResult
+BaseCache: Any = caching._Cache
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -134,19 +141,19 @@ def _sweep(directory: Path) -> None:
                 path.unlink()
 
 
-class KernelCache(_Cache):  # type: ignore[misc]
+class KernelCache(BaseCache):  # type: ignore[misc]
     """The cache of one kernel: Numba asks it before it compiles and tells it afterwards."""
 
-    def __init__(self, name: str, constants: tuple[object, ...]) -> None:
-        self._name, self._constants, self._on = name, constants, True
+    def __init__(self, name: str) -> None:
+        """Make the cache of the kernel of a name, which says all there is to say about it."""
+        self._name, self._on = name, True
 
     def _path(self, sig: object) -> Path | None:
         directory = cache_dir() if self._on else None
         if directory is None:
             return None
-        key = repr((fingerprint(), self._name, self._constants, sig))
-        directory = directory / fingerprint()[:16]
-        return directory / f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
+        key = hashlib.sha256(f"{self._name} {sig!r}".encode()).hexdigest()
+        return directory / fingerprint()[:16] / f"{self._name}-{key[:16]}.bin"
 
     @property
     def cache_path(self) -> str | None:
@@ -154,7 +161,7 @@ class KernelCache(_Cache):  # type: ignore[misc]
         directory = cache_dir()
         return str(directory) if directory is not None else None
 
-    def load_overload(self, sig: object, target_context: Any) -> CompileResult | None:
+    def load_overload(self, sig: object, target_context: Any) -> Any:
         """Return the compiled kernel of a signature, or None."""
         target_context.refresh()
         path = self._path(sig)
@@ -163,7 +170,7 @@ class KernelCache(_Cache):  # type: ignore[misc]
             return None
         return CompileResult._rebuild(target_context, *pickle.loads(body))
 
-    def save_overload(self, sig: object, data: CompileResult) -> None:
+    def save_overload(self, sig: object, data: Any) -> None:
         """Keep a compiled kernel."""
         path = self._path(sig)
         if path is None or data.lifted or data.library.has_dynamic_globals:
@@ -183,20 +190,60 @@ class KernelCache(_Cache):  # type: ignore[misc]
         """Forget nothing: entries of another fingerprint are never read."""
 
 
+def _describe(value: object) -> str:
+    """Return what a constant of the machine code is, the same in every process."""
+    if isinstance(value, (bool, int, float, str)):
+        return repr(value)
+    function = getattr(value, "py_func", None)
+    if function is None:
+        raise TypeError(f"a kernel may use numbers, strings and inlined functions, not {value!r}")
+    return str(function.__qualname__)
+
+
+def _named(function: Callable[P, R], *facts: object) -> Callable[P, R]:
+    """Rename a function after all that its machine code depends on.
+
+    Symbols of machine code are called after functions, and where two modules define one symbol,
+    the first one loaded wins for both. Numba tells functions apart by a counter, which starts
+    anew in every process, so that two kernels from the cache could have one name.
+    """
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    described = [*map(_describe, cells), *map(str, facts), fingerprint()]
+    digest = hashlib.sha256("\n".join(described).encode()).hexdigest()
+    function.__qualname__ = f"{function.__qualname__.split('.')[0]}_{digest[:24]}"
+    return function
+
+
+def once(factory: Callable[P, R]) -> Callable[P, R]:
+    """Make a factory of kernels that makes each of them once, whichever thread asks first."""
+    made: dict[tuple[object, ...], R] = {}
+
+    @functools.wraps(factory)
+    def get(*args: P.args, **kwargs: P.kwargs) -> R:
+        key = (*args, *sorted(kwargs.items()))
+        if key not in made:
+            with global_compiler_lock:
+                if key not in made:
+                    made[key] = factory(*args, **kwargs)
+        return made[key]
+
+    return get
+
+
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
     """Make a function that kernels may call; it is compiled with each of them."""
-    callee: Callable[P, R] = numba.njit(nogil=True, error_model="numpy", inline="never")(function)
+    callee: Callable[P, R] = numba.njit(nogil=True, error_model="numpy")(_named(function))
     return callee
 
 
-def kernel(
-    signature: str, constants: tuple[object, ...], *, parallel: bool = False
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def kernel(signature: str, *, parallel: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Compile a function for one signature, or load it from the cache.
+
+    What the function uses from the enclosing scope, numbers, strings and `inlined` functions,
+    become constants of the machine code.
 
     Args:
         signature: Numba signature, such as `"void(float32[:, ::1], int64)"`.
-        constants: Every value from the enclosing scope that the function uses.
         parallel: Whether `prange` loops run on Numba's threads.
 
     Returns:
@@ -204,9 +251,19 @@ def kernel(
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        function = _named(function, signature, parallel)
+        name = function.__qualname__
         dispatcher: Any = numba.njit(nogil=True, error_model="numpy", parallel=parallel)(function)
-        dispatcher._cache = KernelCache(function.__qualname__.split(".")[0], (*constants, parallel))
-        dispatcher.compile(signature)
+        dispatcher._cache = KernelCache(name)
+        with global_compiler_lock:
+            # The loops of a parallel function are functions, too, with names of their own: their
+            # numbers start from the name of this one.
+            counter = FunctionIdentity._unique_ids
+            FunctionIdentity._unique_ids = itertools.count(int(name[-12:], 16) << 12)
+            try:
+                dispatcher.compile(signature)
+            finally:
+                FunctionIdentity._unique_ids = counter
         dispatcher.disable_compile()
         compiled: Callable[P, R] = dispatcher
         return compiled

@@ -8,24 +8,25 @@ order, which has to be refreshed when values change: worth it where many samples
 changes.
 """
 
+# mypy: allow-untyped-defs, no-check-untyped-defs
+# Kernels have the types of their Numba signatures.
+
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import prange
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.core import types
 from numpy.typing import NDArray
 
 from sparse_core.kernels import isa, plan
 from sparse_core.kernels.checks import as_sample, as_values, empty
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.gemv import dot
-from sparse_core.kernels.jit import kernel
-from sparse_core.kernels.simd import I32, Lanes, at, const, loop
+from sparse_core.kernels.jit import kernel, once
+from sparse_core.kernels.simd import I32, Lanes, at, cgutils, const, intrinsic, loop
 from sparse_core.kernels.threads import team
 
 _WINDOW = 32  # columns: two registers of 16
@@ -62,7 +63,7 @@ def _depth(pattern: Pattern) -> int:
     return plan.keep(pattern, ("lookup depth",), best)
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@intrinsic
 def lookup_rows(
     typing_context: Any, DEPTH: Any, weights: Any, offsets: Any, masks: Any, starts: Any,
     windows: Any, x: Any, out: Any,
@@ -104,7 +105,7 @@ def lookup_rows(
     return signature, codegen
 
 
-@cache
+@once
 def lookup_kernel(depth: int, index: str, relu: bool, parallel: bool) -> Any:
     """Return the kernel of y = act(W x + b) for one sample by table lookup.
 
@@ -123,13 +124,12 @@ def lookup_kernel(depth: int, index: str, relu: bool, parallel: bool) -> Any:
         "void(float32[::1], uint8[::1], uint16[::1], int64[::1], float32[::1], "
         f"{index}[::1], int64[::1], int32[::1], int32[::1], float32[::1], float32[::1], "
         "float32[::1], int64)",
-        (depth, relu),
         parallel=parallel,
     )
     def lookup(
         weights, offsets, masks, starts, far_values, far_columns, far_indptr, rows, absent, x,
         bias, out, chunks,
-    ):  # type: ignore[no-untyped-def]  # fmt: skip
+    ):  # fmt: skip
         windows, blocks = starts.size, (rows.size + _ROWS - 1) // _ROWS
         for chunk in prange(chunks):
             sums = np.empty(_ROWS, np.float32)
@@ -152,12 +152,12 @@ def lookup_kernel(depth: int, index: str, relu: bool, parallel: bool) -> Any:
     return lookup
 
 
-@cache
+@once
 def _refresh_kernel() -> Any:
     """Return the kernel that copies values to their places: (values, source, place, out)."""
 
-    @kernel("void(float32[::1], int32[::1], int32[::1], float32[::1])", ())
-    def refresh(values, source, place, out):  # type: ignore[no-untyped-def]
+    @kernel("void(float32[::1], int32[::1], int32[::1], float32[::1])")
+    def refresh(values, source, place, out):
         for i in range(source.size):
             out[place[i]] = values[source[i]]
 

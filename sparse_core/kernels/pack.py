@@ -5,19 +5,21 @@ feature, so that a weight multiplies a whole vector of samples. Samples that the
 excess are zeros.
 """
 
+# mypy: allow-untyped-defs, no-check-untyped-defs
+# Kernels have the types of their Numba signatures.
+
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from numba import prange
 
 from sparse_core.kernels import isa
-from sparse_core.kernels.jit import inlined, kernel
+from sparse_core.kernels.jit import inlined, kernel, once
 from sparse_core.kernels.simd import at, transpose_block
 
 
-@cache
+@once
 def tile_packer(tile: int) -> Any:
     """Return a function that packs features `first` to `last` of one tile.
 
@@ -28,7 +30,7 @@ def tile_packer(tile: int) -> Any:
     lanes = isa.host().vector(tile)
 
     @inlined
-    def pack_tile(x, sample, valid, out, base, first, last):  # type: ignore[no-untyped-def]
+    def pack_tile(x, sample, valid, out, base, first, last):
         features = x.shape[1]
         square = first + (last - first) // lanes * lanes
         whole = valid // lanes * lanes
@@ -48,7 +50,7 @@ def tile_packer(tile: int) -> Any:
     return pack_tile
 
 
-@cache
+@once
 def tile_unpacker(tile: int) -> Any:
     """Return a function that unpacks features `first` to `last` of one tile.
 
@@ -57,7 +59,7 @@ def tile_unpacker(tile: int) -> Any:
     lanes = isa.host().vector(tile)
 
     @inlined
-    def unpack_tile(x, base, out, sample, valid, first, last):  # type: ignore[no-untyped-def]
+    def unpack_tile(x, base, out, sample, valid, first, last):
         features = out.shape[1]
         square = first + (last - first) // lanes * lanes
         whole = valid // lanes * lanes
@@ -75,7 +77,7 @@ def tile_unpacker(tile: int) -> Any:
     return unpack_tile
 
 
-@cache
+@once
 def pack_kernel(tile: int, parallel: bool) -> Any:
     """Return the kernel that packs (batch, features) into (tiles, features, tile).
 
@@ -88,8 +90,8 @@ def pack_kernel(tile: int, parallel: bool) -> Any:
     """
     lanes, pack_tile = isa.host().vector(tile), tile_packer(tile)
 
-    @kernel("void(float32[:, ::1], float32[:, :, ::1], int64)", (tile,), parallel=parallel)
-    def pack(x, out, chunks):  # type: ignore[no-untyped-def]
+    @kernel("void(float32[:, ::1], float32[:, :, ::1], int64)", parallel=parallel)
+    def pack(x, out, chunks):
         batch, features = x.shape
         flat, squares = out.reshape(-1), features // lanes
         for task in prange(out.shape[0] * chunks):
@@ -102,7 +104,7 @@ def pack_kernel(tile: int, parallel: bool) -> Any:
     return pack
 
 
-@cache
+@once
 def unpack_kernel(tile: int, parallel: bool) -> Any:
     """Return the kernel that unpacks (tiles, features, tile) into (batch, features).
 
@@ -115,8 +117,8 @@ def unpack_kernel(tile: int, parallel: bool) -> Any:
     """
     lanes, unpack_tile = isa.host().vector(tile), tile_unpacker(tile)
 
-    @kernel("void(float32[:, :, ::1], float32[:, ::1], int64)", (tile,), parallel=parallel)
-    def unpack(x, out, chunks):  # type: ignore[no-untyped-def]
+    @kernel("void(float32[:, :, ::1], float32[:, ::1], int64)", parallel=parallel)
+    def unpack(x, out, chunks):
         batch, features = out.shape
         flat, squares = x.reshape(-1), features // lanes
         for task in prange(x.shape[0] * chunks):

@@ -4,17 +4,19 @@ Results are kept with the pattern. A change of topology makes a new pattern, so 
 ever out of date.
 """
 
+# mypy: allow-untyped-defs, no-check-untyped-defs
+# Kernels have the types of their Numba signatures.
+
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparse_core.kernels.format import Pattern
-from sparse_core.kernels.jit import kernel
+from sparse_core.kernels.jit import kernel, once
 from sparse_core.kernels.threads import available
 
 GATHER_LIMIT = 1 << 23
@@ -103,12 +105,12 @@ def column_splits(pattern: Pattern, parts: int) -> tuple[NDArray[np.int32], NDAr
     return keep(pattern, ("splits", parts), make)
 
 
-@cache
+@once
 def _splits_kernel(index: str) -> Any:
     """Return the kernel of `column_splits`: binary search in each group."""
 
-    @kernel(f"void({index}[::1], int64[::1], int64[::1], int32[:, ::1])", ())
-    def find_splits(columns, indptr, edges, splits):  # type: ignore[no-untyped-def]
+    @kernel(f"void({index}[::1], int64[::1], int64[::1], int32[:, ::1])")
+    def find_splits(columns, indptr, edges, splits):
         for i in range(indptr.size - 1):
             start, stop = indptr[i], indptr[i + 1]
             splits[0, i] = 0

@@ -13,10 +13,19 @@ from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba import extending
+from numba.core import cgutils as untyped_cgutils
+from numba.core import types as untyped_types
+
+cgutils: Any = untyped_cgutils
+types: Any = untyped_types
 
 F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+
+
+def intrinsic(function: Callable[..., Any]) -> Any:
+    """Make a function of LLVM code callable in kernels; its literal arguments are constants."""
+    return extending.intrinsic(prefer_literal=True)(function)
 
 
 def const(value: int) -> ir.Constant:
@@ -157,7 +166,7 @@ def loop(builder: Any, start: Any, stop: Any, step: int = 1) -> Iterator[Any]:
         yield index
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def at(typing_context: Any, array: Any, offset: Any) -> Any:
     """Return the address of the element `offset` elements into a contiguous array."""
     signature = types.CPointer(array.dtype)(array, types.intp)
@@ -169,7 +178,7 @@ def at(typing_context: Any, array: Any, offset: Any) -> Any:
     return signature, codegen
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@intrinsic
 def transpose_block(
     typing_context: Any, lanes: Any, source: Any, stride: Any, target: Any, target_stride: Any
 ) -> Any:

@@ -11,8 +11,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
-import numba
+import numba as typed_numba
+
+numba: Any = typed_numba  # its types are incomplete
 
 _alone: AbstractContextManager[None] = nullcontext()
 _turn = threading.Lock()

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.core import types
 
-from sparse_core.kernels.simd import Lanes, const, loop, widen
+from sparse_core.kernels.simd import Lanes, cgutils, const, intrinsic, loop, widen
 
 RELU = 1
 """Value of `ACT` that applies max(., 0) to the result."""
@@ -34,7 +33,7 @@ class _Columns:
         return self.builder.gep(self.base, [scaled])
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@intrinsic
 def tile_forward(
     typing_context: Any,
     G: Any, STRIDE: Any, TILE: Any, SUB: Any, LANES: Any, UNROLL: Any, ACT: Any,
@@ -90,7 +89,7 @@ def tile_forward(
     return signature, codegen
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@intrinsic
 def tile_scatter(
     typing_context: Any,
     G: Any, STRIDE: Any, TILE: Any, SUB: Any, LANES: Any,
@@ -123,7 +122,7 @@ def tile_scatter(
     return signature, codegen
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@intrinsic
 def tile_dots(
     typing_context: Any,
     G: Any, STRIDE: Any, TILE: Any, LANES: Any, DOTS: Any, REGISTERS: Any,
@@ -195,7 +194,7 @@ def tile_dots(
     return signature, codegen
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@intrinsic
 def tile_sum(typing_context: Any, TILE: Any, LANES: Any, x: Any) -> Any:
     """Return the sum of the samples of one feature of a tile."""
     signature = types.float32(TILE, LANES, x)

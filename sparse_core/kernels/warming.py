@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_core.kernels.chain import Link, chain_backward, chain_forward
+from sparse_core.kernels import cpu
 from sparse_core.kernels.checks import tile_size
 from sparse_core.kernels.format import GROUPS, Pattern
 from sparse_core.kernels.layer import linear, linear_backward, linear_forward
@@ -57,10 +57,16 @@ def warmup(
 def _train(
     pattern: Pattern, values: NDArray[np.float32], x: NDArray[np.float32], threads: int
 ) -> None:
-    """Run a layer and a chain forward and backward."""
-    bias = np.zeros(_FEATURES, np.float32)
+    """Run a layer on rows, and one in the blocked layout with activations, both ways."""
+    bias, batch = np.zeros(_FEATURES, np.float32), x.shape[0]
     y, saved = linear_forward(pattern, values, x, bias, threads=threads)
     linear_backward(pattern, values, saved, y, threads=threads)
-    links = [Link(pattern, values, bias, name) for name in ("relu", "tanh", None)]
-    y, steps = chain_forward(links, x, threads=threads)
-    chain_backward(links, steps, y, threads=threads)
+    blocked = cpu.pack(x, threads=threads)
+    for relu in (True, False):
+        h = cpu.forward(pattern, values, blocked, batch, bias, relu=relu, threads=threads)
+    for name in ("relu", "tanh"):
+        cpu.activate(name, h, out=h, threads=threads)
+        cpu.activate_backward(name, h, h, out=h, threads=threads)
+    d = cpu.grad_input(pattern, values, h, batch, threads=threads)
+    cpu.grad_bias(h, batch, threads=threads)
+    cpu.unpack(d, batch, threads=threads)

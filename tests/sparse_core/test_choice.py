@@ -20,7 +20,8 @@ from tests.sparse_core.nets import mlp, train
         ((768, 3072), 0.1, 4, 256, True),
         ((128, 128), 0.2, 1, 256, True),
         ((64, 64), 0.05, 1, 256, False),
-        ((256, 17), 0.1, 1, 256, False),
+        ((256, 17), 0.2, 1, 256, True),
+        ((256, 17), 0.1, 1, 32, False),
         ((6, 256), 0.1, 1, 256, False),
         ((128, 128), 0.01, 1, 32, False),
         ((256, 256), 0.05, 1, 32, True),
@@ -41,9 +42,9 @@ def kinds(net, **fields):
 
 def test_auto_chooses_layer_by_layer():
     uniform = dict(method="rigl", sparsity=0.9, distribution="uniform")
-    assert kinds(mlp(17, 256, 256, 6), **uniform) == [False, True, False]
-    assert kinds(mlp(17, 256, 256, 6), **uniform, batch=8) == [False, False, False]
-    assert kinds(mlp(17, 256, 256, 6).double(), **uniform) == [False, False, False]
+    assert kinds(mlp(17, 64, 256, 6), **uniform) == [False, True, False]
+    assert kinds(mlp(17, 64, 256, 6), **uniform, batch=8) == [False, False, False]
+    assert kinds(mlp(17, 64, 256, 6).double(), **uniform) == [False, False, False]
     wide = dict(method="srigl", distribution="uniform", sparsity=0.5)
     assert kinds(mlp(128, 128), **wide, group=4) == [True]
     assert kinds(mlp(128, 128), **wide, group=1) == [False]

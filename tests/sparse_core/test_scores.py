@@ -36,7 +36,9 @@ DETERMINISTIC = [
 ]
 
 
-@pytest.mark.parametrize(("find", "name", "expected"), DETERMINISTIC, ids=lambda x: str(x))
+@pytest.mark.parametrize(
+    ("find", "name", "expected"), DETERMINISTIC, ids=[name for _, name, _ in DETERMINISTIC]
+)
 def test_scores_by_hand(scene, find, name, expected):
     expected = torch.tensor(expected, dtype=torch.float64)
     torch.testing.assert_close(find(name)(scene).double(), expected, rtol=1e-6, atol=1e-7)

@@ -1,0 +1,138 @@
+"""Embeddings with sparse weights: masked, and condensed. A row is a token, `(vocabulary, size)`.
+
+The condensed form looks up the active weights of each token and puts them in their columns, in
+plain torch operations; the gradient reaches the active weights of the tokens that were seen, and
+the row of `padding_idx` gets none.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparse_core.kernels.format import Pattern
+from sparse_core.layers.masked import become_masked, masked_weight
+from sparse_core.layers.state import Condensed
+
+
+class MaskedEmbedding(nn.Embedding):
+    """`nn.Embedding` that looks up `weight * weight_mask`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map integers `(...)` to `(..., size)`."""
+        return F.embedding(input, masked_weight(self), self.padding_idx)
+
+
+class CondensedEmbedding(Condensed, nn.Embedding):
+    """`nn.Embedding` with condensed weights, integers `(...)` to `(..., size)`."""
+
+    @property
+    def dense_shape(self) -> tuple[int, int]:
+        """`(vocabulary, size)`."""
+        return self.num_embeddings, self.embedding_dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map integers `(...)` to `(..., size)`.
+
+        Raises:
+            IndexError: If a token is not in the vocabulary.
+            TypeError: If the input is neither int32 nor int64.
+        """
+        if input.dtype not in (torch.int32, torch.int64):
+            raise TypeError(f"input must be int32 or int64, got {input.dtype}")
+        tokens = input.reshape(-1).long()
+        if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.num_embeddings:
+            raise IndexError(
+                f"tokens must be in [0, {self.num_embeddings}), got {int(tokens.min())} to "
+                f"{int(tokens.max())}"
+            )
+        lengths = self.lengths.long()
+        counts = lengths[tokens]
+        owners = torch.repeat_interleave(counts)
+        begins = (lengths.cumsum(0) - lengths)[tokens]
+        firsts = counts.cumsum(0) - counts
+        places = torch.arange(len(owners)) + (begins - firsts)[owners]
+        chosen = self.values[places]
+        if self.padding_idx is not None:
+            padding = (tokens == self.padding_idx)[owners]
+            chosen = torch.where(padding, chosen.detach(), chosen)
+        out = self.values.new_zeros(len(tokens), self.embedding_dim)
+        out = out.index_put((owners, self.columns[places].long()), chosen)
+        return out.reshape(*input.shape, self.embedding_dim)
+
+    def extra_repr(self) -> str:
+        """Describe the layer in one line."""
+        return f"{super().extra_repr()}, active={self.pattern.nnz}"
+
+
+def become_masked_embedding(layer: nn.Embedding, mask: Tensor) -> None:
+    """Turn an embedding into its masked form, in place.
+
+    Args:
+        layer: An `nn.Embedding`.
+        mask: `(vocabulary, size)` bool, True = active; what it leaves out becomes zero.
+
+    Raises:
+        ValueError: If the embedding has an option that needs the dense weight.
+    """
+    _check(layer, mask)
+    become_masked(layer, MaskedEmbedding)
+    with torch.no_grad():
+        layer.get_buffer("weight_mask").copy_(mask)
+        layer.weight.mul_(mask)
+
+
+def become_condensed_embedding(
+    layer: nn.Embedding, mask: Tensor, *, capacity: int | None = None
+) -> None:
+    """Turn an embedding into its condensed form, in place.
+
+    Args:
+        layer: An `nn.Embedding` or `MaskedEmbedding` on the CPU, of any floating dtype.
+        mask: `(vocabulary, size)` bool, True = active.
+        capacity: Weights there is room for; by default as many as the mask needs.
+
+    Raises:
+        ValueError: If the mask does not fit, the embedding is not on the CPU or has an option that
+            needs the dense weight.
+    """
+    _check(layer, mask)
+    if layer.weight.device.type != "cpu":
+        raise ValueError(f"condensed embeddings are on the CPU, this one on {layer.weight.device}")
+    pattern = Pattern.from_mask(mask.numpy())
+    capacity = pattern.size if capacity is None else max(capacity, pattern.size)
+    values = layer.weight.new_zeros(capacity, requires_grad=False)
+    values[: pattern.size] = layer.weight.detach()[mask]
+    requires_grad = layer.weight.requires_grad
+    layer._parameters.clear()
+    for name in [key for key in layer._buffers if key.startswith("weight_")]:
+        del layer._buffers[name]
+        layer._non_persistent_buffers_set.discard(name)
+    layer.__class__ = CondensedEmbedding
+    assert isinstance(layer, CondensedEmbedding)
+    layer.values = nn.Parameter(values, requires_grad)
+    layer.remember_pattern(pattern, capacity)
+
+
+def become_dense_embedding(layer: CondensedEmbedding) -> Tensor:
+    """Turn a condensed embedding into an `nn.Embedding`, in place; returns its mask."""
+    mask = torch.from_numpy(layer.pattern.to_mask())
+    weight = layer.values.new_zeros(mask.shape, requires_grad=False)
+    weight[mask] = layer.values.detach()[: layer.pattern.size]
+    requires_grad = layer.values.requires_grad
+    layer.forget_pattern()
+    layer.__class__ = nn.Embedding  # type: ignore[assignment]
+    layer.weight = nn.Parameter(weight, requires_grad)
+    return mask
+
+
+def _check(layer: nn.Embedding, mask: Tensor) -> None:
+    if mask.shape != layer.weight.shape or mask.dtype != torch.bool:
+        raise ValueError(
+            f"mask must be bool of shape {tuple(layer.weight.shape)}, got {mask.dtype} "
+            f"{tuple(mask.shape)}"
+        )
+    for option in ("max_norm", "scale_grad_by_freq", "sparse"):
+        if getattr(layer, option):
+            raise ValueError(f"{option}={getattr(layer, option)}: needs a dense embedding")

@@ -1,0 +1,131 @@
+"""What condensed layers share: their state, and the topology that it stands for.
+
+    values    (capacity,)   the active weights, group after group; `sparse_core.kernels.format`
+    columns   (slots,)      int32, the column of each weight (of each group of weights)
+    lengths   (groups,)     int32, slots of each group; 0: ablated
+
+Nothing changes its shape while the topology moves, so optimizers and checkpoints need no special
+case.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sparse_core.kernels.format import Pattern
+from sparse_core.layers.tap import GradientTap
+
+
+class Condensed(nn.Module):
+    """A layer whose weight matrix is condensed.
+
+    Attributes:
+        values: The active weights, the layer's parameter.
+        group: Consecutive rows that share their columns.
+        weight_tap: The view of the dense gradient.
+        weight_live: `(rows,)` bool, neurons that are not ablated; None: all are live.
+    """
+
+    values: nn.Parameter
+    columns: Tensor
+    lengths: Tensor
+    group: int
+    weight_tap: GradientTap
+    weight_live: Tensor | None
+    _pattern: Pattern | None
+
+    @property
+    def dense_shape(self) -> tuple[int, int]:
+        """Rows and columns of the matrix."""
+        raise NotImplementedError
+
+    def remember_pattern(self, pattern: Pattern, capacity: int) -> None:
+        """Make room for the topology beside `capacity` values, and take it."""
+        slots, groups = -(-capacity // pattern.group), pattern.lengths.size
+        self.group = pattern.group
+        self.register_buffer("columns", torch.zeros(slots, dtype=torch.int32))
+        self.register_buffer("lengths", torch.zeros(groups, dtype=torch.int32))
+        self.register_buffer("weight_live", None, persistent=False)
+        self.weight_tap = GradientTap()
+        self.set_pattern(pattern)
+
+    def forget_pattern(self) -> None:
+        """Drop the topology and the values, before becoming dense again."""
+        for name in ("columns", "lengths", "weight_live"):
+            del self._buffers[name]
+        self._non_persistent_buffers_set.discard("weight_live")
+        del self._parameters["values"]
+        for name in ("group", "weight_tap", "_pattern"):
+            del self.__dict__[name]
+
+    @property
+    def pattern(self) -> Pattern:
+        """The topology, as the kernels take it.
+
+        Raises:
+            ValueError: If the state is not a topology.
+        """
+        if self._pattern is None:
+            rows, columns = self.dense_shape
+            self._pattern = Pattern.from_lengths(
+                self.columns.numpy(),
+                self.lengths.numpy(),
+                columns,
+                rows,
+                self.group,
+            )
+        return self._pattern
+
+    def set_pattern(self, pattern: Pattern) -> None:
+        """Take another topology of the same shape; the values are the caller's business.
+
+        Raises:
+            ValueError: If it does not fit into the layer's capacity.
+        """
+        if pattern.slots > self.columns.numel():
+            raise ValueError(f"pattern has {pattern.slots} slots, room is {self.columns.numel()}")
+        self.columns.zero_()
+        self.columns[: pattern.slots] = torch.from_numpy(pattern.columns.astype(np.int32))
+        self.lengths.copy_(torch.from_numpy(pattern.lengths))
+        self._pattern = pattern
+
+    def dense_weight(self) -> Tensor:
+        """Return the `(rows, cols)` weight matrix, zero where inactive, detached."""
+        return torch.from_numpy(self.pattern.expand(self.values.detach().numpy()))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_pattern": None}
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        columns, lengths = (state_dict.get(prefix + name) for name in ("columns", "lengths"))
+        if columns is not None and lengths is not None:
+            height, width = self.dense_shape
+            try:
+                Pattern.from_lengths(
+                    _integers(columns), _integers(lengths), width, height, self.group
+                )
+            except ValueError as error:
+                error_msgs.append(f"{prefix.rstrip('.') or 'layer'}: {error}")
+                return
+        self._pattern = None
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+
+def _integers(tensor: Tensor) -> NDArray[Any]:
+    return tensor.detach().cpu().numpy()
