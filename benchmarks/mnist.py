@@ -3,8 +3,8 @@
     python -m benchmarks.mnist --data data --out docs/results/mnist_mlp.json
 
 Adam 1e-3, batch 128, ERK, update every 100 steps, alpha 0.3, cosine until 75 % of the steps. Seed s
-fixes initial weights and the order of the data for all methods alike. One thread. What is finished is
-kept in the output file, so the command can be stopped and run again.
+fixes initial weights and the order of the data for all methods alike. One thread. What is finished
+is kept in the output file, so the command can be stopped and run again.
 """
 
 from __future__ import annotations

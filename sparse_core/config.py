@@ -260,7 +260,7 @@ class SparseConfig:
 
     @property
     def kept_dense(self) -> tuple[str, ...]:
-        """Return what stays dense: `dense`, and where whole neurons go, roles that must keep them."""
+        """Return what stays dense: `dense`, and if whole neurons go, roles that must keep them."""
         whole = self.structure_in_force == "neurons"
         return self.dense + (self.never_ablate if whole else ())
 

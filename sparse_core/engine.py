@@ -179,9 +179,8 @@ class Engine:
     @property
     def sparsity(self) -> float:
         """The achieved sparsity, over the layers that the requested one counts."""
-        exempt = self.config.kept_dense + tuple(pattern for pattern, _ in self.config.layer_sparsity)
-        if self.config.dense_in_budget:
-            exempt = tuple(pattern for pattern, _ in self.config.layer_sparsity)
+        own = tuple(pattern for pattern, _ in self.config.layer_sparsity)
+        exempt = own if self.config.dense_in_budget else own + self.config.kept_dense
         counted = [
             layer
             for layer, item in zip(self.layers(), self._selected, strict=True)
