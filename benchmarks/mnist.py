@@ -96,6 +96,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results/mnist_mlp.json"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--backend", default="auto", help="masked, condensed or auto")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     data = load(arguments.data)
@@ -107,7 +108,7 @@ def main() -> None:
             key = f"{name} | {sparsity} | {seed}"
             if key in done:
                 continue
-            config = SparseConfig(sparsity=sparsity, seed=seed, **fields)
+            config = SparseConfig(sparsity=sparsity, seed=seed, backend=arguments.backend, **fields)
             done[key] = run(data, config, seed, arguments.epochs)
             print(key, done[key], flush=True)
             partial = arguments.out.with_suffix(".partial")
