@@ -94,14 +94,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("DST_DATA", "data")))
     parser.add_argument("--out", type=Path, default=Path("docs/results/mnist_mlp.json"))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=range(5))
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--backend", default="auto", help="masked, condensed or auto")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     data = load(arguments.data)
     done = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
-    for seed in range(arguments.seeds):
+    for seed in arguments.seeds:
         cases = [("dense", 0.0, {"method": "dense"})]
         cases += [(name, s, fields) for s in SPARSITIES for name, fields in METHODS.items()]
         for name, sparsity, fields in cases:
