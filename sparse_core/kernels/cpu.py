@@ -178,22 +178,21 @@ def grad_input(
         raise ValueError(f"method must be auto, gather or scatter, got {method!r}")
     threads = plan.useful_threads(threads, pattern.size * batch)
     if method == "gather" or (method == "auto" and plan.gathers(pattern)):
-        by_column = pattern.transposed
+        transposed = pattern.transposed
         chunks = plan.parts(tiles, threads)
         run, bounds, columns, no_bias = plan.keep(
             pattern,
             ("gather", tile, threads > 1, chunks),
             lambda: (
-                forward_kernel(1, tile, by_column.index, False, False, threads > 1),
+                forward_kernel(1, tile, transposed.index, False, False, threads > 1),
                 plan.column_bounds(pattern, chunks),
                 *plan.all_columns(pattern),
             ),
         )
-        copy = values.take(by_column.source, mode="clip")
         with team(threads):
             run(
-                copy, by_column.rows, by_column.indptr, columns, columns[:0],
-                dy, no_bias, out, bounds, batch,
+                plan.by_column(pattern, values, threads), transposed.rows, transposed.indptr,
+                columns, columns[:0], dy, no_bias, out, bounds, batch,
             )  # fmt: skip
         return out
     ranges = plan.parts(tiles, threads)

@@ -77,7 +77,14 @@ class Pattern:
     indptr: NDArray[np.int64]
     rows: NDArray[np.int32]
     plans: dict[Any, Any] = field(default_factory=dict, repr=False)
-    """What kernels derive from the pattern once: bounds of work for threads."""
+    """What kernels derive from the pattern once, such as bounds of work for threads."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Pattern:
+        return self  # a pattern never changes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        shape = (self.in_features, self.out_features, self.group)
+        return Pattern, (*shape, self.columns, self.indptr, self.rows)
 
     @classmethod
     def from_lengths(

@@ -36,6 +36,9 @@ from sparse_core.kernels import isa
 CACHE_VARIABLE = "SPARSE_CORE_CACHE_DIR"
 """Environment variable with the directory of compiled kernels; empty means no cache."""
 
+compilations = 0
+"""Kernels that this process has compiled, rather than loaded."""
+
 _MAGIC = b"sparse-core-kernel-1"
 _STALE_SECONDS = 24 * 3600.0
 
@@ -63,7 +66,7 @@ def fingerprint() -> str:
         numba.core.registry.cpu_target.target_context.codegen().magic_tuple(),
         isa.host(),
         config.BOUNDSCHECK,
-        config.OPT.level if hasattr(config.OPT, "level") else config.OPT,
+        int(config.OPT),
     )
     digest.update(repr(facts).encode())
     return digest.hexdigest()
@@ -172,6 +175,8 @@ class KernelCache(BaseCache):  # type: ignore[misc]
 
     def save_overload(self, sig: object, data: Any) -> None:
         """Keep a compiled kernel."""
+        global compilations
+        compilations += 1
         path = self._path(sig)
         if path is None or data.lifted or data.library.has_dynamic_globals:
             return

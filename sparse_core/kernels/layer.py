@@ -16,6 +16,7 @@ from sparse_core.kernels import cpu, plan, reference
 from sparse_core.kernels.backward import rows_scatter_kernel
 from sparse_core.kernels.checks import (
     as_bias,
+    as_blocked,
     as_input,
     as_output,
     as_values,
@@ -142,11 +143,15 @@ def linear_backward(
         raise TypeError(f"dtypes must agree, got {values.dtype}, {saved.dtype} and {dy.dtype}")
     batch, capacity = dy.shape[0], values.size
     if _plain(dy):
+        if saved.shape != (batch, pattern.in_features):
+            expected = (batch, pattern.in_features)
+            raise ValueError(f"saved must be {expected} for dy {dy.shape}, got {saved.shape}")
         return (
             reference.grad_input(pattern, values, dy) if need_input else None,
             reference.grad_values(pattern, saved, dy, capacity) if need_values else None,
             reference.grad_bias(dy) if need_bias else None,
         )
+    saved = as_blocked("saved", saved, batch, pattern.in_features)
     dx = dvalues = dbias = None
     if need_input:
         dx, packed = _grad_input(pattern, values, dy, saved.shape[2], threads)
@@ -212,11 +217,11 @@ def _grad_input(
     dx = empty(batch, pattern.in_features)
     with team(threads):
         if plan.gathers(pattern):
-            by_column = pattern.transposed
+            transposed = pattern.transposed
             rows, no_bias = plan.all_columns(pattern)
-            run = rows_forward_kernel(1, tile, by_column.index, False, False, threads > 1)
+            run = rows_forward_kernel(1, tile, transposed.index, False, False, threads > 1)
             run(
-                values.take(by_column.source, mode="clip"), by_column.rows, by_column.indptr,
+                plan.by_column(pattern, values, threads), transposed.rows, transposed.indptr,
                 rows, rows[:0], dy, no_bias, dx, packed, scratch,
             )  # fmt: skip
         else:

@@ -31,6 +31,7 @@ from sparse_core.kernels.threads import team
 
 _WINDOW = 32  # columns: two registers of 16
 _ROWS = 16
+_LARGEST = 1 << 22  # weights of a pattern that is looked at
 _MOST = 8  # weights that a row may give of a window
 
 # Cost of a lookup of 16 numbers in units of gathering one: measured, and not critical.
@@ -209,7 +210,8 @@ class Lookup:
     @staticmethod
     def suits(pattern: Pattern) -> bool:
         """Return whether lookup is possible on this machine and pays for a pattern."""
-        possible = isa.host() == isa.AVX512 and pattern.group == 1 and pattern.slots > 0
+        size = pattern.slots
+        possible = isa.host() == isa.AVX512 and pattern.group == 1 and 0 < size <= _LARGEST
         return possible and pattern.in_features >= _WINDOW and _depth(pattern) > 0
 
     def refresh(self, values: NDArray[np.float32]) -> None:

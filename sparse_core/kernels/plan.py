@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
+from numba import prange
 from numpy.typing import NDArray
 
 from sparse_core.kernels.format import Pattern
@@ -81,6 +82,29 @@ def all_columns(pattern: Pattern) -> tuple[NDArray[np.int32], NDArray[np.float32
     return keep(
         pattern, ("inputs",), lambda: (np.arange(n, dtype=np.int32), np.zeros(n, np.float32))
     )
+
+
+def by_column(pattern: Pattern, values: NDArray[np.float32], threads: int) -> NDArray[np.float32]:
+    """Return the values in the order of `pattern.transposed`."""
+    source = pattern.transposed.source
+    if threads == 1:
+        return values.take(source, mode="clip")
+    out = np.empty(source.size, np.float32)
+    _take_kernel(str(source.dtype))(values, source, out, threads)
+    return out
+
+
+@once
+def _take_kernel(index: str) -> Any:
+    """Return the kernel of `by_column`: (values, source, out, chunks)."""
+
+    @kernel(f"void(float32[::1], {index}[::1], float32[::1], int64)", parallel=True)
+    def take(values, source, out, chunks):
+        for chunk in prange(chunks):
+            for i in range(source.size * chunk // chunks, source.size * (chunk + 1) // chunks):
+                out[i] = values[source[i]]
+
+    return take
 
 
 def zeros(pattern: Pattern) -> NDArray[np.float32]:

@@ -24,13 +24,8 @@ class _Columns:
         self.builder, self.columns, self.base, self.tile = builder, columns, base, tile
 
     def __getitem__(self, k: Any) -> Any:
-        column = self.builder.load(self.builder.gep(self.columns, [k]))
-        return self.offset(column)
-
-    def offset(self, column: Any) -> Any:
-        """Return the address of a column's tile."""
-        scaled = self.builder.mul(widen(self.builder, column), const(self.tile))
-        return self.builder.gep(self.base, [scaled])
+        column = widen(self.builder, self.builder.load(self.builder.gep(self.columns, [k])))
+        return self.builder.gep(self.base, [self.builder.mul(column, const(self.tile))])
 
 
 @intrinsic
