@@ -11,12 +11,11 @@ import scipy.sparse
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.command import Calls
 from sparse_core.kernels import Lookup, Pattern, cpu, linear, linear_backward, linear_forward
-from sparse_core.kernels.checks import empty
+from sparse_core.kernels.buffers import empty
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-
-Calls = dict[str, Callable[[], object]]
 
 
 def random_pattern(inputs: int, outputs: int, sparsity: float, group: int) -> Pattern:

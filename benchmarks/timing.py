@@ -77,6 +77,27 @@ def in_turns(
     return {name: 1e6 * statistics.median(samples) for name, samples in times.items()}
 
 
+def records(
+    case: str,
+    shape: tuple[int, int],
+    batch: int,
+    sparsity: float,
+    threads: int,
+    medians: dict[str, float],
+) -> list[Record]:
+    """Turn medians by contestant, `condensed:4` meaning group 4, into records."""
+    found = []
+    for name, median in medians.items():
+        contestant, _, group = name.partition(":")
+        ratio = medians["dense"] / median if "dense" in medians else None
+        found.append(
+            Record(
+                case, *shape, batch, sparsity, threads, int(group or 1), contestant, median, ratio
+            )
+        )
+    return found
+
+
 def machine() -> dict[str, str]:
     """Return processor, cores, thread settings and versions."""
     model = platform.processor() or platform.machine()

@@ -4,6 +4,7 @@
     dst sweep status GRID    say where they stand
     dst sweep report GRID    write the report again
     dst train rl|cl ...      do one run
+    dst bench NAME ...       measure speed: kernels, layers
 
 Exit codes: 0 all is well, 1 a run has failed, 2 wrong input (one line on stderr), 130 interrupted.
 """
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from sweeps.kinds import KINDS
+from sweeps.kinds import KINDS, resolve
 from sweeps.spec import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 OK, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 DATA = "DST_DATA"
+BENCHMARKS = {
+    "kernels": ("benchmarks.kernels:main", "condensed kernels on arrays"),
+    "layers": ("benchmarks.layers:main", "condensed layers under autograd"),
+}
 EXAMPLES = """examples:
   dst sweep run quickstart            a packaged grid; run it again to go on after any interruption
   dst sweep run grids/mine.yaml --jobs 8
@@ -43,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words[:1] == ["train"] and words[1:2] and words[1] in KINDS:
             return _train(words[1], words[2:])
+        if words[:1] == ["bench"] and words[1:2] and words[1] in BENCHMARKS:
+            return int(resolve(BENCHMARKS[words[1]][0])(words[2:]))
         parser = _parser()
         if not words:
             parser.print_help()
@@ -84,6 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     kinds = train.add_subparsers(metavar="KIND", required=True)
     for name, kind in KINDS.items():
         kinds.add_parser(name, help=f"{kind.title.lower()}: one run")
+    bench = groups.add_parser("bench", help="measure speed against dense layers and others")
+    names = bench.add_subparsers(metavar="NAME", required=True)
+    for name, (_, text) in BENCHMARKS.items():
+        names.add_parser(name, help=text)
     return parser
 
 

@@ -5,7 +5,6 @@ Kernels trust their arguments: nothing passes here that would make one read or w
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import Any
 
@@ -13,12 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_core.kernels import isa, plan
+from sparse_core.kernels.buffers import empty
 from sparse_core.kernels.format import Pattern
 
 Array = NDArray[np.float32]
-
-_ALIGNMENT = 64  # bytes: a cache line and the widest vector
-_ALIGNED_SIZE = 1024  # elements from which alignment is worth its price
 
 
 @lru_cache(1024)
@@ -38,16 +35,6 @@ def tile_size(batch: int) -> int:
         machine.tiles,
         key=lambda tile: (-(-batch // tile) * (tile // machine.vector(tile) + 1), tile),
     )
-
-
-def empty(*shape: int) -> Array:
-    """Return an uninitialised float32 array; one that is not small begins at a cache line."""
-    size = math.prod(shape)
-    if size < _ALIGNED_SIZE:
-        return np.empty(shape, np.float32)
-    raw = np.empty(size + _ALIGNMENT // 4, np.float32)
-    start = -raw.__array_interface__["data"][0] % _ALIGNMENT // 4
-    return raw[start : start + size].reshape(shape)
 
 
 def _float32(name: str, given: Any) -> Array:

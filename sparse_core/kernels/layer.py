@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from sparse_core.kernels import cpu, plan, reference
 from sparse_core.kernels.backward import rows_scatter_kernel
+from sparse_core.kernels.buffers import empty
 from sparse_core.kernels.checks import (
     as_bias,
     as_blocked,
     as_input,
     as_output,
     as_values,
-    empty,
     tile_size,
 )
 from sparse_core.kernels.format import Pattern

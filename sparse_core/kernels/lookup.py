@@ -22,7 +22,8 @@ from numba.core import types
 from numpy.typing import NDArray
 
 from sparse_core.kernels import isa, plan
-from sparse_core.kernels.checks import as_sample, as_values, empty
+from sparse_core.kernels.buffers import empty
+from sparse_core.kernels.checks import as_sample, as_values
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.gemv import dot
 from sparse_core.kernels.jit import kernel, once

@@ -16,6 +16,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
+from sparse_core.kernels.buffers import empty
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.jit import kernel, once
 from sparse_core.kernels.threads import available
@@ -87,9 +88,9 @@ def all_columns(pattern: Pattern) -> tuple[NDArray[np.int32], NDArray[np.float32
 def by_column(pattern: Pattern, values: NDArray[np.float32], threads: int) -> NDArray[np.float32]:
     """Return the values in the order of `pattern.transposed`."""
     source = pattern.transposed.source
+    out = empty(source.size)
     if threads == 1:
-        return values.take(source, mode="clip")
-    out = np.empty(source.size, np.float32)
+        return values.take(source, out=out, mode="clip")
     _take_kernel(str(source.dtype))(values, source, out, threads)
     return out
 

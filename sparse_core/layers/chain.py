@@ -8,6 +8,7 @@ through one by one instead, which needs no packing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from sparse_core.kernels import cpu, reference
+from sparse_core.kernels import cpu, linear, linear_backward, linear_forward, reference
+from sparse_core.kernels.format import Pattern
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.layers.masked import forbid_fused_encoders
 
@@ -25,14 +27,38 @@ SMALL_BATCH = 2
 """Samples up to which matrix-vector products beat a tile of a matrix-matrix product."""
 
 Array = NDArray[Any]
-Step = CondensedLinear | nn.Module
 
 
-def run(steps: Sequence[Step], input: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Link:
+    """A layer of a chain as it is now, and the activation after it.
+
+    Attributes:
+        layer: The layer.
+        pattern: Its topology.
+        values: (capacity,) its weights.
+        bias: (out,) or None.
+        activation: `relu`, `tanh` or None.
+    """
+
+    layer: CondensedLinear
+    pattern: Pattern
+    values: Array
+    bias: Array | None
+    activation: str | None
+
+    @classmethod
+    def of(cls, layer: CondensedLinear, activation: str | None) -> Link:
+        """Look at a layer."""
+        bias = None if layer.bias is None else layer.bias.detach().numpy()
+        return cls(layer, layer.pattern, layer.values.detach().numpy(), bias, activation)
+
+
+def run(steps: Sequence[nn.Module], input: Tensor) -> Tensor:
     """Apply condensed layers and activations one after the other.
 
     Args:
-        steps: `CondensedLinear`, `nn.ReLU` and `nn.Tanh` modules; the first one is a layer.
+        steps: `CondensedLinear` modules, each with an `nn.ReLU` or `nn.Tanh` behind it or none.
         input: `(..., in)`, float32 or float64 on the CPU.
 
     Returns:
@@ -45,16 +71,27 @@ def run(steps: Sequence[Step], input: Tensor) -> Tensor:
     first = cast(CondensedLinear, steps[0])
     _check(first, input)
     rows = input.reshape(-1, first.in_features)
-    layers = [step for step in steps if isinstance(step, CondensedLinear)]
-    parameters = [p for layer in layers for p in (layer.values, layer.bias) if p is not None]
+    links = _links(steps)
+    parameters = [
+        p for link in links for p in (link.layer.values, link.layer.bias) if p is not None
+    ]
     needs_gradient = torch.is_grad_enabled() and (
         rows.requires_grad or any(p.requires_grad for p in parameters)
     )
     if needs_gradient:
-        out = cast(Tensor, _Chain.apply(rows, steps, *parameters))  # type: ignore[no-untyped-call]
+        out = cast(Tensor, _Chain.apply(rows, links, *parameters))  # type: ignore[no-untyped-call]
     else:
-        out = torch.from_numpy(_infer(steps, rows.detach().contiguous().numpy()))
-    return out.reshape(*input.shape[:-1], layers[-1].out_features)
+        out = torch.from_numpy(_infer(links, rows.detach().contiguous().numpy()))
+    return out.reshape(*input.shape[:-1], links[-1].layer.out_features)
+
+
+def _links(steps: Sequence[nn.Module]) -> list[Link]:
+    links = []
+    for i, step in enumerate(steps):
+        if isinstance(step, CondensedLinear):
+            after = type(steps[i + 1]) if i + 1 < len(steps) else nn.Identity
+            links.append(Link.of(step, ACTIVATIONS.get(after)))
+    return links
 
 
 def _check(layer: CondensedLinear, input: Tensor) -> None:
@@ -70,60 +107,67 @@ def _plain(rows: Array) -> bool:
     return rows.dtype == np.float64 or rows.shape[0] == 0
 
 
-def _bias(layer: CondensedLinear) -> Array | None:
-    return None if layer.bias is None else layer.bias.detach().numpy()
-
-
-def _infer(steps: Sequence[Step], rows: Array) -> Array:
+def _infer(links: Sequence[Link], rows: Array) -> Array:
     threads = torch.get_num_threads()
     if _plain(rows) or rows.shape[0] <= SMALL_BATCH:
-        for step in steps:
-            rows = _small(step, rows, threads)
+        for link in links:
+            rows = _small(link, rows, threads)
         return rows
+    if len(links) == 1 and links[0].activation != "tanh":
+        link = links[0]
+        relu = link.activation == "relu"
+        return linear(link.pattern, link.values, rows, link.bias, relu=relu, threads=threads)
     batch = rows.shape[0]
     blocked = cpu.pack(rows, threads=threads)
-    for step in steps:
-        blocked = _forward(step, blocked, batch, threads)
+    for link in links:
+        blocked = _forward(link, blocked, batch, threads)
     return cpu.unpack(blocked, batch, threads=threads)
 
 
-def _small(step: Step, rows: Array, threads: int) -> Array:
-    if not isinstance(step, CondensedLinear):
-        return np.maximum(rows, 0) if ACTIVATIONS[type(step)] == "relu" else np.tanh(rows)
-    values = step.values.detach().numpy()
+def _small(link: Link, rows: Array, threads: int) -> Array:
     if _plain(rows):
-        return reference.forward(step.pattern, values, rows, _bias(step))
-    out = np.empty((len(rows), step.out_features), np.float32)
-    for sample, result in zip(rows, out, strict=True):
-        cpu.gemv(step.pattern, values, sample, _bias(step), out=result, threads=threads)
+        out = reference.forward(link.pattern, link.values, rows, link.bias)
+    else:
+        out = linear(link.pattern, link.values, rows, link.bias, threads=threads)
+    if link.activation is None:
+        return out
+    return cast(Array, np.maximum(out, 0) if link.activation == "relu" else np.tanh(out))
+
+
+def _forward(link: Link, blocked: Array, batch: int, threads: int) -> Array:
+    relu = link.activation == "relu"
+    out = cpu.forward(
+        link.pattern, link.values, blocked, batch, link.bias, relu=relu, threads=threads
+    )
+    if link.activation == "tanh":
+        cpu.activate("tanh", out, out=out, threads=threads)
     return out
-
-
-def _forward(step: Step, blocked: Array, batch: int, threads: int) -> Array:
-    """Apply one step; an activation overwrites its input, which is the step before's own output."""
-    if not isinstance(step, CondensedLinear):
-        return cpu.activate(ACTIVATIONS[type(step)], blocked, out=blocked, threads=threads)
-    values = step.values.detach().numpy()
-    return cpu.forward(step.pattern, values, blocked, batch, _bias(step), threads=threads)
 
 
 class _Chain(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, steps: Sequence[Step], *parameters: Tensor) -> Tensor:
-        ctx.steps = list(steps)
-        ctx.patterns = [s.pattern if isinstance(s, CondensedLinear) else None for s in steps]
+    def forward(ctx: Any, rows: Tensor, links: Sequence[Link], *parameters: Tensor) -> Tensor:
+        ctx.links = links
         ctx.threads = threads = torch.get_num_threads()
-        ctx.save_for_backward(*parameters)
+        ctx.save_for_backward(*parameters)  # autograd then sees weights changed in place
         array = rows.detach().contiguous().numpy()
         ctx.batch = batch = len(array)
         ctx.plain = _plain(array)
+        ctx.single = not ctx.plain and len(links) == 1 and links[0].activation is None
+        if ctx.single:
+            link = links[0]
+            out, saved = linear_forward(
+                link.pattern, link.values, array, link.bias, threads=threads
+            )
+            ctx.signals = [saved]
+            return torch.from_numpy(out)
         signal = array if ctx.plain else cpu.pack(array, threads=threads)
         ctx.signals = [signal]
-        for step in steps:
+        for link in links:
             if ctx.plain:
-                signal = _small(step, signal, threads)
+                signal = _small(link, signal, threads)
             else:
-                signal = _forward(step, signal, batch, threads)
+                signal = _forward(link, signal, batch, threads)
             ctx.signals.append(signal)
         out = signal if ctx.plain else cpu.unpack(signal, batch, threads=threads)
         return torch.from_numpy(out)
@@ -131,75 +175,70 @@ class _Chain(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        parameters = list(ctx.saved_tensors)
+        assert ctx.saved_tensors is not None
         needed = list(ctx.needs_input_grad[2:])
-        gradients: list[Tensor | None] = []
         signal = gradient.contiguous().numpy()
-        if not ctx.plain:
+        if not ctx.plain and not ctx.single:
             tile = ctx.signals[0].shape[2]
             signal = cpu.pack(signal, tile=tile, threads=ctx.threads)
-        for index in reversed(range(len(ctx.steps))):
-            step, pattern = ctx.steps[index], ctx.patterns[index]
-            before, after = ctx.signals[index], ctx.signals[index + 1]
-            if pattern is None:
-                signal = _activation_backward(step, signal, after, ctx.plain, ctx.threads)
-                continue
-            _tell_tap(step, before, signal, ctx)
-            has_bias = step.bias is not None
-            need_bias = needed.pop() if has_bias else False
+        gradients: list[Tensor | None] = []
+        for index in reversed(range(len(ctx.links))):
+            link, before = ctx.links[index], ctx.signals[index]
+            if link.activation is not None:
+                signal = _activation_backward(ctx, link.activation, signal, ctx.signals[index + 1])
+            _tell_tap(link.layer, before, signal, ctx)
+            need_bias = needed.pop() if link.bias is not None else False
             need_values = needed.pop()
-            if has_bias:
-                parameters.pop()
-            values = parameters.pop().detach().numpy()
             need_input = index > 0 or ctx.needs_input_grad[0]
-            products = _layer_backward(
-                ctx, pattern, values, before, signal, (need_input, need_values, need_bias)
+            signal, of_values, of_bias = _layer_backward(
+                ctx, link, before, signal, (need_input, need_values, need_bias)
             )
-            signal, value_gradient, bias_gradient = products
-            if has_bias:
-                gradients.append(_live_only(step, bias_gradient))
-            gradients.append(value_gradient)
+            if link.bias is not None:
+                gradients.append(_live_only(link.layer, _tensor(of_bias)))
+            gradients.append(_tensor(of_values))
         first = None
         if ctx.needs_input_grad[0]:
-            rows = signal if ctx.plain else cpu.unpack(signal, ctx.batch, threads=ctx.threads)
+            blocked = not ctx.plain and not ctx.single
+            rows = cpu.unpack(signal, ctx.batch, threads=ctx.threads) if blocked else signal
             first = torch.from_numpy(rows)
         return (first, None, *reversed(gradients))
 
 
+def _tensor(array: Array | None) -> Tensor | None:
+    return None if array is None else torch.from_numpy(array)
+
+
 def _layer_backward(
-    ctx: Any,
-    pattern: Any,
-    values: Array,
-    before: Array,
-    signal: Array,
-    need: tuple[bool, bool, bool],
-) -> tuple[Array, Tensor | None, Tensor | None]:
-    batch, threads, capacity = ctx.batch, ctx.threads, values.size
-    if ctx.plain:
-        inputs = reference.grad_input(pattern, values, signal)
-        of_values = reference.grad_values(pattern, before, signal, capacity)
-        of_bias = reference.grad_bias(signal)
-        return inputs, torch.from_numpy(of_values), torch.from_numpy(of_bias)
+    ctx: Any, link: Link, before: Array, signal: Array, need: tuple[bool, bool, bool]
+) -> tuple[Array, Array | None, Array | None]:
+    """Return the gradients of a layer's input, values and bias, those that are needed."""
+    pattern, values, batch, threads = link.pattern, link.values, ctx.batch, ctx.threads
     need_input, need_values, need_bias = need
-    value_gradient = bias_gradient = None
-    if need_values:
-        value_gradient = torch.from_numpy(
-            cpu.grad_values(pattern, before, signal, batch, capacity=capacity, threads=threads)
-        )
+    of_values = of_bias = None
+    if ctx.plain or ctx.single:
+        of_input, of_values, of_bias = linear_backward(
+            pattern, values, before, signal,
+            need_input=need_input, need_values=need_values, need_bias=need_bias, threads=threads,
+        )  # fmt: skip
+        return cast(Array, of_input), of_values, of_bias
     if need_bias:
-        bias_gradient = torch.from_numpy(cpu.grad_bias(signal, batch, threads=threads))
+        of_bias = np.empty(pattern.out_features, np.float32)
+    if need_values:
+        of_values = cpu.grad_values(
+            pattern, before, signal, batch,
+            capacity=values.size, bias_out=of_bias, threads=threads,
+        )  # fmt: skip
+    elif need_bias:
+        cpu.grad_bias(signal, batch, out=of_bias, threads=threads)
     if need_input:
         signal = cpu.grad_input(pattern, values, signal, batch, threads=threads)
-    return signal, value_gradient, bias_gradient
+    return signal, of_values, of_bias
 
 
-def _activation_backward(
-    step: nn.Module, signal: Array, after: Array, plain: bool, threads: int
-) -> Array:
-    name = ACTIVATIONS[type(step)]
-    if plain:
+def _activation_backward(ctx: Any, name: str, signal: Array, after: Array) -> Array:
+    if ctx.plain:
         return signal * ((after > 0) if name == "relu" else 1 - after**2)
-    return cpu.activate_backward(name, signal, after, out=signal, threads=threads)
+    return cpu.activate_backward(name, signal, after, out=signal, threads=ctx.threads)
 
 
 def _live_only(layer: CondensedLinear, gradient: Tensor | None) -> Tensor | None:
@@ -213,7 +252,8 @@ def _tell_tap(layer: CondensedLinear, before: Array, signal: Array, ctx: Any) ->
         return
     if not ctx.plain:
         before = cpu.unpack(before, ctx.batch, threads=ctx.threads)
-        signal = cpu.unpack(signal, ctx.batch, threads=ctx.threads)
+        if not ctx.single:
+            signal = cpu.unpack(signal, ctx.batch, threads=ctx.threads)
     layer.weight_tap.receive_signals(
         torch.from_numpy(before), torch.from_numpy(signal.copy()), layer.values
     )
@@ -232,7 +272,8 @@ class CondensedSequential(nn.Sequential):
 def _runs(modules: nn.Sequential) -> Iterator[list[nn.Module]]:
     steps: list[nn.Module] = []
     for module in modules:
-        joins = type(module) is CondensedLinear or (bool(steps) and type(module) in ACTIVATIONS)
+        follows = bool(steps) and type(steps[-1]) is CondensedLinear
+        joins = type(module) is CondensedLinear or (follows and type(module) in ACTIVATIONS)
         if joins and not watched(module):
             steps.append(module)
             continue

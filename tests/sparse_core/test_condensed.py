@@ -9,7 +9,7 @@ from torch import nn
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.condensed import CondensedTensor
-from sparse_core.layers.chain import CondensedSequential
+from sparse_core.layers.chain import CondensedSequential, chain
 from sparse_core.layers.condensed import CondensedLinear, become_condensed, become_masked_again
 from tests.sparse_core.nets import mlp, train
 
@@ -293,3 +293,38 @@ def test_what_cannot_be_condensed_stays_masked():
 def test_what_needs_masks_is_refused(fields):
     with pytest.raises(ValueError, match="backend"):
         SparseConfig(backend="condensed", **fields)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_chains_with_activations_anywhere(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    dense = nn.Sequential(
+        nn.Linear(9, 12), nn.Tanh(), nn.Tanh(), nn.Linear(12, 10), nn.ReLU(), nn.Tanh(),
+        nn.Linear(10, 8, bias=False), nn.Tanh(), nn.ReLU(), nn.ReLU(),
+    ).to(dtype)  # fmt: skip
+    condensed = copy.deepcopy(dense)
+    for module in condensed:
+        if isinstance(module, nn.Linear):
+            become_condensed(module, torch.ones_like(module.weight, dtype=torch.bool))
+    chain(condensed)
+    x = torch.randn(11, 9, dtype=dtype)
+    inputs = [x.clone().requires_grad_() for _ in range(2)]
+    outputs = [net(i) for net, i in zip((dense, condensed), inputs, strict=True)]
+    torch.testing.assert_close(outputs[1], outputs[0])
+    torch.testing.assert_close(condensed(x), outputs[0])
+    for out in outputs:
+        out.square().sum().backward()
+    torch.testing.assert_close(inputs[1].grad, inputs[0].grad)
+
+
+def test_nan_goes_through_a_chain() -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    for module in (net[0], net[2]):
+        become_condensed(module, torch.ones_like(module.weight, dtype=torch.bool))
+    chain(net)
+    x = torch.randn(16, 4)
+    x[3, 1] = torch.nan
+    for batch in (x, x[3:4]):
+        for out in (net(batch), net(batch).detach(), net[:2](batch)):
+            rows = torch.isnan(out).all(1)
+            assert rows.sum() == 1 and torch.isnan(out).sum() == out.shape[1]

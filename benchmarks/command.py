@@ -1,0 +1,135 @@
+"""The command line that the speed benchmarks share: options, threads, the table, JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from benchmarks.timing import Record, in_turns, machine, table, write_json
+
+Calls = dict[str, Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a case is measured.
+
+    Attributes:
+        threads: Threads of all contestants.
+        quick: Whether one shape and one sparsity are enough.
+        turns: Times contestants in turns: median microseconds by name.
+    """
+
+    threads: int
+    quick: bool
+    turns: Callable[[Calls], dict[str, float]]
+
+
+Case = Callable[[Setting], Iterator[list[Record]]]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and exit with 2."""
+        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def parser(prog: str, description: str | None) -> Parser:
+    """Return a parser with the options of all benchmarks."""
+    made = Parser(
+        prog=prog,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("--json", type=_output, metavar="FILE", help="write records to it")
+    made.add_argument("--threads", type=_positive, default=1, metavar="N", help="default: 1")
+    made.add_argument("--quick", action="store_true", help="one shape and sparsity a case")
+    made.add_argument(
+        "--rounds", type=_positive, default=15, metavar="N", help="blocks of each; default: 15"
+    )
+    made.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: processor time of one thread, for a machine that others use",
+    )
+    return made
+
+
+def set_threads(threads: int) -> None:
+    """Set the threads of all libraries; before any of them is imported."""
+    for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
+        os.environ[f"{name}_NUM_THREADS"] = str(threads)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def run(
+    prog: str,
+    description: str | None,
+    cases: Mapping[str, Case],
+    arguments: Sequence[str] | None,
+) -> int:
+    """Measure cases, print tables as they come, and write records at the end.
+
+    Args:
+        prog: What the user typed.
+        description: What is measured.
+        cases: By name; each yields records, a list for each table row.
+        arguments: Of the command line; None: the process's.
+
+    Returns:
+        0.
+    """
+    options = parser(prog, description)
+    options.add_argument(
+        "--cases", nargs="+", choices=tuple(cases), default=tuple(cases), metavar="CASE",
+        help=f"some of {', '.join(cases)}; default: all",
+    )  # fmt: skip
+    chosen = options.parse_args(arguments)
+    if chosen.clock == "cpu" and chosen.threads > 1:
+        options.error("--clock cpu measures one thread only")
+    set_threads(chosen.threads)
+    print(json.dumps(machine(), indent=1), flush=True)
+    clock = time.perf_counter if chosen.clock == "wall" else time.thread_time
+    rounds = 5 if chosen.quick else chosen.rounds
+    setting = Setting(chosen.threads, chosen.quick, partial(in_turns, rounds=rounds, clock=clock))
+    everything: list[Record] = []
+    for name in chosen.cases:
+        for found in cases[name](setting):
+            print(table(found), flush=True)
+            everything += found
+    if chosen.json is not None:
+        write_json(chosen.json, everything)
+    return 0
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be an integer of at least 1")
+    return number
+
+
+def _output(text: str) -> Path:
+    path = Path(text)
+    if not path.absolute().parent.is_dir() or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a file in a folder that exists")
+    return path
