@@ -6,6 +6,7 @@ when it is installed. LSTMs stay dense, the layers before and after them become 
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -79,7 +80,8 @@ class SparseQuantileNetwork(SparseNet, qrdqn.QuantileNetwork):
 class SparseQRDQNPolicy(SparsePolicy, qrdqn.QRDQNPolicy):
     """QR-DQN's policy, sparse; its target is a copy as in DQN."""
 
-    target_rule = "union"
+    target_rule = "copy"
+    typical_batch = 32
     quantile_net: SparseQuantileNetwork
 
     def sparse_parts(self) -> list[Part]:
@@ -115,11 +117,14 @@ class SparseTRPOPolicy(SparseActorCriticPolicy):
     """TRPO's policy, sparse.
 
     TRPO's optimizer trains the critic only, its actor moves by a line search. So the actor's
-    topology is updated on the critic's steps, and cannot grow by gradients.
+    topology is updated on the critic's steps, and cannot grow by gradients. The search needs second
+    derivatives, which masked layers have and condensed ones do not.
 
     Raises:
-        ValueError: If the actor's method needs gradients.
+        ValueError: If the actor's method needs gradients, or its backend is `condensed`.
     """
+
+    typical_batch = 128
 
     def sparse_parts(self) -> list[Part]:
         """The actor and the critic, or the whole policy."""
@@ -129,7 +134,14 @@ class SparseTRPOPolicy(SparseActorCriticPolicy):
                 f"method={self.sparse.actor.method!r}: TRPO's actor has no gradients to move by; "
                 "set actor_method to dense, static or set"
             )
-        return super().sparse_parts()
+        if self.sparse.actor.backend == "condensed" and self.sparse.actor.method != "dense":
+            raise ValueError(
+                "backend='condensed': TRPO's actor needs second derivatives, which condensed "
+                "layers do not have; use masked or auto"
+            )
+        first, *others = super().sparse_parts()
+        masked = dataclasses.replace(first.config, backend="masked")
+        return [dataclasses.replace(first, config=masked), *others]
 
 
 class SparseTRPOCnnPolicy(SparseTRPOPolicy, SparseActorCriticCnnPolicy):
@@ -142,6 +154,8 @@ class SparseTRPOMultiInputPolicy(SparseTRPOPolicy, SparseMultiInputActorCriticPo
 
 class SparseRecurrentPolicy(SparseActorCriticPolicy, recurrent.RecurrentActorCriticPolicy):
     """RecurrentPPO's policy, sparse but for its LSTMs."""
+
+    typical_batch = 128
 
     def sparse_parts(self) -> list[Part]:
         """One part for the whole policy; what follows an LSTM is no input layer."""

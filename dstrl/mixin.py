@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dstrl import checkpoints
+from dstrl.nets import floats
 from dstrl.roles import Roles, named
-from dstrl.settings import Settings
-from dstrl.targets import follow, needs_masks
+from dstrl.settings import MASKED_RULES, Settings
+from dstrl.targets import follow, follow_in_part
 from dstrl.tiny import Arch, tiny_arch
 from sparse_core import Engine, sparsify
 from sparse_core.config import SparseConfig
@@ -37,6 +39,8 @@ class Part:
         config: How sparse it is.
         target: The target network that follows it.
         shared: Name of a submodule that belongs to another part.
+        partial_target: A network with copies of some of its layers, which follow.
+        also: Optimizers that train some of its layers too.
     """
 
     name: str
@@ -46,6 +50,8 @@ class Part:
     config: SparseConfig
     target: nn.Module | None = None
     shared: str | None = None
+    partial_target: nn.Module | None = None
+    also: tuple[Optimizer, ...] = ()
 
 
 class SparsePolicy:
@@ -58,15 +64,17 @@ class SparsePolicy:
 
     Args:
         sparse: A `SparseConfig`, or its fields as a mapping, in which `actor_sparsity`,
-            `critic_sparsity`, `actor_method`, `critic_method`, `target` and `tiny` may stand too.
-            None: the defaults of `SparseConfig`.
+            `critic_sparsity`, `actor_method`, `critic_method`, `target`, `tiny` and `batch` may
+            stand too, and whose `backend` is `auto` by default. None: the defaults.
 
     Attributes:
         sparse: The settings in force.
         target_rule: How target networks follow unless `target` says otherwise, see `dstrl.targets`.
+        typical_batch: Samples of a training batch unless `batch` says otherwise.
     """
 
     target_rule = "online"
+    typical_batch = 256
 
     def __init__(
         self,
@@ -84,6 +92,8 @@ class SparsePolicy:
         self._roots: dict[str, nn.Module] = {}
         for part in self.sparse_parts():
             self._make_sparse(part)
+        floats(self)
+        self.register_buffer("sparse_settings", checkpoints.written(settings))
         self.register_buffer("sparse_seed", _digits(settings.actor.seed))
         self.register_load_state_dict_post_hook(_restore_seed)  # type: ignore[no-untyped-call]
 
@@ -104,13 +114,45 @@ class SparsePolicy:
         """The engine of each network by name."""
         return {name: root.sparse_engine for name, root in self._roots.items()}  # type: ignore[misc]
 
+    def condense(self, batch: int = 1) -> Any:
+        """Return a copy for inference, which predicts the same actions; see `dstrl.deploy`.
+
+        Args:
+            batch: Observations that it will be given at once.
+        """
+        from dstrl.deploy import inference_policy
+
+        return inference_policy(self, batch)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load a state, all of it or nothing.
+
+        Raises:
+            RuntimeError: If it does not fit. The policy is as before then.
+        """
+        assert isinstance(self, nn.Module)
+        before = {key: value.clone() for key, value in self.state_dict().items()}
+        strict = kwargs.get("strict", args[0] if args else True)
+        checkpoints.check(before, state_dict, strict)
+        try:
+            return super().load_state_dict(state_dict, *args, **kwargs)  # type: ignore[misc]
+        except RuntimeError:
+            super().load_state_dict(before)  # type: ignore[misc]
+            raise
+
     def _make_sparse(self, part: Part) -> None:
+        config, rule = part.config, self.sparse.target or self.target_rule
+        if config.backend == "auto" and (rule in MASKED_RULES or torch.cuda.is_available()):
+            config = dataclasses.replace(config, backend="masked")
         with _without(part.root, part.shared):
             roles = named(part.root, part.roles)
-            engine = sparsify(part.root, part.config, part.optimizer, roles=roles)
+            batch = self.sparse.batch or self.typical_batch
+            engine = sparsify(part.root, config, roles=roles, batch=batch)
+        engine.attach(part.optimizer, *part.also)
         if part.target is not None:
-            default = "online" if needs_masks(part.config) else self.target_rule
-            follow(engine, part.root, part.target, self.sparse.target or default)
+            follow(engine, part.root, part.target, rule)
+        if part.partial_target is not None:
+            follow_in_part(engine, part.partial_target, rule)
         self._roots[part.name] = part.root
 
     def _tiny_arch(self, settings: Settings, args: Any, kwargs: dict[str, Any]) -> Arch:

@@ -13,8 +13,12 @@ from torch import nn
 
 from dstrl.roles import named, roles_of
 from sparse_core import sparsify
+from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.config import SparseConfig
 from sparse_core.layers import MASKED
+from sparse_core.layers.chain import CondensedSequential
+from sparse_core.layers.condensed import CondensedLinear, become_masked_again
+from sparse_core.layers.state import Condensed
 from sparse_core.layers.tap import GradientTap
 
 DENSE = {masked: dense for dense, masked in reversed(MASKED.items())}
@@ -29,17 +33,26 @@ class SparseNet:
 
     sparse_chains: Sequence[Sequence[str]] = ()
 
-    def __init__(self, *args: Any, sparse: SparseConfig | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        sparse: SparseConfig | None = None,
+        sparse_batch: int = TYPICAL_BATCH,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         if sparse is not None:
             assert isinstance(self, nn.Module)
-            sparsify(self, sparse, roles=named(self, roles_of(self, self.sparse_chains)))
+            roles = named(self, roles_of(self, self.sparse_chains))
+            sparsify(self, sparse, roles=roles, batch=sparse_batch)
+            floats(self)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
         engine = getattr(self, "sparse_engine", None)
         if engine is not None:
             data["sparse"] = engine.config
+            data["sparse_batch"] = engine.batch
             data["features_extractor"] = dense_copy(data["features_extractor"])
         return data
 
@@ -65,9 +78,22 @@ class SparseQNetwork(SparseNet, QNetwork):
     sparse_chains = (("features_extractor", "q_net"),)
 
 
+def floats(root: nn.Module) -> None:
+    """Make all entries of a module's state floats, as Stable-Baselines3 expects them."""
+    for layer in root.modules():
+        if isinstance(layer, Condensed):
+            layer.floats()
+
+
 def dense_copy(module: nn.Module) -> nn.Module:
-    """Return a copy of a module whose masked layers are dense again, with the weights they had."""
+    """Return a copy of a module whose sparse layers are dense again, with the weights they had."""
     copied = copy.deepcopy(module)
+    for layer in list(copied.modules()):
+        if type(layer) is CondensedLinear:
+            become_masked_again(layer)
+            layer._buffers.clear()
+        elif type(layer) is CondensedSequential:
+            layer.__class__ = nn.Sequential  # type: ignore[assignment]
     for layer in copied.modules():
         if type(layer) in DENSE:
             for name in list(layer._buffers):

@@ -34,6 +34,8 @@ from dstrl.roles import Roles, roles_of
 class SparseActorCriticPolicy(SparsePolicy, ActorCriticPolicy):
     """The policy of PPO and A2C, sparse."""
 
+    typical_batch = 64
+
     def sparse_parts(self) -> list[Part]:
         """One part for the whole policy, or two if actor and critic have their own settings."""
         shared = self.share_features_extractor
@@ -83,8 +85,8 @@ class SparseMultiInputActorCriticPolicy(SparseActorCriticPolicy, MultiInputActor
 class SparseActorAndCritics(SparsePolicy):
     """What the policies of SAC, TD3 and their kin have in common: two networks, two optimizers.
 
-    A features extractor that actor and critic share is the actor's. Where there is no target actor
-    that has a copy of it (SAC), its copy in the target critic follows by averaging alone.
+    A features extractor that actor and critic share is the actor's, and so is the topology of its
+    copy in the target networks.
     """
 
     actor: Any
@@ -93,6 +95,8 @@ class SparseActorAndCritics(SparsePolicy):
     def sparse_parts(self) -> list[Part]:
         """The actor and the critics, each with its targets."""
         shared = self.critic.share_features_extractor
+        target = getattr(self, "actor_target", None)
+        copied = shared and target is None
         return [
             Part(
                 "actor",
@@ -100,7 +104,9 @@ class SparseActorAndCritics(SparsePolicy):
                 self.actor.optimizer,
                 roles_of(self.actor, self.actor.sparse_chains),
                 self.sparse.actor,
-                getattr(self, "actor_target", None),
+                target,
+                partial_target=getattr(self, "critic_target", None) if copied else None,
+                also=(self.critic.optimizer,) if shared else (),
             ),
             Part(
                 "critic",
@@ -165,10 +171,11 @@ class SparseDQNPolicy(SparsePolicy, dqn.DQNPolicy):
     """DQN's policy, sparse.
 
     Its target is a copy that stands still between two hard updates, so it keeps the topology of the
-    last one (`target="union"`).
+    last one (`target="copy"`).
     """
 
-    target_rule = "union"
+    target_rule = "copy"
+    typical_batch = 32
     q_net: SparseQNetwork
 
     def sparse_parts(self) -> list[Part]:

@@ -11,10 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sparse_core.checks import one_of
+from sparse_core.checks import at_least, one_of
 from sparse_core.config import SparseConfig
 
-TARGET_RULES = ("online", "density", "union")
+TARGET_RULES = ("online", "copy", "density", "union")
+MASKED_RULES = ("density", "union")
+"""Rules whose targets have a topology of their own, which condensed layers have no room for."""
+
+OWN_KEYS = ("target", "tiny", "batch")
 
 SPLIT_KEYS = ("actor_sparsity", "critic_sparsity", "actor_method", "critic_method")
 
@@ -29,6 +33,8 @@ class Settings:
         split: Whether actor and critic of one optimizer (PPO, A2C) have separate budgets.
         target: How target networks follow, see `dstrl.targets`; None: the policy's own default.
         tiny: Be dense instead, and as small as the sparse networks would be (`dstrl.tiny`).
+        batch: Samples of a training batch, which `backend="auto"` asks for; None: as many as the
+            policy's algorithms have by default.
     """
 
     actor: SparseConfig
@@ -36,10 +42,18 @@ class Settings:
     split: bool = False
     target: str | None = None
     tiny: bool = False
+    batch: int | None = None
 
     def __post_init__(self) -> None:
         if self.target is not None:
             one_of("target", self.target, TARGET_RULES)
+        if self.batch is not None:
+            at_least("batch", self.batch, 1)
+        if self.target in MASKED_RULES and "condensed" in (self.actor.backend, self.critic.backend):
+            raise ValueError(
+                f"target={self.target!r}: its targets have a topology of their own, which needs "
+                "backend masked or auto; condensed layers can have online or copy"
+            )
         if not isinstance(self.tiny, bool):
             raise ValueError(f"tiny={self.tiny!r}: must be true or false")
 
@@ -48,7 +62,8 @@ class Settings:
         """Read what a user gave.
 
         A mapping without `seed` takes the seed that torch was given, so that runs with different
-        seeds have different masks; nothing is drawn from torch's stream for it.
+        seeds have different masks; nothing is drawn from torch's stream for it. Without `backend`
+        it gets `auto`.
 
         Raises:
             ValueError: On an unknown key or a bad value, in one line.
@@ -59,17 +74,17 @@ class Settings:
             return cls(sparse, sparse)
         if sparse is not None and not isinstance(sparse, Mapping):
             raise ValueError(f"sparse={sparse!r}: must be a mapping or a SparseConfig")
-        values = dict(sparse or {})
+        values = {"backend": "auto"} | dict(sparse or {})
         if "seed" not in values:
             import torch
 
             values["seed"] = torch.initial_seed() % 2**32
-        own = {key: values.pop(key) for key in ("target", "tiny") if key in values}
+        own = {key: values.pop(key) for key in OWN_KEYS if key in values}
         special = {key: values.pop(key) for key in SPLIT_KEYS if key in values}
         known = [field.name for field in dataclasses.fields(SparseConfig)]
         unknown = sorted(set(values) - set(known), key=str)
         if unknown:
-            allowed = ", ".join([*known, *SPLIT_KEYS, "target", "tiny"])
+            allowed = ", ".join([*known, *SPLIT_KEYS, *OWN_KEYS])
             raise ValueError(f"sparse={unknown[0]!r}: unknown key; there are {allowed}")
         actor, critic = (_config(role, values, special) for role in ("actor", "critic"))
         return cls(actor, critic, split=bool(special), **own)
@@ -77,7 +92,7 @@ class Settings:
     def dense(self) -> Settings:
         """Return the settings of dense networks."""
         config = SparseConfig(method="dense", sparsity=0.0, seed=self.actor.seed)
-        return Settings(config, config, target=self.target)
+        return Settings(config, config, target=self.target, batch=self.batch)
 
     def with_seed(self, seed: int) -> Settings:
         """Return the settings with another seed."""

@@ -85,6 +85,7 @@ def sparsify(
         tensor.initial_budget = initial[item.name]
         tensors.append(tensor)
     engine = Engine(module, config, selected, tensors)
+    engine.batch = batch
     for tensor in tensors:
         _start(engine, tensor, None if scores is None else scores[tensor.name])
     if config.backend != "masked" and config.needs_masks is None:

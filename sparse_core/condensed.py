@@ -100,13 +100,14 @@ class CondensedTensor(SparseTensor):
         bits = self.companion("seen")
         if bits is None:
             return None
-        flags = np.unpackbits(bits.numpy(), count=self.numel).astype(np.bool_)
+        flags = np.unpackbits(bits.byte().numpy(), count=self.numel).astype(np.bool_)
         return torch.from_numpy(flags).reshape(self.rows, self.cols)
 
     def remember(self, seen: Tensor | None = None) -> None:
         """Keep track of which weights have ever been active, from here on."""
         flags = self.active() if seen is None else seen
-        self.set_companion("seen", torch.from_numpy(np.packbits(flags.numpy())))
+        bits, old = torch.from_numpy(np.packbits(flags.numpy())), self.companion("seen")
+        self.set_companion("seen", bits if old is None else bits.to(old.dtype))
 
     # Change ---------------------------------------------------------------------------------------
 
@@ -141,6 +142,26 @@ class CondensedTensor(SparseTensor):
             live = torch.ones(self.rows, dtype=torch.bool)
             live[torch.from_numpy(absent).long()] = False
         self.set_companion("live", live)
+
+    @torch.no_grad()
+    def take_over(self, online: SparseTensor, before: Tensor) -> None:
+        """Take the topology of the online weight, after an average with it was written here.
+
+        The average was of values in different places, so it is made anew; its weight is recovered
+        from what it did: `now = before + tau (online - before)`.
+        """
+        towards = (online.weight - before).double()
+        moved = (self.weight - before).double()
+        square = float(towards @ towards)
+        tau = float(moved @ towards) / square if square else 1.0
+        exact = torch.equal(self.weight, online.weight)
+        self.weight.copy_(before)
+        self.start(online.active())
+        if exact:
+            self.weight.copy_(online.weight)
+        else:
+            self.weight.lerp_(online.weight, tau)
+        self._remember_as(online)
 
     def apply(self, delta: Delta) -> None:
         """Make a Delta true: grown weights start at zero, the others move to their new places."""
@@ -185,19 +206,20 @@ class CondensedTensor(SparseTensor):
 
     # The optimizer --------------------------------------------------------------------------------
 
-    def adopt(self, optimizer: Optimizer) -> None:
-        """Let an optimizer that was made for the dense weight train the values, with its state."""
+    def adopt(self, *optimizers: Optimizer) -> None:
+        """Let optimizers that were made for the dense weight train the values, with their state."""
         dense = self._dense
         if dense is None:
             return
-        for group in optimizer.param_groups:
-            group["params"] = [self.weight if p is dense else p for p in group["params"]]
-        state = optimizer.state.pop(dense, None)
-        if state is not None:
-            optimizer.state[self.weight] = {
-                key: self.stored(value.detach()) if _like(value, dense) else value
-                for key, value in state.items()
-            }
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["params"] = [self.weight if p is dense else p for p in group["params"]]
+            state = optimizer.state.pop(dense, None)
+            if state is not None:
+                optimizer.state[self.weight] = {
+                    key: self.stored(value.detach()) if _like(value, dense) else value
+                    for key, value in state.items()
+                }
         self._dense = None
 
     _dense: Tensor | None = None

@@ -19,16 +19,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.clock import Clock
 from sparse_core.config import SparseConfig
+from sparse_core.followers import Follower, Lagging, copy_topology
 from sparse_core.gradients import GradientSource
 from sparse_core.initialisation import draw_mask, initialise
-from sparse_core.layers.masked import forbid_fused_path
 from sparse_core.optimizer_state import clear_inactive, clear_moments, is_elementwise, settle
 from sparse_core.registry import METHODS
 from sparse_core.schedule import Schedule
 from sparse_core.scores import Moment
-from sparse_core.selection import Selected, select
+from sparse_core.selection import Selected
 from sparse_core.topology import Delta, SparseTensor
 from sparse_core.updaters import updater_for
 
@@ -67,6 +68,7 @@ class Engine:
         root: The module.
         config: The configuration.
         tensors: Its sparse weights.
+        batch: Samples of a training batch, for which backends were chosen.
         optimizer: The optimizer whose steps count; None while detached.
         observers: Called after each update with its moment and the Delta of each tensor by name.
         on_step: Called after each optimizer step with the number of steps done.
@@ -82,7 +84,9 @@ class Engine:
         self.root = root
         self.config = config
         self.tensors = list(tensors)
+        self.batch = TYPICAL_BATCH
         self.optimizer: Optimizer | None = None
+        self._trainers: list[Optimizer] = []
         self.observers: list[Observer] = []
         self.on_step: list[Callable[[int], None]] = []
         self.updater = updater_for(config)
@@ -90,7 +94,7 @@ class Engine:
         self._schedule = Schedule.of(config)
         needs = self.updater.needs if self.updater else "nothing"
         self._gradients = GradientSource(needs, config.gradient_steps)
-        self._followers: list[list[SparseTensor]] = []
+        self._followers: list[Follower] = []
         self._handles: list[RemovableHandle] = []
         self._before: list[tuple[nn.Parameter, Tensor, Tensor]] = []
         self._clock = Clock(root)
@@ -160,8 +164,8 @@ class Engine:
             if tensor.seen() is not None:
                 tensor.remember()
             self._gradients.forget(tensor)
-            if self.optimizer is not None:
-                clear_moments(self.optimizer, tensor)
+            for trainer in self._trainers:
+                clear_moments(trainer, tensor)
         self.restart(horizon)
 
     def _phase(self) -> int:
@@ -204,17 +208,24 @@ class Engine:
 
     # Attaching ------------------------------------------------------------------------------------
 
-    def attach(self, optimizer: Optimizer) -> None:
-        """Count the steps of this optimizer from now on, instead of any other's."""
+    def attach(self, optimizer: Optimizer, *also: Optimizer) -> None:
+        """Count the steps of this optimizer from now on, instead of any other's.
+
+        Args:
+            optimizer: Whose steps count.
+            also: Optimizers that train some of the weights too; their moments are kept in order.
+        """
         self.detach()
         self.optimizer = optimizer
+        self._trainers = [optimizer, *also]
         for tensor in self.tensors:
-            tensor.adopt(optimizer)
+            tensor.adopt(*self._trainers)
         self._hook()
         if self.config.optimizer_state != "keep":
-            for tensor in self.tensors:
-                if not tensor.latent:
-                    clear_inactive(optimizer, tensor)
+            for trainer in self._trainers:
+                for tensor in self.tensors:
+                    if not tensor.latent:
+                        clear_inactive(trainer, tensor)
         self._arm()
 
     def detach(self) -> None:
@@ -223,48 +234,29 @@ class Engine:
             handle.remove()
         self._handles = []
         self.optimizer = None
+        self._trainers = []
         for tensor in self.tensors:
             tensor.tap.arm(False)
 
-    def follow(self, target: nn.Module) -> None:
-        """Let a target network of the same architecture have the same topology from now on.
+    def follow(self, target: nn.Module, *, lagging: bool = False, partial: bool = False) -> None:
+        """Let a target network of the same architecture follow the topology from now on.
+
+        Args:
+            target: Dense still; its weights become sparse, and condensed where they are here.
+            lagging: Whether it stands still between its own updates and takes the online masks
+                with each, instead of having the online topology at every moment; see
+                `sparse_core.followers`.
+            partial: Whether it may lack some of the sparse layers.
 
         Raises:
-            ValueError: If the target lacks one of the sparse layers.
+            ValueError: If the target lacks one of the sparse layers, or all of them.
         """
-        there = {item.name: item for item in select(target)}
-        copies = []
-        for tensor in self.tensors:
-            twin = there.get(tensor.name)
-            shape = tensor.shape
-            if twin is None or twin.shape != shape:
-                raise ValueError(
-                    f"target has no layer like {tensor.name!r}: it cannot follow; needed is a "
-                    f"dense one of shape {shape}, there is {twin.shape if twin else 'none'}"
-                )
-        for tensor in self.tensors:
-            twin = there[tensor.name]
-            twin.mask()
-            copy = SparseTensor(
-                tensor.name,
-                twin.layer,
-                twin.parameter,
-                tensor.role,
-                tensor.structure,
-                tensor.budget,
-            )
-            copy.latent = tensor.latent
-            if copy.latent:
-                forbid_fused_path(copy.layer)
-            copy.start(tensor.active())
-            copy = tensor.convert(copy)
-            for what in ("seen", "backward", "gradient_mean", "gradient_square"):
-                own = tensor.companion(what)
-                if own is not None:
-                    twin.layer.register_buffer(f"{twin.parameter}_{what}", own.clone())
-            copies.append(copy)
-        target.register_buffer("sparse_clock", self._clock.buffer.clone())
-        self._followers.append(copies)
+        copies = copy_topology(self.tensors, target, partial=partial)
+        if not partial:
+            target.register_buffer("sparse_clock", self._clock.buffer.clone())
+        self._followers.append(
+            Lagging(self.tensors, copies, target) if lagging else Follower(self.tensors, copies)
+        )
 
     def _hook(self) -> None:
         assert self.optimizer is not None
@@ -282,8 +274,10 @@ class Engine:
             self._hook()
 
     def _after_load(self, module: nn.Module, incompatible_keys: object) -> None:
-        for tensor in [*self.tensors, *(copy for copies in self._followers for copy in copies)]:
+        for tensor in self.tensors:
             tensor.refresh()
+        for follower in self._followers:
+            follower.refresh()
         self._clock.reload()
         self._arm()
 
@@ -304,6 +298,8 @@ class Engine:
                 f"method={self.config.method!r}: its schedule needs the length of the training; "
                 "give `horizon` or call Engine.set_horizon before the first optimizer step"
             )
+        for follower in self._followers:
+            follower.catch_up()
         due = self.updater is not None and self._schedule.due(self._phase() + 1, self.horizon)
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None) is not None
         penalises = self.updater is not None and self.updater.penalises
@@ -362,8 +358,10 @@ class Engine:
         moment = self._moment()
         with torch.no_grad():
             proposed = self.updater.propose(self.tensors, moment)
-            for i, (tensor, delta) in enumerate(zip(self.tensors, proposed, strict=True)):
-                self._apply(i, tensor, delta)
+            for follower in self._followers:
+                follower.catch_up()
+            for tensor, delta in zip(self.tensors, proposed, strict=True):
+                self._apply(tensor, delta)
             self.updater.after_update(self.tensors)
         self._clock["updates"] = moment.update + 1
         deltas = {tensor.name: delta for tensor, delta in zip(self.tensors, proposed, strict=True)}
@@ -382,10 +380,11 @@ class Engine:
             seed=self.config.seed,
         )
 
-    def _apply(self, index: int, tensor: SparseTensor, delta: Delta) -> None:
+    def _apply(self, tensor: SparseTensor, delta: Delta) -> None:
         tensor.apply(delta)
-        for copies in self._followers:
-            copies[index].apply(delta)
-        if self.optimizer is not None and not tensor.latent:
-            settle(self.optimizer, tensor, delta, self.config.optimizer_state)
+        for follower in self._followers:
+            follower.apply(tensor.name, delta)
+        if not tensor.latent:
+            for trainer in self._trainers:
+                settle(trainer, tensor, delta, self.config.optimizer_state)
         self._gradients.clear(tensor)

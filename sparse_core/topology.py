@@ -186,8 +186,8 @@ class SparseTensor:
         """Keep track of which weights have ever been active, from here on."""
         self.set_companion("seen", self.mask.clone())
 
-    def adopt(self, optimizer: Optimizer) -> None:
-        """Let an optimizer that was made for the dense weight train this one; it does already."""
+    def adopt(self, *optimizers: Optimizer) -> None:
+        """Let optimizers that were made for the dense weight train this one; they do already."""
 
     def convert(self, twin: SparseTensor) -> SparseTensor:
         """Return a masked twin of this tensor in this tensor's own form."""
@@ -259,6 +259,21 @@ class SparseTensor:
     def stored(self, matrix: Tensor) -> Tensor:
         """Bring the active entries of a `(rows, cols)` matrix into the parameter's layout."""
         return matrix.reshape(self.weight.shape)
+
+    def take_over(self, online: SparseTensor, before: Tensor) -> None:
+        """Take the topology of the online weight, after an average with it was written here.
+
+        Args:
+            online: The weight of the same layer in the online network, unchanged since.
+            before: This weight before the average, in its own shape.
+        """
+        self.start(online.active())
+        self._remember_as(online)
+
+    def _remember_as(self, online: SparseTensor) -> None:
+        seen, theirs = self.companion("seen"), online.companion("seen")
+        if seen is not None and theirs is not None:
+            seen.copy_(theirs)
 
     def apply(self, delta: Delta) -> None:
         """Make a Delta true: grown weights start at zero, dropped ones are zero from here on.

@@ -5,7 +5,8 @@
     lengths   (groups,)     int32, slots of each group; 0: ablated
 
 Nothing changes its shape while the topology moves, so optimizers and checkpoints need no special
-case.
+case. Where every entry of a state_dict has to be a float (Stable-Baselines3), columns and lengths
+may be floats, in float32 exact for up to 2^24 columns; `floats` makes them so.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ class Condensed(nn.Module):
         if self._pattern is None:
             rows, columns = self.dense_shape
             self._pattern = Pattern.from_lengths(
-                self.columns.numpy(),
-                self.lengths.numpy(),
+                _integers(self.columns),
+                _integers(self.lengths),
                 columns,
                 rows,
                 self.group,
@@ -93,6 +94,12 @@ class Condensed(nn.Module):
         self.columns[: pattern.slots] = torch.from_numpy(pattern.columns.astype(np.int32))
         self.lengths.copy_(torch.from_numpy(pattern.lengths))
         self._pattern = pattern
+
+    def floats(self) -> None:
+        """Keep the integers of the state as floats from now on, the topology as it is."""
+        for name, buffer in self._buffers.items():
+            if name not in self._non_persistent_buffers_set and buffer is not None:
+                self._buffers[name] = buffer.to(self.values.dtype)
 
     def dense_weight(self) -> Tensor:
         """Return the `(rows, cols)` weight matrix, zero where inactive, detached."""
@@ -128,4 +135,6 @@ class Condensed(nn.Module):
 
 
 def _integers(tensor: Tensor) -> NDArray[Any]:
-    return tensor.detach().cpu().numpy()
+    """Read indices; from floats too, whose fractions do not count."""
+    array: NDArray[Any] = tensor.detach().cpu().numpy()
+    return np.floor(array).astype(np.int64) if tensor.is_floating_point() else array

@@ -184,7 +184,7 @@ def test_a_config_object_will_do():
         (dict(method="magic"), "method='magic': must be one of dense, static"),
         (dict(sparsity=1.0), "sparsity=1.0: must be a number in [0, 1)"),
         (dict(sparsty=0.9), "sparse='sparsty': unknown key; there are method, sparsity"),
-        (dict(target="soft"), "target='soft': must be one of online, density, union"),
+        (dict(target="soft"), "target='soft': must be one of online, copy, density, union"),
         (dict(actor_sparsity=2), "actor_sparsity=2: must be a number in [0, 1)"),
         (0.9, "sparse=0.9: must be a mapping or a SparseConfig"),
     ],

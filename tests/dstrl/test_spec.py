@@ -96,7 +96,7 @@ def test_actor_and_critic_can_differ():
         ({"noise": 1.0}, "noise=1.0: must be a number in [0, 0.99]"),
         ({"net_arch": (64, 0)}, "net_arch=0: must be an integer of at least 1"),
         ({"eval_episodes": 0}, "eval_episodes=0: must be an integer of at least 1"),
-        ({"target": "soft"}, "target='soft': must be one of online, density, union"),
+        ({"target": "soft"}, "target='soft': must be one of online, copy, density, union"),
         ({"actor_sparsity": 1.0}, "actor_sparsity=1.0: must be a number in [0, 1)"),
         ({"critic_method": "magic"}, "critic_method='magic': must be one of dense"),
         ({"hyper": {"gama": 0.9}}, "hyper='gama': ppo has steps"),

@@ -1,0 +1,105 @@
+"""What a policy's state says about how it was made, and the check that a state fits a policy.
+
+The settings travel in the state as text, one float for each byte, because Stable-Baselines3 treats
+all entries as floats. Seed and horizon are not part of it: a policy that loads a state goes on with
+the state's. Nor is the backend, which is compared layer by layer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dstrl.settings import Settings
+from sparse_core.config import SparseConfig
+
+LENGTH = 1024
+"""Room for the text; what is longer is cut off."""
+
+NOT_COMPARED = ("seed", "horizon", "backend")
+
+
+def written(settings: Settings) -> Tensor:
+    """Return the settings as `(1024,) float32` bytes."""
+    fields: dict[str, Any] = {"actor": _fields(settings.actor), "critic": _fields(settings.critic)}
+    fields |= {name: getattr(settings, name) for name in ("split", "target", "tiny")}
+    text = json.dumps(fields, sort_keys=True).encode()[:LENGTH]
+    return torch.tensor(list(text.ljust(LENGTH)), dtype=torch.float32)
+
+
+def check(own: Mapping[str, Tensor], state: Mapping[str, Any], strict: bool) -> None:
+    """Compare a state with that of the policy that is about to load it.
+
+    A state without settings, or with an entry there that no policy writes, is taken as it is.
+
+    Raises:
+        RuntimeError: In one line, if the settings differ, or the layers' backends do.
+    """
+    theirs, mine = _read(state.get("sparse_settings")), _read(own["sparse_settings"])
+    if theirs is not None and mine is not None and theirs != mine:
+        raise RuntimeError(
+            f"saved with other sparse settings: {_difference(theirs, mine)}; build the policy with "
+            "the same ones, or load the whole model, which brings its own"
+        )
+    there, here = _condensed(state), _condensed(own)
+    known = {key.rpartition(".")[0] for key in own}
+    differ = sorted((there ^ here) & known)
+    if strict and theirs is not None and differ:
+        name = differ[0]
+        where = ("condensed", "masked") if name in there else ("masked", "condensed")
+        raise RuntimeError(
+            f"layer {name!r} was saved {where[0]} and is {where[1]} here: build the policy with "
+            "the same `backend` and `batch`, on the same kind of device"
+        )
+
+
+def _fields(config: SparseConfig) -> dict[str, Any]:
+    return {
+        f.name: getattr(config, f.name)
+        for f in dataclasses.fields(config)
+        if f.name not in NOT_COMPARED and getattr(config, f.name) != f.default
+    }
+
+
+def _read(entry: Any) -> str | None:
+    if not isinstance(entry, Tensor):
+        return None
+    numbers = entry.detach().flatten().tolist()
+    if not all(0 <= number <= 255 and number == int(number) for number in numbers):
+        return None
+    return bytes(map(int, numbers)).decode(errors="replace").rstrip()
+
+
+def _difference(theirs: str, mine: str) -> str:
+    try:
+        there, here = _flat(json.loads(theirs)), _flat(json.loads(mine))
+    except ValueError:
+        return f"{theirs} there, {mine} here"
+    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    defaults = {f.name: f.default for f in dataclasses.fields(SparseConfig)}
+
+    def value(settings: Mapping[str, Any], name: str) -> Any:
+        return settings.get(name, defaults.get(name.rpartition(".")[2]))
+
+    return ", ".join(
+        f"{name} is {value(there, name)!r} there and {value(here, name)!r} here" for name in names
+    )
+
+
+def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{field}": own for field, own in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _condensed(state: Mapping[str, Any]) -> set[str]:
+    return {key.removesuffix(".columns") for key in state if key.endswith(".columns")}
