@@ -16,8 +16,6 @@ from sparse_core import sparsify
 from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.config import SparseConfig
 from sparse_core.layers import MASKED
-from sparse_core.layers.chain import CondensedSequential
-from sparse_core.layers.condensed import CondensedLinear, become_masked_again
 from sparse_core.layers.state import Condensed
 from sparse_core.layers.tap import GradientTap
 
@@ -87,6 +85,9 @@ def floats(root: nn.Module) -> None:
 
 def dense_copy(module: nn.Module) -> nn.Module:
     """Return a copy of a module whose sparse layers are dense again, with the weights they had."""
+    from sparse_core.layers.chain import CondensedSequential
+    from sparse_core.layers.condensed import CondensedLinear, become_masked_again
+
     copied = copy.deepcopy(module)
     for layer in list(copied.modules()):
         if type(layer) is CondensedLinear:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from sparse_core.engine import Engine
+from sparse_core.layers.state import Condensed
 from sparse_core.probing import undisturbed
 
 SPLIT_PROJECTIONS = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
@@ -118,7 +119,7 @@ def active_weights(engine: Engine, module: nn.Module | None = None) -> dict[str,
         return {tensor.name: tensor.count() for tensor in engine.tensors}
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     return {
-        names[id(tensor.weight)]: tensor.count()
+        _join(names[id(tensor.weight)].rpartition(".")[0], tensor.parameter): tensor.count()
         for tensor in engine.tensors
         if id(tensor.weight) in names
     }
@@ -136,10 +137,10 @@ class FlopCounter:
         self._handles: list[RemovableHandle] = []
         self._dense: dict[str, int] = {}
         self._products = 0
-        self._weights = {
-            _join(name, parameter): weight
+        self._sizes = {
+            _join(name, parameter): shape.numel()
             for name, layer in module.named_modules()
-            for parameter, weight in _weights(layer)
+            for parameter, shape in _weights(layer)
         }
 
     def __enter__(self) -> FlopCounter:
@@ -166,14 +167,14 @@ class FlopCounter:
     def count(self, active: Mapping[str, int] | None = None) -> ModelFlops:
         """Return what was counted; see `inference_flops` for `active`."""
         active = active or {}
-        unknown = sorted(set(active) - set(self._weights))
+        unknown = sorted(set(active) - set(self._sizes))
         if unknown:
             raise ValueError(
-                f"active={unknown}: no such weight; there are {', '.join(self._weights)}"
+                f"active={unknown}: no such weight; there are {', '.join(self._sizes)}"
             )
         layers = [
-            LayerFlops(name, self._dense[name], weight.numel(), active.get(name, weight.numel()))
-            for name, weight in self._weights.items()
+            LayerFlops(name, self._dense[name], size, active.get(name, size))
+            for name, size in self._sizes.items()
             if name in self._dense
         ]
         return ModelFlops(tuple(layers), self._products)
@@ -184,9 +185,9 @@ class FlopCounter:
 
     def _layer_hook(self, name: str) -> Any:
         def hook(layer: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
-            ((parameter, weight),) = _weights(layer)
-            positions = output.numel() // weight.shape[0]
-            self._add(name, parameter, 2 * positions * weight.numel())
+            ((parameter, shape),) = _weights(layer)
+            positions = output.numel() // shape[0]
+            self._add(name, parameter, 2 * positions * shape.numel())
 
         return hook
 
@@ -209,15 +210,17 @@ class FlopCounter:
         return hook
 
 
-def _weights(layer: nn.Module) -> list[tuple[str, Tensor]]:
-    """List what is counted of one module itself, not of its children."""
+def _weights(layer: nn.Module) -> list[tuple[str, torch.Size]]:
+    """List the dense shapes of what is counted of one module itself, not of its children."""
     if isinstance(layer, nn.MultiheadAttention):
         names: tuple[str, ...] = ("in_proj_weight",)
         if not layer._qkv_same_embed_dim:
             names = SPLIT_PROJECTIONS
-        return [(name, layer.get_parameter(name)) for name in names]
+        return [(name, layer.get_parameter(name).shape) for name in names]
+    if isinstance(layer, Condensed):
+        return [("weight", torch.Size(layer.dense_shape))]
     if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        return [("weight", layer.weight)]
+        return [("weight", layer.weight.shape)]
     return []
 
 

@@ -1,13 +1,15 @@
-"""Run Stable-Baselines3's own tests with sparse policies.
+"""Run Stable-Baselines3's own tests with sparse policies, masked and condensed.
 
     python tests/sb3/run.py [arguments of pytest]
 
 The tests are those of the installed version's source distribution, which is downloaded from PyPI
-once into `.cache`. The pytest plugin beside this file swaps the policies.
+once into `.cache`. The pytest plugin beside this file swaps the policies. `DSTRL_SB3_SPARSE` holds
+other settings as JSON and makes it one run; `null` is Stable-Baselines3 as it is.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +19,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent.parent / ".cache" / "sb3"
+
+SETTINGS = {"method": "rigl", "sparsity": 0.5, "update_every": 10}
+BACKENDS = ("masked", "condensed")
 
 FILES = (
     "callbacks",
@@ -57,14 +62,20 @@ def fetch() -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the tests and return pytest's exit code."""
+    """Run the tests and return pytest's exit code, the first that is not zero."""
     folder = fetch()
     paths = [str(Path("tests") / f"test_{name}.py") for name in FILES]
     chosen = [] if any(a.startswith("tests/") for a in arguments) else paths
     path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
     options = ["-c", "pyproject.toml", "-p", "sb3_plugin", "-p", "no:cacheprovider", "-q", "-rfEX"]
     command = [sys.executable, "-m", "pytest", *options, *chosen, *arguments]
-    return subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": path}).returncode
+    given = os.environ.get("DSTRL_SB3_SPARSE")
+    codes = []
+    for settings in [given] if given else [json.dumps(SETTINGS | {"backend": b}) for b in BACKENDS]:
+        print(f"Stable-Baselines3's tests with sparse={settings}", flush=True)
+        env = os.environ | {"PYTHONPATH": path, "DSTRL_SB3_SPARSE": settings}
+        codes.append(subprocess.run(command, cwd=folder, env=env).returncode)
+    return next((code for code in codes if code), 0)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,136 @@
+"""Files and settings that do not fit are refused in one line, and nothing is changed by that."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+
+import pytest
+import torch
+from stable_baselines3 import DQN, PPO, SAC
+
+import dstrl
+
+ENVS = {PPO: "CartPole-v1", DQN: "CartPole-v1", SAC: "Pendulum-v1"}
+
+
+def build(algorithm, arch=(16, 16), **sparse):
+    dstrl.register()
+    sparse = dict(method="srigl", sparsity=0.8, seed=1) | sparse
+    return algorithm(
+        "SparseMlpPolicy",
+        ENVS[algorithm],
+        policy_kwargs=dict(sparse=sparse, net_arch=list(arch)),
+        seed=0,
+        device="cpu",
+    )
+
+
+def state(model):
+    return copy.deepcopy(model.policy.state_dict())
+
+
+def unchanged(model, before):
+    now = model.policy.state_dict()
+    return now.keys() == before.keys() and all(torch.equal(now[k], before[k]) for k in now)
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+@pytest.mark.parametrize("algorithm", [PPO, DQN, SAC])
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (
+            dict(sparsity=0.5),
+            "saved with other sparse settings: actor.sparsity is 0.8 there and 0.5 here, "
+            "critic.sparsity is 0.8 there and 0.5 here; build",
+        ),
+        (dict(actor_sparsity=0.5), "saved with other sparse settings: actor.sparsity is 0.8 there"),
+        (dict(method="static"), "actor.method is 'srigl' there and 'static' here"),
+        (dict(method="rigl", target="online"), "target is None there and 'online' here"),
+        (dict(update_every=7), "actor.update_every is 100 there and 7 here"),
+    ],
+)
+def test_other_settings_are_named_and_nothing_is_changed(
+    algorithm, backend, other, message, tmp_path
+):
+    path = tmp_path / "model.zip"
+    build(algorithm, backend=backend).save(path)
+    model = build(algorithm, backend=backend, **other)
+    before, file = state(model), digest(path)
+    with pytest.raises(RuntimeError) as caught:
+        model.set_parameters(str(path), device="cpu")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert unchanged(model, before)
+    assert digest(path) == file
+    given = dict(sparse=other, net_arch=[16, 16])
+    with pytest.raises(ValueError, match="policy kwargs do not equal the stored policy kwargs"):
+        algorithm.load(path, policy_kwargs=given, device="cpu")
+
+
+def test_a_new_model_with_the_same_settings_takes_them_over(tmp_path):
+    old, new = build(SAC, sparsity=0.5), build(SAC, sparsity=0.5, seed=9, horizon=100)
+    old.save(tmp_path / "model.zip")
+    new.set_parameters(str(tmp_path / "model.zip"), device="cpu")
+    assert unchanged(new, state(old))
+
+
+@pytest.mark.parametrize(("there", "here"), [("masked", "condensed"), ("condensed", "masked")])
+def test_another_backend_is_named_and_nothing_is_changed(there, here):
+    saved, model = state(build(SAC, backend=there)), build(SAC, backend=here)
+    before = state(model)
+    with pytest.raises(RuntimeError) as caught:
+        model.policy.load_state_dict(saved)
+    assert str(caught.value).startswith(
+        f"layer 'actor.latent_pi.0' was saved {there} and is {here} here: build the policy with "
+        "the same `backend`"
+    )
+    assert unchanged(model, before)
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+def test_a_state_of_another_shape_changes_nothing(backend):
+    saved, model = state(build(SAC, arch=(16, 8), backend=backend)), build(SAC, backend=backend)
+    before = state(model)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        model.policy.load_state_dict(saved)
+    assert unchanged(model, before)
+
+
+def test_a_state_that_is_no_topology_changes_nothing():
+    model = build(SAC, backend="condensed")
+    before = state(model)
+    spoilt = before | {"critic.qf0.2.columns": before["critic.qf0.2.columns"] * 0 + 99}
+    with pytest.raises(RuntimeError, match="column 99, allowed are 0 to 15"):
+        model.policy.load_state_dict(spoilt)
+    assert unchanged(model, before)
+
+
+@pytest.mark.parametrize("part", [0.2, 0.6, 0.99])
+@pytest.mark.parametrize("algorithm", [PPO, SAC])
+def test_a_truncated_file_is_refused_and_nothing_is_changed(algorithm, part, tmp_path):
+    model = build(algorithm)
+    path = tmp_path / "model.zip"
+    model.save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(part * len(whole))])
+    before, file = state(model), digest(path)
+    # A torch file inside may be whole and is taken for the archive then, which lacks everything.
+    with pytest.raises((ValueError, AssertionError), match=r"wasn't a zip-file|No data found"):
+        algorithm.load(path, device="cpu")
+    with pytest.raises(ValueError, match=r"wasn't a zip-file|parameters do not match") as caught:
+        model.set_parameters(str(path), device="cpu")
+    assert "\n" not in str(caught.value)
+    assert unchanged(model, before)
+    assert digest(path) == file
+
+
+@pytest.mark.parametrize("key", ["sparsty", "batch"])
+def test_bad_settings_are_refused(key):
+    with pytest.raises(ValueError, match=rf"{key}.*(unknown key|must be an integer)"):
+        build(SAC, **{key: 0})
