@@ -29,7 +29,7 @@ class Capacity:
 def capacity_of(tensor: SparseTensor) -> Capacity:
     """Count what ended tasks hold of one shared weight."""
     used = 0 if tensor.protected is None else int(tensor.protected.sum())
-    return Capacity(tensor.name, used, tensor.weight.numel(), tensor.budget)
+    return Capacity(tensor.name, used, tensor.numel, tensor.budget)
 
 
 def room_in(tensor: SparseTensor) -> int:
@@ -37,7 +37,7 @@ def room_in(tensor: SparseTensor) -> int:
     structure = tensor.structure
     taken = tensor.protected
     if taken is None:
-        taken = torch.zeros_like(tensor.weight, dtype=torch.bool)
+        taken = torch.zeros(tensor.shape, dtype=torch.bool)
     cells = structure.cells(taken.reshape(tensor.rows, tensor.cols).double())
     needed = structure.capacity(tensor.budget, tensor.rows, tensor.cols).clamp(min=1)
     return int(((cells == 0).sum(1).cpu() // needed).min())

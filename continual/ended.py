@@ -6,7 +6,7 @@ length of one call, hence tasks can be mixed in one batch and one graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from continual.tasks import Slot, Task
+from sparse_core.condensed import CondensedTensor
+from sparse_core.kernels.format import Pattern
+from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.topology import SparseTensor
 
 
@@ -34,13 +37,19 @@ def frozen_output(
         `(batch, classes)`, through which no gradient flows.
     """
     parts = {slot.name: task.tensor(slot).detach() for slot in slots}
+    patterns = {}
     for tensor in tensors:
+        if isinstance(tensor, CondensedTensor):
+            patterns[tensor.layer] = task.pattern(tensor)
+            continue
         mask = task.mask(tensor.name, tensor.weight.shape)
         weight = parts.get(tensor.name, tensor.weight.detach())
         parts |= {_mask_name(tensor): mask, tensor.name: torch.where(mask, weight, 0.0)}
-    with _evaluating(model):
+    with torch.no_grad(), _evaluating(model), _in_shape_of(patterns):
         output = functional_call(model, parts, (x,), tie_weights=False)
-    return _Constant.apply(output, tensors[0].weight) if torch.is_grad_enabled() else output
+    if not torch.is_grad_enabled():
+        return output
+    return _Constant.apply(output, torch.zeros((), requires_grad=True))
 
 
 def trainable_output(
@@ -81,6 +90,19 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def _in_shape_of(patterns: Mapping[CondensedLinear, Pattern]) -> Iterator[None]:
+    """Let condensed layers take their values to be of these patterns."""
+    before = {layer: layer.pattern for layer in patterns}
+    for layer, pattern in patterns.items():
+        layer._pattern = pattern
+    try:
+        yield
+    finally:
+        for layer, pattern in before.items():
+            layer._pattern = pattern
 
 
 @contextmanager

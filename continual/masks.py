@@ -21,11 +21,14 @@ from continual.capacity import Capacity, capacity_of, room_in
 from continual.checkpoint import check_checkpoint
 from continual.ended import frozen_output, trainable_output
 from continual.inference import SELECTORS, infer_tasks
-from continual.spec import SHARES, check_isolation, masked
+from continual.protection import protect
+from continual.spec import SHARES, check_isolation
 from continual.tasks import Slot, Task, head_of, key_of, slots_of
 from sparse_core.building import sparsify
 from sparse_core.checks import one_of
+from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.config import SparseConfig
+from sparse_core.selection import select
 from sparse_core.topology import SparseTensor
 
 UNSEEN = ("error", "latest")
@@ -40,6 +43,11 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
     tensors: biases, the last layer (the head), normalisation layers with their running statistics,
     layers that stay dense. Under hard isolation every task starts from new random masks and
     weights.
+
+    With `backend="condensed"` or `"auto"` linear layers hold the weights that the task in training
+    can see and no others, and so does what is stored of an ended task; both compute on these alone.
+    Convolutions, and everything that is not on the CPU, stay masked. Backends visit the same
+    topologies and agree to rounding; within one, ended tasks answer the same to the bit.
 
     Attributes:
         model: The network.
@@ -60,6 +68,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         unseen: str = "error",
         infer: str | None = None,
         roles: Mapping[str, str] | None = None,
+        batch: int = TYPICAL_BATCH,
     ) -> None:
         """Wrap a network, in place.
 
@@ -76,6 +85,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             infer: How to find the task of samples without a label in evaluation, one of
                 `continual.inference.SELECTORS`. None: the latest task's network answers.
             roles: As in `sparsify`.
+            batch: Samples of a training batch, which `backend="auto"` asks for.
 
         Raises:
             ValueError: If an argument has no such value, or the network cannot be shared by tasks.
@@ -84,19 +94,21 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         one_of("unseen", unseen, UNSEEN)
         if infer is not None:
             one_of("infer", infer, SELECTORS)
-        config = masked(config or SparseConfig())
+        config = config or SparseConfig()
         check_isolation(isolation, config.method)
         _refuse_dynamic(model)
         super().__init__()
         # Registered before the network, so that a task's parameters keep their names when it ends.
         self.tasks = nn.ModuleDict()
-        self.engine = sparsify(model, config, roles=roles)
+        head = select(model, roles)[-1:]
+        keep = [item.name for item in head] if isolation == "none" else []
+        self.engine = sparsify(model, config, roles=roles, batch=batch, keep_masked=keep)
         self.isolation = isolation
         self.unseen = unseen
         self.infer = infer
         self._slots = slots_of(model, self.engine, self.hard)
-        head = head_of(self.engine)
-        self._shared = [t for t in self.engine.tensors if t.name.rpartition(".")[0] != head]
+        last = head_of(self.engine)
+        self._shared = [t for t in self.engine.tensors if t.name.rpartition(".")[0] != last]
         for tensor in self._shared:
             tensor.may_reuse = share == "reuse"
         self.fresh = Task(NOBODY, {slot: slot.tensor.detach().clone() for slot in self._slots})
@@ -165,7 +177,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         index = len(self.tasks)
         before = [(slot, slot.tensor) for slot in self._slots]
         task = Task(index, dict(before) if index == 0 else self._new_tensors())
-        task.bind(self._slots)
+        self._bind(task)
         try:
             if self.hard:
                 self.engine.redraw(index)
@@ -174,11 +186,20 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         except ValueError as error:
             for slot, tensor in before:
                 slot.bind(tensor)
+            self._refresh()
             raise ValueError(
                 f"task {label} does not fit: {error}; raise the sparsity, widen the layer, or let "
                 "tasks share weights with share='reuse'"
             ) from None
         self.tasks[str(label)] = task
+
+    def _bind(self, task: Task) -> None:
+        task.bind(self._slots)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        for tensor in self.engine.tensors:
+            tensor.refresh()
 
     def _new_tensors(self) -> dict[Slot, Tensor]:
         tensors: dict[Slot, Tensor] = {}
@@ -189,9 +210,9 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
 
     def _resume(self, label: int) -> None:
         task = self._task(label)
-        task.bind(self._slots)
+        self._bind(task)
         for tensor in self._masked_apart():
-            tensor.start(task.mask(tensor.name, tensor.weight.shape))
+            tensor.start(task.mask(tensor.name, torch.Size(tensor.shape)))
         task.forget_masks()
         self.engine.restart()
 
@@ -225,15 +246,8 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             task.store(tensor.name, tensor.active())
         if self.hard:
             task.freeze()
-            self._protect()
+            protect(self._shared, self._ended())
         self.current.fill_(NOBODY)
-
-    def _protect(self) -> None:
-        for tensor in self._shared:
-            taken = torch.zeros_like(tensor.weight, dtype=torch.bool)
-            for task in self._ended():
-                taken |= task.mask(tensor.name, tensor.weight.shape)
-            tensor.protect(taken)
 
     # What it knows --------------------------------------------------------------------------------
 
@@ -258,9 +272,9 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             raise ValueError(self._unseen_message(label))
         task = self._task(label)
         return {
-            tensor.name: task.mask(tensor.name, tensor.weight.shape)
+            tensor.name: task.mask(tensor.name, torch.Size(tensor.shape))
             if task.has_mask(tensor.name)
-            else tensor.mask != 0
+            else tensor.active().reshape(tensor.shape)
             for tensor in self.engine.tensors
         }
 
@@ -357,11 +371,11 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             task = Task(index, self._new_tensors())
             for tensor in self._masked_apart():
                 if f"{stem}{label}.masks.{key_of(tensor.name)}" in state_dict:
-                    task.reserve(tensor.name, tensor.weight.numel())
+                    task.reserve(tensor.name, tensor.numel)
             self.tasks[label] = task.to(self.current.device)
         if indices:
             now = int(state_dict[f"{prefix}current"])
-            self._task(self.labels[now]).bind(self._slots)  # NOBODY: the latest
+            self._bind(self._task(self.labels[now]))  # NOBODY: the latest
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
@@ -370,7 +384,7 @@ def _after_load(module: TaskMasks, incompatible_keys: object) -> None:
     if module.hard:
         for task in module._ended():
             task.freeze()
-        module._protect()
+        protect(module._shared, module._ended())
 
 
 def _refuse_dynamic(model: nn.Module) -> None:

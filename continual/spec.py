@@ -75,7 +75,6 @@ class CLSpec:
             one_of("tasks", self.tasks, SPLITS)
         if self.isolation is not None:
             check_isolation(self.isolation, self.sparse.method)
-        masked(self.sparse)
 
     @property
     def isolation_in_force(self) -> str:
@@ -86,7 +85,7 @@ class CLSpec:
         """Return the equal spec with all that plays no part in it at its default."""
         default = SparseConfig()
         sparse = dataclasses.replace(
-            masked(self.sparse).canonical(), seed=default.seed, horizon=default.horizon
+            self.sparse.canonical(), seed=default.seed, horizon=default.horizon
         )
         return dataclasses.replace(
             self,
@@ -107,17 +106,6 @@ def check_isolation(isolation: str, method: str) -> None:
         raise ValueError(
             f"isolation='hard': method {method!r} needs all weights for one task; use 'none'"
         )
-
-
-def masked(sparse: SparseConfig) -> SparseConfig:
-    """Return the configuration with the backend that masks of many tasks need, `masked`.
-
-    Raises:
-        ValueError: If it insists on the condensed one.
-    """
-    if sparse.backend == "condensed":
-        raise ValueError("backend='condensed': holds one task's weights; use 'masked' or 'auto'")
-    return dataclasses.replace(sparse, backend="masked")
 
 
 def _usual_isolation(method: str) -> str:

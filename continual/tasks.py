@@ -1,22 +1,26 @@
 """What belongs to one task alone, and where in the network it has its place.
 
-Sparse weights lie in one tensor that all tasks share, told apart by masks. All else is a task's
-own: biases, the head, normalisation layers with their running statistics, layers that stay dense. A
-`Slot` is the place of such a tensor in the network; a `Task` holds one task's tensors for all
-slots.
+Sparse weights lie in one tensor that all tasks share, told apart by masks; where a layer is
+condensed, each task has values and indices of its own. All else is a task's own as well: biases,
+the head, normalisation layers with their running statistics, layers that stay dense. A `Slot` is
+the place of such a tensor in the network; a `Task` holds one task's tensors for all slots.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from continual.bits import pack, packed_size, unpack
+from sparse_core.condensed import CondensedTensor
 from sparse_core.engine import Engine
+from sparse_core.kernels.format import Pattern
 from sparse_core.layers import MASKED
+from sparse_core.layers.state import Condensed
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,6 @@ def slots_of(root: nn.Module, engine: Engine, hard: bool) -> list[Slot]:
     """
     head = head_of(engine)
     shared = {tensor.name for tensor in engine.tensors if tensor.name.rpartition(".")[0] != head}
-    masked = set(MASKED.values())
     seen: dict[int, str] = {}
     slots = []
     for prefix, module in root.named_modules():
@@ -78,8 +81,7 @@ def slots_of(root: nn.Module, engine: Engine, hard: bool) -> list[Slot]:
         for trained, tensors in held.items():
             for key, tensor in tensors.items():
                 name = f"{prefix}.{key}" if prefix else key
-                topology = not trained and (type(module) in masked or key == "sparse_clock")
-                if tensor is None or topology:
+                if tensor is None or (not trained and _is_topology(module, key)):
                     continue
                 if id(tensor) in seen:
                     raise ValueError(
@@ -89,6 +91,13 @@ def slots_of(root: nn.Module, engine: Engine, hard: bool) -> list[Slot]:
                 if name not in shared and (hard or prefix == head):
                     slots.append(Slot(name, module, key, trained))
     return slots
+
+
+def _is_topology(module: nn.Module, key: str) -> bool:
+    """Whether a buffer belongs to the engine: masks and what the growth rule remembers."""
+    if isinstance(module, Condensed):
+        return key not in ("columns", "lengths")
+    return type(module) in MASKED.values() or key == "sparse_clock"
 
 
 def key_of(name: str) -> str:
@@ -112,6 +121,7 @@ class Task(nn.Module):
         self.register_buffer("index", torch.tensor(index))
         self.own = nn.Module()
         self.masks = nn.Module()
+        self._patterns: dict[str, Pattern] = {}
         for slot, tensor in tensors.items():
             if isinstance(tensor, nn.Parameter):
                 self.own.register_parameter(key_of(slot.name), tensor)
@@ -120,7 +130,11 @@ class Task(nn.Module):
 
     def tensor(self, slot: Slot) -> Tensor:
         """Return its own tensor for a slot."""
-        tensor = getattr(self.own, key_of(slot.name))
+        return self.named(slot.name)
+
+    def named(self, name: str) -> Tensor:
+        """Return its own tensor for the slot of a name."""
+        tensor = getattr(self.own, key_of(name))
         assert isinstance(tensor, Tensor)
         return tensor
 
@@ -165,3 +179,27 @@ class Task(nn.Module):
     def forget_masks(self) -> None:
         """Drop the stored masks: the network holds them again."""
         self.masks = nn.Module()
+
+    # Condensed weights ----------------------------------------------------------------------------
+
+    def pattern(self, tensor: CondensedTensor) -> Pattern:
+        """Return where its values of a condensed weight lie; for a task that has ended."""
+        if tensor.name not in self._patterns:
+            stem = tensor.name.rpartition(".")[0]
+            columns, lengths = (
+                self.named(f"{stem}.{what}" if stem else what).numpy()
+                for what in ("columns", "lengths")
+            )
+            self._patterns[tensor.name] = Pattern.from_lengths(
+                columns, lengths, tensor.cols, tensor.rows, tensor.layer.group
+            )
+        return self._patterns[tensor.name]
+
+    def weight(self, tensor: CondensedTensor) -> Tensor:
+        """Return its `(rows, cols)` weights of a condensed layer, zero where inactive."""
+        stem = tensor.name.rpartition(".")[0]
+        values = self.named(f"{stem}.values" if stem else "values").detach()
+        return torch.from_numpy(self.pattern(tensor).expand(values.numpy()))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_patterns": {}}

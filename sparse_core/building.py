@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ def sparsify(
     roles: Mapping[str, str] | None = None,
     scores: Mapping[str, Tensor] | None = None,
     batch: int = TYPICAL_BATCH,
+    keep_masked: Collection[str] = (),
 ) -> Engine:
     """Make a module sparse, in place, and move its topology on the optimizer's steps.
 
@@ -45,6 +46,7 @@ def sparsify(
             the highest instead of random ones (`sparse_core.saliency`). With `scope="global"` they
             are ranked over all layers and the distribution plays no part.
         batch: Samples of a training batch, which `backend="auto"` asks for.
+        keep_masked: Names of parameters that stay masked whatever the backend.
 
     Returns:
         The engine, also found as `module.sparse_engine`.
@@ -89,7 +91,7 @@ def sparsify(
     for tensor in tensors:
         _start(engine, tensor, None if scores is None else scores[tensor.name])
     if config.backend != "masked" and config.needs_masks is None:
-        _condense(engine, module, selected, batch)
+        _condense(engine, module, selected, batch, keep_masked)
     module.sparse_engine = engine  # type: ignore[assignment]
     if optimizer is not None:
         engine.attach(optimizer)
@@ -108,7 +110,13 @@ def _build(item: Selected, config: SparseConfig, structure: Structure, budget: i
     return tensor
 
 
-def _condense(engine: Engine, module: nn.Module, selected: Sequence[Selected], batch: int) -> None:
+def _condense(
+    engine: Engine,
+    module: nn.Module,
+    selected: Sequence[Selected],
+    batch: int,
+    keep_masked: Collection[str],
+) -> None:
     """Give the layers that can be condensed, and are to be, their condensed form."""
     from sparse_core.condensed import CondensedTensor, can_condense, capacity_of, pays
     from sparse_core.layers.chain import chain
@@ -117,6 +125,8 @@ def _condense(engine: Engine, module: nn.Module, selected: Sequence[Selected], b
     read_by_others = {item.layer for item in selected if item.parent is not None}
     for i, tensor in enumerate(engine.tensors):
         if can_condense(tensor) is not None or tensor.layer in read_by_others:
+            continue
+        if tensor.name in keep_masked:
             continue
         capacity = capacity_of(tensor, config.slack)
         if config.backend == "condensed" or pays(tensor, capacity, batch):

@@ -83,9 +83,10 @@ class CondensedTensor(SparseTensor):
 
     def write(self, values: Tensor) -> None:
         """Set the active weights from a `(rows, cols)` matrix."""
-        new = self.layer.pattern.condense(values.numpy(), self.weight.numel())
+        if self.protected is not None and self.layer.weight_frozen is not None:
+            values = torch.where(self.protected, self.layer.weight_frozen, values)
         with torch.no_grad():
-            self.weight.copy_(torch.from_numpy(new))
+            self.weight.copy_(self.stored(values))
 
     def like_dense(self) -> Tensor:
         """Return zeros in the shape and dtype of the dense weight."""
@@ -111,14 +112,28 @@ class CondensedTensor(SparseTensor):
 
     # Change ---------------------------------------------------------------------------------------
 
-    def protect(self, mask: Tensor | None) -> None:
-        """Refuse: per-task protection needs the masked backend.
+    def protect(self, mask: Tensor | None, values: Tensor | None = None) -> None:
+        """Keep a `(rows, cols)` bool mask for earlier tasks.
 
-        Raises:
-            ValueError: If there is anything to protect.
+        Args:
+            mask: Their weights; None: there are none.
+            values: `(rows, cols)`, what they are worth, if this task may read them. The layer then
+                holds copies, which do not train.
         """
-        if mask is not None:
-            raise ValueError(f"layer {self.name!r}: condensed weights cannot be protected")
+        self.set_companion("protected", None if mask is None else mask.clone())
+        self.set_companion("frozen", None if values is None else values.clone())
+        self.refresh()
+
+    def fixed(self) -> list[tuple[nn.Parameter, Tensor]]:
+        """List the parameters that an optimizer step must leave alone, and where, as bool masks."""
+        fixed = []
+        trained = self.layer.trained
+        if trained is not None and trained.fixed.any():
+            fixed.append((self.weight, torch.from_numpy(trained.fixed)))
+        live = self.companion("live")
+        if self.bias is not None and live is not None:
+            fixed.append((self.bias, ~live))
+        return fixed
 
     def start(self, mask: Tensor) -> None:
         """Set a mask, `(rows, cols)` bool; weights that stay keep their values."""
@@ -135,7 +150,7 @@ class CondensedTensor(SparseTensor):
 
     def refresh(self) -> None:
         """Derive from the topology which neurons are ablated, after a change or a load."""
-        self.layer._pattern = None
+        self.layer.forget_derived()
         absent = self.layer.pattern.absent
         live = None
         if self.may_ablate and self.bias is not None and len(absent):
@@ -177,6 +192,10 @@ class CondensedTensor(SparseTensor):
         self.layer.set_pattern(new)
         with torch.no_grad():
             self._gather(self.weight, 0.0)
+            trained = self.layer.trained
+            if trained is not None and self.layer.weight_frozen is not None:
+                fixed = torch.from_numpy(trained.fixed)
+                self.weight[fixed] = self.stored(self.layer.weight_frozen)[fixed]
             if self.weight.grad is not None:
                 self._gather(self.weight.grad, 0.0)
         self.refresh()

@@ -21,6 +21,7 @@ from sparse_core.kernels import cpu, linear, linear_backward, linear_forward, re
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.layers.masked import forbid_fused_encoders
+from sparse_core.layers.state import Trained
 
 ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.Tanh: "tanh"}
 SMALL_BATCH = 2
@@ -39,6 +40,7 @@ class Link:
         values: (capacity,) its weights.
         bias: (out,) or None.
         activation: `relu`, `tanh` or None.
+        trained: Which of the values train; None: all.
     """
 
     layer: CondensedLinear
@@ -46,12 +48,14 @@ class Link:
     values: Array
     bias: Array | None
     activation: str | None
+    trained: Trained | None
 
     @classmethod
     def of(cls, layer: CondensedLinear, activation: str | None) -> Link:
         """Look at a layer."""
         bias = None if layer.bias is None else layer.bias.detach().numpy()
-        return cls(layer, layer.pattern, layer.values.detach().numpy(), bias, activation)
+        values = layer.values.detach().numpy()
+        return cls(layer, layer.pattern, values, bias, activation, layer.trained)
 
 
 def run(steps: Sequence[nn.Module], input: Tensor) -> Tensor:
@@ -153,9 +157,10 @@ class _Chain(torch.autograd.Function):
         array = rows.detach().contiguous().numpy()
         ctx.batch = batch = len(array)
         ctx.plain = _plain(array)
-        ctx.single = not ctx.plain and len(links) == 1 and links[0].activation is None
+        link = links[0]
+        plainest = link.activation is None and link.trained is None
+        ctx.single = not ctx.plain and len(links) == 1 and plainest
         if ctx.single:
-            link = links[0]
             out, saved = linear_forward(
                 link.pattern, link.values, array, link.bias, threads=threads
             )
@@ -220,14 +225,20 @@ def _layer_backward(
             pattern, values, before, signal,
             need_input=need_input, need_values=need_values, need_bias=need_bias, threads=threads,
         )  # fmt: skip
+        if of_values is not None and link.trained is not None:
+            of_values[link.trained.fixed] = 0
         return cast(Array, of_input), of_values, of_bias
     if need_bias:
         of_bias = np.empty(pattern.out_features, np.float32)
     if need_values:
+        part, capacity = pattern, values.size
+        if link.trained is not None:
+            part, capacity = link.trained.pattern, link.trained.pattern.size
         of_values = cpu.grad_values(
-            pattern, before, signal, batch,
-            capacity=values.size, bias_out=of_bias, threads=threads,
-        )  # fmt: skip
+            part, before, signal, batch, capacity=capacity, bias_out=of_bias, threads=threads
+        )
+        if link.trained is not None:
+            of_values = link.trained.spread(of_values)
     elif need_bias:
         cpu.grad_bias(signal, batch, out=of_bias, threads=threads)
     if need_input:

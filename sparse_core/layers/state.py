@@ -7,10 +7,15 @@
 Nothing changes its shape while the topology moves, so optimizers and checkpoints need no special
 case. Where every entry of a state_dict has to be a float (Stable-Baselines3), columns and lengths
 may be floats, in float32 exact for up to 2^24 columns; `floats` makes them so.
+
+Where tasks share weights, some of the values are copies of an earlier task's: `weight_protected`
+says which weights of the matrix those are, `weight_frozen` what they are worth. They are read by
+the forward pass and get no gradient.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +26,49 @@ from torch import Tensor, nn
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.tap import GradientTap
 
+DERIVED = ("weight_live", "weight_protected", "weight_frozen")
+"""Buffers that are not saved: whoever loads a layer knows what they follow from."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The values of a pattern that train, where others are an earlier task's.
+
+    Attributes:
+        pattern: The weights that train, a part of the layer's pattern.
+        source: (n,) int64, places in the values of that part, unused ones left out.
+        places: (n,) int64, where in the layer's values they lie.
+        fixed: (capacity,) bool, values that do not train.
+    """
+
+    pattern: Pattern
+    source: NDArray[np.int64]
+    places: NDArray[np.int64]
+    fixed: NDArray[np.bool_]
+
+    @classmethod
+    def beside(cls, protected: NDArray[np.bool_], pattern: Pattern, capacity: int) -> Trained:
+        """Tell apart the weights of a pattern.
+
+        Args:
+            protected: (rows, cols) bool, weights that do not train.
+            pattern: The layer's pattern.
+            capacity: Length of its values.
+        """
+        own = Pattern.from_mask(pattern.to_mask() & ~protected, pattern.group)
+        found = own.places_in(pattern)
+        source = np.flatnonzero(found >= 0)
+        fixed = np.zeros(capacity, np.bool_)
+        fixed[: pattern.size] = True
+        fixed[found[source]] = False
+        return cls(own, source, found[source], fixed)
+
+    def spread(self, gradient: NDArray[Any]) -> NDArray[Any]:
+        """Bring the gradient of the part to its places: (capacity,), zeros elsewhere."""
+        whole: NDArray[Any] = np.zeros(self.fixed.size, gradient.dtype)
+        whole[self.places] = gradient[self.source]
+        return whole
+
 
 class Condensed(nn.Module):
     """A layer whose weight matrix is condensed.
@@ -30,6 +78,8 @@ class Condensed(nn.Module):
         group: Consecutive rows that share their columns.
         weight_tap: The view of the dense gradient.
         weight_live: `(rows,)` bool, neurons that are not ablated; None: all are live.
+        weight_protected: `(rows, cols)` bool, weights of earlier tasks; None if there are none.
+        weight_frozen: `(rows, cols)`, those weights; None if they are never read.
     """
 
     values: nn.Parameter
@@ -38,7 +88,10 @@ class Condensed(nn.Module):
     group: int
     weight_tap: GradientTap
     weight_live: Tensor | None
+    weight_protected: Tensor | None
+    weight_frozen: Tensor | None
     _pattern: Pattern | None
+    _trained: Trained | None
 
     @property
     def dense_shape(self) -> tuple[int, int]:
@@ -51,17 +104,18 @@ class Condensed(nn.Module):
         self.group = pattern.group
         self.register_buffer("columns", torch.zeros(slots, dtype=torch.int32))
         self.register_buffer("lengths", torch.zeros(groups, dtype=torch.int32))
-        self.register_buffer("weight_live", None, persistent=False)
+        for name in DERIVED:
+            self.register_buffer(name, None, persistent=False)
         self.weight_tap = GradientTap()
         self.set_pattern(pattern)
 
     def forget_pattern(self) -> None:
         """Drop the topology and the values, before becoming dense again."""
-        for name in ("columns", "lengths", "weight_live"):
+        for name in ("columns", "lengths", *DERIVED):
             del self._buffers[name]
-        self._non_persistent_buffers_set.discard("weight_live")
+            self._non_persistent_buffers_set.discard(name)
         del self._parameters["values"]
-        for name in ("group", "weight_tap", "_pattern"):
+        for name in ("group", "weight_tap", "_pattern", "_trained"):
             del self.__dict__[name]
 
     @property
@@ -94,6 +148,23 @@ class Condensed(nn.Module):
         self.columns[: pattern.slots] = torch.from_numpy(pattern.columns.astype(np.int32))
         self.lengths.copy_(torch.from_numpy(pattern.lengths))
         self._pattern = pattern
+        self._trained = None
+
+    def forget_derived(self) -> None:
+        """Derive the pattern, and which values train, anew: the state was written elsewhere."""
+        self._pattern = None
+        self._trained = None
+
+    @property
+    def trained(self) -> Trained | None:
+        """Which of the values train; None: all."""
+        if self.weight_protected is None or self.weight_frozen is None:
+            return None
+        if self._trained is None:
+            self._trained = Trained.beside(
+                self.weight_protected.numpy(), self.pattern, self.values.numel()
+            )
+        return self._trained
 
     def floats(self) -> None:
         """Keep the integers of the state as floats from now on, the topology as it is."""
@@ -106,7 +177,7 @@ class Condensed(nn.Module):
         return torch.from_numpy(self.pattern.expand(self.values.detach().numpy()))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_pattern": None}
+        return self.__dict__ | {"_pattern": None, "_trained": None}
 
     def _load_from_state_dict(
         self,
@@ -128,7 +199,7 @@ class Condensed(nn.Module):
             except ValueError as error:
                 error_msgs.append(f"{prefix.rstrip('.') or 'layer'}: {error}")
                 return
-        self._pattern = None
+        self.forget_derived()
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
