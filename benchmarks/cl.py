@@ -1,0 +1,157 @@
+"""Benchmark of continual learning: `dst bench cl [--json FILE] [--quick]`, one thread.
+
+An MLP 784-1024-1024-10 learns its second task, 90 % sparse, in batches of 256: a training iteration
+(forward, backward, step of Adam, hooks included) with condensed and with masked weights, and the
+evaluation of the first task, against a dense network of the same layers. All contestants are timed
+in turns in one run. An iteration that also moves the topology, one in a hundred by default, is
+timed apart. `condensed` has weights in any place (RigL), `g=4` groups of four neurons (SRigL).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.timing import Record, in_turns, machine, table, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from continual import TaskMasks
+
+WIDTHS = (784, 1024, 1024, 10)
+BATCH = 256
+SPARSITY = 0.9
+GROUPS = (1, 4)
+RARELY = 10**9
+TRAINING_BAR = 3.0
+"""Masked over condensed time of a training iteration, group 1."""
+EVALUATION_BAR = 4.0
+"""Dense over condensed time of an evaluation, group 1."""
+
+Calls = dict[str, Callable[[], object]]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmark, print a table and the two ratios, and write records."""
+    parser = argparse.ArgumentParser(prog="dst bench cl", description=__doc__)
+    parser.add_argument("--json", type=Path, help="file to write one record a measurement to")
+    parser.add_argument("--quick", action="store_true", help="few rounds: a look, not a number")
+    chosen = parser.parse_args(arguments)
+    for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
+        os.environ[f"{name}_NUM_THREADS"] = "1"
+    print(json.dumps(machine(), indent=1), flush=True)
+    import torch
+
+    torch.set_num_threads(1)
+    rounds = 5 if chosen.quick else 25
+    turns = partial(in_turns, rounds=rounds, block=0.05, clock=time.perf_counter)
+    x = torch.randn(BATCH, WIDTHS[0])
+    y = torch.randint(0, WIDTHS[-1], (BATCH,))
+    found = records("eval", turns(evaluations(contestants(RARELY), x)))
+    found += records("train", turns(iterations(contestants(RARELY), x, y)))
+    found += records("update", turns(iterations(contestants(1), x, y)))
+    print(table(found), flush=True)
+    times = {(r.case, r.contestant, r.group): r.median_us or 0.0 for r in found}
+    training = times["train", "masked", 1] / times["train", "condensed", 1]
+    evaluation = times["eval", "dense", 1] / times["eval", "condensed", 1]
+    print(f"training iteration: {training:.2f} times masked (bar {TRAINING_BAR:g})")
+    print(f"evaluation of an earlier task: {evaluation:.2f} times dense (bar {EVALUATION_BAR:g})")
+    if chosen.json is not None:
+        write_json(chosen.json, found)
+    return 0
+
+
+def network() -> nn.Sequential:
+    """Return the dense MLP."""
+    from torch import nn
+
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(WIDTHS):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def contestants(update_every: int) -> dict[str, TaskMasks]:
+    """Return networks that move their topology every so many iterations."""
+    models = {"masked": made("masked", 1, update_every)}
+    return models | {f"condensed:{g}": made("condensed", g, update_every) for g in GROUPS}
+
+
+def made(backend: str, group: int, update_every: int) -> TaskMasks:
+    """Return a network that has learnt one task and began another."""
+    from continual import TaskMasks
+    from sparse_core.config import SparseConfig
+
+    method = "rigl" if group == 1 else "srigl"
+    config = SparseConfig(method=method, sparsity=SPARSITY, backend=backend, group=group)
+    model = TaskMasks(network(), replace(config, update_every=update_every))
+    model.begin(0)
+    model.end()
+    model.begin(1)
+    return model
+
+
+def evaluations(models: dict[str, TaskMasks], x: Tensor) -> Calls:
+    """Return calls that evaluate the first task, and a dense network."""
+    import torch
+
+    def evaluation(forward: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        @torch.no_grad()
+        def call() -> Tensor:
+            return forward()
+
+        return call
+
+    dense = network().eval()
+    calls: Calls = {"dense": evaluation(lambda: dense(x))}
+    for name, model in models.items():
+        calls[name] = evaluation(partial(model, x, 0))
+    return calls
+
+
+def iterations(models: dict[str, TaskMasks], x: Tensor, y: Tensor) -> Calls:
+    """Return calls that train for one iteration."""
+    from torch.nn.functional import cross_entropy
+    from torch.optim import Adam
+
+    def iteration(model: nn.Module, optimizer: Adam) -> Callable[[], None]:
+        def call() -> None:
+            optimizer.zero_grad()
+            cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+        return call
+
+    dense = network()
+    calls: Calls = {"dense": iteration(dense, Adam(dense.parameters()))}
+    for name, model in models.items():
+        optimizer = Adam([p for p in model.parameters() if p.requires_grad])
+        model.attach(optimizer)
+        calls[name] = iteration(model.train(), optimizer)
+    return calls
+
+
+def records(case: str, medians: dict[str, float]) -> list[Record]:
+    """Turn medians by contestant, `condensed:4` meaning group 4, into records."""
+    found = []
+    for name, median in medians.items():
+        contestant, _, group = name.partition(":")
+        ratio = medians["dense"] / median if "dense" in medians else None
+        shape, n = (WIDTHS[0], WIDTHS[-1]), int(group or 1)
+        sparsity = 0.0 if contestant == "dense" else SPARSITY
+        found.append(Record(case, *shape, BATCH, sparsity, 1, n, contestant, median, ratio))
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
