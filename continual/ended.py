@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from continual.protection import lent
 from continual.tasks import Slot, Task
 from sparse_core.condensed import CondensedTensor
 from sparse_core.kernels.format import Pattern
@@ -22,7 +23,12 @@ from sparse_core.topology import SparseTensor
 
 
 def frozen_output(
-    model: nn.Module, slots: Sequence[Slot], tensors: Sequence[SparseTensor], task: Task, x: Tensor
+    model: nn.Module,
+    slots: Sequence[Slot],
+    tensors: Sequence[SparseTensor],
+    task: Task,
+    x: Tensor,
+    earlier: Sequence[Task] = (),
 ) -> Tensor:
     """Compute an isolated task's logits from its own weights and nothing else.
 
@@ -32,6 +38,7 @@ def frozen_output(
         tensors: The sparse weights, of each of which the task has a mask.
         task: An ended task.
         x: `(batch, ...)`.
+        earlier: The tasks before it, whose reserved neurons it reads.
 
     Returns:
         `(batch, classes)`, through which no gradient flows.
@@ -42,7 +49,7 @@ def frozen_output(
         if isinstance(tensor, CondensedTensor):
             patterns[tensor.layer] = task.pattern(tensor)
             continue
-        mask = task.mask(tensor.name, tensor.weight.shape)
+        mask = visible(tensor, task, earlier)
         weight = parts.get(tensor.name, tensor.weight.detach())
         parts |= {_mask_name(tensor): mask, tensor.name: torch.where(mask, weight, 0.0)}
     with torch.no_grad(), _evaluating(model), _in_shape_of(patterns):
@@ -50,6 +57,13 @@ def frozen_output(
     if not torch.is_grad_enabled():
         return output
     return _Constant.apply(output, torch.zeros((), requires_grad=True))
+
+
+def visible(tensor: SparseTensor, task: Task, earlier: Sequence[Task]) -> Tensor:
+    """Return, bool in the weight's shape, the weights that a stored task computes with."""
+    own = task.mask(tensor.name, torch.Size(tensor.shape))
+    read = lent(tensor, earlier)
+    return own if read is None else own | read
 
 
 def trainable_output(

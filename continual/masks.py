@@ -18,14 +18,14 @@ from torch.optim import Optimizer
 
 from continual.avalanche_compat import avalanche
 from continual.capacity import Capacity, capacity_of, room_in
-from continual.checkpoint import check_checkpoint
 from continual.ended import frozen_output, trainable_output
 from continual.inference import SELECTORS, infer_tasks
-from continual.protection import protect
-from continual.spec import SHARES, check_isolation
+from continual.protection import inherit_biases, protect, reserve
+from continual.refusals import check_checkpoint, refuse_dynamic, tasks_in
+from continual.spec import check_isolation, check_share
 from continual.tasks import Slot, Task, head_of, key_of, slots_of
 from sparse_core.building import sparsify
-from sparse_core.checks import one_of
+from sparse_core.checks import one_of, within
 from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.config import SparseConfig
 from sparse_core.selection import select
@@ -65,6 +65,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         *,
         isolation: str = "hard",
         share: str = "none",
+        reserve: float = 0.1,
         unseen: str = "error",
         infer: str | None = None,
         roles: Mapping[str, str] | None = None,
@@ -78,8 +79,11 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             config: The sparsity of each task's network.
             isolation: `hard`: what a task has learnt stays as it is, to the bit. `none`: one
                 network, whose topology and weights go on changing; only heads are apart.
-            share: Under hard isolation, what a task may do with the weights of earlier ones: `none`
-                or `reuse` (read them, never write).
+            share: Under hard isolation, what a task may do with the weights of earlier ones:
+                `none`, `reuse` (read them, never write) or `forward` (read their most important
+                neurons as they are); see `continual.protection`.
+            reserve: With `forward`, the fraction of each hidden layer's neurons that each task
+                keeps to itself, in [0, 1), at least one.
             unseen: What to do with a task label that was never trained: `error`, or answer with the
                 `latest` task's network.
             infer: How to find the task of samples without a label in evaluation, one of
@@ -90,18 +94,17 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         Raises:
             ValueError: If an argument has no such value, or the network cannot be shared by tasks.
         """
-        one_of("share", share, SHARES)
         one_of("unseen", unseen, UNSEEN)
         if infer is not None:
             one_of("infer", infer, SELECTORS)
-        config = config or SparseConfig()
+        config = check_share(share, config or SparseConfig())
+        within("reserve", reserve, 0, 1, open_right=True)
         check_isolation(isolation, config.method)
-        _refuse_dynamic(model)
+        refuse_dynamic(model)
         super().__init__()
         # Registered before the network, so that a task's parameters keep their names when it ends.
         self.tasks = nn.ModuleDict()
-        head = select(model, roles)[-1:]
-        keep = [item.name for item in head] if isolation == "none" else []
+        keep = [item.name for item in select(model, roles)[-1:] if isolation == "none"]
         self.engine = sparsify(model, config, roles=roles, batch=batch, keep_masked=keep)
         self.isolation = isolation
         self.unseen = unseen
@@ -111,6 +114,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         self._shared = [t for t in self.engine.tensors if t.name.rpartition(".")[0] != last]
         for tensor in self._shared:
             tensor.may_reuse = share == "reuse"
+        self.reserve = reserve if share == "forward" else None
         self.fresh = Task(NOBODY, {slot: slot.tensor.detach().clone() for slot in self._slots})
         self.model = model
         self.register_buffer("current", torch.tensor(NOBODY))
@@ -177,6 +181,8 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         index = len(self.tasks)
         before = [(slot, slot.tensor) for slot in self._slots]
         task = Task(index, dict(before) if index == 0 else self._new_tensors())
+        if self.reserve is not None:
+            inherit_biases(self._shared, task, self._ended())
         self._bind(task)
         try:
             if self.hard:
@@ -246,6 +252,8 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             task.store(tensor.name, tensor.active())
         if self.hard:
             task.freeze()
+            if self.reserve is not None:
+                reserve(self._shared, task, self.reserve)
             protect(self._shared, self._ended())
         self.current.fill_(NOBODY)
 
@@ -283,10 +291,10 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         return [capacity_of(tensor) for tensor in self._shared]
 
     def room(self) -> int | None:
-        """Return how many more tasks fit beside the ended ones; None if tasks need no room."""
+        """Return how many more tasks fit for sure beside the ended ones; None: any number."""
         if not self.hard or any(tensor.may_reuse for tensor in self._shared):
             return None
-        return min(map(room_in, self._shared), default=None)
+        return min((room_in(tensor, self.reserve) for tensor in self._shared), default=None)
 
     def _task(self, label: int) -> Task:
         task = self.tasks[str(label)]
@@ -295,6 +303,12 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
 
     def _ended(self) -> list[Task]:
         return [task for task in map(self._task, self.labels) if task.stored]
+
+    def _earlier(self, task: Task) -> list[Task]:
+        """List the tasks whose reserved neurons a task reads."""
+        if self.reserve is None:
+            return []
+        return [other for other in self._ended() if int(other.index) < int(task.index)]
 
     def _masked_apart(self) -> list[SparseTensor]:
         """List the tensors of which each task has its own mask: without isolation only the head."""
@@ -347,8 +361,8 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         if label == self.label:
             return self.model(x)
         task = self._task(label)
-        output = frozen_output if self.hard else trainable_output
-        return output(self.model, self._slots, self._masked_apart(), task, x)
+        parts = (self.model, self._slots, self._masked_apart(), task, x)
+        return frozen_output(*parts, self._earlier(task)) if self.hard else trainable_output(*parts)
 
     def _unseen_message(self, label: int) -> str:
         known = ", ".join(map(str, self.labels)) or "none yet"
@@ -361,17 +375,15 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
     ) -> None:
         check_checkpoint(self.model, state_dict, f"{prefix}model.")
         stem = f"{prefix}tasks."
-        indices = {
-            key[len(stem) : -len(".index")]: int(value)
-            for key, value in state_dict.items()
-            if key.startswith(stem) and key.endswith(".index")
-        }
+        indices = tasks_in(state_dict, stem)
         self.tasks.clear()
-        for label, index in sorted(indices.items(), key=lambda item: item[1]):
+        for label, index in indices.items():
             task = Task(index, self._new_tensors())
             for tensor in self._masked_apart():
                 if f"{stem}{label}.masks.{key_of(tensor.name)}" in state_dict:
                     task.reserve(tensor.name, tensor.numel)
+                if f"{stem}{label}.neurons.{key_of(tensor.name)}" in state_dict:
+                    task.keep_neurons(tensor.name, torch.zeros(tensor.rows, dtype=torch.bool))
             self.tasks[label] = task.to(self.current.device)
         if indices:
             now = int(state_dict[f"{prefix}current"])
@@ -385,13 +397,3 @@ def _after_load(module: TaskMasks, incompatible_keys: object) -> None:
         for task in module._ended():
             task.freeze()
         protect(module._shared, module._ended())
-
-
-def _refuse_dynamic(model: nn.Module) -> None:
-    dynamic = avalanche.models.DynamicModule
-    for name, module in model.named_modules():
-        if isinstance(module, dynamic):
-            raise ValueError(
-                f"{type(module).__name__} {name!r} grows by itself: each task has its own head "
-                "here, let the network end in a plain nn.Linear"
-            )

@@ -1,4 +1,14 @@
-"""Weights of ended tasks: which they are, and what a task that may read them finds there."""
+"""Weights of ended tasks: which they are, and what later tasks may do with them.
+
+none      a task has no weight of an earlier one
+reuse     its mask may include them, wherever they lie; it reads them, it never writes them
+forward   when a task ends, its most important neurons in each hidden layer are reserved. A later
+          task reads them as they are, by all the weights and the bias that its owner gave them, and
+          has weights of its own in other neurons only (SpaceNet, Sokar et al. 2021)
+
+The importance of a neuron is the sum of the magnitudes of the task's own weights into it.
+Normalisation layers are each task's own, so behind one a reserved neuron is scaled anew.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +19,8 @@ from torch import Tensor
 
 from continual.tasks import Task
 from sparse_core.condensed import CondensedTensor
-from sparse_core.topology import SparseTensor
+from sparse_core.structure import ConstantFanIn
+from sparse_core.topology import BIASES, SparseTensor
 
 
 def protect(tensors: Iterable[SparseTensor], ended: Sequence[Task]) -> None:
@@ -26,8 +37,65 @@ def protect(tensors: Iterable[SparseTensor], ended: Sequence[Task]) -> None:
             taken |= task.mask(tensor.name, shape)
         if isinstance(tensor, CondensedTensor):
             tensor.protect(taken, _frozen(tensor, ended) if tensor.may_reuse else None)
-        else:
-            tensor.protect(taken)
+            continue
+        tensor.protect(taken)
+        tensor.lend(lent(tensor, ended), reserved(tensor, ended))
+
+
+def reserve(tensors: Iterable[SparseTensor], task: Task, fraction: float) -> None:
+    """Reserve the most important neurons of the task in training, which is about to end.
+
+    Args:
+        tensors: The weights that tasks share.
+        task: The task.
+        fraction: Of each layer's neurons.
+    """
+    for tensor in tensors:
+        group = tensor.structure.group if isinstance(tensor.structure, ConstantFanIn) else 1
+        importance = (tensor.values().abs() * tensor.active()).sum(1)
+        lanes = torch.stack([part.sum() for part in importance.split(group)])
+        count = min(max(1, round(fraction * len(lanes))), int((lanes > 0).sum()))
+        chosen = torch.zeros(len(lanes), dtype=torch.bool, device=lanes.device)
+        chosen[lanes.argsort(descending=True, stable=True)[:count]] = True
+        task.keep_neurons(tensor.name, chosen.repeat_interleave(group)[: tensor.rows])
+
+
+def inherit_biases(tensors: Iterable[SparseTensor], task: Task, ended: Sequence[Task]) -> None:
+    """Give a new task the biases of the reserved neurons."""
+    for tensor in tensors:
+        if tensor.bias is None:
+            continue
+        layer, _, parameter = tensor.name.rpartition(".")
+        name = f"{layer}.{BIASES[parameter]}" if layer else BIASES[parameter]
+        for owner in ended:
+            neurons = owner.neurons_of(tensor.name, tensor.rows)
+            with torch.no_grad():
+                task.named(name)[neurons] = owner.named(name)[neurons]
+
+
+def reserved(tensor: SparseTensor, tasks: Sequence[Task]) -> Tensor | None:
+    """Return `(rows,)` bool, the neurons that these tasks reserved; None: there are none."""
+    found = None
+    for task in tasks:
+        if task.has_neurons(tensor.name):
+            neurons = task.neurons_of(tensor.name, tensor.rows)
+            found = neurons if found is None else found | neurons
+    return found
+
+
+def lent(tensor: SparseTensor, tasks: Sequence[Task]) -> Tensor | None:
+    """Return, bool in the weight's shape, what a task reads that comes after these.
+
+    These are the weights that made the reserved neurons. None: there are none.
+    """
+    found = None
+    for task in tasks:
+        if task.has_neurons(tensor.name):
+            neurons = task.neurons_of(tensor.name, tensor.rows)
+            mask = task.mask(tensor.name, torch.Size(tensor.shape)).clone()
+            mask[~neurons] = False
+            found = mask if found is None else found | mask
+    return found
 
 
 def _frozen(tensor: CondensedTensor, ended: Sequence[Task]) -> Tensor:

@@ -10,14 +10,14 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 
-from sparse_core.checks import at_least, one_of
+from sparse_core.checks import at_least, one_of, within
 from sparse_core.config import SparseConfig
 from sparse_core.registry import METHODS
 
 BENCHMARKS = ("split-digits", "permuted-digits", "split-mnist", "permuted-mnist")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 ISOLATIONS = ("hard", "none")
-SHARES = ("none", "reuse")
+SHARES = ("none", "reuse", "forward")
 SPLITS = (1, 2, 5)
 """Into how many tasks of as many classes each the ten digits can be split."""
 
@@ -38,7 +38,9 @@ class CLSpec:
         isolation: `hard` freezes what a task has learnt, to the bit; `none` trains one network
             throughout. None: `hard`, but `none` with methods that are dense or start dense.
         share: What a task may do with the weights of earlier ones under hard isolation: `none`
-            (masks are disjoint) or `reuse` (read, never write).
+            (masks are disjoint), `reuse` (read, never write) or `forward` (read the neurons that
+            they reserved).
+        reserve: The fraction of each layer's neurons that a task reserves with `forward`.
         sparse: The sparsity of each task's network. Its seed and horizon play no part: they are the
             run's seed and the length of a task.
         seed: Seeds all streams: weights, masks, batches, permutations.
@@ -53,13 +55,15 @@ class CLSpec:
     optimizer: str = "adam"
     isolation: str | None = None
     share: str = "none"
+    reserve: float = 0.1
     sparse: SparseConfig = field(default_factory=lambda: SparseConfig(update_every=10))
     seed: int = 0
 
     def __post_init__(self) -> None:
         one_of("benchmark", self.benchmark, BENCHMARKS)
         one_of("optimizer", self.optimizer, OPTIMIZERS)
-        one_of("share", self.share, SHARES)
+        check_share(self.share, self.sparse)
+        within("reserve", self.reserve, 0, 1, open_right=True)
         for name in ("tasks", "epochs", "batch_size"):
             at_least(name, getattr(self, name), 1)
         at_least("seed", self.seed, 0)
@@ -84,14 +88,16 @@ class CLSpec:
     def canonical(self) -> CLSpec:
         """Return the equal spec with all that plays no part in it at its default."""
         default = SparseConfig()
+        share = self.share if self.isolation_in_force == "hard" else "none"
         sparse = dataclasses.replace(
-            self.sparse.canonical(), seed=default.seed, horizon=default.horizon
+            check_share(share, self.sparse).canonical(), seed=default.seed, horizon=default.horizon
         )
         return dataclasses.replace(
             self,
             sparse=sparse,
             isolation=None if self.isolation == _usual_isolation(sparse.method) else self.isolation,
-            share=self.share if self.isolation_in_force == "hard" else "none",
+            share=share,
+            reserve=self.reserve if share == "forward" else CLSpec.reserve,
         )
 
 
@@ -106,6 +112,20 @@ def check_isolation(isolation: str, method: str) -> None:
         raise ValueError(
             f"isolation='hard': method {method!r} needs all weights for one task; use 'none'"
         )
+
+
+def check_share(share: str, sparse: SparseConfig) -> SparseConfig:
+    """Check a sharing policy, and return the configuration with a backend that can do it.
+
+    Raises:
+        ValueError: Naming the value and what is allowed.
+    """
+    one_of("share", share, SHARES)
+    if share != "forward":
+        return sparse
+    if sparse.backend == "condensed":
+        raise ValueError("share='forward': needs backend 'masked' or 'auto', not 'condensed'")
+    return dataclasses.replace(sparse, backend="masked")
 
 
 def _usual_isolation(method: str) -> str:

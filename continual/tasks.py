@@ -112,6 +112,7 @@ class Task(nn.Module):
         index: `() int64`, how many tasks began before it.
         own: Its tensors, by slot.
         masks: Its masks as bits, by weight; empty while it is in training.
+        neurons: The neurons that it reserved as bits, by weight; empty while it is in training.
     """
 
     index: Tensor
@@ -121,6 +122,7 @@ class Task(nn.Module):
         self.register_buffer("index", torch.tensor(index))
         self.own = nn.Module()
         self.masks = nn.Module()
+        self.neurons = nn.Module()
         self._patterns: dict[str, Pattern] = {}
         for slot, tensor in tensors.items():
             if isinstance(tensor, nn.Parameter):
@@ -167,6 +169,18 @@ class Task(nn.Module):
     def reserve(self, name: str, count: int) -> None:
         """Make room for a mask of `count` weights that a checkpoint will fill."""
         self.masks.register_buffer(key_of(name), torch.zeros(packed_size(count), dtype=torch.uint8))
+
+    def keep_neurons(self, name: str, neurons: Tensor) -> None:
+        """Reserve the neurons of a weight, `(rows,)` bool."""
+        self.neurons.register_buffer(key_of(name), pack(neurons))
+
+    def has_neurons(self, name: str) -> bool:
+        """Whether it reserved neurons of this weight."""
+        return key_of(name) in self.neurons._buffers
+
+    def neurons_of(self, name: str, rows: int) -> Tensor:
+        """Return the neurons of a weight that it reserved, `(rows,)` bool."""
+        return unpack(self.neurons.get_buffer(key_of(name)), torch.Size([rows]))
 
     def mask(self, name: str, shape: torch.Size) -> Tensor:
         """Return a stored mask, bool, in the weight's shape."""

@@ -104,6 +104,8 @@ def make_model(spec: CLSpec, task: TaskData) -> TaskMasks:
         dataclasses.replace(spec.sparse, seed=spec.seed, horizon=None),
         isolation=spec.isolation_in_force,
         share=spec.share,
+        reserve=spec.reserve,
+        batch=spec.batch_size,
     )
     room = model.room()
     if room is not None and room < spec.tasks:

@@ -20,7 +20,7 @@ from sparse_core.layers.condensed import CondensedLinear, become_condensed
 from sparse_core.structure import ConstantFanIn, Structure
 from sparse_core.topology import Delta, SparseTensor
 
-COMPANIONS = ("mask", "seen", "backward", "protected", "live")
+COMPANIONS = ("mask", "seen", "backward", "protected", "lent", "reserved", "live")
 
 
 class CondensedTensor(SparseTensor):

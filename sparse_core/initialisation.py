@@ -45,11 +45,20 @@ def draw_mask(
         ranked = torch.rand(shape, generator=generator, dtype=torch.float64)
     else:
         ranked = scores.detach().reshape(shape).double().cpu()
-    available = tensor.available()
+    available, live = tensor.available(), tensor.open_lanes()
     budget = tensor.initial_budget if initial else tensor.budget
+    if live is not None and available is not None and int(available.sum()) < budget:
+        raise ValueError(
+            f"layer {tensor.name!r} is full: {budget} free places are needed in neurons of its "
+            f"own, {int(available.sum())} are left"
+        )
     try:
         mask = tensor.structure.initial(
-            *shape, budget, ranked, None if available is None else available.cpu()
+            *shape,
+            budget,
+            ranked,
+            None if available is None else available.cpu(),
+            None if live is None else live.cpu(),
         )
     except ValueError as error:
         raise ValueError(f"layer {tensor.name!r} is full: {error}") from None

@@ -68,6 +68,7 @@ class Structure(ABC):
         budget: int,
         scores: Tensor,
         available: Tensor | None = None,
+        live: Tensor | None = None,
     ) -> Tensor:
         """Return the mask with `budget` active weights of the highest scores that is allowed.
 
@@ -77,12 +78,15 @@ class Structure(ABC):
             budget: Active weights.
             scores: `(rows, cols)`, random ones for a random mask.
             available: `(rows, cols)` bool, where weights may be; None: everywhere.
+            live: `(lanes,)` bool, lanes that get weights; None: all.
 
         Raises:
             ValueError: If too few weights are available.
         """
+        if live is not None and not bool(live.any()):
+            raise ValueError(f"no lane of its {self} is left")
         per_cell = self.cells(scores)
-        capacity = self.capacity(budget, rows, cols).to(scores.device)
+        capacity = self.capacity(budget, rows, cols, live).to(scores.device)
         if available is not None:
             free = ~self.any_in_cell(~available.to(scores.device))
             short = capacity - free.sum(1)

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from sparse_core.layers.masked import forbid_fused_path
 from sparse_core.layers.tap import GradientTap
-from sparse_core.structure import Structure
+from sparse_core.structure import ConstantFanIn, Structure
 
 BIASES = {"weight": "bias", "in_proj_weight": "in_proj_bias"}
 
@@ -211,11 +211,34 @@ class SparseTensor:
         shaped = None if mask is None else mask.reshape(self.weight.shape).clone()
         self.set_companion("protected", shaped)
 
+    def lend(self, weights: Tensor | None, neurons: Tensor | None) -> None:
+        """Let the layer read weights of earlier tasks in neurons that are theirs.
+
+        Args:
+            weights: `(rows, cols)` bool, protected weights that are read beside the mask; None:
+                there are none.
+            neurons: `(rows,)` bool, the neurons: the mask has no weights there, and their biases
+                do not train.
+        """
+        shaped = None if weights is None else weights.reshape(self.weight.shape).clone()
+        self.set_companion("lent", shaped)
+        self.set_companion("reserved", None if neurons is None else neurons.clone())
+        self.refresh()
+
+    def open_lanes(self) -> Tensor | None:
+        """Return `(lanes,)` bool, those without neurons of earlier tasks; None: all are open."""
+        neurons = self.companion("reserved")
+        if neurons is None or not isinstance(self.structure, ConstantFanIn):
+            return None
+        return ~self.structure.any_in_cell(neurons.unsqueeze(1)).any(1)
+
     def available(self) -> Tensor | None:
         """Return `(rows, cols)` bool, where the mask may have weights; None: everywhere."""
         if self.protected is None or self.may_reuse:
             return None
-        return ~self.protected.reshape(self.rows, self.cols)
+        free = ~self.protected.reshape(self.rows, self.cols)
+        neurons = self.companion("reserved")
+        return free if neurons is None else free & ~neurons.unsqueeze(1)
 
     def fixed(self) -> list[tuple[nn.Parameter, Tensor]]:
         """List the parameters that an optimizer step must leave alone, and where, as bool masks."""
@@ -247,9 +270,12 @@ class SparseTensor:
             self.weight.mul_(kept)
 
     def refresh(self) -> None:
-        """Derive from the mask which neurons are ablated, after a change or a load."""
-        live = self.active().any(1)
-        frozen = self.may_ablate and self.bias is not None and not bool(live.all())
+        """Derive which neurons' biases train, after a change or a load: no ablated ones."""
+        neurons = self.companion("reserved")
+        live = self.active().any(1) if self.may_ablate else None
+        if neurons is not None:
+            live = ~neurons if live is None else live & ~neurons
+        frozen = live is not None and self.bias is not None and not bool(live.all())
         self.set_companion("live", live if frozen else None)
 
     def carry(self, moments: Tensor, delta: Delta, initial: float) -> None:

@@ -11,7 +11,10 @@ Beside its mask, a sparse parameter `weight` has these companions in its layer, 
     weight_seen       1 = has ever been active
     weight_backward   1 = receives a gradient though it may be inactive (Top-KAST, SR-STE)
     weight_protected  bool, weights of earlier tasks: read where the mask includes them, never
-    written weight_live       (rows,) bool, neurons that are not ablated; None: all are live
+                      written
+    weight_lent       bool, protected weights that are read though the mask leaves them out
+    weight_reserved   (rows,) bool, neurons of earlier tasks, where the mask has no weights
+    weight_live       (rows,) bool, neurons whose bias trains: not ablated, not reserved; None: all
 """
 
 from __future__ import annotations
@@ -37,8 +40,8 @@ def become_masked(
     layer.register_buffer(f"{parameter}_mask", torch.ones_like(values, requires_grad=False))
     layer.register_buffer(f"{parameter}_seen", None)
     layer.register_buffer(f"{parameter}_backward", None)
-    layer.register_buffer(f"{parameter}_protected", None, persistent=False)
-    layer.register_buffer(f"{parameter}_live", None, persistent=False)
+    for derived in ("protected", "lent", "reserved", "live"):
+        layer.register_buffer(f"{parameter}_{derived}", None, persistent=False)
     setattr(layer, f"{parameter}_tap", GradientTap())
 
 
@@ -93,6 +96,9 @@ def masked_weight(layer: nn.Module, parameter: str = "weight") -> Tensor:
     backward: Tensor | None = getattr(layer, f"{parameter}_backward")
     trained = weight if protected is None else torch.where(protected, weight.detach(), weight)
     masked = trained * mask
+    lent: Tensor | None = getattr(layer, f"{parameter}_lent")
+    if lent is not None:
+        masked = torch.where(lent, trained, masked)
     if backward is not None:
         wide = trained * backward
         masked = wide + (masked - wide).detach()
@@ -103,7 +109,7 @@ def masked_weight(layer: nn.Module, parameter: str = "weight") -> Tensor:
 
 
 def gated_bias(layer: nn.Module, parameter: str = "weight", bias: str = "bias") -> Tensor | None:
-    """Return the bias, through which no gradient flows to ablated neurons."""
+    """Return the bias, through which no gradient flows to neurons that do not train."""
     values: Tensor | None = getattr(layer, bias)
     live: Tensor | None = getattr(layer, f"{parameter}_live", None)
     if values is None or live is None:

@@ -80,7 +80,9 @@ class Ranked:
 
     def capacity(self, live: Tensor | None = None) -> Tensor:
         """Return how many cells of each lane the budget pays for."""
-        tensor = self.tensor
+        tensor, open_lanes = self.tensor, self.tensor.open_lanes()
+        if open_lanes is not None:
+            live = open_lanes if live is None else live & open_lanes
         capacity = tensor.structure.capacity(tensor.budget, tensor.rows, tensor.cols, live)
         return capacity.to(self.active.device)
 

@@ -44,6 +44,9 @@ class SRigL(RigL):
     def _live(self, ranked: Ranked, salient: Tensor) -> Tensor:
         tensor = ranked.tensor
         gone = ~ranked.active.any(1) if self.config.ablation_sticky else None
+        open_lanes = tensor.open_lanes()
+        if open_lanes is not None:
+            gone = ~open_lanes if gone is None else gone | ~open_lanes
         return live_lanes(
             salient,
             threshold(self.config.ablation_threshold, tensor.budget // tensor.rows),

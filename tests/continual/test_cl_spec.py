@@ -18,7 +18,7 @@ from sparse_core.config import SparseConfig
         ("benchmark", "mnist", "benchmark='mnist': must be one of split-digits"),
         ("optimizer", "lbfgs", "optimizer='lbfgs': must be one of sgd, adam, adamw"),
         ("isolation", "soft", "isolation='soft': must be one of hard, none"),
-        ("share", "all", "share='all': must be one of none, reuse"),
+        ("share", "all", "share='all': must be one of none, reuse, forward"),
         ("tasks", 0, "tasks=0: must be an integer of at least 1"),
         ("epochs", 1.5, "epochs=1.5: must be an integer"),
         ("batch_size", -1, "batch_size=-1: must be"),

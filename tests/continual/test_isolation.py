@@ -46,7 +46,7 @@ def check_isolation(model, tasks, optimizer="sgd", **options):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("method", ["static", "set", "rigl", "srigl"])
-@pytest.mark.parametrize("share", ["none", "reuse"])
+@pytest.mark.parametrize("share", ["none", "reuse", "forward"])
 def test_earlier_tasks_answer_as_they_did_to_the_bit(method, share, optimizer):
     tasks = make_tasks()
     model = TaskMasks(make_mlp(), make_config(method), share=share)
@@ -113,7 +113,7 @@ def test_dense_layers_and_convolutions():
     assert model.capacity()[0].name == "4.weight"  # the dense convolution takes no shared room
 
 
-@pytest.mark.parametrize("share", ["none", "reuse"])
+@pytest.mark.parametrize("share", ["none", "reuse", "forward"])
 def test_the_network_tested_is_the_network_trained(share):
     """Guards against weights that are regrown at zero in training and regain a value at test."""
     tasks = make_tasks()

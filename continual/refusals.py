@@ -1,0 +1,64 @@
+"""What `TaskMasks` refuses before anything is changed: checkpoints and layers it has no use for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from continual.avalanche_compat import avalanche
+
+
+def check_checkpoint(model: nn.Module, state_dict: Mapping[str, Tensor], prefix: str) -> None:
+    """Compare the names and shapes of a network with those in a checkpoint.
+
+    Args:
+        model: The network.
+        state_dict: The checkpoint.
+        prefix: What names of the network begin with there.
+
+    Raises:
+        ValueError: Naming the first tensor that differs.
+    """
+    here = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    there = {
+        name[len(prefix) :]: tensor.shape
+        for name, tensor in state_dict.items()
+        if name.startswith(prefix)
+    }
+    for name in [*here, *there]:
+        if here.get(name) != there.get(name):
+            shapes = [tuple(s[name]) if name in s else "absent" for s in (there, here)]
+            raise ValueError(
+                f"checkpoint of another model: {name} is {shapes[0]} there, {shapes[1]} here"
+            )
+
+
+def tasks_in(state_dict: Mapping[str, Tensor], stem: str) -> dict[str, int]:
+    """Return the index of each task in a checkpoint by its label, in the order of the indices.
+
+    Args:
+        state_dict: The checkpoint.
+        stem: What names of tasks begin with there.
+    """
+    indices = {
+        key[len(stem) : -len(".index")]: int(value)
+        for key, value in state_dict.items()
+        if key.startswith(stem) and key.endswith(".index")
+    }
+    return dict(sorted(indices.items(), key=lambda item: item[1]))
+
+
+def refuse_dynamic(model: nn.Module) -> None:
+    """Refuse a network with heads that grow by themselves.
+
+    Raises:
+        ValueError: Naming the layer.
+    """
+    dynamic = avalanche.models.DynamicModule
+    for name, module in model.named_modules():
+        if isinstance(module, dynamic):
+            raise ValueError(
+                f"{type(module).__name__} {name!r} grows by itself: each task has its own head "
+                "here, let the network end in a plain nn.Linear"
+            )
