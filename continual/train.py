@@ -21,6 +21,7 @@ from continual.avalanche_compat import avalanche
 from continual.benchmarks import TaskData, as_avalanche, load_tasks
 from continual.masks import TaskMasks
 from continual.metrics import average_accuracy, backward_transfer, forgetting
+from continual.overlap import masks_of_shared, overlaps, task_flops
 from continual.plugins import MaskIsolation
 from continual.spec import CLSpec
 
@@ -43,7 +44,8 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
 
     Returns:
         `score`, `curve`, `sparsity`, `layers`, `accuracy_matrix`, `forgetting`,
-        `backward_transfer`, `capacity`, `updates`, all as JSON can hold them.
+        `backward_transfer`, `capacity` of each layer, `overlap` of each two tasks' masks, `flops`
+        of a forward pass, `updates`, all as JSON can hold them.
 
     Raises:
         ValueError: If the tasks do not fit into the network.
@@ -84,6 +86,8 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         "forgetting": forgetting(matrix),
         "backward_transfer": backward_transfer(matrix),
         "capacity": [dataclasses.asdict(layer) for layer in model.capacity()],
+        "overlap": overlaps([masks_of_shared(model, label) for label in model.labels]),
+        "flops": task_flops(model, tasks[0].train_x.shape[1:]),
         "updates": model.engine.updates,
     }
 
