@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from continual.protection import lent
 from continual.tasks import Slot, Task
 from sparse_core.condensed import CondensedTensor
 from sparse_core.kernels.format import Pattern
@@ -28,7 +27,7 @@ def frozen_output(
     tensors: Sequence[SparseTensor],
     task: Task,
     x: Tensor,
-    earlier: Sequence[Task] = (),
+    lent: Mapping[str, Tensor],
 ) -> Tensor:
     """Compute an isolated task's logits from its own weights and nothing else.
 
@@ -38,7 +37,7 @@ def frozen_output(
         tensors: The sparse weights, of each of which the task has a mask.
         task: An ended task.
         x: `(batch, ...)`.
-        earlier: The tasks before it, whose reserved neurons it reads.
+        lent: Weights of earlier tasks that it reads beside its mask, by name.
 
     Returns:
         `(batch, classes)`, through which no gradient flows.
@@ -49,7 +48,9 @@ def frozen_output(
         if isinstance(tensor, CondensedTensor):
             patterns[tensor.layer] = task.pattern(tensor)
             continue
-        mask = visible(tensor, task, earlier)
+        mask = task.mask(tensor.name, tensor.weight.shape)
+        if tensor.name in lent:
+            mask |= lent[tensor.name]
         weight = parts.get(tensor.name, tensor.weight.detach())
         parts |= {_mask_name(tensor): mask, tensor.name: torch.where(mask, weight, 0.0)}
     with torch.no_grad(), _evaluating(model), _in_shape_of(patterns):
@@ -57,13 +58,6 @@ def frozen_output(
     if not torch.is_grad_enabled():
         return output
     return _Constant.apply(output, torch.zeros((), requires_grad=True))
-
-
-def visible(tensor: SparseTensor, task: Task, earlier: Sequence[Task]) -> Tensor:
-    """Return, bool in the weight's shape, the weights that a stored task computes with."""
-    own = task.mask(tensor.name, torch.Size(tensor.shape))
-    read = lent(tensor, earlier)
-    return own if read is None else own | read
 
 
 def trainable_output(

@@ -20,8 +20,8 @@ from continual.avalanche_compat import avalanche
 from continual.capacity import Capacity, capacity_of, room_in
 from continual.ended import frozen_output, trainable_output
 from continual.inference import SELECTORS, infer_tasks
-from continual.protection import inherit_biases, protect, reserve
-from continual.refusals import check_checkpoint, refuse_dynamic, tasks_in
+from continual.protection import inherit_biases, lent, protect, reserve
+from continual.refusals import check_checkpoint, check_pruned, refuse_dynamic, tasks_in
 from continual.spec import check_isolation, check_share
 from continual.tasks import Slot, Task, head_of, key_of, slots_of
 from sparse_core.building import sparsify
@@ -80,13 +80,11 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             isolation: `hard`: what a task has learnt stays as it is, to the bit. `none`: one
                 network, whose topology and weights go on changing; only heads are apart.
             share: Under hard isolation, what a task may do with the weights of earlier ones:
-                `none`, `reuse` (read them, never write) or `forward` (read their most important
-                neurons as they are); see `continual.protection`.
+                one of `continual.spec.SHARES`, see `continual.protection`.
             reserve: With `forward`, the fraction of each hidden layer's neurons that each task
                 keeps to itself, in [0, 1), at least one.
-            unseen: What to do with a task label that was never trained: `error`, or answer with the
-                `latest` task's network.
-            infer: How to find the task of samples without a label in evaluation, one of
+            unseen: What a label that was never trained gets: an `error`, or the `latest` answer.
+            infer: In evaluation, how to find the task of samples without a label, one of
                 `continual.inference.SELECTORS`. None: the latest task's network answers.
             roles: As in `sparsify`.
             batch: Samples of a training batch, which `backend="auto"` asks for.
@@ -114,6 +112,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         self._shared = [t for t in self.engine.tensors if t.name.rpartition(".")[0] != last]
         for tensor in self._shared:
             tensor.may_reuse = share == "reuse"
+        self.share = share
         self.reserve = reserve if share == "forward" else None
         self.fresh = Task(NOBODY, {slot: slot.tensor.detach().clone() for slot in self._slots})
         self.model = model
@@ -192,7 +191,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         except ValueError as error:
             for slot, tensor in before:
                 slot.bind(tensor)
-            self._refresh()
+            self.engine.refresh()
             raise ValueError(
                 f"task {label} does not fit: {error}; raise the sparsity, widen the layer, or let "
                 "tasks share weights with share='reuse'"
@@ -201,11 +200,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
 
     def _bind(self, task: Task) -> None:
         task.bind(self._slots)
-        self._refresh()
-
-    def _refresh(self) -> None:
-        for tensor in self.engine.tensors:
-            tensor.refresh()
+        self.engine.refresh()
 
     def _new_tensors(self) -> dict[Slot, Tensor]:
         tensors: dict[Slot, Tensor] = {}
@@ -242,11 +237,13 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         """End the task in training: store its masks and, under hard isolation, freeze its tensors.
 
         Raises:
-            RuntimeError: If no task is in training.
+            RuntimeError: If no task is in training, or it was not yet pruned to its budget.
         """
         if self.label is None:
             raise RuntimeError("no task is in training: begin one first")
         task = self._task(self.label)
+        if self.hard:
+            check_pruned(self.engine)
         task.collect(self._slots)
         for tensor in self._masked_apart():
             task.store(tensor.name, tensor.active())
@@ -254,7 +251,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             task.freeze()
             if self.reserve is not None:
                 reserve(self._shared, task, self.reserve)
-            protect(self._shared, self._ended())
+            protect(self._shared, self._ended(), self.share)
         self.current.fill_(NOBODY)
 
     # What it knows --------------------------------------------------------------------------------
@@ -286,6 +283,13 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             for tensor in self.engine.tensors
         }
 
+    def lent(self, label: int) -> dict[str, Tensor]:
+        """Return what a task reads beside its masks, weights of earlier tasks, as `masks` does."""
+        index = int(self._task(label).index)
+        earlier = [task for task in self._ended() if int(task.index) < index]
+        found = {tensor.name: lent(tensor, earlier, self.share) for tensor in self._shared}
+        return {name: mask for name, mask in found.items() if mask is not None}
+
     def capacity(self) -> list[Capacity]:
         """Return how far each shared layer is used up."""
         return [capacity_of(tensor) for tensor in self._shared]
@@ -303,12 +307,6 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
 
     def _ended(self) -> list[Task]:
         return [task for task in map(self._task, self.labels) if task.stored]
-
-    def _earlier(self, task: Task) -> list[Task]:
-        """List the tasks whose reserved neurons a task reads."""
-        if self.reserve is None:
-            return []
-        return [other for other in self._ended() if int(other.index) < int(task.index)]
 
     def _masked_apart(self) -> list[SparseTensor]:
         """List the tensors of which each task has its own mask: without isolation only the head."""
@@ -362,7 +360,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             return self.model(x)
         task = self._task(label)
         parts = (self.model, self._slots, self._masked_apart(), task, x)
-        return frozen_output(*parts, self._earlier(task)) if self.hard else trainable_output(*parts)
+        return frozen_output(*parts, self.lent(label)) if self.hard else trainable_output(*parts)
 
     def _unseen_message(self, label: int) -> str:
         known = ", ".join(map(str, self.labels)) or "none yet"
@@ -396,4 +394,4 @@ def _after_load(module: TaskMasks, incompatible_keys: object) -> None:
     if module.hard:
         for task in module._ended():
             task.freeze()
-        protect(module._shared, module._ended())
+        protect(module._shared, module._ended(), module.share)

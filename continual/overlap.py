@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from continual.protection import lent
 from sparse_core.flops import inference_flops
 
 if TYPE_CHECKING:
@@ -57,13 +56,8 @@ def masks_of_shared(model: TaskMasks, label: int) -> dict[str, Tensor]:
 
 def visible_masks(model: TaskMasks, label: int) -> dict[str, Tensor]:
     """Return the weights that a task's network computes with, those it is lent included."""
-    masks = model.masks(label)
-    earlier = model._earlier(model._task(label))
-    for tensor in model._shared:
-        read = lent(tensor, earlier)
-        if read is not None:
-            masks[tensor.name] = masks[tensor.name] | read
-    return masks
+    masks, read = model.masks(label), model.lent(label)
+    return {name: mask | read[name] if name in read else mask for name, mask in masks.items()}
 
 
 def task_flops(model: TaskMasks, *shapes: Sequence[int]) -> dict[str, Any]:

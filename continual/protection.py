@@ -5,6 +5,7 @@ reuse     its mask may include them, wherever they lie; it reads them, it never 
 forward   when a task ends, its most important neurons in each hidden layer are reserved. A later
           task reads them as they are, by all the weights and the bias that its owner gave them, and
           has weights of its own in other neurons only (SpaceNet, Sokar et al. 2021)
+all       it reads all weights of all earlier tasks, always (PackNet, Mallya and Lazebnik 2018)
 
 The importance of a neuron is the sum of the magnitudes of the task's own weights into it.
 Normalisation layers are each task's own, so behind one a reserved neuron is scaled anew.
@@ -23,12 +24,13 @@ from sparse_core.structure import ConstantFanIn
 from sparse_core.topology import BIASES, SparseTensor
 
 
-def protect(tensors: Iterable[SparseTensor], ended: Sequence[Task]) -> None:
+def protect(tensors: Iterable[SparseTensor], ended: Sequence[Task], share: str) -> None:
     """Keep the weights of ended tasks as they are from here on, to the bit.
 
     Args:
         tensors: The weights that tasks share.
         ended: The ended tasks.
+        share: The sharing policy.
     """
     for tensor in tensors:
         shape = torch.Size(tensor.shape)
@@ -39,7 +41,7 @@ def protect(tensors: Iterable[SparseTensor], ended: Sequence[Task]) -> None:
             tensor.protect(taken, _frozen(tensor, ended) if tensor.may_reuse else None)
             continue
         tensor.protect(taken)
-        tensor.lend(lent(tensor, ended), reserved(tensor, ended))
+        tensor.lend(lent(tensor, ended, share), reserved(tensor, ended))
 
 
 def reserve(tensors: Iterable[SparseTensor], task: Task, fraction: float) -> None:
@@ -83,18 +85,17 @@ def reserved(tensor: SparseTensor, tasks: Sequence[Task]) -> Tensor | None:
     return found
 
 
-def lent(tensor: SparseTensor, tasks: Sequence[Task]) -> Tensor | None:
-    """Return, bool in the weight's shape, what a task reads that comes after these.
+def lent(tensor: SparseTensor, tasks: Sequence[Task], share: str) -> Tensor | None:
+    """Return, bool in the weight's shape, what a task after these reads beside its mask.
 
-    These are the weights that made the reserved neurons. None: there are none.
+    With `forward` these are the weights that made the reserved neurons. None: there are none.
     """
     found = None
-    for task in tasks:
-        if task.has_neurons(tensor.name):
-            neurons = task.neurons_of(tensor.name, tensor.rows)
-            mask = task.mask(tensor.name, torch.Size(tensor.shape)).clone()
-            mask[~neurons] = False
-            found = mask if found is None else found | mask
+    for task in tasks if share in ("forward", "all") else ():
+        mask = task.mask(tensor.name, torch.Size(tensor.shape))
+        if share == "forward":
+            mask[~task.neurons_of(tensor.name, tensor.rows)] = False
+        found = mask if found is None else found | mask
     return found
 
 

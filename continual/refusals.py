@@ -1,4 +1,4 @@
-"""What `TaskMasks` refuses before anything is changed: checkpoints and layers it has no use for."""
+"""What `TaskMasks` refuses before anything is changed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from continual.avalanche_compat import avalanche
+from sparse_core.engine import Engine
+from sparse_core.registry import METHODS
 
 
 def check_checkpoint(model: nn.Module, state_dict: Mapping[str, Tensor], prefix: str) -> None:
@@ -47,6 +49,23 @@ def tasks_in(state_dict: Mapping[str, Tensor], stem: str) -> dict[str, int]:
         if key.startswith(stem) and key.endswith(".index")
     }
     return dict(sorted(indices.items(), key=lambda item: item[1]))
+
+
+def check_pruned(engine: Engine) -> None:
+    """Check that a method which starts dense has come down to the budget of a task.
+
+    Raises:
+        RuntimeError: Saying how many weights there are.
+    """
+    if not METHODS[engine.config.method].starts_dense:
+        return
+    active = sum(tensor.count() for tensor in engine.tensors)
+    budget = sum(tensor.budget for tensor in engine.tensors)
+    if active > budget:
+        raise RuntimeError(
+            f"method {engine.config.method!r} was to prune to {budget} weights, {active} are left "
+            f"after {engine.steps} steps: train for the whole length of the task before it ends"
+        )
 
 
 def refuse_dynamic(model: nn.Module) -> None:

@@ -17,7 +17,7 @@ from sparse_core.registry import METHODS
 BENCHMARKS = ("split-digits", "permuted-digits", "split-mnist", "permuted-mnist")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 ISOLATIONS = ("hard", "none")
-SHARES = ("none", "reuse", "forward")
+SHARES = ("none", "reuse", "forward", "all")
 SPLITS = (1, 2, 5)
 """Into how many tasks of as many classes each the ten digits can be split."""
 
@@ -38,8 +38,8 @@ class CLSpec:
         isolation: `hard` freezes what a task has learnt, to the bit; `none` trains one network
             throughout. None: `hard`, but `none` with methods that are dense or start dense.
         share: What a task may do with the weights of earlier ones under hard isolation: `none`
-            (masks are disjoint), `reuse` (read, never write) or `forward` (read the neurons that
-            they reserved).
+            (masks are disjoint), `reuse` (read, never write), `forward` (read the neurons that they
+            reserved) or `all` (read all of them, always).
         reserve: The fraction of each layer's neurons that a task reserves with `forward`.
         sparse: The sparsity of each task's network. Its seed and horizon play no part: they are the
             run's seed and the length of a task.
@@ -108,10 +108,8 @@ def check_isolation(isolation: str, method: str) -> None:
         ValueError: Naming the value and what is allowed.
     """
     one_of("isolation", isolation, ISOLATIONS)
-    if isolation == "hard" and _usual_isolation(method) == "none":
-        raise ValueError(
-            f"isolation='hard': method {method!r} needs all weights for one task; use 'none'"
-        )
+    if isolation == "hard" and method == "dense":
+        raise ValueError("isolation='hard': method 'dense' needs all weights for one task")
 
 
 def check_share(share: str, sparse: SparseConfig) -> SparseConfig:
@@ -121,10 +119,10 @@ def check_share(share: str, sparse: SparseConfig) -> SparseConfig:
         ValueError: Naming the value and what is allowed.
     """
     one_of("share", share, SHARES)
-    if share != "forward":
+    if share in ("none", "reuse"):
         return sparse
     if sparse.backend == "condensed":
-        raise ValueError("share='forward': needs backend 'masked' or 'auto', not 'condensed'")
+        raise ValueError(f"share={share!r}: needs backend 'masked' or 'auto', not 'condensed'")
     return dataclasses.replace(sparse, backend="masked")
 
 

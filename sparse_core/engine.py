@@ -155,10 +155,12 @@ class Engine:
         """
         seed = self.config.seed
         tensors = [tensor for tensor in self.tensors if names is None or tensor.name in names]
-        drawn = [draw_mask(tensor, seed, index) for tensor in tensors]
+        full = METHODS[self.config.method].starts_dense
+        drawn = [draw_mask(tensor, seed, index, initial=full) for tensor in tensors]
         for tensor, mask in zip(tensors, drawn, strict=True):
             tensor.start(mask)
-            initialise(tensor, "kaiming", seed, index)
+            if tensor.companion("scores") is None:
+                initialise(tensor, "kaiming", seed, index)
             if self.updater is not None:
                 self.updater.start(tensor)
             if tensor.seen() is not None:
@@ -249,8 +251,11 @@ class Engine:
             partial: Whether it may lack some of the sparse layers.
 
         Raises:
-            ValueError: If the target lacks one of the sparse layers, or all of them.
+        ValueError: If the target lacks one of the sparse layers, or all of them, or if the method keeps
+                scores beside the weights.
         """
+        if any(tensor.companion("scores") is not None for tensor in self.tensors):
+            raise ValueError(f"method={self.config.method!r}: no target can follow its scores")
         copies = copy_topology(self.tensors, target, partial=partial)
         if not partial:
             target.register_buffer("sparse_clock", self._clock.buffer.clone())
@@ -273,9 +278,13 @@ class Engine:
         if self.optimizer is not None:
             self._hook()
 
-    def _after_load(self, module: nn.Module, incompatible_keys: object) -> None:
+    def refresh(self) -> None:
+        """Derive anew what follows from the topology, after tensors were replaced in the module."""
         for tensor in self.tensors:
             tensor.refresh()
+
+    def _after_load(self, module: nn.Module, incompatible_keys: object) -> None:
+        self.refresh()
         for follower in self._followers:
             follower.refresh()
         self._clock.reload()

@@ -31,7 +31,7 @@ def draw_mask(
         seed: The configuration's seed.
         index: Names the draw; each task has its own.
         scores: Keep the highest of these, in the weight's shape; None: a uniformly random mask.
-        initial: Fill the initial budget, for methods that prune from there.
+        initial: Fill the initial budget, as far as it is available, for methods that prune.
 
     Returns:
         `(rows, cols)` bool on the weight's device.
@@ -46,7 +46,10 @@ def draw_mask(
     else:
         ranked = scores.detach().reshape(shape).double().cpu()
     available, live = tensor.available(), tensor.open_lanes()
-    budget = tensor.initial_budget if initial else tensor.budget
+    budget = tensor.budget
+    if initial:
+        free = tensor.numel if available is None else int(available.sum())
+        budget = max(budget, min(tensor.initial_budget, free))
     if live is not None and available is not None and int(available.sum()) < budget:
         raise ValueError(
             f"layer {tensor.name!r} is full: {budget} free places are needed in neurons of its "

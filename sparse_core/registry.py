@@ -30,6 +30,7 @@ GROWTH_RULES = {
     "gradient": GrowthRule("sparse_core.scores:gradient", needs="gradient"),
     "momentum": GrowthRule("sparse_core.scores:momentum", needs="momentum"),
     "adam_momentum": GrowthRule("sparse_core.scores:adam_momentum", needs="momentum"),
+    "importance": GrowthRule("sparse_core.scores:importance", needs="gradient"),
     "sampled": GrowthRule("sparse_core.sampling:uniform", needs="gradient"),
     "sampled_grabo": GrowthRule("sparse_core.sampling:grabo", needs="signals"),
     "sampled_graest": GrowthRule("sparse_core.sampling:graest", needs="signals"),
@@ -80,7 +81,7 @@ class Method:
 METHODS = {
     "dense": Method(),
     "static": Method(global_scope=True),
-    "set": Method("sparse_core.updaters.set:SET", BLIND),
+    "set": Method("sparse_core.updaters.set:SET", (*BLIND, "importance")),
     "rigl": Method("sparse_core.updaters.rigl:RigL", SIGHTED),
     "rigl_itop": Method("sparse_core.updaters.rigl:RigL", SIGHTED, stops=False),
     "srigl": Method("sparse_core.updaters.srigl:SRigL", SIGHTED, "constant_fan_in"),
@@ -91,6 +92,10 @@ METHODS = {
     "sr_ste": Method(
         "sparse_core.updaters.sr_ste:SRSTE", latent=True, stops=False, every_step=True
     ),
+    "edge_popup": Method(
+        "sparse_core.updaters.edge_popup:EdgePopup", latent=True, stops=False, every_step=True
+    ),
+    "wsn": Method("sparse_core.updaters.edge_popup:WSN", latent=True, stops=False, every_step=True),
     "granet": Method(
         "sparse_core.updaters.granet:GraNet",
         SIGHTED,

@@ -154,6 +154,15 @@ def adam_momentum(scene: Scene) -> Tensor:
     return scene.gradient.abs() / (scene.gradient_square.sqrt() + 1e-12)
 
 
+def importance(scene: Scene) -> Tensor:
+    """Importance of the neuron times that of its input (SpaceNet, Sokar et al. 2021, section 3).
+
+    The importance of either is the sum of |w dL/dw| over its active weights in this layer.
+    """
+    weights = sensitivity(scene) * scene.active
+    return weights.sum(1, keepdim=True) * weights.sum(0, keepdim=True)
+
+
 def drop_rule(name: str) -> Score:
     """Look a drop score up by its name."""
     return _load(DROP_RULES[name])

@@ -6,14 +6,15 @@ for the forward pass of the sparse and of the dense network (see `sparse_core.fl
     dense                              3 f_D
     static, set, mest, pruning         3 f_S
     rigl, srigl, granet                (3 f_S dT + 2 f_S + f_D) / (dT + 1)
-    snfs, sr_ste                       2 f_S + f_D
+    snfs, sr_ste, edge_popup, wsn      2 f_S + f_D
     topkast                            2 f_S + f_B
     gse                                (3 f_S dT + 3 f_S + s f_S) / (dT + 1)
 
 The dense gradient is what RigL pays once in dT + 1 iterations and SNFS always. SR-STE's straight-
 through gradient is dense too; Top-KAST's covers the weights of its backward mask (f_B); guided
-stochastic exploration looks at s sampled positions for each active weight. The formulas of SR-STE,
-Top-KAST and GSE are not the appendix's, they follow from the same account.
+stochastic exploration looks at s sampled positions for each active weight. Scores (edge-popup, WSN) need the
+dense gradient at every step. The formulas of SR-STE, Top-KAST, GSE and of scores are not the
+appendix's, they follow from the same account.
 
 Ranking and drawing weights, the optimizer, the loss and normalisation are ignored, as there. A
 network whose density changes (gradual pruning, GraNet, MEST's elastic budget) costs the mean of its
@@ -113,6 +114,8 @@ FORMULAS: dict[str, Callable[[Cost], float]] = {
     "granet": _dense_gradient_at_updates,
     "snfs": _dense_gradient_always,
     "sr_ste": _dense_gradient_always,
+    "edge_popup": _dense_gradient_always,
+    "wsn": _dense_gradient_always,
     "topkast": _backward_mask,
     "gse": _sampled_gradient_at_updates,
 }

@@ -10,6 +10,7 @@ Beside its mask, a sparse parameter `weight` has these companions in its layer, 
 
     weight_seen       1 = has ever been active
     weight_backward   1 = receives a gradient though it may be inactive (Top-KAST, SR-STE)
+    weight_scores     a parameter: the mask is chosen by it, and passes its gradient on to it
     weight_protected  bool, weights of earlier tasks: read where the mask includes them, never
                       written
     weight_lent       bool, protected weights that are read though the mask leaves them out
@@ -95,6 +96,10 @@ def masked_weight(layer: nn.Module, parameter: str = "weight") -> Tensor:
     protected: Tensor | None = getattr(layer, f"{parameter}_protected")
     backward: Tensor | None = getattr(layer, f"{parameter}_backward")
     trained = weight if protected is None else torch.where(protected, weight.detach(), weight)
+    scores: Tensor | None = getattr(layer, f"{parameter}_scores", None)
+    if scores is not None:
+        popularity = scores.abs()
+        mask = mask + (popularity - popularity.detach())
     masked = trained * mask
     lent: Tensor | None = getattr(layer, f"{parameter}_lent")
     if lent is not None:

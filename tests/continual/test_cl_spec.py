@@ -18,7 +18,7 @@ from sparse_core.config import SparseConfig
         ("benchmark", "mnist", "benchmark='mnist': must be one of split-digits"),
         ("optimizer", "lbfgs", "optimizer='lbfgs': must be one of sgd, adam, adamw"),
         ("isolation", "soft", "isolation='soft': must be one of hard, none"),
-        ("share", "all", "share='all': must be one of none, reuse, forward"),
+        ("share", "some", "share='some': must be one of none, reuse, forward, all"),
         ("tasks", 0, "tasks=0: must be an integer of at least 1"),
         ("epochs", 1.5, "epochs=1.5: must be an integer"),
         ("batch_size", -1, "batch_size=-1: must be"),
@@ -47,10 +47,14 @@ def test_dense_networks_cannot_be_isolated():
     dense = SparseConfig(method="dense", sparsity=0.0)
     assert CLSpec(sparse=dense).isolation_in_force == "none"
     assert CLSpec().isolation_in_force == "hard"
-    for sparse in (dense, SparseConfig(method="gmp")):
-        assert CLSpec(sparse=sparse).isolation_in_force == "none"
-        with pytest.raises(ValueError, match=f"isolation='hard': method '{sparse.method}' needs"):
-            CLSpec(sparse=sparse, isolation="hard")
+    with pytest.raises(ValueError, match="isolation='hard': method 'dense' needs all weights"):
+        CLSpec(sparse=dense, isolation="hard")
+
+
+def test_methods_that_start_dense_are_isolated_on_request():
+    gmp = SparseConfig(method="gmp")
+    assert CLSpec(sparse=gmp).isolation_in_force == "none"
+    assert CLSpec(sparse=gmp, isolation="hard").isolation_in_force == "hard"
 
 
 def test_backends_are_different_runs():

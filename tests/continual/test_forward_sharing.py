@@ -103,7 +103,7 @@ def test_what_is_lent_is_what_made_the_reserved_neurons():
         for label in range(3):
             rows = neurons_of(model, label, tensor)
             expected[rows] = model.masks(label)[tensor.name][rows]
-        assert torch.equal(lent(tensor, tasks), expected)
+        assert torch.equal(lent(tensor, tasks, "forward"), expected)
         assert torch.equal(tensor.companion("lent"), expected)
 
 

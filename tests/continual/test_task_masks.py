@@ -219,7 +219,7 @@ def test_tasks_end_before_the_next_begins():
     ("options", "message"),
     [
         ({"isolation": "soft"}, "isolation='soft': must be one of hard, none"),
-        ({"share": "all"}, "share='all': must be one of none, reuse, forward"),
+        ({"share": "some"}, "share='some': must be one of none, reuse, forward, all"),
         ({"unseen": "guess"}, "unseen='guess': must be one of error, latest"),
     ],
 )

@@ -208,6 +208,8 @@ COST = Cost(sparse=20, dense=100, update_every=9, backward=50, samples=2)
         ("granet", 68),
         ("snfs", 140),
         ("sr_ste", 140),
+        ("edge_popup", 140),
+        ("wsn", 140),
         ("topkast", 90),
         ("gse", (3 * 20 * 9 + 3 * 20 + 2 * 20) / 10),
     ],
