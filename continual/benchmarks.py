@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,15 +43,21 @@ class TaskData:
 
 
 def load_tasks(
-    benchmark: str, tasks: int, seed: int = 0, data: str | Path | None = None
+    benchmark: str,
+    tasks: int,
+    seed: int = 0,
+    data: str | Path | None = None,
+    samples: int | None = None,
 ) -> list[TaskData]:
     """Make the tasks of a benchmark.
 
     Args:
         benchmark: One of `continual.spec.BENCHMARKS`.
         tasks: How many.
-        seed: Seeds the permutations of `permuted-*`; the first task keeps its pixels in place.
+        seed: Seeds the permutations of `permuted-*`, whose first task keeps its pixels in place,
+            and the choice of samples.
         data: Folder that holds `MNIST/raw`; None: the environment variable DST_DATA.
+        samples: Training samples of each task; None, or more than there are: all.
 
     Raises:
         ValueError: If there is no such benchmark.
@@ -60,27 +66,34 @@ def load_tasks(
     one_of("benchmark", benchmark, BENCHMARKS)
     kind, _, source = benchmark.partition("-")
     images = digits() if source == "digits" else mnist(data)
-    return split(images, tasks) if kind == "split" else permuted(images, tasks, seed)
+    made = split(images, tasks) if kind == "split" else permuted(images, tasks, seed)
+    return [few(task, samples, seed, index) for index, task in enumerate(made)]
 
 
-def split(images: TaskData, tasks: int) -> list[TaskData]:
+def split(images: TaskData, tasks: int) -> Iterator[TaskData]:
     """Give each task an equal share of the classes, in order, relabelled from zero."""
     share = CLASSES // tasks
-    return [_classes(images, task * share, share) for task in range(tasks)]
+    for task in range(tasks):
+        yield _classes(images, task * share, share)
 
 
-def permuted(images: TaskData, tasks: int, seed: int) -> list[TaskData]:
+def permuted(images: TaskData, tasks: int, seed: int) -> Iterator[TaskData]:
     """Give each task but the first a random order of the pixels."""
-    result = [images]
+    yield images
     for task in range(1, tasks):
         generator = stream(seed, "permutation", task)
         order = torch.randperm(images.train_x.shape[1], generator=generator)
-        result.append(
-            dataclasses.replace(
-                images, train_x=images.train_x[:, order], test_x=images.test_x[:, order]
-            )
+        yield dataclasses.replace(
+            images, train_x=images.train_x[:, order], test_x=images.test_x[:, order]
         )
-    return result
+
+
+def few(images: TaskData, samples: int | None, seed: int, task: int) -> TaskData:
+    """Keep so many random training samples of a task; None: all."""
+    if samples is None:
+        return images
+    rows = torch.randperm(len(images.train_y), generator=stream(seed, "samples", task))[:samples]
+    return dataclasses.replace(images, train_x=images.train_x[rows], train_y=images.train_y[rows])
 
 
 def digits() -> TaskData:

@@ -34,6 +34,7 @@ class CLSpec:
         hidden: Neurons of the hidden layers.
         lr: Learning rate.
         batch_size: Samples an optimizer step.
+        samples: Training samples of each task, drawn by the seed; None: all there are.
         optimizer: `sgd` (momentum 0.9), `adam` or `adamw` (decoupled weight decay 0.01).
         isolation: `hard` freezes what a task has learnt, to the bit; `none` trains one network
             throughout. None: `hard`, but `none` with methods that are dense or start dense.
@@ -52,6 +53,7 @@ class CLSpec:
     hidden: tuple[int, ...] = (200, 200)
     lr: float = 0.005
     batch_size: int = 64
+    samples: int | None = None
     optimizer: str = "adam"
     isolation: str | None = None
     share: str = "none"
@@ -66,6 +68,8 @@ class CLSpec:
         within("reserve", self.reserve, 0, 1, open_right=True)
         for name in ("tasks", "epochs", "batch_size"):
             at_least(name, getattr(self, name), 1)
+        if self.samples is not None:
+            at_least("samples", self.samples, 1)
         at_least("seed", self.seed, 0)
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if not self.hidden:

@@ -55,7 +55,7 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     random.seed(spec.seed)
     np.random.seed(spec.seed % 2**32)
     torch.manual_seed(spec.seed)
-    tasks = load_tasks(spec.benchmark, spec.tasks, spec.seed)
+    tasks = load_tasks(spec.benchmark, spec.tasks, spec.seed, samples=spec.samples)
     model = make_model(spec, tasks[0])
     matrix: list[list[float]] = []
     loader = _TensorBatches(tasks, spec.batch_size)
