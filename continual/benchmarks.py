@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,26 +66,32 @@ def load_tasks(
     one_of("benchmark", benchmark, BENCHMARKS)
     kind, _, source = benchmark.partition("-")
     images = digits() if source == "digits" else mnist(data)
-    made = split(images, tasks) if kind == "split" else permuted(images, tasks, seed)
-    return [few(task, samples, seed, index) for index, task in enumerate(made)]
+    make = {"split": split, "permuted": permuted}[kind]
+    return make(images, tasks, seed, samples)
 
 
-def split(images: TaskData, tasks: int) -> Iterator[TaskData]:
+def split(
+    images: TaskData, tasks: int, seed: int = 0, samples: int | None = None
+) -> list[TaskData]:
     """Give each task an equal share of the classes, in order, relabelled from zero."""
     share = CLASSES // tasks
-    for task in range(tasks):
-        yield _classes(images, task * share, share)
+    parts = [_classes(images, task * share, share) for task in range(tasks)]
+    return [few(part, samples, seed, task) for task, part in enumerate(parts)]
 
 
-def permuted(images: TaskData, tasks: int, seed: int) -> Iterator[TaskData]:
+def permuted(
+    images: TaskData, tasks: int, seed: int = 0, samples: int | None = None
+) -> list[TaskData]:
     """Give each task but the first a random order of the pixels."""
-    yield images
+    result = [few(images, samples, seed, 0)]
     for task in range(1, tasks):
+        own = few(images, samples, seed, task)
         generator = stream(seed, "permutation", task)
         order = torch.randperm(images.train_x.shape[1], generator=generator)
-        yield dataclasses.replace(
-            images, train_x=images.train_x[:, order], test_x=images.test_x[:, order]
+        result.append(
+            dataclasses.replace(own, train_x=own.train_x[:, order], test_x=own.test_x[:, order])
         )
+    return result
 
 
 def few(images: TaskData, samples: int | None, seed: int, task: int) -> TaskData:
