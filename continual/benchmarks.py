@@ -1,4 +1,4 @@
-"""Sequences of tasks from images: each task brings its own classes, or its own order of pixels.
+"""Sequences of tasks from images: each its own classes, order of pixels or angle.
 
 Class labels start from zero in each task. (Avalanche fills the logits of absent classes with zeros,
 which a task's own logits may well fall below.)
@@ -7,39 +7,20 @@ which a task's own logits may well fall below.)
 from __future__ import annotations
 
 import dataclasses
-import os
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
 
 from continual.avalanche_compat import avalanche
-from continual.spec import BENCHMARKS
+from continual.images import SIZE, TaskData, image_folder, load_images
+from continual.sources import BENCHMARKS, source_of
 from sparse_core.checks import one_of
 from sparse_core.streams import stream
-
-DATA_VARIABLE = "DST_DATA"
-CLASSES = 10
-
-
-@dataclass(frozen=True)
-class TaskData:
-    """Data for one task, or for all before they are told apart.
-
-    Attributes:
-        train_x: `(n, features) float32`.
-        train_y: `(n,) int64`.
-        test_x: `(m, features) float32`.
-        test_y: `(m,) int64`.
-    """
-
-    train_x: Tensor
-    train_y: Tensor
-    test_x: Tensor
-    test_y: Tensor
 
 
 def load_tasks(
@@ -48,33 +29,67 @@ def load_tasks(
     seed: int = 0,
     data: str | Path | None = None,
     samples: int | None = None,
+    *,
+    folder: str | None = None,
+    size: int = SIZE,
+    download: bool = False,
 ) -> list[TaskData]:
     """Make the tasks of a benchmark.
 
     Args:
-        benchmark: One of `continual.spec.BENCHMARKS`.
+        benchmark: One of `continual.sources.BENCHMARKS`.
         tasks: How many.
         seed: Seeds the permutations of `permuted-*`, whose first task keeps its pixels in place,
             and the choice of samples.
-        data: Folder that holds `MNIST/raw`; None: the environment variable DST_DATA.
+        data: Folder of data sets; None: the environment variable DST_DATA.
         samples: Training samples of each task; None, or more than there are: all.
+        folder: Of `split-folder`: the folder of images, below the data folder or absolute.
+        size: Side of the images of TinyImageNet and of folders, in pixels.
+        download: Whether to download what is missing.
 
     Raises:
-        ValueError: If there is no such benchmark.
+        ValueError: If there is no such benchmark, or its classes cannot be shared out evenly.
         FileNotFoundError: If the data is not where it should be.
     """
     one_of("benchmark", benchmark, BENCHMARKS)
-    kind, _, source = benchmark.partition("-")
-    images = digits() if source == "digits" else mnist(data)
-    make = {"split": split, "permuted": permuted}[kind]
+    images = load_images(source_of(benchmark), data, folder=folder, size=size, download=download)
+    make = {"split": split, "permuted": permuted, "rotated": rotated}[benchmark.partition("-")[0]]
     return make(images, tasks, seed, samples)
+
+
+def split_image_folder(
+    folder: str | Path,
+    tasks: int,
+    seed: int = 0,
+    samples: int | None = None,
+    size: int = SIZE,
+) -> list[TaskData]:
+    """Split any folder of images into tasks: `folder/{train,test}/CLASS/*` or `folder/CLASS/*`.
+
+    Args:
+        folder: The folder.
+        tasks: How many; each gets an equal share of the classes, in alphabetical order.
+        seed: Seeds the choice of samples.
+        samples: Training samples of each task; None: all.
+        size: Images are brought to `size` x `size` pixels.
+
+    Raises:
+        ValueError: If it is no such folder, or its classes cannot be shared out evenly.
+    """
+    return split(image_folder(folder, size), tasks, seed, samples)
 
 
 def split(
     images: TaskData, tasks: int, seed: int = 0, samples: int | None = None
 ) -> list[TaskData]:
-    """Give each task an equal share of the classes, in order, relabelled from zero."""
-    share = CLASSES // tasks
+    """Give each task an equal share of the classes, in order, relabelled from zero.
+
+    Raises:
+        ValueError: If there is no equal share.
+    """
+    share, rest = divmod(images.classes, tasks)
+    if rest or not share:
+        raise ValueError(f"tasks={tasks}: {images.classes} classes cannot be shared out evenly")
     parts = [_classes(images, task * share, share) for task in range(tasks)]
     return [few(part, samples, seed, task) for task, part in enumerate(parts)]
 
@@ -94,46 +109,27 @@ def permuted(
     return result
 
 
+def rotated(
+    images: TaskData, tasks: int, seed: int = 0, samples: int | None = None
+) -> list[TaskData]:
+    """Turn the images of task k by k / tasks of half a turn; grey and square."""
+    result = []
+    for task in range(tasks):
+        own, angle = few(images, samples, seed, task), math.pi * task / tasks
+        result.append(
+            dataclasses.replace(
+                own, train_x=_turned(own.train_x, angle), test_x=_turned(own.test_x, angle)
+            )
+        )
+    return result
+
+
 def few(images: TaskData, samples: int | None, seed: int, task: int) -> TaskData:
     """Keep so many random training samples of a task; None: all."""
     if samples is None:
         return images
     rows = torch.randperm(len(images.train_y), generator=stream(seed, "samples", task))[:samples]
     return dataclasses.replace(images, train_x=images.train_x[rows], train_y=images.train_y[rows])
-
-
-def digits() -> TaskData:
-    """Load scikit-learn's 1,797 digits of 8 x 8; a fixed fifth, stratified, is for testing."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    bunch = load_digits()
-    x, y = (bunch.data / 16).astype("float32"), bunch.target.astype("int64")
-    parts = train_test_split(x, y, test_size=0.2, stratify=y, random_state=0)
-    train_x, test_x, train_y, test_y = map(torch.from_numpy, parts)
-    return TaskData(train_x, train_y, test_x, test_y)
-
-
-def mnist(data: str | Path | None = None) -> TaskData:
-    """Load MNIST from a folder in torchvision's layout; nothing is downloaded.
-
-    Raises:
-        FileNotFoundError: If the folder does not hold it.
-    """
-    from torchvision.datasets import MNIST
-
-    folder = data or os.environ.get(DATA_VARIABLE)
-    if not folder:
-        raise FileNotFoundError(
-            f"data=None: set {DATA_VARIABLE} (or data) to a folder that holds MNIST/raw/*-ubyte"
-        )
-    try:
-        train, test = (MNIST(str(folder), train=train, download=False) for train in (True, False))
-    except RuntimeError:
-        raise FileNotFoundError(
-            f"data={str(folder)!r}: no MNIST there; expected the files {folder}/MNIST/raw/*-ubyte"
-        ) from None
-    return TaskData(_pixels(train.data), train.targets, _pixels(test.data), test.targets)
 
 
 def as_avalanche(tasks: Sequence[TaskData]) -> Any:
@@ -156,6 +152,14 @@ def _classes(images: TaskData, first: int, count: int) -> TaskData:
     )
 
 
-def _pixels(images: Tensor) -> Tensor:
-    """Scale `(n, 28, 28) uint8` to `(n, 784) float32`, mean 0 and variance 1 over MNIST."""
-    return (images.flatten(1).float() / 255 - 0.1307) / 0.3081
+def _turned(x: Tensor, angle: float) -> Tensor:
+    """Turn `(n, side * side)` images about their middle, bilinearly, in their darkest shade."""
+    if angle == 0:
+        return x
+    side = math.isqrt(x.shape[1])
+    cos, sin = math.cos(angle), math.sin(angle)
+    maps = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]]).expand(len(x), 2, 3)
+    ground = x.min()
+    images = (x - ground).view(-1, 1, side, side)
+    grid = affine_grid(maps, list(images.shape), align_corners=False)
+    return grid_sample(images, grid, align_corners=False).flatten(1) + ground

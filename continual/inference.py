@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from continual.spec import SELECTORS
 from sparse_core.checks import one_of
 
 if TYPE_CHECKING:
     from continual.masks import TaskMasks
 
-SELECTORS = ("max-confidence", "entropy")
+__all__ = ["SELECTORS", "infer_tasks"]
 
 
 @torch.no_grad()

@@ -10,16 +10,15 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 
+from continual.sources import BENCHMARKS, SOURCES, find, source_of, splits
 from sparse_core.checks import at_least, one_of, within
 from sparse_core.config import SparseConfig
 from sparse_core.registry import METHODS
 
-BENCHMARKS = ("split-digits", "permuted-digits", "split-mnist", "permuted-mnist")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 ISOLATIONS = ("hard", "none")
 SHARES = ("none", "reuse", "forward", "all")
-SPLITS = (1, 2, 5)
-"""Into how many tasks of as many classes each the ten digits can be split."""
+SELECTORS = ("max-confidence", "entropy")
 
 
 @dataclass(frozen=True)
@@ -27,14 +26,19 @@ class CLSpec:
     """A sequence of tasks learnt one after the other by an MLP with a head for each task.
 
     Attributes:
-        benchmark: One of `BENCHMARKS`. `split-*`: each task has its own classes; `permuted-*`: all
-            classes, and pixels in an order of the task's own.
+        benchmark: One of `BENCHMARKS`. `split-*`: each task has its own classes; `permuted-*` and
+            `rotated-*`: all classes, and pixels in an order, or at an angle, of the task's own.
         tasks: Number of tasks.
         epochs: Passes over the data of each task.
         hidden: Neurons of the hidden layers.
         lr: Learning rate.
         batch_size: Samples an optimizer step.
         samples: Training samples of each task, drawn by the seed; None: all there are.
+        folder: Of `split-folder`: the folder of images, below DST_DATA or absolute, as
+            `{train,test}/CLASS/*` or `CLASS/*`.
+        image_size: Side of the images of `split-tinyimagenet` and `split-folder`, in pixels.
+        selector: Measure, besides, the accuracy without task labels, each test image in the task
+            that `max-confidence` or `entropy` infers; its own line in results.
         optimizer: `sgd` (momentum 0.9), `adam` or `adamw` (decoupled weight decay 0.01).
         isolation: `hard` freezes what a task has learnt, to the bit; `none` trains one network
             throughout. None: `hard`, but `none` with methods that are dense or start dense.
@@ -54,6 +58,9 @@ class CLSpec:
     lr: float = 0.005
     batch_size: int = 64
     samples: int | None = None
+    folder: str | None = None
+    image_size: int = 32
+    selector: str | None = None
     optimizer: str = "adam"
     isolation: str | None = None
     share: str = "none"
@@ -66,7 +73,9 @@ class CLSpec:
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         check_share(self.share, self.sparse)
         within("reserve", self.reserve, 0, 1, open_right=True)
-        for name in ("tasks", "epochs", "batch_size"):
+        if self.selector is not None:
+            one_of("selector", self.selector, SELECTORS)
+        for name in ("tasks", "epochs", "batch_size", "image_size"):
             at_least(name, getattr(self, name), 1)
         if self.samples is not None:
             at_least("samples", self.samples, 1)
@@ -79,8 +88,13 @@ class CLSpec:
         number = isinstance(self.lr, (int, float)) and not isinstance(self.lr, bool)
         if not number or not 0 < self.lr < math.inf:
             raise ValueError(f"lr={self.lr!r}: must be a positive number")
-        if self.benchmark.startswith("split"):
-            one_of("tasks", self.tasks, SPLITS)
+        classes = SOURCES[source_of(self.benchmark)].classes
+        if self.benchmark.startswith("split") and classes is not None:
+            one_of("tasks", self.tasks, splits(classes))
+        if self.benchmark == "split-folder" and not self.folder:
+            raise ValueError(f"folder={self.folder!r}: must name a folder of images to split")
+        if self.benchmark != "split-folder" and self.folder is not None:
+            raise ValueError(f"folder={self.folder!r}: is for benchmark 'split-folder' only")
         if self.isolation is not None:
             check_isolation(self.isolation, self.sparse.method)
 
@@ -88,6 +102,19 @@ class CLSpec:
     def isolation_in_force(self) -> str:
         """The configured isolation, else the one that suits the method."""
         return self.isolation or _usual_isolation(self.sparse.method)
+
+    @property
+    def sized(self) -> bool:
+        """Whether images are brought to `image_size`."""
+        return self.benchmark in ("split-tinyimagenet", "split-folder")
+
+    def check_data(self) -> None:
+        """Look for the images.
+
+        Raises:
+            FileNotFoundError: If they are not where they should be.
+        """
+        find(source_of(self.benchmark), folder=self.folder)
 
     def canonical(self) -> CLSpec:
         """Return the equal spec with all that plays no part in it at its default."""
@@ -102,6 +129,7 @@ class CLSpec:
             isolation=None if self.isolation == _usual_isolation(sparse.method) else self.isolation,
             share=share,
             reserve=self.reserve if share == "forward" else CLSpec.reserve,
+            image_size=self.image_size if self.sized else CLSpec.image_size,
         )
 
 

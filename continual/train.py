@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from continual.avalanche_compat import avalanche
-from continual.benchmarks import TaskData, as_avalanche, load_tasks
+from continual.benchmarks import as_avalanche, load_tasks
+from continual.images import TaskData
+from continual.inference import infer_tasks
 from continual.masks import TaskMasks
 from continual.metrics import average_accuracy, backward_transfer, forgetting
 from continual.overlap import masks_of_shared, overlaps, task_flops
@@ -45,7 +47,8 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     Returns:
         `score`, `curve`, `sparsity`, `layers`, `accuracy_matrix`, `forgetting`,
         `backward_transfer`, `capacity` of each layer, `overlap` of each two tasks' masks, `flops`
-        of a forward pass, `updates`, all as JSON can hold them.
+        of a forward pass, `updates`, all as JSON can hold them. With a selector also `selector`,
+        `accuracy_without_labels` and `tasks_found`, at the end of training.
 
     Raises:
         ValueError: If the tasks do not fit into the network.
@@ -55,7 +58,14 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     random.seed(spec.seed)
     np.random.seed(spec.seed % 2**32)
     torch.manual_seed(spec.seed)
-    tasks = load_tasks(spec.benchmark, spec.tasks, spec.seed, samples=spec.samples)
+    tasks = load_tasks(
+        spec.benchmark,
+        spec.tasks,
+        spec.seed,
+        samples=spec.samples,
+        folder=spec.folder,
+        size=spec.image_size,
+    )
     model = make_model(spec, tasks[0])
     matrix: list[list[float]] = []
     loader = _TensorBatches(tasks, spec.batch_size)
@@ -74,6 +84,7 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     for index, experience in enumerate(as_avalanche(tasks).train_stream):
         strategy.train(experience, eval_streams=[])
         matrix.append([accuracy(model, label, tasks[label]) for label in range(index + 1)])
+    inferred = _without_labels(spec, model, tasks) if spec.selector else {}
     return {
         "score": average_accuracy(matrix),
         "curve": [[seen, average_accuracy(matrix[:seen])] for seen in range(1, spec.tasks + 1)],
@@ -89,6 +100,7 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         "overlap": overlaps([masks_of_shared(model, label) for label in model.labels]),
         "flops": task_flops(model, tasks[0].train_x.shape[1:]),
         "updates": model.engine.updates,
+        **inferred,
     }
 
 
@@ -126,6 +138,29 @@ def accuracy(model: TaskMasks, label: int, task: TaskData) -> float:
     model.eval()
     predicted = model(task.test_x, label).argmax(1)
     return float((predicted == task.test_y).float().mean())
+
+
+@torch.no_grad()
+def _without_labels(spec: CLSpec, model: TaskMasks, tasks: Sequence[TaskData]) -> dict[str, Any]:
+    """Measure accuracy where the task of each test image is inferred.
+
+    Where tasks have classes of their own (`split-*`) an image is only right in its own task.
+    """
+    assert spec.selector is not None
+    model.eval()
+    own_classes = spec.benchmark.startswith("split")
+    right, found = [], []
+    for label, task in enumerate(tasks):
+        chosen = infer_tasks(model, task.test_x, spec.selector)
+        correct = model(task.test_x, chosen).argmax(1) == task.test_y
+        in_place = chosen == label
+        right.append(float((correct & in_place if own_classes else correct).float().mean()))
+        found.append(float(in_place.float().mean()))
+    return {
+        "selector": spec.selector,
+        "accuracy_without_labels": sum(right) / len(right),
+        "tasks_found": sum(found) / len(found),
+    }
 
 
 class _TensorBatches(avalanche.core.SupervisedPlugin):  # type: ignore[name-defined, misc]

@@ -27,7 +27,7 @@ class Kind:
         x: What the first column of `result["curve"]` is, with its unit.
         y: What the second column of `result["curve"]` is, with its unit.
         percent: Whether score and curve are fractions, to be shown in percent.
-        extra: Further numbers of a result to tabulate: key and heading.
+        extra: Further numbers of a result to tabulate where there are any: key and heading.
     """
 
     spec: str
@@ -60,7 +60,11 @@ KINDS = {
         x="tasks seen",
         y="average accuracy over tasks seen (%)",
         percent=True,
-        extra=(("forgetting", "forgetting (%)"),),
+        extra=(
+            ("forgetting", "forgetting (%)"),
+            ("accuracy_without_labels", "accuracy, tasks inferred (%)"),
+            ("tasks_found", "tasks inferred right (%)"),
+        ),
     ),
 }
 

@@ -34,13 +34,18 @@ def results_table(summary: Summary) -> TextTable:
     axes = [name for name in summary.axes.names if name in _shown(summary)]
     words = (("task",) if several else ()) + tuple(short(name) for name in axes) or ("run",)
     compared = any(row.difference is not None for row in summary.rows)
+    extra = {
+        key: heading
+        for key, heading in summary.kind.extra
+        if any(row.extra[key] is not None for row in summary.rows)
+    }
     header = (
         *words,
         "seeds",
         "mean",
         "IQM [95% interval]",
         *([f"vs {DENSE}, paired [95%]"] if compared else []),
-        *(heading for _, heading in summary.kind.extra),
+        *extra.values(),
         "sparsity",
         "wall time",
     )
@@ -56,7 +61,7 @@ def results_table(summary: Summary) -> TextTable:
                 NOTHING if row.mean is None else number(row.mean.estimate, places),
                 _interval(row.iqm, row, f",.{places}f"),
                 *([_interval(row.difference, row, f"+,.{places}f")] if compared else []),
-                *(_optional(row.extra[key], places) for key, _ in summary.kind.extra),
+                *(_optional(row.extra[key], places) for key in extra),
                 NOTHING if row.achieved is None else f"{100 * row.achieved:.2f}%",
                 NOTHING if row.wall_s is None else duration(row.wall_s),
             )

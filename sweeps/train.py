@@ -14,7 +14,7 @@ from sweeps import worker
 from sweeps.grid import Run
 from sweeps.launchers.environment import worker_environment
 from sweeps.spec import InputError
-from sweeps.store import RunDir, prepare
+from sweeps.store import RunDir, is_number, prepare
 from sweeps.tables import duration, number
 
 WRONG_FIELD = re.compile(r"[a-z_][\w.]*=")
@@ -93,6 +93,11 @@ def _print_result(folder: RunDir, run: Run, console: Console) -> None:
     total = sum(layer["total"] for layer in result["layers"])
     lines = {
         run.kind.score: number(factor * result["score"]),
+        **{
+            heading: number(factor * result[key])
+            for key, heading in run.kind.extra
+            if is_number(result.get(key))
+        },
         "sparsity": f"{sparsity['achieved']:.4f} (requested {sparsity['requested']:.4f}), "
         f"{active:,} of {total:,} weights active",
         "wall time": duration(result["provenance"]["wall_s"]),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from continual.benchmarks import as_avalanche, load_tasks
+from continual.benchmarks import as_avalanche, load_tasks, rotated
+from continual.images import TaskData
 
 
 def test_split_digits_have_their_own_classes_from_zero():
@@ -40,6 +41,35 @@ def test_train_and_test_are_apart_and_fixed():
     assert torch.equal(first.test_x, again.test_x)
     assert len(first.test_y) == 360
     assert sorted(torch.bincount(first.test_y).tolist()) == [35, 35, 36, 36, 36, 36, 36, 36, 37, 37]
+
+
+def test_samples_are_drawn_by_the_seed_for_each_task():
+    all_of_it = load_tasks("permuted-digits", 1)[0]
+    few = load_tasks("permuted-digits", 3, seed=4, samples=50)
+    assert [len(task.train_y) for task in few] == [50] * 3
+    assert [len(task.test_y) for task in few] == [360] * 3
+    assert not torch.equal(few[1].train_y, few[2].train_y)
+    rows = {tuple(row.tolist()) for row in all_of_it.train_x}
+    assert all(tuple(row.tolist()) in rows for row in few[0].train_x)
+    again = load_tasks("permuted-digits", 3, seed=4, samples=50)
+    assert torch.equal(few[2].train_x, again[2].train_x)
+    assert not torch.equal(
+        few[0].train_y, load_tasks("permuted-digits", 1, 5, samples=50)[0].train_y
+    )
+    assert len(load_tasks("split-digits", 5, samples=9999)[0].train_y) == 288
+
+
+def test_rotated_images_turn_by_equal_steps():
+    x = torch.zeros(2, 25)
+    x[0, 2] = 1.0  # the middle of the upper edge
+    x[1, 12] = 1.0  # the middle
+    images = TaskData(x, torch.tensor([0, 1]), x, torch.tensor([0, 1]))
+    tasks = rotated(images, 2)
+    assert torch.equal(tasks[0].train_x, x)
+    edge, middle = tasks[1].train_x  # by a quarter of a turn
+    assert torch.allclose(middle, x[1], atol=1e-5)
+    assert int(edge.argmax()) in (10, 14) and float(edge.max()) == pytest.approx(1, abs=1e-5)
+    assert torch.equal(tasks[1].test_x, tasks[1].train_x)
 
 
 def test_avalanche_sees_tasks_with_labels():

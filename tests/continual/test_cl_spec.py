@@ -19,6 +19,9 @@ from sparse_core.config import SparseConfig
         ("optimizer", "lbfgs", "optimizer='lbfgs': must be one of sgd, adam, adamw"),
         ("isolation", "soft", "isolation='soft': must be one of hard, none"),
         ("share", "some", "share='some': must be one of none, reuse, forward, all"),
+        ("selector", "best", "selector='best': must be one of max-confidence, entropy"),
+        ("samples", 0, "samples=0: must be an integer of at least 1"),
+        ("image_size", 0, "image_size=0: must be an integer of at least 1"),
         ("tasks", 0, "tasks=0: must be an integer of at least 1"),
         ("epochs", 1.5, "epochs=1.5: must be an integer"),
         ("batch_size", -1, "batch_size=-1: must be"),
@@ -41,6 +44,7 @@ def test_ten_classes_are_split_evenly():
         CLSpec(benchmark="split-digits", tasks=3)
     assert CLSpec(benchmark="split-digits", tasks=5).tasks == 5
     assert CLSpec(benchmark="permuted-digits", tasks=10).tasks == 10
+    assert CLSpec(benchmark="split-cifar100", tasks=10).tasks == 10
 
 
 def test_dense_networks_cannot_be_isolated():

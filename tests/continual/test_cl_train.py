@@ -81,3 +81,17 @@ def test_too_many_tasks_are_refused_before_training(tmp_path):
         result_of(spec(sparsity=0.8, tasks=9), tmp_path)
     result, _ = result_of(spec(sparsity=0.8, tasks=9, share="reuse"), tmp_path)
     assert len(result["curve"]) == 9
+
+
+@pytest.mark.parametrize("benchmark", ["split-digits", "permuted-digits"])
+def test_accuracy_without_labels_is_reported_beside_the_other(benchmark, tmp_path):
+    options = {"benchmark": benchmark, "epochs": 5, "lr": 0.01}
+    given, _ = result_of(spec("rigl", **options), tmp_path)
+    assert "accuracy_without_labels" not in given
+    inferred, _ = result_of(spec("rigl", selector="entropy", **options), tmp_path)
+    assert inferred["score"] == given["score"] > 0.85
+    assert inferred["selector"] == "entropy"
+    assert 0.5 < inferred["tasks_found"] < 1
+    assert inferred["accuracy_without_labels"] < inferred["score"]
+    if benchmark == "split-digits":  # an image is only right in its own task
+        assert inferred["accuracy_without_labels"] <= inferred["tasks_found"]
