@@ -50,10 +50,34 @@ class MaskIsolation(avalanche.core.SupervisedPlugin):  # type: ignore[name-defin
                     )
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """Attach to the optimizer; the model began the task when it was adapted."""
-        steps = strategy.train_epochs * len(strategy.dataloader)
-        strategy.model.attach(strategy.optimizer, steps)
+        """Attach to the optimizer; the model began the task when it was adapted.
+
+        In an online stream the length of a task is unknown.
+        """
+        experience = strategy.experience
+        if _at_boundary(experience, "is_first_subexp"):
+            online = hasattr(experience, "is_first_subexp")
+            steps = None if online else strategy.train_epochs * len(strategy.dataloader)
+            strategy.model.attach(strategy.optimizer, steps)
+
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Let other plugins differentiate with respect to every parameter, as MIR does."""
+        self._frozen = [p for p in strategy.model.parameters() if not p.requires_grad]
+        for parameter in self._frozen:
+            parameter.requires_grad_(True)
+
+    def after_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Freeze what was frozen."""
+        for parameter in self._frozen:
+            parameter.requires_grad_(False)
+            parameter.grad = None
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """End the task."""
-        strategy.model.end()
+        if _at_boundary(strategy.experience, "is_last_subexp"):
+            strategy.model.end()
+
+
+def _at_boundary(experience: Any, which: str) -> bool:
+    """Return whether a task begins or ends here: in an online stream not with each experience."""
+    return not getattr(experience, "access_task_boundaries", False) or getattr(experience, which)

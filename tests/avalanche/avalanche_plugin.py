@@ -2,8 +2,8 @@
 
 The model of a strategy is swapped when training begins, with its parameters in the optimizer:
 multi-task networks for `TaskMasks` under hard isolation, plain networks, which have one task, for
-`TaskMasks` without. Models that add classes or columns as they go are left as they are. In the
-tests of PackNet, our masks stand in for PackNet's.
+`TaskMasks` without. Models that add classes or columns as they go, or have no optimizer, are left
+as they are. In the tests of PackNet, our masks stand in for PackNet's.
 
 With AVALANCHE_MODELS=theirs nothing is swapped, and what fails then is written to the file
 AVALANCHE_FAILURES: it may fail with our models too.
@@ -11,6 +11,7 @@ AVALANCHE_FAILURES: it may fail with our models too.
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import os
@@ -32,7 +33,14 @@ CONFIG = SparseConfig(method="rigl", sparsity=0.5, update_every=5)
 OURS = os.environ.get("AVALANCHE_MODELS", "ours") == "ours"
 FAILURES = Path(os.environ.get("AVALANCHE_FAILURES", "failures.json"))
 
-MAY_FAIL: dict[str, str] = {}
+MAY_FAIL = {
+    "test_feature_distillation": "resets what FeatureExtractorModel keeps, by name, on the wrapper",
+    "test_feature_replay": "FeatureReplay trains a FeatureExtractorModel of its own only",
+    "test_lfl": "LFL asks the model for `get_features`, which is not part of a multi-task module",
+    "test_ewc_online": "EWC's online mode pairs parameters by position; each task adds its own",
+    "test_rwalk": "RWalk knows the parameters from before the first task, not a task's own",
+    "test_mer": "MER loads named parameters alone, which is no state of TaskMasks",
+}
 """Part of a test's id -> why it may fail with our models although it passes as it is."""
 
 swapped: Counter[str] = Counter()
@@ -110,7 +118,9 @@ def _swap(strategy: Any) -> None:
 
 
 def _wrapped(strategy: Any) -> TaskMasks | None:
-    model = strategy.model
+    if strategy.optimizer is None:
+        return None
+    model = copy.deepcopy(strategy.model)
     names = {kind.__name__ for part in [strategy, *strategy.plugins] for kind in type(part).__mro__}
     if names & set(NEVER):
         return None

@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
     paths = [str(Path("tests") / f"{name}.py") for name in FILES]
     chosen = [] if any(a.startswith("tests/") for a in arguments) else paths
     path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-    options = ["-p", "avalanche_plugin", "-p", "no:cacheprovider", "-q", "--tb=short"]
+    options = ["-p", "avalanche_plugin", "-p", "no:cacheprovider", "-n0", "-q", "--tb=short"]
     command = [sys.executable, "-m", "pytest", *options, *chosen, *arguments]
     environment = os.environ | {
         "PYTHONPATH": path,
