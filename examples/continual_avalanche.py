@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import argparse
 
+# First, so that Avalanche can be imported where torchvision's compiled operators are missing.
+from continual import MaskIsolation, TaskMasks
+
 # isort: split
 from avalanche.evaluation.metrics import accuracy_metrics, forgetting_metrics
 from avalanche.logging import TextLogger
@@ -15,7 +18,6 @@ from avalanche.training.plugins import EvaluationPlugin
 from torch import nn
 from torch.optim import SGD
 
-from continual import MaskIsolation, TaskMasks
 from continual.benchmarks import as_avalanche, load_tasks
 from sparse_core import SparseConfig
 
