@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
+from dstrl import presets
 from dstrl.hyperparameters import ALGORITHMS, check, defaults, is_tuned
 from dstrl.seeds import derive
 from dstrl.settings import SPLIT_KEYS, TARGET_RULES, Settings
-from sparse_core.checks import at_least, one_of, within
+from sparse_core.checks import at_least, one_of, positive, within
 from sparse_core.config import SparseConfig
 
 EVALUATIONS = 20
@@ -49,6 +50,10 @@ class RLSpec:
         eval_every: Environment steps between evaluations; None: 20 evaluations.
         eval_episodes: Episodes of an evaluation, each in an environment of its own.
         hyper: Overrides of the algorithm's hyper-parameters.
+        max_seconds: Training ends after so many seconds of CPU time, evaluations not counted, even
+            if `steps` are not done; None: no limit. Schedules run over `steps` all the same.
+        preset: Name of a published system (`dstrl.presets`) whose values stand beneath those given.
+            Grids, the command line and `RLSpec.of` put them in; a spec itself has none.
     """
 
     algo: str = "ppo"
@@ -68,6 +73,28 @@ class RLSpec:
     eval_every: int | None = None
     eval_episodes: int = 10
     hyper: Mapping[str, Any] = field(default_factory=dict)
+    max_seconds: float | None = None
+    preset: str | None = None
+
+    EXPAND_READS: ClassVar = presets.READS
+
+    @classmethod
+    def expand(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Put a preset's values beneath those that are given, see `dstrl.presets.expand`."""
+        return presets.expand(values)
+
+    @classmethod
+    def of(cls, **values: Any) -> RLSpec:
+        """Make a spec from fields, `preset` among them; `sparse` may be a mapping of its fields.
+
+        Raises:
+            ValueError: On an unknown preset, or one that does not suit the algorithm.
+        """
+        fields = cls.expand(values)
+        sparse = fields.get("sparse", {})
+        if isinstance(sparse, Mapping):
+            fields["sparse"] = SparseConfig(**sparse)
+        return cls(**fields)
 
     def __post_init__(self) -> None:
         one_of("algo", self.algo, ALGORITHMS)
@@ -83,8 +110,12 @@ class RLSpec:
             object.__setattr__(self, "net_arch", tuple(self.net_arch))
             for width in self.net_arch:
                 at_least("net_arch", width, 1)
+        if self.max_seconds is not None:
+            positive("max_seconds", self.max_seconds)
         if self.target is not None:
             one_of("target", self.target, TARGET_RULES)
+        if self.preset is not None:
+            raise ValueError(f"preset={self.preset!r}: make the spec with RLSpec.of")
         self.settings()
         self._check_env()
         own = [name for name in OWN_FIELDS if name in self.hyper]

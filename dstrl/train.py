@@ -3,54 +3,28 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium import spaces
-from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
-from torch import nn
 
+from dstrl.build import build, make_env, replay_callback
 from dstrl.callbacks import SparseCallback
 from dstrl.evaluate import Evaluator
-from dstrl.hyperparameters import linear
 from dstrl.mixin import SparsePolicy
-from dstrl.policies import POLICIES
 from dstrl.spec import RLSpec
-from envs.wrappers import NoisyFeatures
-
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
-    "ppo": PPO,
-    "a2c": A2C,
-    "dqn": DQN,
-    "sac": SAC,
-    "td3": TD3,
-    "ddpg": DDPG,
-}
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-}
-
-FOR_POLICY = ("log_std_init", "ortho_init")
-"""Hyper-parameters that are arguments of the policy."""
 
 FINAL_PART = 0.1
 """The score is the mean over this last part of the evaluations (Graesser et al. 2022)."""
+
+TENSORBOARD = "DST_TENSORBOARD"
+"""Environment variable: if it is not empty, event files are written to `<out>/tensorboard`."""
 
 PROGRESS_EVERY = 0.5
 """Seconds between two reports of progress."""
@@ -69,18 +43,25 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
 
     Returns:
         `score` (mean return over the last tenth of the evaluations), `curve` (environment steps,
-        mean return), `returns` (of each episode of each evaluation), `sparsity`, `layers`, `hyper`.
+        mean return), `returns` (of each episode of each evaluation), `sparsity`, `layers`, `hyper`;
+        with a limit of time `seconds` too (CPU time of training at each evaluation).
 
     Raises:
         ValueError: If the environment does not suit the algorithm, in one line.
     """
     torch.set_num_threads(1)
     spec = spec.resolve()
-    model = build(spec)
+    events = str(out / "tensorboard") if os.environ.get(TENSORBOARD) else None
+    model = build(spec, events)
     evaluator = Evaluator(lambda: make_env(spec), spec.eval_episodes, spec.seed)
     conductor = _Conductor(spec, evaluator, progress)
     progress(0.0, {"steps": 0.0})
-    model.learn(spec.steps or 0, callback=[SparseCallback(), conductor])
+    callbacks = [SparseCallback(), replay_callback(spec.hyper), conductor]
+    model.learn(
+        spec.steps or 0,
+        callback=[callback for callback in callbacks if callback is not None],
+        tb_log_name=spec.algo,
+    )
     conductor.evaluate(final=True)
     evaluator.close()
     out.mkdir(parents=True, exist_ok=True)
@@ -93,69 +74,6 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     return _result(spec, model, conductor)
 
 
-def build(spec: RLSpec) -> BaseAlgorithm:
-    """Make the algorithm of a resolved spec, with its environments and its sparse policy.
-
-    Raises:
-        ValueError: If the environment does not suit the algorithm.
-    """
-    hyper = dict(spec.hyper)
-    envs = _vectorised(spec, normalise=hyper.pop("normalize"))
-    algorithm = ALGORITHMS[spec.algo]
-    _check_actions(spec.algo, spec.env, envs.action_space)
-    policy_kwargs: dict[str, Any] = {
-        "sparse": spec.settings(),
-        "net_arch": list(spec.net_arch or ()),
-        "activation_fn": ACTIVATIONS[hyper.pop("activation")],
-    }
-    policy_kwargs |= {name: hyper.pop(name) for name in FOR_POLICY if name in hyper}
-    deviation = hyper.pop("noise_std", 0)
-    if deviation:
-        shape = envs.action_space.shape or ()
-        hyper["action_noise"] = NormalActionNoise(np.zeros(shape), deviation * np.ones(shape))
-    for name, value in hyper.items():
-        start = linear(value)
-        if start is not None:
-            hyper[name] = LinearSchedule(start, 0.0, 1.0)
-    return algorithm(
-        _policy_for(algorithm, envs.observation_space),
-        envs,
-        policy_kwargs=policy_kwargs,
-        seed=spec.seed,
-        device="cpu",
-        **hyper,
-    )
-
-
-def make_env(spec: RLSpec) -> gym.Env[Any, Any]:
-    """Make one environment of a run, with its wrappers."""
-    env: gym.Env[Any, Any] = gym.make(spec.env)
-    return NoisyFeatures(env, spec.noise) if spec.noise else env
-
-
-def _vectorised(spec: RLSpec, normalise: bool) -> VecEnv:
-    envs: VecEnv = DummyVecEnv([lambda: Monitor(make_env(spec))] * (spec.n_envs or 1))
-    if normalise:
-        envs = VecNormalize(envs, gamma=spec.hyper["gamma"])
-    return envs
-
-
-def _check_actions(algo: str, env: str, space: spaces.Space[Any]) -> None:
-    continuous = isinstance(space, spaces.Box)
-    if (algo in ("sac", "td3", "ddpg") and not continuous) or (
-        algo == "dqn" and not isinstance(space, spaces.Discrete)
-    ):
-        needed = "discrete" if algo == "dqn" else "continuous"
-        raise ValueError(f"algo={algo!r}: needs {needed} actions, those of {env} are {space}")
-
-
-def _policy_for(algorithm: type[BaseAlgorithm], space: spaces.Space[Any]) -> type[Any]:
-    vectors, images, dictionaries = POLICIES[TD3 if algorithm is DDPG else algorithm]
-    if isinstance(space, spaces.Dict):
-        return dictionaries
-    return images if is_image_space(space) else vectors
-
-
 class _Conductor(BaseCallback):
     """Evaluates when it is time and reports progress."""
 
@@ -166,10 +84,22 @@ class _Conductor(BaseCallback):
         self.progress = progress
         self.curve: list[tuple[int, float]] = []
         self.returns: list[list[float]] = []
+        self.seconds: list[float] = []
         self._reported = -math.inf
+        self._started = 0.0
+
+    @property
+    def spent(self) -> float:
+        """Seconds of CPU time that training took so far, evaluations left out."""
+        return time.process_time() - self._started
+
+    def _on_training_start(self) -> None:
+        self._started = time.process_time()
 
     def _on_step(self) -> bool:
         assert self.spec.eval_every is not None
+        if self.spec.max_seconds is not None and self.spent >= self.spec.max_seconds:
+            return False
         if self.num_timesteps >= (len(self.curve) + 1) * self.spec.eval_every:
             self.evaluate()
         elif time.monotonic() - self._reported >= PROGRESS_EVERY:
@@ -178,20 +108,31 @@ class _Conductor(BaseCallback):
 
     def evaluate(self, final: bool = False) -> None:
         """Evaluate now; a final evaluation replaces one that was made at the very same step."""
+        spent = self.spent
         if final and self.curve and self.curve[-1][0] == self.num_timesteps:
-            self.curve.pop()
-            self.returns.pop()
+            for kept in (self.curve, self.returns, self.seconds):
+                kept.pop()
         returns = self.evaluator(self.model, len(self.curve))
-        self.curve.append((self.num_timesteps, float(returns.mean())))
+        mean = float(returns.mean())
+        self.curve.append((self.num_timesteps, mean))
         self.returns.append(returns.tolist())
+        self.seconds.append(spent)
+        self.logger.record("eval/mean_reward", mean)
+        if not final:
+            self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+            self.logger.dump(self.num_timesteps)
         self.report()
+        self._started += self.spent - spent
 
     def report(self) -> None:
         """Report how far the run is."""
         numbers = {"steps": float(self.num_timesteps)}
         if self.curve:
             numbers["return"] = self.curve[-1][1]
-        self.progress(min(1.0, self.num_timesteps / (self.spec.steps or 1)), numbers)
+        done = self.num_timesteps / (self.spec.steps or 1)
+        if self.spec.max_seconds is not None:
+            done = max(done, self.spent / self.spec.max_seconds)
+        self.progress(min(1.0, done), numbers)
         self._reported = time.monotonic()
 
 
@@ -210,6 +151,7 @@ def _result(spec: RLSpec, model: BaseAlgorithm, conductor: _Conductor) -> dict[s
             if engine.config.dense_in_budget or layer.name in sparse:
                 active, total = active + layer.active, total + layer.total
     dense = all(engine.config.method == "dense" for engine in policy.sparse_engines.values())
+    timed = {"seconds": conductor.seconds} if spec.max_seconds is not None else {}
     return {
         "score": float(np.mean([y for _, y in last])),
         "curve": [[x, y] for x, y in curve],
@@ -222,4 +164,5 @@ def _result(spec: RLSpec, model: BaseAlgorithm, conductor: _Conductor) -> dict[s
         "optimizer_steps": {n: engine.steps for n, engine in policy.sparse_engines.items()},
         "updates": {n: engine.updates for n, engine in policy.sparse_engines.items()},
         "hyper": dict(spec.hyper),
+        **timed,
     }

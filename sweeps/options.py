@@ -1,11 +1,13 @@
 """Options of `dst train`: a spec read from the command line by tyro, and errors in one line.
 
 Every field of the spec is an option, `--sparse.sparsity 0.95`; where a field is a mapping, each of
-its keys is one, `--hyper.gamma 0.99`.
+its keys is one, `--hyper.gamma 0.99`. Where a spec has presets, `--preset` is read first: its
+values take the place of the defaults.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import io
@@ -51,7 +53,8 @@ def parse_train(kind: Kind, arguments: Sequence[str], prog: str) -> TrainOptions
         InputError: If an option or its value is wrong.
     """
     spec_type = resolve(kind.spec)
-    form = _form(spec_type)
+    start, arguments = _start(spec_type, arguments)
+    form = _form(spec_type, start)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -86,10 +89,33 @@ def first_paragraph(box: str) -> str:
     return re.sub(r"^([\w.]+): (?=\w+=)", r"\1.", message)
 
 
-def _form(spec_type: type[Any]) -> type[TrainOptions]:
+def _start(spec_type: type[Any], arguments: Sequence[str]) -> tuple[Any, list[str]]:
+    """Return the spec that options are to change, and the arguments without `--preset`.
+
+    It is the preset's, for the algorithm and so on that the arguments name, or the default one.
+    """
+    if not hasattr(spec_type, "expand"):
+        return spec_type(), list(arguments)
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    reader.add_argument("--preset")
+    try:
+        said, rest = reader.parse_known_args(arguments)
+        if said.preset is None:
+            return spec_type(), rest
+        for name in spec_type.EXPAND_READS:
+            reader.add_argument("--" + name)
+        values = vars(reader.parse_known_args(arguments)[0])
+    except argparse.ArgumentError as error:
+        raise InputError(f"{error.argument_name}: must be followed by a value") from error
+    given = {name: value for name, value in values.items() if value is not None}
+    given = {name: specs.coerce_field(spec_type, name, given[name]) for name in given}
+    return specs.load(spec_type, given), rest
+
+
+def _form(spec_type: type[Any], start: Any) -> type[TrainOptions]:
     """Return `TrainOptions` with the spec's own fields as options, as tyro is to read it."""
     field_type = Annotated[spec_type, tyro.conf.arg(name="")]  # type: ignore[valid-type]
-    spec = ("spec", field_type, dataclasses.field(default_factory=spec_type))
+    spec = ("spec", field_type, dataclasses.field(default_factory=lambda: start))
     return dataclasses.make_dataclass(
         "Options",
         [spec],

@@ -38,10 +38,19 @@ def load(cls: type[T], values: Mapping[str, Any]) -> T:
         cls: A dataclass; its fields may be dataclasses again.
         values: Field values; what is absent keeps its default.
 
+    A class with a method `expand` puts values of its own beneath those that are given (presets).
+
     Raises:
         InputError: On an unknown key, a value of another type, or one that the dataclass refuses.
     """
-    return typing.cast(T, _build(cls, nest(values), None, ""))
+    tree = nest(values)
+    expand = getattr(cls, "expand", None)
+    if expand is not None:
+        try:
+            tree = expand(tree)
+        except ValueError as error:
+            raise InputError(" ".join(str(error).split())) from error
+    return typing.cast(T, _build(cls, tree, None, ""))
 
 
 def nest(values: Mapping[Any, Any]) -> dict[str, Any]:

@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
+from dstrl.build import ALGORITHMS as CLASSES
+from dstrl.build import FOR_POLICY, FOR_REPLAY
 from dstrl.hyperparameters import ALGORITHMS, defaults
 from dstrl.spec import OWN_FIELDS, RLSpec
-from dstrl.train import ALGORITHMS as CLASSES
 from sparse_core.config import SparseConfig
 from sweeps.spec import load, plain, run_id
 
@@ -29,7 +30,8 @@ def test_defaults_are_those_of_stable_baselines3(algo):
     theirs = {name: parameters[name].default for name in ours if name in parameters}
     assert {name: ours[name] for name in theirs} == theirs
     extra = set(ours) - set(theirs)
-    known = {*OWN_FIELDS, "normalize", "activation", "log_std_init", "ortho_init", "noise_std"}
+    known = {*OWN_FIELDS, *FOR_POLICY, *FOR_REPLAY}
+    known |= {"normalize", "activation", "noise_std", "weight_decay"}
     assert extra <= known
 
 
@@ -95,6 +97,8 @@ def test_actor_and_critic_can_differ():
         ({"seed": 2**32}, "seed=4294967296: must be less than 2^32"),
         ({"noise": 1.0}, "noise=1.0: must be a number in [0, 0.99]"),
         ({"net_arch": (64, 0)}, "net_arch=0: must be an integer of at least 1"),
+        ({"max_seconds": 0}, "max_seconds=0: must be a positive number"),
+        ({"preset": "rlx2"}, "preset='rlx2': make the spec with RLSpec.of"),
         ({"eval_episodes": 0}, "eval_episodes=0: must be an integer of at least 1"),
         ({"target": "soft"}, "target='soft': must be one of online, copy, density, union"),
         ({"actor_sparsity": 1.0}, "actor_sparsity=1.0: must be a number in [0, 1)"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from stable_baselines3 import PPO
 
 import dstrl.train
+from dstrl.build import build
 from dstrl.spec import RLSpec
-from dstrl.train import build, run
+from dstrl.train import run
 from sparse_core.config import SparseConfig
 
 RIGL = SparseConfig(method="rigl", sparsity=0.8, update_every=5)
@@ -55,6 +57,38 @@ def test_the_score_is_the_mean_of_the_last_tenth_of_evaluations(tmp_path):
     result = run(small(steps=640, eval_every=32), tmp_path, quiet)
     assert len(result["curve"]) == 20
     assert result["score"] == np.mean([y for _, y in result["curve"][-2:]])
+
+
+def test_training_stops_when_its_time_is_used(tmp_path, monkeypatch):
+    clock = itertools.count(step=0.01)
+    monkeypatch.setattr(
+        dstrl.train,
+        "time",
+        SimpleNamespace(monotonic=time.monotonic, process_time=lambda: next(clock)),
+    )
+    reports = []
+    spec = small(steps=10**6, eval_every=32, max_seconds=1.0)
+    result = run(spec, tmp_path, lambda done, numbers: reports.append(done))
+    steps = [x for x, _ in result["curve"]]
+    assert len(result["seconds"]) == len(steps) and steps[:3] == [32, 64, 96] and steps[-1] < 1000
+    assert result["seconds"] == sorted(result["seconds"])
+    assert result["seconds"][-2] < 1.0 <= result["seconds"][-1] < 1.1
+    assert reports[-1] == 1.0
+
+
+def test_event_files_are_written_if_they_are_wanted(tmp_path, monkeypatch):
+    run(small(), tmp_path / "without", quiet)
+    assert not (tmp_path / "without" / "tensorboard").exists()
+    monkeypatch.setenv("DST_TENSORBOARD", "1")
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result = run(small(), tmp_path / "with", quiet)
+    (folder,) = (tmp_path / "with" / "tensorboard").iterdir()
+    events = EventAccumulator(str(folder)).Reload()
+    assert {"eval/mean_reward", "dst/policy/itop_rs", "train/loss"} <= set(events.Tags()["scalars"])
+    logged = [(event.step, event.value) for event in events.Scalars("eval/mean_reward")]
+    assert logged == [(x, pytest.approx(y)) for x, y in result["curve"]]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +156,11 @@ def test_an_environment_that_does_not_suit_is_refused_in_one_line(algo, env, mes
 
 def test_progress_is_reported_whenever_half_a_second_has_passed(tmp_path, monkeypatch):
     clock = itertools.count(step=0.3)
-    monkeypatch.setattr(dstrl.train, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(
+        dstrl.train,
+        "time",
+        SimpleNamespace(monotonic=lambda: next(clock), process_time=time.process_time),
+    )
     reports = []
     run(small(eval_every=256), tmp_path, lambda done, numbers: reports.append(numbers["steps"]))
     assert reports[0] == 0

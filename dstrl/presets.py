@@ -1,0 +1,125 @@
+"""Presets: published systems by name, each a file in `recipes/` that cites its paper.
+
+    dst train rl --preset rlx2 --algo td3 --env HalfCheetah-v5
+    RLSpec.of(preset="rlx2", algo="td3", env="HalfCheetah-v5")
+
+A recipe has a block of fields of `RLSpec` for each algorithm, and under `environments` what differs
+in some of them, named with or without their version. Whatever is given beside the preset overrides
+it. No torch is imported.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from sparse_core.checks import one_of, within
+
+PRESETS = ("ds-td3", "ds-sac", "rlx2", "sost", "anf", "srigl")
+
+READS = ("algo", "env", "noise")
+"""The fields of a run that its preset's values depend on."""
+
+FIRST_LAYER = {"td3": "mu.0", "sac": "latent_pi.0"}
+"""Algorithm -> name of its actor's first layer."""
+
+
+def expand(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the values of the preset that is named beneath those that are given.
+
+    Args:
+        values: Fields of a run, nested; `preset` among them or not.
+
+    Returns:
+        The fields, without `preset`. The algorithm is the recipe's first one if none is given.
+
+    Raises:
+        ValueError: If there is no such preset, or none for the algorithm, in one line.
+    """
+    said = dict(values)
+    name = said.pop("preset", None)
+    if name is None:
+        return said
+    one_of("preset", name, PRESETS)
+    recipe = _recipe(name)
+    algorithms = [key for key in recipe if key not in ("paper", "environments")]
+    algo = said.get("algo", algorithms[0])
+    if algo not in algorithms:
+        raise ValueError(f"preset={name!r}: is for {', '.join(algorithms)}, not for {algo}")
+    fields = dict(recipe[algo])
+    env = said.get("env", "")
+    special = recipe.get("environments", {}).get(algo, {})
+    fields = merge(fields, special.get(env) or special.get(env.rpartition("-v")[0]) or {})
+    lambdas = fields.pop("lambdas", None)
+    if lambdas is not None and "layer_sparsity" not in said.get("sparse", {}):
+        own = layer_sparsities(algo, lambdas, fields["net_arch"][0], *_sizes(said))
+        fields = merge(fields, {"sparse": {"layer_sparsity": own}})
+    return merge({"algo": algo} | fields, said)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `over` on top of `base`; where both hold a mapping, its keys are merged."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = {**below, **value} if both else value
+    return merged
+
+
+def layer_sparsities(
+    algo: str, lambdas: Mapping[str, float], width: int, observed: int, acted: int
+) -> list[tuple[str, float]]:
+    """Return pattern and sparsity of each layer by DS-TD3's rule (Sokar et al. 2022, section 4.1).
+
+        density = lambda (n_in + n_out) / (n_in n_out), at most 1
+
+    Args:
+        algo: `td3` or `sac`.
+        lambdas: lambda of the `actor`'s and the `critic`'s first layers, and of `hidden` ones.
+        width: Neurons of a hidden layer.
+        observed: Size of an observation.
+        acted: Size of an action.
+    """
+    layers = (
+        (FIRST_LAYER[algo], "actor", observed),
+        ("qf*.0", "critic", observed + acted),
+        ("hidden", "hidden", width),
+    )
+    return [
+        (pattern, max(0.0, 1 - lambdas[key] * (inputs + width) / (inputs * width)))
+        for pattern, key, inputs in layers
+    ]
+
+
+def _sizes(values: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the sizes of observations and actions of a run's environment."""
+    import gymnasium
+
+    from envs.wrappers import noisy_size
+
+    name, noise = values.get("env"), values.get("noise", 0.0)
+    if name is None:
+        raise ValueError("env=None: must be given, the preset's sparsities depend on it")
+    within("noise", noise, 0, 0.99)
+    try:
+        env = gymnasium.make(str(name))
+    except (gymnasium.error.Error, ImportError) as error:
+        raise ValueError(f"env={name!r}: {' '.join(str(error).split())}") from None
+    shapes = env.observation_space.shape, env.action_space.shape
+    env.close()
+    if not all(shape and len(shape) == 1 for shape in shapes):
+        raise ValueError(f"env={name!r}: the preset needs vectors as observations and actions")
+    (observed,), (acted,) = (shape or () for shape in shapes)
+    return noisy_size(observed, noise), acted
+
+
+@functools.cache
+def _recipe(name: str) -> dict[str, Any]:
+    import yaml
+
+    text = (resources.files("dstrl") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    recipe: dict[str, Any] = yaml.safe_load(text)
+    return recipe
