@@ -93,9 +93,9 @@ def build(spec: RLSpec, tensorboard: str | None = None) -> BaseAlgorithm:
     )
 
 
-def make_env(spec: RLSpec) -> gym.Env[Any, Any]:
+def make_env(spec: RLSpec, render_mode: str | None = None) -> gym.Env[Any, Any]:
     """Make one environment of a run, with its wrappers."""
-    env: gym.Env[Any, Any] = gym.make(spec.env)
+    env: gym.Env[Any, Any] = gym.make(spec.env, render_mode=render_mode)
     return NoisyFeatures(env, spec.noise) if spec.noise else env
 
 

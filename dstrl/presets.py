@@ -22,9 +22,6 @@ PRESETS = ("ds-td3", "ds-sac", "rlx2", "sost", "anf", "srigl")
 READS = ("algo", "env", "noise")
 """The fields of a run that its preset's values depend on."""
 
-FIRST_LAYER = {"td3": "mu.0", "sac": "latent_pi.0"}
-"""Algorithm -> name of its actor's first layer."""
-
 
 def expand(values: Mapping[str, Any]) -> dict[str, Any]:
     """Put the values of the preset that is named beneath those that are given.
@@ -53,9 +50,8 @@ def expand(values: Mapping[str, Any]) -> dict[str, Any]:
     special = recipe.get("environments", {}).get(algo, {})
     fields = merge(fields, special.get(env) or special.get(env.rpartition("-v")[0]) or {})
     lambdas = fields.pop("lambdas", None)
-    if lambdas is not None and "layer_sparsity" not in said.get("sparse", {}):
-        own = layer_sparsities(algo, lambdas, fields["net_arch"][0], *_sizes(said))
-        fields = merge(fields, {"sparse": {"layer_sparsity": own}})
+    if lambdas is not None:
+        fields |= layer_sparsities(lambdas, fields["net_arch"][0], *_sizes(said))
     return merge({"algo": algo} | fields, said)
 
 
@@ -70,28 +66,27 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def layer_sparsities(
-    algo: str, lambdas: Mapping[str, float], width: int, observed: int, acted: int
-) -> list[tuple[str, float]]:
-    """Return pattern and sparsity of each layer by DS-TD3's rule (Sokar et al. 2022, section 4.1).
+    lambdas: Mapping[str, float], width: int, observed: int, acted: int
+) -> dict[str, tuple[tuple[str, float], ...]]:
+    """Return `actor_layer_sparsity` and `critic_layer_sparsity` by the rule of DS-TD3.
 
-        density = lambda (n_in + n_out) / (n_in n_out), at most 1
+        density = lambda (n_in + n_out) / (n_in n_out), at most 1    (Sokar et al. 2022, section 4)
 
     Args:
-        algo: `td3` or `sac`.
-        lambdas: lambda of the `actor`'s and the `critic`'s first layers, and of `hidden` ones.
+        lambdas: Of `input` and `hidden` layers.
         width: Neurons of a hidden layer.
         observed: Size of an observation.
         acted: Size of an action.
     """
-    layers = (
-        (FIRST_LAYER[algo], "actor", observed),
-        ("qf*.0", "critic", observed + acted),
-        ("hidden", "hidden", width),
-    )
-    return [
-        (pattern, max(0.0, 1 - lambdas[key] * (inputs + width) / (inputs * width)))
-        for pattern, key, inputs in layers
-    ]
+
+    def sparsity(role: str, inputs: int) -> tuple[str, float]:
+        return role, max(0.0, 1 - lambdas[role] * (inputs + width) / (inputs * width))
+
+    hidden = sparsity("hidden", width)
+    return {
+        "actor_layer_sparsity": (sparsity("input", observed), hidden),
+        "critic_layer_sparsity": (sparsity("input", observed + acted), hidden),
+    }
 
 
 def _sizes(values: Mapping[str, Any]) -> tuple[int, int]:

@@ -20,7 +20,14 @@ MASKED_RULES = ("density", "union")
 
 OWN_KEYS = ("target", "tiny", "batch")
 
-SPLIT_KEYS = ("actor_sparsity", "critic_sparsity", "actor_method", "critic_method")
+SPLIT_KEYS = (
+    "actor_sparsity",
+    "critic_sparsity",
+    "actor_method",
+    "critic_method",
+    "actor_layer_sparsity",
+    "critic_layer_sparsity",
+)
 
 
 @dataclass(frozen=True)

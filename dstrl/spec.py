@@ -41,6 +41,8 @@ class RLSpec:
         critic_sparsity: Sparsity of the critic; None: that of `sparse`.
         actor_method: Method of the actor; None: that of `sparse`.
         critic_method: Method of the critic; None: that of `sparse`.
+        actor_layer_sparsity: The actor's `layer_sparsity`; None: that of `sparse`.
+        critic_layer_sparsity: The critic's `layer_sparsity`; None: that of `sparse`.
         target: How target networks follow (`online`, `density`, `union`); None: the policy's
             default.
         tiny: Train dense networks instead, as small as the sparse ones would be.
@@ -65,6 +67,8 @@ class RLSpec:
     critic_sparsity: float | None = None
     actor_method: str | None = None
     critic_method: str | None = None
+    actor_layer_sparsity: tuple[tuple[str, float], ...] | None = None
+    critic_layer_sparsity: tuple[tuple[str, float], ...] | None = None
     target: str | None = None
     tiny: bool = False
     noise: float = 0.0

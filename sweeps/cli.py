@@ -4,7 +4,8 @@
     dst sweep status GRID    say where they stand
     dst sweep report GRID    write the report again
     dst train rl|cl ...      do one run
-    dst bench NAME ...       measure speed: kernels, layers
+    dst enjoy RUN            play an episode of a finished run
+    dst bench NAME ...       measure speed: kernels, layers, rl, cl
 
 Exit codes: 0 all is well, 1 a run has failed, 2 wrong input (one line on stderr), 130 interrupted.
 """
@@ -12,6 +13,7 @@ Exit codes: 0 all is well, 1 a run has failed, 2 wrong input (one line on stderr
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -32,13 +34,17 @@ DATA = "DST_DATA"
 BENCHMARKS = {
     "kernels": ("benchmarks.kernels:main", "condensed kernels on arrays"),
     "layers": ("benchmarks.layers:main", "condensed layers under autograd"),
+    "rl": ("benchmarks.rl:main", "gradient steps of SAC"),
+    "cl": ("benchmarks.cl:main", "training of a task, evaluation of an earlier one"),
 }
 EXAMPLES = """examples:
   dst sweep run quickstart            a packaged grid; run it again to go on after any interruption
   dst sweep run grids/mine.yaml --jobs 8
   dst sweep status mine.yaml --watch  from another terminal
   dst train rl --env CartPole-v1 --sparse.method srigl --sparse.sparsity 0.95
+  dst train rl --preset rlx2 --algo td3 --env HalfCheetah-v5
   dst train cl --benchmark permuted-digits --sparse.distribution uniform
+  dst enjoy runs/train/0123456789ab   writes an animated GIF
 """
 
 
@@ -55,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.print_help()
             return WRONG_INPUT
         options = parser.parse_args(words)
-        commands = {"run": _run, "status": _status, "report": _report}
+        commands = {"run": _run, "status": _status, "report": _report, "enjoy": _enjoy}
         return commands[options.action](options)
     except InputError as error:
         print(f"dst: {' '.join(str(error).split())}", file=sys.stderr)
@@ -95,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     names = bench.add_subparsers(metavar="NAME", required=True)
     for name, (_, text) in BENCHMARKS.items():
         names.add_parser(name, help=text)
+    _enjoy_options(groups.add_parser("enjoy", help="play an episode of a finished run"))
     return parser
 
 
@@ -133,6 +140,23 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help=f"folder of data sets; default: ${DATA}"
+    )
+
+
+def _enjoy_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Play an episode of a finished run, without exploration."
+    parser.set_defaults(action="enjoy")
+    parser.add_argument("run", metavar="RUN", help="directory of the run, or its identity")
+    parser.add_argument(
+        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--human", action="store_true", help="show a window")
+    where.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: output/episode.gif of the run"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the environment; default: %(default)s"
     )
 
 
@@ -222,6 +246,8 @@ def _train(kind_name: str, words: Sequence[str]) -> int:
     kind = KINDS[kind_name]
     options = parse_train(kind, words, prog=f"dst train {kind_name}")
     _set_data(options.data)
+    if options.tensorboard:
+        _set_tensorboard(kind_name)
     run = make_run(kind_name, kind, options.spec)
     run.check_data()
     try:
@@ -229,6 +255,13 @@ def _train(kind_name: str, words: Sequence[str]) -> int:
     except RunFailed as error:
         print(f"dst: {error}", file=sys.stderr)
         return FAILED
+    return OK
+
+
+def _enjoy(options: argparse.Namespace) -> int:
+    from sweeps.enjoy import enjoy
+
+    enjoy(options.run, options.runs_dir, options.out, options.human, options.seed, _console())
     return OK
 
 
@@ -246,6 +279,15 @@ def _set_data(folder: Path | None) -> None:
         raise InputError(
             f"data={os.environ[DATA]!r}: must be a folder that exists (--data, {DATA})"
         )
+
+
+def _set_tensorboard(kind_name: str) -> None:
+    """Tell the runner to write event files; they are not part of a run's identity."""
+    if not KINDS[kind_name].events:
+        raise InputError(f"--tensorboard: runs of kind {kind_name!r} write no event files")
+    if importlib.util.find_spec("tensorboard") is None:
+        raise InputError("--tensorboard: is not installed: pip install 'dstrl[tensorboard]'")
+    os.environ["DST_TENSORBOARD"] = "1"
 
 
 def _console() -> Console:

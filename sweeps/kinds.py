@@ -28,6 +28,9 @@ class Kind:
         y: What the second column of `result["curve"]` is, with its unit.
         percent: Whether score and curve are fractions, to be shown in percent.
         extra: Further numbers of a result to tabulate where there are any: key and heading.
+        player: Import string of `enjoy(spec, output, file, seed)`, which plays an episode of a
+            finished run, writes it to a file or shows it, and returns `steps` and `score`.
+        events: Whether the runner writes TensorBoard's event files if `DST_TENSORBOARD` is set.
     """
 
     spec: str
@@ -39,6 +42,8 @@ class Kind:
     y: str = "score"
     percent: bool = False
     extra: tuple[tuple[str, str], ...] = ()
+    player: str = ""
+    events: bool = False
 
 
 KINDS = {
@@ -50,6 +55,8 @@ KINDS = {
         score="final return",
         x="environment steps",
         y="evaluation return (mean over episodes)",
+        player="dstrl.enjoy:enjoy",
+        events=True,
     ),
     "cl": Kind(
         spec="continual.spec:CLSpec",

@@ -34,12 +34,14 @@ class TrainOptions:
         out: Directory of the run; None: runs/train/<run_id>.
         data: Folder of data sets; None: what DST_DATA says.
         threads: Threads of the run.
+        tensorboard: Write event files to <out>/output/tensorboard.
     """
 
     spec: Any
     out: Path | None = None
     data: Path | None = None
     threads: int = 1
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -150,7 +152,7 @@ def _items(tokens: Sequence[str], spec_type: type[Any]) -> dict[str, Any]:
 
 
 def _flags(spec_type: type[Any]) -> list[str]:
-    names = [*specs.flatten(specs.plain(spec_type())), "out", "data", "threads"]
+    names = [*specs.flatten(specs.plain(spec_type())), "out", "data", "threads", "tensorboard"]
     return ["--" + name.replace("_", "-") for name in names if name not in _mappings(spec_type)]
 
 

@@ -175,6 +175,13 @@ WRONG = [
     ("train rl --hyper.gamma", "--hyper.gamma: must be followed by a value"),
     ("train rl --threads 0", "dst: threads=0: must be an integer of at least 1"),
     ("train rl --out good.yaml", "'good.yaml': cannot be written: File exists"),
+    ("train rl --preset rlx3", "preset='rlx3': must be one of ds-td3, ds-sac, rlx2"),
+    ("train rl --preset rlx2 --algo ppo", "preset='rlx2': is for td3, sac, not for ppo"),
+    ("train rl --preset=ds-td3 --env Nowhere-v0", "env='Nowhere-v0': Environment `Nowhere`"),
+    ("train rl --preset rlx2 --noise x", "noise='x': must be a number"),
+    ("train rl --preset", "--preset: must be followed by a value"),
+    ("train cl --preset rlx2", "--preset: unknown option"),
+    ("train cl --tensorboard", "--tensorboard: runs of kind 'cl' write no event files"),
     ("train rl stray", "'stray': must follow an option, which begins with --"),
     ("train cl --benchmark digits", "benchmark='digits': must be one of "),
     ("train cl --tasks 0", "tasks=0: must be an integer of at least 1"),
@@ -215,6 +222,15 @@ def test_every_wrong_value_ends_in_one_line(
     assert captured.err.startswith("dst: ") and captured.err.count("\n") == 1
     assert said in captured.err
     assert not (tmp_path / "runs").exists()
+
+
+def test_event_files_need_tensorboard(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert cli.main("train rl --tensorboard".split()) == 2
+    said = capsys.readouterr().err
+    assert said == "dst: --tensorboard: is not installed: pip install 'dstrl[tensorboard]'\n"
 
 
 @pytest.mark.usefixtures("files")

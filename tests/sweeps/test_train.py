@@ -109,6 +109,18 @@ def test_options_are_the_fields_of_the_spec() -> None:
     assert (options.out, options.data, options.threads) == (Path("x"), None, 3)
 
 
+def test_options_that_are_given_override_a_preset() -> None:
+    words = "--preset rlx2 --algo sac --env Pendulum-v1 --steps 50 --sparse.update-every 100"
+    spec = parse_train(KINDS["rl"], words.split(), "dst train rl").spec
+    assert (spec.algo, spec.env, spec.steps) == ("sac", "Pendulum-v1", 50)
+    assert (spec.actor_sparsity, spec.critic_sparsity) == (0.9, 0.8)
+    assert (spec.sparse.update_every, spec.sparse.drop_fraction) == (100, 0.5)
+    assert spec.hyper["n_steps_from"] == 300_000
+    words = "--sparse.method rigl --hyper.n_steps 2 --preset=srigl --algo=td3"
+    spec = parse_train(KINDS["rl"], words.split(), "dst train rl").spec
+    assert (spec.algo, spec.sparse.method, dict(spec.hyper)) == ("td3", "rigl", {"n_steps": 2})
+
+
 def test_options_that_are_not_given_keep_the_specs_defaults() -> None:
     spec = parse_train(KINDS["cl"], ["--sparse.method", "set"], "dst train cl").spec
     assert spec.sparse.update_every == type(spec)().sparse.update_every

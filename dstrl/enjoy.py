@@ -1,0 +1,129 @@
+"""Watch an episode of a trained run: in a window, or as an animated GIF where no screen is."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+from PIL import Image
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from dstrl.build import ALGORITHMS, make_env
+from dstrl.spec import RLSpec
+
+FASTEST = 50
+"""Frames per second that viewers of GIFs show; of faster environments some are left out."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """An episode that was played.
+
+    Attributes:
+        steps: Its length.
+        score: Its undiscounted return.
+    """
+
+    steps: int
+    score: float
+
+
+def enjoy(spec: RLSpec, output: Path, file: Path | None, seed: int) -> Episode:
+    """Play one episode with the trained policy, without exploration.
+
+    Args:
+        spec: The run.
+        output: The folder that `dstrl.train.run` wrote the model to.
+        file: The GIF to write; None: show a window.
+        seed: Seeds the environment.
+
+    Raises:
+        ValueError: If there is no model, or the environment cannot be rendered so, in one line.
+    """
+    if file is not None and file.suffix.lower() != ".gif":
+        raise ValueError(f"out={str(file)!r}: must end in .gif")
+    if not (output / "model.zip").is_file():
+        raise ValueError(f"model={str(output / 'model.zip')!r}: there is no such file")
+    mode = "human" if file is None else "rgb_array"
+    modes = _render_modes(spec)
+    if mode not in modes:
+        known = ", ".join(map(str, modes)) or "no render mode at all"
+        raise ValueError(f"env={spec.env!r}: cannot be rendered as {mode}, it has {known}")
+    if mode == "rgb_array" and sys.platform == "linux" and "DISPLAY" not in os.environ:
+        os.environ.setdefault("MUJOCO_GL", "egl")
+    player = _Player(spec, output)
+    try:
+        env = make_env(spec, mode)
+        episode, frames = player.play(env, seed, record=file is not None)
+    except _failures() as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"env={spec.env!r}: cannot be rendered: {said}") from error
+    if file is not None:
+        _write(file, frames, env.metadata.get("render_fps", 30))
+    env.close()
+    return episode
+
+
+def _render_modes(spec: RLSpec) -> list[str]:
+    env = gym.make(spec.env)
+    env.close()
+    return list(env.metadata.get("render_modes", []))
+
+
+class _Player:
+    """A trained policy, with the normalisation of observations that it was trained with."""
+
+    def __init__(self, spec: RLSpec, output: Path) -> None:
+        self.model: BaseAlgorithm = ALGORITHMS[spec.algo].load(output / "model.zip", device="cpu")
+        self.normalise: VecNormalize | None = None
+        statistics = output / "normalise.pkl"
+        if statistics.exists():
+            envs = DummyVecEnv([lambda: make_env(spec)])
+            self.normalise = VecNormalize.load(str(statistics), envs)
+
+    def play(
+        self, env: gym.Env[Any, Any], seed: int, record: bool
+    ) -> tuple[Episode, list[Image.Image]]:
+        """Play an episode; return it and, if it is to be recorded, its frames."""
+        stride = math.ceil(env.metadata.get("render_fps", 30) / FASTEST)
+        frames = []
+        observation, _ = env.reset(seed=seed)
+        steps, score, over = 0, 0.0, False
+        while not over:
+            if record and steps % stride == 0:
+                frames.append(_image(env.render()))
+            seen = self.normalise.normalize_obs(observation) if self.normalise else observation
+            action, _ = self.model.predict(seen, deterministic=True)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            steps, score, over = steps + 1, score + float(reward), terminated or truncated
+        if record:
+            frames.append(_image(env.render()))
+        return Episode(steps, score), frames
+
+
+def _image(frame: Any) -> Image.Image:
+    """Turn `(height, width, 3)` uint8 into an image of at most 256 colours, a third as large."""
+    return Image.fromarray(frame).quantize(256, method=Image.Quantize.FASTOCTREE)
+
+
+def _write(file: Path, frames: list[Image.Image], fps: float) -> None:
+    milliseconds = 1000 * math.ceil(fps / FASTEST) / fps
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        frames[0].save(file, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
+    except OSError as error:
+        raise ValueError(f"out={str(file)!r}: cannot be written: {error.strerror}") from error
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Return what renderers raise where a library or a screen is missing."""
+    mujoco = sys.modules.get("mujoco")
+    fatal = getattr(mujoco, "FatalError", None)
+    known = (gym.error.Error, ImportError, RuntimeError, AttributeError)
+    return (*known, fatal) if fatal is not None else known

@@ -1,0 +1,70 @@
+"""`dst enjoy`: show what a finished run has learnt."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from sweeps.kinds import KINDS, resolve
+from sweeps.launchers.environment import worker_environment
+from sweeps.spec import InputError, load
+from sweeps.store import RunDir, State
+from sweeps.tables import number
+
+
+def enjoy(
+    name: str, runs_dir: Path, out: Path | None, human: bool, seed: int, console: Console
+) -> None:
+    """Play an episode of a run and say what it earned and where it is to be seen.
+
+    Args:
+        name: Directory of the run, or its identity below `runs_dir`.
+        runs_dir: Where grids have their runs.
+        out: The file to write; None: `episode.gif` in the run's output.
+        human: Show a window instead.
+        seed: Seeds the environment.
+        console: Where to say it.
+
+    Raises:
+        InputError: If there is no such run, it is not finished, or it cannot be shown.
+    """
+    if seed < 0:
+        raise InputError(f"seed={seed!r}: must be an integer of at least 0")
+    folder = find(name, runs_dir)
+    record = folder.record()
+    kind = KINDS.get(record.get("kind", ""))
+    if kind is None or not kind.player:
+        raise InputError(f"run {name!r}: a run of kind {record.get('kind')!r} has no episodes")
+    state = folder.state()
+    if state is not State.DONE:
+        raise InputError(f"run {name!r}: is {state.value}, only finished runs can be shown")
+    file = None if human else out or folder.output / "episode.gif"
+    os.environ.update(worker_environment(1, os.environ))
+    spec = load(resolve(record["spec_type"]), record["spec"])
+    try:
+        episode = resolve(kind.player)(spec, folder.output, file, seed)
+    except ValueError as error:
+        raise InputError(" ".join(str(error).split())) from error
+    console.print(
+        f"{episode.steps} steps, return {number(episode.score)}"
+        + (f": {file}" if file is not None else ""),
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def find(name: str, runs_dir: Path) -> RunDir:
+    """Return the run's directory; a finished one if several grids have the run.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if (Path(name) / "spec.json").is_file():
+        return RunDir(Path(name))
+    found = [RunDir(path.parent) for path in sorted(runs_dir.glob(f"*/{name}/spec.json"))]
+    if not found:
+        raise InputError(f"run {name!r}: no such directory, and no run of that name in {runs_dir}")
+    return next((run for run in found if run.state() is State.DONE), found[0])
