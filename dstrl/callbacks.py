@@ -5,7 +5,14 @@ from __future__ import annotations
 from stable_baselines3.common.callbacks import BaseCallback
 
 from dstrl.horizon import optimizer_steps
-from dstrl.metrics import active_neurons, activity, flops_ratios, topology_numbers
+from dstrl.metrics import (
+    active_neurons,
+    activity,
+    flops_ratios,
+    gradient_noise,
+    representation_rank,
+    topology_numbers,
+)
 from dstrl.mixin import SparsePolicy
 from sparse_core import Engine
 from sparse_core.metrics import TopologyMeter
@@ -21,8 +28,9 @@ class SparseCallback(BaseCallback):
 
     With `learn(reset_num_timesteps=False)` the schedule goes on from where it was.
 
-    Logged at the first rollout and whenever the topology was updated, for each network (`policy`,
-    or `actor` and `critic`, or `q_net`):
+    Logged at the first rollout and whenever the topology was updated, if the logger writes anywhere
+    (`verbose=1`, TensorBoard, `set_logger`), for each network (`policy`, or `actor` and `critic`,
+    or `q_net`):
 
     | key | meaning |
     |-|-|
@@ -30,11 +38,14 @@ class SparseCallback(BaseCallback):
     | `dst/{net}/drop_fraction` | what fraction of active weights the next update may move |
     | `dst/{net}/updates` | updates of the topology so far |
     | `dst/{net}/n_grown`, `n_dropped`, `n_ablated` | weights and neurons, in the last update |
+    | `dst/{net}/churn` | fraction of the active weights that the last update replaced |
+    | `dst/{net}/grad_snr` | signal-to-noise ratio of single samples' gradients |
     | `dst/{net}/overlap` | fraction of the weights active at the start that still are |
     | `dst/{net}/itop_rs` | weights that have ever been active / all weights |
     | `neurons/{net}/active_frac` | neurons that have weights / all neurons |
     | `neurons/{net}/dead_out` | neurons with weights that no neuron reads |
     | `neurons/{net}/dormant_0`, `dormant_0.025` | neurons that are silent on recent observations |
+    | `rep/srank` | effective rank of the features that the value function is linear in |
     | `flops/infer_ratio`, `train_ratio` | operations relative to dense networks |
     | `params/total_active` | active weights of all networks |
     """
@@ -76,6 +87,8 @@ class SparseCallback(BaseCallback):
         self._meters = {}
 
     def _record(self) -> None:
+        if not getattr(self.logger, "output_formats", True):
+            return
         record = self.logger.record
         active = 0
         for name, engine in self._engines.items():
@@ -90,6 +103,11 @@ class SparseCallback(BaseCallback):
                 record(f"neurons/{name}/{key}", value)
         for key, value in activity(self.model).items():
             record(f"neurons/{key}", value)
+        for key, value in gradient_noise(self.model).items():
+            record(f"dst/{key}/grad_snr", value)
+        rank = representation_rank(self.model)
+        if rank is not None:
+            record("rep/srank", rank)
         for key, value in flops_ratios(self.model).items():
             record(f"flops/{key}", value)
         record("params/total_active", active)

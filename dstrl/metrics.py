@@ -1,4 +1,4 @@
-"""What `SparseCallback` logs: the topology, how it moved, silent neurons, operations.
+"""What `SparseCallback` logs: topology, how it moved, silent neurons, gradients, rank, operations.
 
 Everything is read off the networks; nothing is drawn from a random stream.
 """
@@ -16,15 +16,26 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
+from dstrl.losses import losses_of, samples_of, undisturbed_streams
 from sparse_core import Engine
 from sparse_core.flops import FlopCounter, active_weights
-from sparse_core.metrics import ActivationMeter, TopologyMeter, exploration, neurons
+from sparse_core.metrics import (
+    ActivationMeter,
+    TopologyMeter,
+    effective_rank,
+    exploration,
+    gradient_snr,
+    neurons,
+)
 from sparse_core.metrics.changes import overall
 from sparse_core.probing import undisturbed
 from sparse_core.training_flops import FORMULAS, Cost, training_flops
 
 SAMPLES = 256
 """Observations that silent neurons are looked for with."""
+
+SNR_SAMPLES = 16
+"""Samples whose gradients are compared."""
 
 DORMANCY = (0.0, 0.025)
 """Thresholds of dormancy (Sokar et al. 2023)."""
@@ -45,6 +56,7 @@ def topology_numbers(engine: Engine, meter: TopologyMeter) -> dict[str, float]:
         numbers["n_dropped"] = last.dropped
         numbers["n_grown"] = last.grown
         numbers["n_ablated"] = last.ablated
+        numbers["churn"] = last.churn
         start = meter.since_start()
         sizes = {tensor.name: tensor.count() for tensor in engine.tensors}
         shared = sum(start[name].retained * size for name, size in sizes.items())
@@ -83,6 +95,64 @@ def activity(model: BaseAlgorithm) -> dict[str, float]:
         for name, meter in meters.items()
         for tau in DORMANCY
     }
+
+
+def gradient_noise(model: BaseAlgorithm) -> dict[str, float]:
+    """Return the signal-to-noise ratio of each network's gradient, the mean over its weights.
+
+    It is that of single samples (Graesser et al. 2022, section 5), see `sparse_core.metrics`.
+    Networks whose loss is not known, or without sparse weights that a gradient reaches, are absent.
+    """
+    policy: Any = model.policy
+    losses = losses_of(model)
+    if not losses or last_observed(model, 1) is None:
+        return {}
+    samples = samples_of(model, SNR_SAMPLES)
+    found = {}
+    for name, loss in losses.items():
+        engine = policy.sparse_engines[name]
+        if not engine.tensors or len(samples) < 2:
+            continue
+        with undisturbed_streams():
+            ratios = gradient_snr(engine, loss, samples)
+        sizes = {tensor.name: tensor.numel for tensor in engine.tensors}
+        known = {layer: r.overall for layer, r in ratios.items() if np.isfinite(r.overall)}
+        if known:
+            weights = sum(sizes[layer] for layer in known)
+            found[name] = sum(sizes[layer] * ratio for layer, ratio in known.items()) / weights
+    return found
+
+
+def representation_rank(model: BaseAlgorithm) -> float | None:
+    """Return the effective rank of what the value network's last layer reads, on what was observed.
+
+    It is the mean over critics; None where nothing was observed or no such layer is evident.
+    """
+    policy: Any = model.policy
+    batch = last_observed(model, SAMPLES)
+    engines = policy.sparse_engines
+    name = next((name for name in ("q_net", "critic", "policy") if name in engines), None)
+    if batch is None or name is None:
+        return None
+    root = engines[name].root
+    heads = [layer.name for layer in engines[name].layers() if layer.role == "output"]
+    if name == "policy":
+        heads = [head for head in heads if "value_net" in head]
+    ranks: list[int] = []
+
+    def look(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if isinstance(inputs[0], Tensor) and inputs[0].dim() == 2:
+            ranks.append(effective_rank(inputs[0]))
+
+    modules = [root.get_submodule(head.rpartition(".")[0]) for head in heads]
+    handles = [module.register_forward_pre_hook(look) for module in modules]
+    try:
+        with undisturbed(policy):
+            policy.run_networks(*batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return float(np.mean(ranks)) if ranks else None
 
 
 def flops_ratios(model: BaseAlgorithm) -> dict[str, float]:

@@ -5,6 +5,7 @@
     dormant_fraction                  neurons that are silent
     memory                            bytes, dense and condensed
     gradient_snr                      how much of the growth gradient is noise
+    effective_rank                    of a representation
 
 Operations are counted in `sparse_core.flops` and `sparse_core.training_flops`.
 """
@@ -20,6 +21,7 @@ from sparse_core.metrics.dormancy import (
 )
 from sparse_core.metrics.memory import Bytes, Memory, condensed_bytes, memory
 from sparse_core.metrics.noise import GradientNoise, SignalToNoise, gradient_snr
+from sparse_core.metrics.rank import effective_rank
 from sparse_core.metrics.topology import NeuronCount, Shares, density, exploration, neurons
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "density",
     "dormant_fraction",
     "dormant_scores",
+    "effective_rank",
     "exploration",
     "gradient_snr",
     "memory",

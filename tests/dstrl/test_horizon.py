@@ -83,7 +83,7 @@ def test_without_the_callback_updates_go_on_at_the_first_fraction():
 
 def test_it_logs_under_the_promised_names():
     model = build(A2C, n_steps=4)
-    logger = Logger(None, [])
+    logger = Logger(None, [object()])
     model.set_logger(logger)
     logger.dump = lambda step=0: None
     model.learn(32, callback=SparseCallback())

@@ -13,8 +13,17 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 import dstrl
 from dstrl.callbacks import SparseCallback
-from dstrl.metrics import active_neurons, activity, flops_ratios, last_observed, topology_numbers
-from sparse_core.metrics import TopologyMeter
+from dstrl.losses import losses_of, samples_of
+from dstrl.metrics import (
+    active_neurons,
+    activity,
+    flops_ratios,
+    gradient_noise,
+    last_observed,
+    representation_rank,
+    topology_numbers,
+)
+from sparse_core.metrics import TopologyMeter, effective_rank, gradient_snr
 
 SHORT = {
     PPO: dict(n_steps=32, batch_size=32, n_epochs=4),
@@ -56,11 +65,14 @@ def test_every_network_has_every_number(algorithm):
     for net, engine in model.policy.sparse_engines.items():
         for key in ("drop_fraction", "updates", "n_grown", "n_dropped", "itop_rs", "overlap"):
             assert np.isfinite(logged[f"dst/{net}/{key}"])
+        assert 0 <= logged[f"dst/{net}/churn"] <= 1
+        assert logged[f"dst/{net}/grad_snr"] > 0
         for key in ("active_frac", "dormant_0", "dormant_0.025"):
             assert 0 <= logged[f"neurons/{net}/{key}"] <= 1
         for layer in engine.layers():
             label = layer.name.removesuffix(".weight")
             assert logged[f"sparsity/{net}/{label}"] == 1 - layer.active / layer.total
+    assert 1 <= logged["rep/srank"] <= 8
     assert 0 < logged["flops/infer_ratio"] < logged["flops/train_ratio"] < 1
 
 
@@ -73,6 +85,50 @@ class Recorder:
 
     def dump(self, step=0):
         pass
+
+
+def test_nothing_is_computed_where_nothing_is_written(monkeypatch):
+    monkeypatch.setattr("dstrl.callbacks.flops_ratios", lambda model: pytest.fail("looked"))
+    build(PPO).learn(64, callback=SparseCallback())
+
+
+def test_the_rank_is_that_of_the_features_before_the_value():
+    model = build(DQN).learn(32)
+    observations, _ = last_observed(model, 256)
+    with torch.no_grad():
+        hidden = model.q_net.q_net[:-1](observations)
+        assert representation_rank(model) == effective_rank(hidden)
+        model.q_net.q_net[2].weight.zero_()
+        model.q_net.q_net[2].bias.zero_()
+    assert representation_rank(model) == 0
+
+
+def test_the_rank_of_two_critics_is_their_mean():
+    model = build(SAC).learn(32)
+    observations, actions = last_observed(model, 256)
+    with torch.no_grad():
+        inputs = torch.cat([observations, actions], dim=1)
+        ranks = [effective_rank(net[:-1](inputs)) for net in model.critic.q_networks]
+    assert representation_rank(model) == np.mean(ranks)
+
+
+def test_the_noise_is_the_mean_over_all_weights_of_the_samples_ratio():
+    model = build(DQN).learn(32)
+    samples, loss = samples_of(model, 16), losses_of(model)["q_net"]
+    gradients = []
+    for sample in samples:
+        model.q_net.zero_grad()
+        loss(sample).backward()
+        gradients.append([p.grad.clone() for n, p in model.q_net.named_parameters() if "wei" in n])
+    engine = model.q_net.sparse_engine
+    layers = gradient_snr(engine, loss, samples)
+    first = torch.stack([gradient[0] for gradient in gradients])
+    ratio = (first.mean(0).abs() / first.std(0))[engine.tensors[0].active()]
+    wanted = float(ratio[ratio.isfinite()].mean())
+    assert layers["q_net.0.weight"].active == pytest.approx(wanted, rel=1e-4)
+    sizes = {tensor.name: tensor.numel for tensor in engine.tensors}
+    mean = sum(sizes[name] * layers[name].overall for name in sizes) / sum(sizes.values())
+    assert gradient_noise(model) == {"q_net": pytest.approx(mean)}
 
 
 def test_flops_of_an_actor_critic_policy_by_hand():
@@ -124,8 +180,12 @@ def test_looking_leaves_modes_and_random_streams_alone():
     model = build(PPO).learn(64)
     before, state = torch.get_rng_state(), copy.deepcopy(model.policy.state_dict())
     model.policy.set_training_mode(True)
+    numbers = np.random.get_state()[1].copy()
     activity(model)
     flops_ratios(model)
+    gradient_noise(model)
+    representation_rank(model)
+    assert np.array_equal(numbers, np.random.get_state()[1])
     assert model.policy.mlp_extractor.training
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(state[k], v) for k, v in model.policy.state_dict().items())
