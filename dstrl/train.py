@@ -44,7 +44,8 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     Returns:
         `score` (mean return over the last tenth of the evaluations), `curve` (environment steps,
         mean return), `returns` (of each episode of each evaluation), `sparsity`, `layers`, `hyper`;
-        with a limit of time `seconds` too (CPU time of training at each evaluation).
+        `steps` (that were done); with a limit of time `curve_seconds` too (CPU time of training,
+        mean return).
 
     Raises:
         ValueError: If the environment does not suit the algorithm, in one line.
@@ -151,7 +152,10 @@ def _result(spec: RLSpec, model: BaseAlgorithm, conductor: _Conductor) -> dict[s
             if engine.config.dense_in_budget or layer.name in sparse:
                 active, total = active + layer.active, total + layer.total
     dense = all(engine.config.method == "dense" for engine in policy.sparse_engines.values())
-    timed = {"seconds": conductor.seconds} if spec.max_seconds is not None else {}
+    timed = {}
+    if spec.max_seconds is not None:
+        means = [y for _, y in curve]
+        timed["curve_seconds"] = [list(p) for p in zip(conductor.seconds, means, strict=True)]
     return {
         "score": float(np.mean([y for _, y in last])),
         "curve": [[x, y] for x, y in curve],
@@ -161,6 +165,7 @@ def _result(spec: RLSpec, model: BaseAlgorithm, conductor: _Conductor) -> dict[s
             "achieved": 1 - active / total if total else 0.0,
         },
         "layers": layers,
+        "steps": model.num_timesteps,
         "optimizer_steps": {n: engine.steps for n, engine in policy.sparse_engines.items()},
         "updates": {n: engine.updates for n, engine in policy.sparse_engines.items()},
         "hyper": dict(spec.hyper),

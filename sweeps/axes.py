@@ -87,7 +87,8 @@ class Axes:
         return {
             name: value
             for name, value in own.items()
-            if any(_matters(run, name, other) for other in self._choices[name] if other != value)
+            if name == METHOD
+            or any(_matters(run, name, other) for other in self._choices[name] if other != value)
         }
 
 

@@ -34,7 +34,8 @@ def enjoy(
         raise InputError(f"seed={seed!r}: must be an integer of at least 0")
     folder = find(name, runs_dir)
     record = folder.record()
-    kind = KINDS.get(record.get("kind", ""))
+    runner = record.get("runner")
+    kind = next((kind for kind in KINDS.values() if kind.runner == runner), None)
     if kind is None or not kind.player:
         raise InputError(f"run {name!r}: a run of kind {record.get('kind')!r} has no episodes")
     state = folder.state()

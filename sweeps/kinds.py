@@ -24,8 +24,9 @@ class Kind:
         title: Heading in reports.
         task: Dotted fields that say what is learnt; runs are only compared within one task.
         score: What `result["score"]` is, with its unit.
-        x: What the first column of `result["curve"]` is, with its unit.
-        y: What the second column of `result["curve"]` is, with its unit.
+        curve: Which of a result's curves is shown; a run that lacks it has none.
+        x: What the first column of that curve is, with its unit.
+        y: What the second column of that curve is, with its unit.
         percent: Whether score and curve are fractions, to be shown in percent.
         extra: Further numbers of a result to tabulate where there are any: key and heading.
         player: Import string of `enjoy(spec, output, file, seed)`, which plays an episode of a
@@ -38,6 +39,7 @@ class Kind:
     title: str = ""
     task: tuple[str, ...] = ()
     score: str = "score"
+    curve: str = "curve"
     x: str = "progress"
     y: str = "score"
     percent: bool = False

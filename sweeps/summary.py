@@ -178,7 +178,7 @@ def _row(
             for key, _ in kind.extra
         },
         curves=tuple(
-            np.asarray(result["curve"], dtype=float).reshape(-1, 2) * [1.0, factor]
+            np.asarray(result.get(kind.curve, ()), dtype=float).reshape(-1, 2) * [1.0, factor]
             for result in ordered
         ),
     )

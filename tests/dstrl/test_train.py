@@ -46,6 +46,7 @@ def test_the_result_says_what_happened(tmp_path):
     total = sum(layer["total"] for layer in result["layers"])
     assert total == 2 * (4 * 16 + 16 * 16) + 16 * 2 + 16
     assert 1 - active / total == result["sparsity"]["achieved"]
+    assert result["steps"] == 256 and "curve_seconds" not in result
     assert result["optimizer_steps"] == {"policy": 16}
     assert reports[-1] == (1.0, {"steps": 256.0, "return": result["score"]})
     assert [done for done, _ in reports] == sorted(done for done, _ in reports)
@@ -70,9 +71,10 @@ def test_training_stops_when_its_time_is_used(tmp_path, monkeypatch):
     spec = small(steps=10**6, eval_every=32, max_seconds=1.0)
     result = run(spec, tmp_path, lambda done, numbers: reports.append(done))
     steps = [x for x, _ in result["curve"]]
-    assert len(result["seconds"]) == len(steps) and steps[:3] == [32, 64, 96] and steps[-1] < 1000
-    assert result["seconds"] == sorted(result["seconds"])
-    assert result["seconds"][-2] < 1.0 <= result["seconds"][-1] < 1.1
+    assert steps[:3] == [32, 64, 96] and steps[-1] == result["steps"] < 1000
+    seconds = [x for x, _ in result["curve_seconds"]]
+    assert seconds == sorted(seconds) and seconds[-2] < 1.0 <= seconds[-1] < 1.1
+    assert [y for _, y in result["curve_seconds"]] == [y for _, y in result["curve"]]
     assert reports[-1] == 1.0
 
 

@@ -36,6 +36,10 @@ Toys = Callable[[str], Grid]
         ("kind: toy\ngrid: {sizes: [[8], [16, 16]]}", ["sizes=[8]", "sizes=[16, 16]"]),
         ("kind: toy\ngrid: {extra: [{a: 1}, {a: 2}]}", ["a=1", "a=2"]),
         ("kind: toy\ngrid: {note: [null, x]}", ["note=None", "x"]),
+        (  # no other method can have groups
+            "kind: rl\ninclude: [{sparse.method: dense}, {sparse.method: srigl, sparse.group: 4}]",
+            ["dense", "srigl"],
+        ),
     ],
 )
 def test_labels_say_what_tells_runs_apart(toys: Toys, text: str, labels: list[str]) -> None:

@@ -274,6 +274,23 @@ def test_differences_are_of_shared_seeds_alone(toys: Toys, folders: Folders) -> 
     assert sparse.difference == (-1.0, -1.0, -1.0)
 
 
+def test_a_kind_can_show_another_curve(tmp_path: Path) -> None:
+    text = f"name: toys\n{KIND}    curve: other\nkind: toy\nseeds: 2"
+    grid = parse(text, "toys.yaml")
+    folders = {run.run_id: RunDir(tmp_path / run.run_id) for run in grid.runs}
+    for run, folder in zip(grid.runs, folders.values(), strict=True):
+        prepare(folder, run.record())
+    finished(grid, list(folders.values()))
+    (row,) = summarise(collect(grid, folders))[0].rows
+    assert [curve.shape for curve in row.curves] == [(0, 2), (0, 2)]
+    for folder in folders.values():
+        result = folder.result()
+        assert result is not None
+        folder.finish(result | {"other": [[7.0, 8.0]]})
+    (row,) = summarise(collect(grid, folders))[0].rows
+    assert [curve.tolist() for curve in row.curves] == [[[7.0, 8.0]]] * 2
+
+
 def test_curves_are_put_on_common_points() -> None:
     one = np.array([[0.0, 0.0], [10.0, 10.0], [20.0, 10.0]])
     other = np.array([[5.0, 1.0], [15.0, 3.0], [30.0, 3.0]])
