@@ -11,7 +11,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: sweep test test-sb3 slow check format clean
+.PHONY: sweep test test-sb3 test-avalanche slow check format clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11")'
@@ -30,6 +30,10 @@ test: $(READY)
 # Stable-Baselines3's own tests with sparse policies; ARGS="tests/test_run.py -k SAC" chooses some.
 test-sb3: $(READY)
 	@$(BIN)/python tests/sb3/run.py $(ARGS)
+
+# Avalanche's own tests, as they are and then with TaskMasks as their models; ARGS as above.
+test-avalanche: $(READY)
+	@$(BIN)/python tests/avalanche/run.py $(ARGS)
 
 slow: $(READY)
 	@$(BIN)/python -m pytest -m slow

@@ -49,6 +49,15 @@ class MaskIsolation(avalanche.core.SupervisedPlugin):  # type: ignore[name-defin
                         f"{name} cannot go with MaskIsolation: it {refused[name]}{remedy}"
                     )
 
+    def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
+        """End a task whose online stream did not mark its last experience.
+
+        Avalanche 0.6 does not where experiences are of equal size.
+        """
+        first = getattr(strategy.experience, "is_first_subexp", False)
+        if first and strategy.model.label is not None:
+            strategy.model.end()
+
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Attach to the optimizer; the model began the task when it was adapted.
 

@@ -25,10 +25,10 @@ def make_tasks(count: int = TASKS, samples: int = 48) -> list[TaskData]:
     return tasks
 
 
-def make_mlp() -> nn.Module:
+def make_mlp(classes: int = CLASSES) -> nn.Module:
     torch.manual_seed(1)
     return nn.Sequential(
-        nn.Linear(FEATURES, 20), nn.ReLU(), nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, CLASSES)
+        nn.Linear(FEATURES, 20), nn.ReLU(), nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, classes)
     )
 
 
