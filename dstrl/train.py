@@ -144,14 +144,16 @@ def _result(spec: RLSpec, model: BaseAlgorithm, conductor: _Conductor) -> dict[s
     last = curve[-math.ceil(FINAL_PART * len(curve)) :]
     layers = []
     active = total = 0
+    wanted: dict[float, int] = {}
     for name, engine in policy.sparse_engines.items():
+        config = engine.config
         sparse = {tensor.name for tensor in engine.tensors}
         for layer in engine.layers():
             full = layer.name if name == "policy" else f"{name}.{layer.name}"
             layers.append({"name": full, "active": layer.active, "total": layer.total})
-            if engine.config.dense_in_budget or layer.name in sparse:
+            if config.method != "dense" and (config.dense_in_budget or layer.name in sparse):
                 active, total = active + layer.active, total + layer.total
-    dense = all(engine.config.method == "dense" for engine in policy.sparse_engines.values())
+                wanted[config.sparsity] = wanted.get(config.sparsity, 0) + layer.total
     timed = {}
     if spec.max_seconds is not None:
         means = [y for _, y in curve]
@@ -161,7 +163,7 @@ def _result(spec: RLSpec, model: BaseAlgorithm, conductor: _Conductor) -> dict[s
         "curve": [[x, y] for x, y in curve],
         "returns": conductor.returns,
         "sparsity": {
-            "requested": 0.0 if dense else spec.sparse.sparsity,
+            "requested": _mean_sparsity(wanted),
             "achieved": 1 - active / total if total else 0.0,
         },
         "layers": layers,
@@ -171,3 +173,10 @@ def _result(spec: RLSpec, model: BaseAlgorithm, conductor: _Conductor) -> dict[s
         "hyper": dict(spec.hyper),
         **timed,
     }
+
+
+def _mean_sparsity(weights: Mapping[float, int]) -> float:
+    """Return the mean of requested sparsities, each with the number of weights it is for."""
+    if len(weights) <= 1:
+        return next(iter(weights), 0.0)
+    return float(np.average(list(weights), weights=list(weights.values())))

@@ -54,6 +54,17 @@ def test_the_result_says_what_happened(tmp_path):
     assert loaded.policy.sparse_engines["policy"].steps == 16
 
 
+def test_the_requested_sparsity_is_that_of_all_networks_together(tmp_path):
+    spec = small(actor_sparsity=0.5, critic_sparsity=0.75, net_arch=(8,))
+    result = run(spec, tmp_path / "both", quiet)
+    actor, critic = 4 * 8 + 8 * 2, 4 * 8 + 8
+    mean = (0.5 * actor + 0.75 * critic) / (actor + critic)
+    assert result["sparsity"] == {"requested": pytest.approx(mean), "achieved": pytest.approx(mean)}
+    spec = small(actor_sparsity=0.5, critic_method="dense", net_arch=(8,))
+    result = run(spec, tmp_path / "one", quiet)
+    assert result["sparsity"] == {"requested": 0.5, "achieved": 0.5}
+
+
 def test_the_score_is_the_mean_of_the_last_tenth_of_evaluations(tmp_path):
     result = run(small(steps=640, eval_every=32), tmp_path, quiet)
     assert len(result["curve"]) == 20
