@@ -46,16 +46,16 @@ def check(own: Mapping[str, Tensor], state: Mapping[str, Any], strict: bool) -> 
             f"saved with other sparse settings: {_difference(theirs, mine)}; build the policy with "
             "the same ones, or load the whole model, which brings its own"
         )
-    there, here = _condensed(state), _condensed(own)
-    known = {key.rpartition(".")[0] for key in own}
-    differ = sorted((there ^ here) & known)
-    if strict and theirs is not None and differ:
-        name = differ[0]
-        where = ("condensed", "masked") if name in there else ("masked", "condensed")
-        raise RuntimeError(
-            f"layer {name!r} was saved {where[0]} and is {where[1]} here: build the policy with "
-            "the same `backend` and `batch`, on the same kind of device"
-        )
+    if not strict:
+        return
+    cases = ("condensed", "masked", state, own), ("masked", "condensed", own, state)
+    for there, here, one, other in cases:
+        for name in _condensed(one):
+            if f"{name}.weight_mask" in other:
+                raise RuntimeError(
+                    f"layer {name!r} was saved {there} and is {here} here: build the policy "
+                    "with the same `backend` and `batch`, on the same kind of device"
+                )
 
 
 def _fields(config: SparseConfig) -> dict[str, Any]:
@@ -101,5 +101,5 @@ def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _condensed(state: Mapping[str, Any]) -> set[str]:
-    return {key.removesuffix(".columns") for key in state if key.endswith(".columns")}
+def _condensed(state: Mapping[str, Any]) -> list[str]:
+    return [key.removesuffix(".columns") for key in state if key.endswith(".columns")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gymnasium as gym
 import pytest
 import torch
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
@@ -222,6 +223,34 @@ def test_a_copy_that_is_saved_between_its_update_and_its_use_is_whole(backend, t
     loaded = DQN.load(tmp_path / "model", device="cpu")
     inputs = torch.randn(6, 4)
     assert torch.equal(loaded.q_net_target(inputs), model.q_net(inputs))
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+@pytest.mark.parametrize("algorithm", [PPO, DQN, SAC, TD3])
+def test_a_run_that_is_resumed_equals_one_that_was_not_interrupted(algorithm, backend, tmp_path):
+    model = build(algorithm, backend).learn(128)
+    model.save(tmp_path / "model")
+    resumed = algorithm.load(tmp_path / "model", env=gym.make(SMALL[algorithm][0]), device="cpu")
+    if algorithm is not PPO:
+        model.save_replay_buffer(tmp_path / "buffer")
+        resumed.load_replay_buffer(tmp_path / "buffer")
+    for run in (model, resumed):
+        run.set_random_seed(11)
+        run._last_obs = None
+        run.learn(64, reset_num_timesteps=False)
+    mine, theirs = model.get_parameters(), resumed.get_parameters()
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        assert same(mine[name], theirs[name]), name
+    assert all(engine.updates >= 2 for engine in resumed.policy.sparse_engines.values())
+
+
+def same(one, other):
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
 @pytest.mark.parametrize("rule", ["density", "union"])

@@ -87,8 +87,8 @@ def test_another_backend_is_named_and_nothing_is_changed(there, here):
     with pytest.raises(RuntimeError) as caught:
         model.policy.load_state_dict(saved)
     assert str(caught.value).startswith(
-        f"layer 'actor.latent_pi.0' was saved {there} and is {here} here: build the policy with "
-        "the same `backend`"
+        f"layer 'actor.latent_pi.0' was saved {there} and is {here} here: build the policy "
+        "with the same `backend`"
     )
     assert unchanged(model, before)
 
