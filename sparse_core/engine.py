@@ -251,8 +251,8 @@ class Engine:
             partial: Whether it may lack some of the sparse layers.
 
         Raises:
-        ValueError: If the target lacks one of the sparse layers, or all of them, or if the method keeps
-                scores beside the weights.
+            ValueError: If the target lacks one of the sparse layers, or all of them, or the method
+                keeps scores.
         """
         if any(tensor.companion("scores") is not None for tensor in self.tensors):
             raise ValueError(f"method={self.config.method!r}: no target can follow its scores")

@@ -12,9 +12,9 @@ for the forward pass of the sparse and of the dense network (see `sparse_core.fl
 
 The dense gradient is what RigL pays once in dT + 1 iterations and SNFS always. SR-STE's straight-
 through gradient is dense too; Top-KAST's covers the weights of its backward mask (f_B); guided
-stochastic exploration looks at s sampled positions for each active weight. Scores (edge-popup, WSN) need the
-dense gradient at every step. The formulas of SR-STE, Top-KAST, GSE and of scores are not the
-appendix's, they follow from the same account.
+stochastic exploration looks at s sampled positions for each active weight. Scores (edge-popup, WSN)
+need the dense gradient at every step. The formulas of SR-STE, Top-KAST, GSE and of scores are not
+the appendix's, they follow from the same account.
 
 Ranking and drawing weights, the optimizer, the loss and normalisation are ignored, as there. A
 network whose density changes (gradual pruning, GraNet, MEST's elastic budget) costs the mean of its
