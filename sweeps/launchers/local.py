@@ -76,27 +76,44 @@ def launch(runs: Sequence[RunDir], options: Options, watch: Callable[[], None]) 
             pending again.
     """
     pool = _Pool(runs, options)
-    slots = [
-        threading.Thread(target=pool.work, name=f"slot-{number}")
-        for number in range(min(options.slots, len(runs)))
-    ]
+    slots = [_Slot(pool, number) for number in range(min(options.slots, len(runs)))]
     with _terminate_as_interrupt():
         try:
             for slot in slots:
                 slot.start()
-            while alive := [slot for slot in slots if slot.is_alive()]:
-                alive[0].join(WATCH)
+            while alive := [slot for slot in slots if not slot.ended.is_set()]:
+                alive[0].ended.wait(WATCH)
                 watch()
         except BaseException:
             pool.stopping.set()
             with _deaf_to_interrupts():
                 for slot in slots:
                     if slot.ident is not None:
-                        slot.join()
+                        slot.ended.wait()
             raise
     if pool.faults:
         raise pool.faults[0]
     watch()
+
+
+class _Slot(threading.Thread):
+    """A thread that takes runs, and says itself when it has ended.
+
+    `Thread.join` cannot tell: up to Python 3.12, one that Ctrl-C interrupts declares a thread that
+    is still at work to have stopped.
+    """
+
+    def __init__(self, pool: _Pool, number: int) -> None:
+        super().__init__(name=f"slot-{number}")
+        self.ended = threading.Event()
+        self._pool = pool
+
+    def run(self) -> None:
+        """Work until nothing is left to do."""
+        try:
+            self._pool.work()
+        finally:
+            self.ended.set()
 
 
 class _Pool:

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from sweeps.store import RunDir
 
 GridFile = Callable[[str], Path]
@@ -67,7 +65,6 @@ def test_two_drivers_at_once_share_the_work_and_both_report_all_of_it(
     assert [run.attempts() for run in runs_of(grid)] == [1] * 5
 
 
-@pytest.mark.slow  # on a loaded machine a worker was seen to outlive the driver for a moment
 def test_ctrl_c_stops_the_sweep_and_the_same_command_goes_on(
     tmp_path: Path, grid_file: GridFile, runs_of: RunsOf
 ) -> None:
