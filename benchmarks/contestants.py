@@ -79,8 +79,9 @@ class Layer:
         x = self.x[0].contiguous()
         csr = torch.from_numpy(self.matrix).to_sparse_csr()
         narrow = torch.sparse_csr_tensor(
-            csr.crow_indices().int(), csr.col_indices().int(), csr.values(), csr.shape
-        )
+            csr.crow_indices().int(), csr.col_indices().int(), csr.values(), csr.shape,
+            check_invariants=True,
+        )  # fmt: skip
         scipy_csr, xs = scipy.sparse.csr_matrix(self.matrix), x.numpy()
         calls: Calls = {
             "dense": lambda: torch.nn.functional.linear(x, self.dense.weight, self.dense.bias),
@@ -134,8 +135,9 @@ class Layer:
         transposed = torch.from_numpy(np.ascontiguousarray(self.matrix.T)).to_sparse_csr()
         x, dy = self.x, self.dy
         zeros = torch.sparse_csr_tensor(
-            csr.crow_indices(), csr.col_indices(), torch.zeros_like(csr.values()), csr.shape
-        )
+            csr.crow_indices(), csr.col_indices(), torch.zeros_like(csr.values()), csr.shape,
+            check_invariants=True,
+        )  # fmt: skip
 
         def call() -> object:
             y = csr @ x.t()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -9,6 +10,8 @@ from torch import nn
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.layers.condensed import CondensedLinear
+
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
 
 def contestants(

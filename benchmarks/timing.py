@@ -36,9 +36,8 @@ class Record:
 
     def row(self) -> dict[str, object]:
         """Return the record with the names of the report."""
-        fields = asdict(self)
-        fields = {"case": fields.pop("case"), "in": fields.pop("inputs"), **fields}
-        fields["out"] = fields.pop("outputs")
+        names = {"inputs": "in", "outputs": "out"}
+        fields = {names.get(key, key): value for key, value in asdict(self).items()}
         return {key: value for key, value in fields.items() if key != "bytes" or value is not None}
 
 
