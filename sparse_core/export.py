@@ -15,6 +15,7 @@ import copy
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from torch.optim import Optimizer
 
 from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.folding import remove_ablated
+from sparse_core.followers import Follower
 from sparse_core.layers import MASKED, MaskedConv2d
 from sparse_core.layers.chain import CondensedSequential, chain
 from sparse_core.layers.condensed import CondensedLinear, become_masked_again, hold
@@ -144,15 +146,30 @@ def _inference_copy(module: nn.Module) -> nn.Module:
         for value in child.__dict__.values():
             if isinstance(value, Optimizer):
                 memo[id(value)] = None
+        for hooks in _hooks(child):
+            for hook in list(hooks.values()):
+                follower = getattr(hook, "__self__", None)
+                if isinstance(follower, Follower):
+                    follower.catch_up()
+                    memo[id(follower)] = engine
     result = copy.deepcopy(module, memo)
     for child in result.modules():
         child.__dict__.pop("sparse_engine", None)
         child._buffers.pop("sparse_clock", None)
-        hooks = child._load_state_dict_post_hooks
-        for key, hook in list(hooks.items()):
-            if getattr(hook, "__self__", None) is engine:
-                del hooks[key]
+        for hooks in _hooks(child):
+            for key, hook in list(hooks.items()):
+                if getattr(hook, "__self__", None) is engine:
+                    del hooks[key]
     return result.cpu().eval()
+
+
+def _hooks(module: nn.Module) -> list[dict[int, Any]]:
+    """List where engines and followers hook in."""
+    return [
+        module._load_state_dict_post_hooks,
+        module._state_dict_pre_hooks,
+        module._forward_pre_hooks,
+    ]
 
 
 def _called(root: nn.Module, kind: type[nn.Linear]) -> list[nn.Linear]:
