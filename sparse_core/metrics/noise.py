@@ -107,8 +107,9 @@ def gradient_snr(
             weights = [tensor.weight for tensor in tensors]
             torch.autograd.grad(loss(batch), weights, allow_unused=True)
             for tensor in tensors:
-                if tensor.tap.value is not None:
-                    noise[tensor.name].add(tensor.tap.value.reshape(tensor.rows, tensor.cols))
+                gradient = tensor.tap.gradient()
+                if gradient is not None:
+                    noise[tensor.name].add(gradient.reshape(tensor.rows, tensor.cols))
     finally:
         for tensor, state in zip(tensors, saved, strict=True):
             vars(tensor.tap).update(state)
