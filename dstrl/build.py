@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,7 +66,7 @@ def build(spec: RLSpec, tensorboard: str | None = None) -> BaseAlgorithm:
     algorithm = ALGORITHMS[spec.algo]
     _check_actions(spec.algo, spec.env, envs.action_space)
     policy_kwargs: dict[str, Any] = {
-        "sparse": spec.settings(),
+        "sparse": dataclasses.replace(spec.settings(), batch=_batch(spec)),
         "net_arch": list(spec.net_arch or ()),
         "activation_fn": ACTIVATIONS[hyper.pop("activation")],
     }
@@ -91,6 +92,12 @@ def build(spec: RLSpec, tensorboard: str | None = None) -> BaseAlgorithm:
         tensorboard_log=tensorboard,
         **hyper,
     )
+
+
+def _batch(spec: RLSpec) -> int:
+    """Return the samples of a training batch, which the choice of backends asks for."""
+    hyper = spec.hyper
+    return int(hyper.get("batch_size") or hyper["n_steps"] * (spec.n_envs or 1))
 
 
 def make_env(spec: RLSpec, render_mode: str | None = None) -> gym.Env[Any, Any]:

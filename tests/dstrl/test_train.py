@@ -178,3 +178,13 @@ def test_progress_is_reported_whenever_half_a_second_has_passed(tmp_path, monkey
     run(small(eval_every=256), tmp_path, lambda done, numbers: reports.append(numbers["steps"]))
     assert reports[0] == 0
     assert max(np.diff(reports)) <= 2 * 2  # environments x steps until 0.5 s by that clock
+
+
+@pytest.mark.parametrize(
+    ("algo", "hyper", "batch"),
+    [("ppo", {"batch_size": 32}, 32), ("a2c", {"n_steps": 6}, 12), ("dqn", {"batch_size": 16}, 16)],
+)
+def test_backends_are_chosen_for_the_batches_that_the_algorithm_trains_on(algo, hyper, batch):
+    spec = RLSpec(algo=algo, env="CartPole-v1", n_envs=2, net_arch=(8,), hyper=hyper).resolve()
+    engines = build(spec).policy.sparse_engines
+    assert {engine.batch for engine in engines.values()} == {batch}
