@@ -55,7 +55,7 @@ TABLE = {
         {"n_steps": 3, "buffer_least": 200_000, "buffer_size": 3 * 10**6},
     ),
     ("sost", "dqn"): (
-        {"net_arch": (512, 512), "target": "union"},
+        {"net_arch": (512, 512), "target": "copy"},
         GRAESSER | {"update_every": 1_000, "drop_fraction": 0.5, "stop_at": 0.75},
         {"weight_decay": 1e-6},
     ),
