@@ -10,6 +10,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 
+from continual.recipes import MASKS, resolve
 from continual.sources import BENCHMARKS, SOURCES, find, source_of, splits
 from sparse_core.checks import at_least, one_of, within
 from sparse_core.config import SparseConfig
@@ -46,6 +47,8 @@ class CLSpec:
             (masks are disjoint), `reuse` (read, never write), `forward` (read the neurons that they
             reserved) or `all` (read all of them, always).
         reserve: The fraction of each layer's neurons that a task reserves with `forward`.
+        strategy: `masks` takes the settings as they are; the others, keys of
+            `continual.recipes.RECIPES`, are published ones and decide some of them.
         sparse: The sparsity of each task's network. Its seed and horizon play no part: they are the
             run's seed and the length of a task.
         seed: Seeds all streams: weights, masks, batches, permutations.
@@ -65,13 +68,15 @@ class CLSpec:
     isolation: str | None = None
     share: str = "none"
     reserve: float = 0.1
+    strategy: str = MASKS
     sparse: SparseConfig = field(default_factory=lambda: SparseConfig(update_every=10))
     seed: int = 0
 
     def __post_init__(self) -> None:
         one_of("benchmark", self.benchmark, BENCHMARKS)
         one_of("optimizer", self.optimizer, OPTIMIZERS)
-        check_share(self.share, self.sparse)
+        sparse, share = self.settings
+        check_share(share, sparse)
         within("reserve", self.reserve, 0, 1, open_right=True)
         if self.selector is not None:
             one_of("selector", self.selector, SELECTORS)
@@ -96,12 +101,25 @@ class CLSpec:
         if self.benchmark != "split-folder" and self.folder is not None:
             raise ValueError(f"folder={self.folder!r}: is for benchmark 'split-folder' only")
         if self.isolation is not None:
-            check_isolation(self.isolation, self.sparse.method)
+            check_isolation(self.isolation, sparse.method)
+            if self.strategy != MASKS and self.isolation == "none":
+                raise ValueError(f"isolation='none': strategy {self.strategy!r} needs 'hard'")
 
     @property
     def isolation_in_force(self) -> str:
-        """The configured isolation, else the one that suits the method."""
-        return self.isolation or _usual_isolation(self.sparse.method)
+        """The configured isolation, else the one that suits strategy and method."""
+        return self.isolation or self._usual_isolation
+
+    @property
+    def _usual_isolation(self) -> str:
+        method = self.sparse.method
+        shared = method == "dense" or METHODS[method].starts_dense
+        return "none" if shared and self.strategy == MASKS else "hard"
+
+    @property
+    def settings(self) -> tuple[SparseConfig, str]:
+        """The sparsity and the sharing policy with what the strategy decides."""
+        return resolve(self.strategy, self.sparse, self.share)
 
     @property
     def sized(self) -> bool:
@@ -119,14 +137,15 @@ class CLSpec:
     def canonical(self) -> CLSpec:
         """Return the equal spec with all that plays no part in it at its default."""
         default = SparseConfig()
-        share = self.share if self.isolation_in_force == "hard" else "none"
+        sparse, share = self.settings
+        share = share if self.isolation_in_force == "hard" else "none"
         sparse = dataclasses.replace(
-            check_share(share, self.sparse).canonical(), seed=default.seed, horizon=default.horizon
+            check_share(share, sparse).canonical(), seed=default.seed, horizon=default.horizon
         )
         return dataclasses.replace(
             self,
             sparse=sparse,
-            isolation=None if self.isolation == _usual_isolation(sparse.method) else self.isolation,
+            isolation=None if self.isolation == self._usual_isolation else self.isolation,
             share=share,
             reserve=self.reserve if share == "forward" else CLSpec.reserve,
             image_size=self.image_size if self.sized else CLSpec.image_size,
@@ -156,7 +175,3 @@ def check_share(share: str, sparse: SparseConfig) -> SparseConfig:
     if sparse.backend == "condensed":
         raise ValueError(f"share={share!r}: needs backend 'masked' or 'auto', not 'condensed'")
     return dataclasses.replace(sparse, backend="masked")
-
-
-def _usual_isolation(method: str) -> str:
-    return "none" if method == "dense" or METHODS[method].starts_dense else "hard"

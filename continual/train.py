@@ -115,11 +115,12 @@ def make_model(spec: CLSpec, task: TaskData) -> TaskMasks:
     for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     classes = int(task.train_y.max()) + 1
+    sparse, share = spec.settings
     model = TaskMasks(
         nn.Sequential(*layers, nn.Linear(widths[-1], classes)),
-        dataclasses.replace(spec.sparse, seed=spec.seed, horizon=None),
+        dataclasses.replace(sparse, seed=spec.seed, horizon=None),
         isolation=spec.isolation_in_force,
-        share=spec.share,
+        share=share,
         reserve=spec.reserve,
         batch=spec.batch_size,
     )

@@ -162,7 +162,7 @@ class Engine:
             if tensor.companion("scores") is None:
                 initialise(tensor, "kaiming", seed, index)
             if self.updater is not None:
-                self.updater.start(tensor)
+                self.updater.start(tensor, index)
             if tensor.seen() is not None:
                 tensor.remember()
             self._gradients.forget(tensor)

@@ -47,8 +47,13 @@ class Updater(ABC):
             FloatingPointError: If a weight or a score is NaN or infinite.
         """
 
-    def start(self, tensor: SparseTensor) -> None:  # noqa: B027 - most have nothing to do
-        """Prepare a tensor whose first mask and weights were just set."""
+    def start(self, tensor: SparseTensor, index: int = 0) -> None:  # noqa: B027 - most have nothing to do
+        """Prepare a tensor whose first mask and weights were just set.
+
+        Args:
+            tensor: The tensor.
+            index: Names the draw, as in `Engine.redraw`: each task has its own.
+        """
 
     def after_update(self, tensors: Sequence[SparseTensor]) -> None:  # noqa: B027
         """Bring what else depends on the masks up to date."""

@@ -32,18 +32,21 @@ class EdgePopup(Updater):
 
     fixed = True
 
-    def start(self, tensor: SparseTensor) -> None:
-        """Make the scores, or take those of a new task, and choose the first mask by them."""
+    def start(self, tensor: SparseTensor, index: int = 0) -> None:
+        """Draw the scores, and choose the first mask by them."""
         if tensor.companion("scores") is None:
-            generator = stream(self.config.seed, "scores", tensor.name)
-            draws = 2 * torch.rand(tensor.rows, tensor.cols, generator=generator) - 1
-            scores = draws.to(tensor.weight) / math.sqrt(tensor.cols)
-            parameter = nn.Parameter(scores.reshape(tensor.weight.shape))
+            parameter = nn.Parameter(torch.empty_like(tensor.weight))
             tensor.layer.register_parameter(f"{tensor.parameter}_scores", parameter)
             if self.fixed:
                 size = math.sqrt(2 * tensor.rows / max(1, tensor.budget))
                 with torch.no_grad():
                     tensor.weight.copy_(tensor.weight.sign() * size)
+        generator = stream(self.config.seed, "scores", index, tensor.name)
+        draws = 2 * torch.rand(tensor.rows, tensor.cols, generator=generator) - 1
+        scores = tensor.companion("scores")
+        assert scores is not None
+        with torch.no_grad():
+            scores.copy_((draws / math.sqrt(tensor.cols)).reshape(scores.shape))
         if self.fixed:
             tensor.weight.requires_grad_(False)
         tensor.start(self._highest(tensor, _popularity(tensor)))

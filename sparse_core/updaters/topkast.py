@@ -24,7 +24,7 @@ class TopKAST(Updater):
 
     penalises = True
 
-    def start(self, tensor: SparseTensor) -> None:
+    def start(self, tensor: SparseTensor, index: int = 0) -> None:
         """Choose A and B for the first time."""
         tensor.mask.copy_(self._largest(tensor, tensor.budget).reshape(tensor.mask.shape))
         tensor.set_companion("backward", torch.ones_like(tensor.mask))
