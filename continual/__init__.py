@@ -17,12 +17,31 @@ if TYPE_CHECKING:
     from continual.masks import TaskMasks
     from continual.plugins import MaskIsolation
     from continual.spec import CLSpec
+    from continual.strategies import CLDST, WSN, PackNet, SpaceNet, SRigLCL, StaticMasks, SupSup
 
-__all__ = ["CLSpec", "MaskIsolation", "TaskMasks"]
+__all__ = [
+    "CLDST",
+    "WSN",
+    "CLSpec",
+    "MaskIsolation",
+    "PackNet",
+    "SRigLCL",
+    "SpaceNet",
+    "StaticMasks",
+    "SupSup",
+    "TaskMasks",
+]
 
 _HOME = {
+    "CLDST": "continual.strategies",
+    "WSN": "continual.strategies",
     "CLSpec": "continual.spec",
     "MaskIsolation": "continual.plugins",
+    "PackNet": "continual.strategies",
+    "SRigLCL": "continual.strategies",
+    "SpaceNet": "continual.strategies",
+    "StaticMasks": "continual.strategies",
+    "SupSup": "continual.strategies",
     "TaskMasks": "continual.masks",
 }
 

@@ -41,8 +41,8 @@ def overlaps(masks: Sequence[Masks]) -> list[list[float]]:
 
 
 def capacity_used(masks: Sequence[Masks]) -> float:
-    """Return the fraction of the weights that at least one task has; 0 without tasks."""
-    if not masks:
+    """Return the fraction of the weights that at least one task has; 0 without tasks or masks."""
+    if not masks or not masks[0]:
         return 0.0
     unions = [reduce(or_, (mask[name] for mask in masks)) for name in masks[0]]
     return sum(int(union.sum()) for union in unions) / sum(union.numel() for union in unions)

@@ -23,7 +23,7 @@ from continual.images import TaskData
 from continual.inference import infer_tasks
 from continual.masks import TaskMasks
 from continual.metrics import average_accuracy, backward_transfer, forgetting
-from continual.overlap import masks_of_shared, overlaps, task_flops
+from continual.overlap import capacity_used, masks_of_shared, overlaps, task_flops
 from continual.plugins import MaskIsolation
 from continual.spec import CLSpec
 
@@ -46,9 +46,10 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
 
     Returns:
         `score`, `curve`, `sparsity`, `layers`, `accuracy_matrix`, `forgetting`,
-        `backward_transfer`, `capacity` of each layer, `overlap` of each two tasks' masks, `flops`
-        of a forward pass, `updates`, all as JSON can hold them. With a selector also `selector`,
-        `accuracy_without_labels` and `tasks_found`, at the end of training.
+        `backward_transfer`, `capacity` of each layer, `capacity_used` of all, `overlap` of each two
+        tasks' masks, `flops` of a forward pass, `updates`, all as JSON can hold them. With a
+        selector also `selector`, `accuracy_without_labels` and `tasks_found`, at the end of
+        training.
 
     Raises:
         ValueError: If the tasks do not fit into the network.
@@ -84,6 +85,7 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     for index, experience in enumerate(as_avalanche(tasks).train_stream):
         strategy.train(experience, eval_streams=[])
         matrix.append([accuracy(model, label, tasks[label]) for label in range(index + 1)])
+    masks = [masks_of_shared(model, label) for label in model.labels]
     inferred = _without_labels(spec, model, tasks) if spec.selector else {}
     return {
         "score": average_accuracy(matrix),
@@ -97,7 +99,8 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         "forgetting": forgetting(matrix),
         "backward_transfer": backward_transfer(matrix),
         "capacity": [dataclasses.asdict(layer) for layer in model.capacity()],
-        "overlap": overlaps([masks_of_shared(model, label) for label in model.labels]),
+        "capacity_used": capacity_used(masks),
+        "overlap": overlaps(masks),
         "flops": task_flops(model, tasks[0].train_x.shape[1:]),
         "updates": model.engine.updates,
         **inferred,

@@ -126,11 +126,7 @@ class DropAndGrow(Updater):
         scene = Scene(tensor, moment, tensor.active())
         cells = tensor.structure.cells
         keep = cells(checked(self.drop_score(scene), "drop score", scene))
-        grow = cells(checked(self.grow_score(scene), "grow score", scene))
-        available = tensor.available()
-        if available is not None:
-            taken = tensor.structure.any_in_cell(~available)
-            grow = grow.masked_fill(taken, MINUS_INFINITY)
+        grow = available_cells(tensor, checked(self.grow_score(scene), "grow score", scene))
         return Ranked(scene, tensor.structure.any_in_cell(scene.active), keep, grow)
 
     def rewire(self, ranked: Ranked, moment: Moment) -> Tensor:
@@ -139,6 +135,14 @@ class DropAndGrow(Updater):
         kept = top_of_layer(ranked.keep, ranked.active, active - int(moment.fraction * active))
         structure = ranked.tensor.structure
         return structure.refill(kept, ranked.keep, ranked.grow, ranked.capacity())
+
+
+def available_cells(tensor: SparseTensor, scores: Tensor) -> Tensor:
+    """View `(rows, cols)` scores as cells, with -inf where the tensor may have no weights."""
+    cells, available = tensor.structure.cells(scores), tensor.available()
+    if available is None:
+        return cells
+    return cells.masked_fill(tensor.structure.any_in_cell(~available), MINUS_INFINITY)
 
 
 def checked(scores: Tensor, what: str, scene: Scene) -> Tensor:

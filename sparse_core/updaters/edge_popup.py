@@ -15,11 +15,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sparse_core.ranking import MINUS_INFINITY, top_per_lane
+from sparse_core.ranking import top_per_lane
 from sparse_core.scores import Moment, Scene
 from sparse_core.streams import stream
 from sparse_core.topology import Delta, SparseTensor
-from sparse_core.updaters.base import Updater, checked
+from sparse_core.updaters.base import Updater, available_cells, checked
 
 
 class EdgePopup(Updater):
@@ -61,11 +61,8 @@ class EdgePopup(Updater):
         return deltas
 
     def _highest(self, tensor: SparseTensor, scores: Tensor) -> Tensor:
-        structure, available = tensor.structure, tensor.available()
-        cells = structure.cells(scores)
-        if available is not None:
-            cells = cells.masked_fill(structure.any_in_cell(~available), MINUS_INFINITY)
-        live = tensor.open_lanes()
+        structure, live = tensor.structure, tensor.open_lanes()
+        cells = available_cells(tensor, scores)
         capacity = structure.capacity(tensor.budget, tensor.rows, tensor.cols, live)
         chosen = top_per_lane(cells, capacity.to(cells.device))
         return structure.expand(chosen, tensor.rows, tensor.cols)

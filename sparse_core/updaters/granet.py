@@ -9,7 +9,7 @@ from sparse_core.ranking import MINUS_INFINITY, top_of_layer
 from sparse_core.registry import GROWTH_RULES
 from sparse_core.scores import Moment, Scene, growth_rule
 from sparse_core.topology import Delta, SparseTensor
-from sparse_core.updaters.base import checked
+from sparse_core.updaters.base import available_cells, checked
 from sparse_core.updaters.pruning import GMP
 
 
@@ -35,6 +35,7 @@ class GraNet(GMP):
             n_drop = int(moment.fraction * active)
             kept = top_of_layer(self.drop_score(scene), mask, active - n_drop)
             grow = checked(self.grow_score(scene), "grow score", scene)
+            grow = available_cells(tensor, grow).reshape(grow.shape)
             grow = grow.masked_fill(kept, MINUS_INFINITY)
             deltas.append(Delta.between(scene.active, kept | top_of_layer(grow, ~kept, n_drop)))
         return deltas

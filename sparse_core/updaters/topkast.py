@@ -10,7 +10,7 @@ from torch import Tensor
 from sparse_core.ranking import top_per_lane
 from sparse_core.scores import Moment, Scene, magnitude
 from sparse_core.topology import Delta, SparseTensor
-from sparse_core.updaters.base import Updater, checked
+from sparse_core.updaters.base import Updater, available_cells, checked
 
 
 class TopKAST(Updater):
@@ -65,6 +65,6 @@ class TopKAST(Updater):
 
     def _largest(self, tensor: SparseTensor, budget: int) -> Tensor:
         structure = tensor.structure
-        cells = structure.cells(tensor.values().abs())
-        capacity = structure.capacity(budget, tensor.rows, tensor.cols).to(cells.device)
+        cells, live = available_cells(tensor, tensor.values().abs()), tensor.open_lanes()
+        capacity = structure.capacity(budget, tensor.rows, tensor.cols, live).to(cells.device)
         return structure.expand(top_per_lane(cells, capacity), tensor.rows, tensor.cols)

@@ -34,6 +34,10 @@ def test_a_result_holds_what_was_promised(tmp_path):
     assert [seen for seen, _ in result["curve"]] == [1, 2, 3]
     assert result["curve"][2][1] == result["score"]
     assert result["forgetting"] == 0
+    assert result["overlap"] == [[float(i == j) for j in range(3)] for i in range(3)]
+    used, total = (sum(layer[key] for layer in result["capacity"]) for key in ("used", "total"))
+    assert result["capacity_used"] == used / total
+    assert len(result["flops"]["tasks"]) == 3
     assert result["sparsity"]["requested"] == 0.9
     assert result["sparsity"]["achieved"] == pytest.approx(0.9, abs=1e-4)
     assert [layer["name"] for layer in result["layers"]] == ["0.weight", "2.weight", "4.weight"]

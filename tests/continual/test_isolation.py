@@ -10,6 +10,7 @@ from torch import nn
 
 from continual import TaskMasks
 from continual.avalanche_compat import avalanche
+from continual.protection import reserved
 from tests.continual.tiny_tasks import (
     CLASSES,
     FEATURES,
@@ -145,6 +146,33 @@ def test_every_task_has_its_budget_in_every_layer(method, share):
             assert int(masks[tensor.name].sum()) == tensor.budget
     total = sum(mask.numel() for mask in masks.values())
     assert sum(int(mask.sum()) for mask in masks.values()) <= round(0.2 * total)
+
+
+@pytest.mark.parametrize("share", ["none", "forward", "all"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        make_config("rigl_itop"),
+        make_config("snfs"),
+        make_config("mest", slack=0.1),
+        make_config("gse", scope="global"),
+        make_config("topkast"),
+        make_config("granet"),
+        make_config("gmp"),
+        make_config("edge_popup"),
+        make_config("wsn"),
+    ],
+    ids=lambda config: config.method,
+)
+def test_no_method_takes_what_belongs_to_others(config, share):
+    model = TaskMasks(make_mlp(), config, share=share)
+    train(model, make_tasks())
+    for tensor in model._shared:
+        masks = [model.masks(label)[tensor.name] for label in range(3)]
+        assert int(torch.stack(masks).sum(0).max()) == 1
+        for label in (1, 2) if share == "forward" else ():
+            closed = reserved(tensor, [model._task(earlier) for earlier in range(label)])
+            assert not bool(masks[label][closed].any())
 
 
 def test_masks_of_tasks_are_disjoint_unless_reused():
