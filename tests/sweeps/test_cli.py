@@ -126,7 +126,7 @@ def test_without_a_command_there_is_help(here: Here) -> None:
 
 
 WRONG = [
-    ("sweep run nothing", "grid 'nothing': no such file, and no packaged grid (those: mujoco_"),
+    ("sweep run nothing", "grid 'nothing': no such file, and no packaged grid (those: "),
     ("sweep run toys.yaml", "toys.yaml: base.rat: unknown key; did you mean 'rate'"),
     ("sweep status toys.yaml", "toys.yaml: base.rat: unknown key"),
     ("sweep report toys.yaml", "toys.yaml: base.rat: unknown key"),
