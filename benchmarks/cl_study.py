@@ -1,12 +1,12 @@
 """ERK or uniform, and which growth? Tables and a figure of the study's grids.
 
     dst sweep run cl_digits
-    python -m benchmarks.cl_study cl_digits --out docs/results
+    python -m benchmarks.cl_study cl_digits
 
 Runs are paired by seed: same initial weights' streams, same permutations, same order of the data.
-Intervals are 95 % bootstrap intervals of the mean difference. What is written: `GRID.json` (the
-numbers of each run), `GRID.svg`; the tables are printed as Markdown. Without the runs the tables
-are made from `GRID.json`.
+Intervals are 95 % bootstrap intervals of the mean difference. Written into the folder: `GRID.json`
+(the numbers of each run), `GRID.svg`, and the tables, between `<!-- GRID -->` and `<!-- end -->` in
+`continual.md`. Without the runs the tables are made from `GRID.json`.
 """
 
 from __future__ import annotations
@@ -101,9 +101,10 @@ def tables(numbers: Numbers) -> str:
         )
         for rule in rules
     ]
-    parts = [
-        ("Average accuracy after the last task, ERK / uniform", "growth", means),
-    ]
+    counts = sorted({len(seeds) for seeds in numbers.values()})
+    runs = "-".join(dict.fromkeys(map(str, (counts[0], counts[-1]))))
+    title = f"Average accuracy after the last task, ERK / uniform ({runs} seeds)"
+    parts = [(title, "growth", means)]
     for measure, what in enumerate(MEASURES):
         differences = [
             (
@@ -188,7 +189,7 @@ def from_json(content: dict[str, Any]) -> Numbers:
 
 
 def main() -> None:
-    """Print the tables of a grid and write its figure."""
+    """Write the tables and the figure of a grid."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("grid", help="cl_digits, cl_digits_head or cl_mnist")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
@@ -201,7 +202,12 @@ def main() -> None:
         stored.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     numbers = from_json(json.loads(stored.read_text(encoding="utf-8")))
     draw(numbers, options.out / f"{options.grid}.svg", options.grid)
-    print(tables(numbers))
+    page = options.out / "continual.md"
+    head, mark, rest = page.read_text(encoding="utf-8").partition(f"<!-- {options.grid} -->\n")
+    if not mark:
+        raise SystemExit(f"{page}: has no line <!-- {options.grid} -->")
+    tail = rest[rest.index("<!-- end -->") :]
+    page.write_text(f"{head}{mark}\n{tables(numbers)}\n\n{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":
