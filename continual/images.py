@@ -61,7 +61,7 @@ def load_images(
         data: Folder of data sets; None: the environment variable DST_DATA.
         folder: Of source `folder`: the folder of images, below the data folder or absolute.
         size: TinyImageNet and folders are brought to `size` x `size` pixels.
-        download: Whether to download what is missing (MNIST, CIFAR and TinyImageNet).
+        download: Whether to download what is missing into `data` (MNIST, CIFAR, TinyImageNet).
 
     Raises:
         FileNotFoundError: If the data is not where it should be.
@@ -69,9 +69,9 @@ def load_images(
     """
     if source == "digits":
         return digits()
-    root = Path(data) if download and data else find(source, data, folder)
     if source == "folder":
-        return image_folder(root, size)
+        return image_folder(find(source, data, folder), size)
+    root = Path(data) if download and data else find(source, data)
     if source == "tinyimagenet":
         return _tiny_imagenet(root, size, download)
     from torchvision import datasets
