@@ -8,8 +8,7 @@ through one by one instead, which needs no packing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -30,8 +29,7 @@ SMALL_BATCH = 2
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """A layer of a chain as it is now, and the activation after it.
 
     Attributes:
@@ -50,13 +48,6 @@ class Link:
     activation: str | None
     trained: Trained | None
 
-    @classmethod
-    def of(cls, layer: CondensedLinear, activation: str | None) -> Link:
-        """Look at a layer."""
-        bias = None if layer.bias is None else layer.bias.detach().numpy()
-        values = layer.values.detach().numpy()
-        return cls(layer, layer.pattern, values, bias, activation, layer.trained)
-
 
 def run(steps: Sequence[nn.Module], input: Tensor) -> Tensor:
     """Apply condensed layers and activations one after the other.
@@ -74,11 +65,9 @@ def run(steps: Sequence[nn.Module], input: Tensor) -> Tensor:
     """
     first = cast(CondensedLinear, steps[0])
     _check(first, input)
-    rows = input.reshape(-1, first.in_features)
-    links = _links(steps)
-    parameters = [
-        p for link in links for p in (link.layer.values, link.layer.bias) if p is not None
-    ]
+    flat = input.dim() == 2  # a reshape would cost autograd more than it looks
+    rows = input if flat else input.reshape(-1, first.in_features)
+    links, parameters = _links(steps)
     needs_gradient = torch.is_grad_enabled() and (
         rows.requires_grad or any(p.requires_grad for p in parameters)
     )
@@ -86,20 +75,33 @@ def run(steps: Sequence[nn.Module], input: Tensor) -> Tensor:
         out = cast(Tensor, _Chain.apply(rows, links, *parameters))  # type: ignore[no-untyped-call]
     else:
         out = torch.from_numpy(_infer(links, rows.detach().contiguous().numpy()))
-    return out.reshape(*input.shape[:-1], links[-1].layer.out_features)
+    return out if flat else out.reshape(*input.shape[:-1], links[-1].layer.out_features)
 
 
-def _links(steps: Sequence[nn.Module]) -> list[Link]:
-    links = []
+def _links(steps: Sequence[nn.Module]) -> tuple[list[Link], list[Tensor]]:
+    """Return the links of a chain, and the parameters of its layers."""
+    links: list[Link] = []
+    parameters: list[Tensor] = []
     for i, step in enumerate(steps):
         if isinstance(step, CondensedLinear):
             after = type(steps[i + 1]) if i + 1 < len(steps) else nn.Identity
-            links.append(Link.of(step, ACTIVATIONS.get(after)))
-    return links
+            values, bias = step.values, step.bias
+            parameters += [values] if bias is None else [values, bias]
+            links.append(
+                Link(
+                    step,
+                    step.pattern,
+                    values.detach().numpy(),
+                    None if bias is None else bias.detach().numpy(),
+                    ACTIVATIONS.get(after),
+                    step.trained,
+                )
+            )
+    return links, parameters
 
 
 def _check(layer: CondensedLinear, input: Tensor) -> None:
-    if input.device.type != "cpu":
+    if not input.is_cpu:
         raise ValueError(f"condensed layers run on the CPU, got an input on {input.device}")
     if input.dim() == 0 or input.shape[-1] != layer.in_features:
         raise ValueError(f"input must be (..., {layer.in_features}), got {tuple(input.shape)}")
