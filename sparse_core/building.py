@@ -118,19 +118,23 @@ def _condense(
     keep_masked: Collection[str],
 ) -> None:
     """Give the layers that can be condensed, and are to be, their condensed form."""
-    from sparse_core.condensed import CondensedTensor, can_condense, capacity_of, pays
+    from sparse_core.condensed import CondensedTensor, can_condense, capacity_of, that_pay
     from sparse_core.layers.chain import chain
 
     config = engine.config
     read_by_others = {item.layer for item in selected if item.parent is not None}
+    capacities = {
+        tensor: capacity_of(tensor, config.slack)
+        for tensor in engine.tensors
+        if can_condense(tensor) is None
+        and tensor.layer not in read_by_others
+        and tensor.name not in keep_masked
+    }
+    if config.backend == "auto":
+        capacities = that_pay(capacities, module, batch)
     for i, tensor in enumerate(engine.tensors):
-        if can_condense(tensor) is not None or tensor.layer in read_by_others:
-            continue
-        if tensor.name in keep_masked:
-            continue
-        capacity = capacity_of(tensor, config.slack)
-        if config.backend == "condensed" or pays(tensor, capacity, batch):
-            engine.tensors[i] = CondensedTensor.of(tensor, capacity)
+        if tensor in capacities:
+            engine.tensors[i] = CondensedTensor.of(tensor, capacities[tensor])
     chain(module)
 
 

@@ -7,7 +7,7 @@ from the same random streams.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -281,12 +281,51 @@ def _possible_lanes(tensor: SparseTensor, lanes: int) -> Iterable[int]:
     return range(1, lanes + 1) if tensor.may_ablate else (lanes,)
 
 
-def pays(tensor: SparseTensor, capacity: int, batch: int) -> bool:
-    """Whether a tensor that can be condensed trains at least as fast when it is."""
+def that_pay(
+    capacities: Mapping[SparseTensor, int], root: nn.Module, batch: int
+) -> dict[SparseTensor, int]:
+    """Return the tensors that train at least as fast when they are condensed.
+
+    First those that do so alone, then those that do because a neighbour in their chain is
+    condensed.
+
+    Args:
+        capacities: Tensors that can be condensed, and how many values they can need.
+        root: Their module.
+        batch: Samples of a training batch.
+    """
+    from sparse_core.layers.chain import neighbours
+
+    pairs = neighbours(root)
+    chosen: dict[nn.Module, SparseTensor] = {}
+    while True:
+        added = {
+            tensor.layer: tensor
+            for tensor, capacity in capacities.items()
+            if tensor.layer not in chosen
+            and _pays(tensor, capacity, batch, _joined(tensor, pairs, chosen))
+        }
+        if not added:
+            return {t: capacity for t, capacity in capacities.items() if t.layer in chosen}
+        chosen |= added
+
+
+def _pays(tensor: SparseTensor, capacity: int, batch: int, joined: int) -> bool:
     density = min(1.0, capacity / tensor.numel)
     return tensor.weight.dtype == torch.float32 and condensed_pays(
-        tensor.rows, tensor.cols, density, _group(tensor.structure), batch
+        tensor.rows, tensor.cols, density, _group(tensor.structure), batch, joined=joined
     )
+
+
+def _joined(
+    tensor: SparseTensor,
+    pairs: Sequence[tuple[nn.Module, nn.Module]],
+    chosen: Collection[nn.Module],
+) -> int:
+    """Count the inputs and outputs that a tensor has in common with chosen neighbours."""
+    inputs = any(after is tensor.layer and before in chosen for before, after in pairs)
+    outputs = any(before is tensor.layer and after in chosen for before, after in pairs)
+    return tensor.cols * inputs + tensor.rows * outputs
 
 
 def can_condense(tensor: SparseTensor) -> str | None:

@@ -298,6 +298,23 @@ def _runs(modules: nn.Sequential) -> Iterator[list[nn.Module]]:
         yield steps
 
 
+def neighbours(root: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
+    """List the linear layers that would follow each other in one chain, were they condensed."""
+    pairs: list[tuple[nn.Module, nn.Module]] = []
+    for sequence in root.modules():
+        if not isinstance(sequence, nn.Sequential):
+            continue
+        before: nn.Module | None = None
+        for module in sequence:
+            if isinstance(module, nn.Linear) and not watched(module):
+                if before is not None:
+                    pairs.append((before, module))
+                before = module
+            elif type(module) not in ACTIVATIONS or watched(module):
+                before = None
+    return pairs
+
+
 def watched(module: nn.Module) -> bool:
     """Whether a hook wants to see what goes through a module."""
     return bool(

@@ -42,12 +42,29 @@ def kinds(net, **fields):
 
 def test_auto_chooses_layer_by_layer():
     uniform = dict(method="rigl", sparsity=0.9, distribution="uniform")
-    assert kinds(mlp(17, 64, 256, 6), **uniform) == [False, True, False]
+    apart = nn.Sequential(
+        nn.Linear(17, 64), nn.GELU(), nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 6)
+    )
+    assert kinds(apart, **uniform) == [False, True, False]
     assert kinds(mlp(17, 64, 256, 6), **uniform, batch=8) == [False, False, False]
     assert kinds(mlp(17, 64, 256, 6).double(), **uniform) == [False, False, False]
     wide = dict(method="srigl", distribution="uniform", sparsity=0.5)
     assert kinds(mlp(128, 128), **wide, group=4) == [True]
     assert kinds(mlp(128, 128), **wide, group=1) == [False]
+
+
+def test_a_layer_is_condensed_for_the_sake_of_its_neighbour_in_a_chain():
+    uniform = dict(method="rigl", sparsity=0.9, distribution="uniform")
+    assert kinds(mlp(17, 64, 256, 6), **uniform) == [True, True, True]
+    assert kinds(mlp(17, 64, 64, 6), **uniform) == [False, False, False]
+    dense_input = dict(layer_sparsity={"0": 0.0}, **uniform)
+    assert kinds(mlp(512, 256, 256, 6), **dense_input) == [False, True, True]
+    watched = mlp(17, 64, 256, 6)
+    watched[1].register_forward_hook(lambda *args: None)
+    assert kinds(watched, **uniform) == [False, True, True]
+    assert not condensed_pays(256, 17, 0.9)
+    assert condensed_pays(256, 17, 0.9, joined=256)
+    assert not condensed_pays(64, 17, 0.9, joined=64, batch=32)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +92,7 @@ def test_auto_trains_as_masked_does():
         config = SparseConfig(method="rigl", backend=backend, update_every=10, sparsity=0.9)
         made[backend] = sparsify(net, config, optimizer)
         train(net, optimizer, range(40))
-    assert [type(m) is CondensedLinear for m in net] == [False, False, True, False, False]
+    assert [type(m) is CondensedLinear for m in net] == [True, False, True, False, True]
     for one, other in zip(made["masked"].tensors, made["auto"].tensors, strict=True):
         assert torch.equal(one.active(), other.active())
         torch.testing.assert_close(one.values(), other.values(), rtol=2e-3, atol=2e-4)
