@@ -78,7 +78,7 @@ def build(spec: RLSpec, tensorboard: str | None = None) -> BaseAlgorithm:
     if deviation:
         shape = envs.action_space.shape or ()
         hyper["action_noise"] = NormalActionNoise(np.zeros(shape), deviation * np.ones(shape))
-    hyper |= _replay(hyper)
+    hyper |= _replay(hyper, envs.observation_space)
     for name, value in hyper.items():
         start = linear(value)
         if start is not None:
@@ -101,8 +101,14 @@ def _batch(spec: RLSpec) -> int:
 
 
 def make_env(spec: RLSpec, render_mode: str | None = None) -> gym.Env[Any, Any]:
-    """Make one environment of a run, with its wrappers."""
-    env: gym.Env[Any, Any] = gym.make(spec.env, render_mode=render_mode)
+    """Make one environment of a run, with its wrappers.
+
+    Args:
+        spec: The run.
+        render_mode: As Gymnasium takes it; None: the environment is not told, it may know none.
+    """
+    how = {} if render_mode is None else {"render_mode": render_mode}
+    env: gym.Env[Any, Any] = gym.make(spec.env, **how)
     return NoisyFeatures(env, spec.noise) if spec.noise else env
 
 
@@ -122,12 +128,17 @@ def replay_callback(hyper: Mapping[str, Any]) -> ReplayCallback | None:
     return ReplayCallback(hyper["n_steps"], later, threshold, **limits)
 
 
-def _replay(hyper: dict[str, Any]) -> dict[str, Any]:
+def _replay(hyper: dict[str, Any], space: spaces.Space[Any]) -> dict[str, Any]:
     """Take what concerns the replay buffer out of the hyper-parameters; return SB3's words for it.
 
     A buffer class that is given overrules `n_steps`, which it is therefore told itself.
     """
     conducted = replay_callback(hyper) is not None
+    if conducted and isinstance(space, spaces.Dict):
+        raise ValueError(
+            "hyper.n_steps_from, hyper.buffer_distance: need vectors or images as observations, "
+            "not dictionaries"
+        )
     own = {name: hyper.pop(name) for name in FOR_REPLAY if name in hyper}
     if not conducted:
         return {}

@@ -54,8 +54,9 @@ class RLSpec:
         hyper: Overrides of the algorithm's hyper-parameters.
         max_seconds: Training ends after so many seconds of CPU time, evaluations not counted, even
             if `steps` are not done; None: no limit. Schedules run over `steps` all the same.
-        preset: Name of a published system (`dstrl.presets`) whose values stand beneath those given.
-            Grids, the command line and `RLSpec.of` put them in; a spec itself has none.
+        preset: `ds-td3`, `ds-sac`, `rlx2`, `sost`, `anf` or `srigl` (`dstrl.presets`): a system
+            whose values stand beneath those given. Grids, the command line and `RLSpec.of` put them
+            in; a spec itself has none.
     """
 
     algo: str = "ppo"

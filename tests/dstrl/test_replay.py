@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -162,3 +163,33 @@ def test_without_these_settings_nothing_is_conducted():
     assert replay_callback(run.hyper) is None
     model = build(run)
     assert isinstance(model, TD3) and model.replay_buffer.n_steps == 3
+
+
+def test_dqn_can_begin_late_too():
+    hyper = {
+        "n_steps": 3,
+        "n_steps_from": 5,
+        "learning_starts": 4,
+        "batch_size": 4,
+        "train_freq": 1,
+    }
+    run = RLSpec(algo="dqn", net_arch=(8,), steps=20, hyper=hyper | {"gradient_steps": 1}).resolve()
+    model = build(run)
+    assert model.replay_buffer.n_steps == 1
+    model.learn(20, callback=replay_callback(run.hyper))
+    assert model.replay_buffer.n_steps == 3
+
+
+def test_dictionaries_are_refused_in_one_line():
+    gym.register("Dictionaries-v0", entry_point=Dictionaries)
+    try:
+        run = RLSpec(algo="sac", env="Dictionaries-v0", hyper={"buffer_distance": 0.2}).resolve()
+        with pytest.raises(ValueError, match=r"^hyper\.n_steps_from, hyper\.buffer_distance: need"):
+            build(run)
+    finally:
+        gym.registry.pop("Dictionaries-v0")
+
+
+class Dictionaries(gym.Env):
+    observation_space = spaces.Dict({"x": spaces.Box(-1, 1, (2,))})
+    action_space = spaces.Box(-1, 1, (1,))
