@@ -107,7 +107,7 @@ def make_env(spec: RLSpec, render_mode: str | None = None) -> gym.Env[Any, Any]:
         spec: The run.
         render_mode: As Gymnasium takes it; None: the environment is not told, it may know none.
     """
-    how = {} if render_mode is None else {"render_mode": render_mode}
+    how: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     env: gym.Env[Any, Any] = gym.make(spec.env, **how)
     return NoisyFeatures(env, spec.noise) if spec.noise else env
 

@@ -81,7 +81,7 @@ class DynamicReplayBuffer(NStepReplayBuffer):
             count: Transitions of each environment.
         """
         rows = self.oldest(count)
-        observations = self.observations[rows].reshape(-1, *self.obs_shape)  # type: ignore[misc]
+        observations = self.observations[rows].reshape(-1, *self.obs_shape)
         moved = act(observations) - self.means[rows].reshape(-1, self.action_dim)
         return float(np.mean(np.square(moved)) / 2)
 
