@@ -30,6 +30,7 @@ from sweeps.store import RunDir
 RULES = ("static", "random", "unfired", "gradient", "adam_momentum")
 NAMES = {"adam_momentum": "momentum"}
 COLOURS = dict(zip(RULES, ("#000000", "#56B4E9", "#0072B2", "#009E73", "#D55E00"), strict=True))
+TICKS = (-1, 0, 1, 2, 5, 10, 20, 40)
 MEASURES = ("average", "first task", "last task")
 
 Case = tuple[str, float, str]
@@ -145,7 +146,10 @@ def draw(numbers: Numbers, path: Path, title: str) -> None:
                 heights = [
                     np.mean([v[0] for v in values]) if values else np.nan for values in seeds
                 ]
-                left.plot(heights, color=colour, linestyle=line, marker="o", markersize=3)
+                label = name if kind == "erk" else None
+                left.plot(
+                    heights, color=colour, linestyle=line, marker="o", markersize=3, label=label
+                )
             found = [paired(numbers, (rule, s, "erk"), (rule, s, "uniform")) for s in sparsities]
             shown = [(x, d) for x, d in zip(shift, found, strict=True) if d is not None]
             right.errorbar(
@@ -156,7 +160,6 @@ def draw(numbers: Numbers, path: Path, title: str) -> None:
                 fmt="o",
                 markersize=4,
                 capsize=2,
-                label=name,
             )
         left.set_title(f"{title}: ERK solid, uniform dashed")
         left.set_ylabel("average accuracy (%)")
@@ -164,7 +167,9 @@ def draw(numbers: Numbers, path: Path, title: str) -> None:
         right.set_title("ERK less uniform, paired")
         right.set_ylabel("points, 95 % interval")
         right.set_yscale("symlog", linthresh=2)
-        right.legend(frameon=False, fontsize=8)
+        right.set_ylim(bottom=min(-1, right.get_ylim()[0]))
+        right.set_yticks(TICKS, [f"{tick:+g}" for tick in TICKS])
+        left.legend(frameon=False, fontsize=8, loc="lower left")
         for axes in (left, right):
             axes.set_xticks(range(len(sparsities)), [f"{100 * s:g} %" for s in sparsities])
             axes.set_xlabel("sparsity of each task")
