@@ -25,6 +25,7 @@ GATHER_LIMIT = 1 << 23
 """Weights up to which a transposed index (6 to 8 bytes a weight) is built of one's own accord."""
 
 _WORK = 1 << 15  # multiply-adds that are worth a thread
+_GATHERED = 1 << 19  # numbers, gathered one by one, that are worth several threads
 
 T = TypeVar("T")
 
@@ -89,7 +90,7 @@ def by_column(pattern: Pattern, values: NDArray[np.float32], threads: int) -> ND
     """Return the values in the order of `pattern.transposed`."""
     source = pattern.transposed.source
     out = empty(source.size)
-    if threads == 1:
+    if threads == 1 or source.size < _GATHERED:
         return values.take(source, out=out, mode="clip")
     _take_kernel(str(source.dtype))(values, source, out, threads)
     return out
