@@ -9,7 +9,7 @@ Masks are applied functionally: a batch that mixes tasks is one graph.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from continual.capacity import Capacity, capacity_of, room_in
 from continual.ended import frozen_output, trainable_output
 from continual.inference import SELECTORS, infer_tasks
 from continual.protection import inherit_biases, lent, protect, reserve
-from continual.refusals import check_checkpoint, check_pruned, refuse_dynamic, tasks_in
+from continual.refusals import check_checkpoint, check_pruned, refuse_dynamic, refuse_move, tasks_in
 from continual.spec import check_isolation, check_share
 from continual.tasks import Slot, Task, head_of, key_of, slots_of
 from sparse_core.building import sparsify
@@ -79,13 +79,13 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             config: The sparsity of each task's network.
             isolation: `hard`: what a task has learnt stays as it is, to the bit. `none`: one
                 network, whose topology and weights go on changing; only heads are apart.
-            share: Under hard isolation, what a task may do with the weights of earlier ones:
-                one of `continual.spec.SHARES`, see `continual.protection`.
+            share: Under hard isolation, what a task may do with the weights of earlier ones, one of
+                `continual.spec.SHARES`; `continual.protection` says what they mean.
             reserve: With `forward`, the fraction of each hidden layer's neurons that each task
                 keeps to itself, in [0, 1), at least one.
             unseen: What a label that was never trained gets: an `error`, or the `latest` answer.
-            infer: In evaluation, how to find the task of samples without a label, one of
-                `continual.inference.SELECTORS`. None: the latest task's network answers.
+            infer: The selector (`continual.inference`) for samples without a label in evaluation;
+                None: the latest task's network answers.
             roles: As in `sparsify`.
             batch: Samples of a training batch, which `backend="auto"` asks for.
 
@@ -127,10 +127,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
     # The life of a task ---------------------------------------------------------------------------
 
     def adaptation(self, experience: Any) -> None:
-        """Begin the task of an experience; Avalanche calls this before training and evaluation.
-
-        An experience without task labels is a task of its own.
-        """
+        """Begin the task of an experience, before training; without labels it is a task itself."""
         if not self.training:
             return
         labelled = getattr(experience, "task_labels", [experience.current_experience])
@@ -366,7 +363,11 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         known = ", ".join(map(str, self.labels)) or "none yet"
         return f"task label {label}: was never trained; tasks trained: {known}"
 
-    # Saving and loading ---------------------------------------------------------------------------
+    # Moving, saving and loading -------------------------------------------------------------------
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TaskMasks:
+        refuse_move(self.engine, fn)
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return]
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from continual.avalanche_compat import avalanche
+from sparse_core.condensed import CondensedTensor
 from sparse_core.engine import Engine
 from sparse_core.registry import METHODS
 
@@ -81,3 +83,24 @@ def refuse_dynamic(model: nn.Module) -> None:
                 f"{type(module).__name__} {name!r} grows by itself: each task has its own head "
                 "here, let the network end in a plain nn.Linear"
             )
+
+
+def refuse_move(engine: Engine, fn: Callable[[Tensor], Tensor]) -> None:
+    """Refuse to bring condensed layers to another device, or to a dtype that has no kernels.
+
+    Args:
+        engine: The engine.
+        fn: What is about to be applied to all tensors.
+
+    Raises:
+        ValueError: Saying where to. Nothing was moved then.
+    """
+    condensed = [t for t in engine.tensors if isinstance(t, CondensedTensor)]
+    if not condensed:
+        return
+    to = fn(torch.empty(0, dtype=condensed[0].weight.dtype))
+    if to.device.type != "cpu" or to.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"backend={engine.config.backend!r}: condensed layers cannot go to {to.device}, "
+            f"{to.dtype}; use backend='masked' there"
+        )

@@ -275,3 +275,13 @@ def test_double_precision_runs_on_the_plain_kernels():
         models.append(learn(model, data, "adam"))
     for label, task in enumerate(data):
         torch.testing.assert_close(*(logits(model, label, task) for model in models))
+
+
+@pytest.mark.parametrize("move", [lambda m: m.to("meta"), lambda m: m.half()])
+def test_condensed_tasks_stay_on_the_cpu(move):
+    model = learn(condensed(), make_tasks(2))
+    before = logits(model, 0, make_tasks()[0])
+    with pytest.raises(ValueError, match="backend='condensed': condensed layers cannot go to"):
+        move(model)
+    assert torch.equal(logits(model, 0, make_tasks()[0]), before)
+    move(TaskMasks(make_mlp(), make_config()))
