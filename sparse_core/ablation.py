@@ -34,11 +34,11 @@ def least_lanes(budget: int, rows: int, cols: int, group: int) -> int:
     return 1 + max(0, -(-(neurons - smallest) // group))
 
 
-def live_lanes(salient: Tensor, least_count: int, least: int, gone: Tensor | None = None) -> Tensor:
+def live_lanes(counts: Tensor, least_count: int, least: int, gone: Tensor | None = None) -> Tensor:
     """Choose the lanes that stay.
 
     Args:
-        salient: `(lanes, width)` bool.
+        counts: `(lanes,)` int64, their salient positions.
         least_count: The ablation threshold. It is lowered where it would leave too few lanes.
         least: At least so many lanes stay.
         gone: `(lanes,)` bool, lanes that cannot come back.
@@ -46,7 +46,6 @@ def live_lanes(salient: Tensor, least_count: int, least: int, gone: Tensor | Non
     Returns:
         `(lanes,)` bool.
     """
-    counts = salient.sum(1)
     if gone is not None:
         counts = counts.masked_fill(gone, -1)
     at_rank = int(torch.sort(counts, descending=True).values[least - 1])

@@ -7,18 +7,24 @@ from the same random streams.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sparse_core.choice import condensed_pays
+from sparse_core.kernels import scores
+from sparse_core.kernels.coordinates import from_positions, positions_of, rows_of, without
 from sparse_core.kernels.format import GROUPS, Pattern
 from sparse_core.layers.condensed import CondensedLinear, become_condensed
 from sparse_core.structure import ConstantFanIn, Structure
-from sparse_core.topology import Delta, SparseTensor
+from sparse_core.topology import ALL, Delta, SparseTensor
+
+BLOCKS_ABOVE = 1 << 24
+"""Weights of a matrix above which an update looks at it a block of rows at a time."""
 
 COMPANIONS = ("mask", "seen", "backward", "protected", "lent", "reserved", "live")
 
@@ -73,13 +79,30 @@ class CondensedTensor(SparseTensor):
         """Dense fan-in."""
         return self.layer.in_features
 
-    def active(self) -> Tensor:
-        """Return `(rows, cols)` bool, True = active."""
-        return torch.from_numpy(self.layer.pattern.to_mask())
+    @property
+    def in_blocks(self) -> bool:
+        """Whether it is too large for dense matrices; protected weights are dense ones anyway."""
+        return self.numel > BLOCKS_ABOVE and self.protected is None
 
-    def values(self) -> Tensor:
-        """Return the `(rows, cols)` weights, zero where inactive."""
-        return self.layer.dense_weight()
+    def row_blocks(self) -> Iterator[slice]:
+        """Yield blocks of rows, whole groups each, of about a million weights."""
+        group = self.layer.group
+        step = group * max(1, scores.BLOCK_ELEMENTS // (group * self.cols))
+        for first in range(0, self.rows, step):
+            yield slice(first, min(first + step, self.rows))
+
+    def part(self, rows: slice) -> tuple[Pattern, slice]:
+        """Return the pattern of a block of rows, and where its values lie."""
+        return rows_of(self.layer.pattern, *rows.indices(self.rows)[:2])
+
+    def active(self, rows: slice = ALL) -> Tensor:
+        """Return `(rows, cols)` bool, True = active; of whole groups."""
+        return torch.from_numpy(self.part(rows)[0].to_mask())
+
+    def values(self, rows: slice = ALL) -> Tensor:
+        """Return the `(rows, cols)` weights, zero where inactive; of whole groups."""
+        pattern, places = self.part(rows)
+        return torch.from_numpy(pattern.expand(self.weight.detach()[places].numpy()))
 
     def write(self, values: Tensor) -> None:
         """Set the active weights from a `(rows, cols)` matrix."""
@@ -96,18 +119,25 @@ class CondensedTensor(SparseTensor):
         """Return the number of active weights."""
         return self.layer.pattern.nnz
 
-    def seen(self) -> Tensor | None:
+    def seen(self, rows: slice = ALL) -> Tensor | None:
         """Return `(rows, cols)` bool, ever active; stored as bits."""
         bits = self.companion("seen")
         if bits is None:
             return None
-        flags = np.unpackbits(bits.byte().numpy(), count=self.numel).astype(np.bool_)
-        return torch.from_numpy(flags).reshape(self.rows, self.cols)
+        first, last, _ = rows.indices(self.rows)
+        begin, end = first * self.cols, last * self.cols
+        of_rows = bits[begin // 8 : -(-end // 8)].byte().numpy()
+        flags = np.unpackbits(of_rows)[begin % 8 :][: end - begin].astype(np.bool_)
+        return torch.from_numpy(flags).reshape(-1, self.cols)
 
     def remember(self, seen: Tensor | None = None) -> None:
         """Keep track of which weights have ever been active, from here on."""
-        flags = self.active() if seen is None else seen
-        bits, old = torch.from_numpy(np.packbits(flags.numpy())), self.companion("seen")
+        if seen is None:
+            packed = np.zeros(-(-self.numel // 8), np.uint8)
+            _set_bits(packed, positions_of(self.layer.pattern))
+        else:
+            packed = np.packbits(seen.numpy())
+        bits, old = torch.from_numpy(packed), self.companion("seen")
         self.set_companion("seen", bits if old is None else bits.to(old.dtype))
 
     # Change ---------------------------------------------------------------------------------------
@@ -137,10 +167,7 @@ class CondensedTensor(SparseTensor):
 
     def start(self, mask: Tensor) -> None:
         """Set a mask, `(rows, cols)` bool; weights that stay keep their values."""
-        dense = self.values()
-        self.layer.set_pattern(Pattern.from_mask(mask.numpy(), self.layer.group))
-        self.write(dense)
-        self.refresh()
+        self._move(Pattern.from_mask(mask.numpy(), self.layer.group))
 
     def enforce(self) -> None:
         """Zero what lies beyond the active weights."""
@@ -171,7 +198,10 @@ class CondensedTensor(SparseTensor):
         tau = float(moved @ towards) / square if square else 1.0
         exact = torch.equal(self.weight, online.weight)
         self.weight.copy_(before)
-        self.start(online.active())
+        if isinstance(online, CondensedTensor):
+            self._move(online.layer.pattern)
+        else:
+            self.start(online.active())
         if exact:
             self.weight.copy_(online.weight)
         else:
@@ -180,24 +210,29 @@ class CondensedTensor(SparseTensor):
 
     def apply(self, delta: Delta) -> None:
         """Make a Delta true: grown weights start at zero, the others move to their new places."""
-        old = self.layer.pattern
-        mask = self.active()
-        mask.view(-1)[delta.dropped] = False
-        mask.view(-1)[delta.grown] = True
-        seen = self.seen()
+        grown = delta.grown.numpy()
+        positions = without(positions_of(self.layer.pattern), delta.dropped.numpy())
+        positions = np.union1d(positions, grown)
+        seen = self.companion("seen")
         if seen is not None:
-            self.remember(seen | mask)
-        new = Pattern.from_mask(mask.numpy(), self.layer.group)
-        self._places = torch.from_numpy(new.places_in(old, self.weight.numel()))
-        self.layer.set_pattern(new)
+            bits = seen.byte().numpy()
+            _set_bits(bits, grown)
+            seen.copy_(torch.from_numpy(bits))
+        self._move(from_positions(positions, self.cols, self.rows, self.layer.group))
+        if self.weight.grad is not None:
+            self._gather(self.weight.grad, 0.0)
+
+    def _move(self, pattern: Pattern) -> None:
+        """Take another topology: weights that stay move to their new places, new ones are zero."""
+        places = pattern.places_in(self.layer.pattern, self.weight.numel())
+        self._places = torch.from_numpy(places)
+        self.layer.set_pattern(pattern)
         with torch.no_grad():
             self._gather(self.weight, 0.0)
             trained = self.layer.trained
             if trained is not None and self.layer.weight_frozen is not None:
                 fixed = torch.from_numpy(trained.fixed)
                 self.weight[fixed] = self.stored(self.layer.weight_frozen)[fixed]
-            if self.weight.grad is not None:
-                self._gather(self.weight.grad, 0.0)
         self.refresh()
 
     def carry(self, moments: Tensor, delta: Delta, initial: float) -> None:
@@ -208,6 +243,19 @@ class CondensedTensor(SparseTensor):
         """Bring the active entries of a `(rows, cols)` matrix into the layout of the values."""
         chosen = self.layer.pattern.condense(matrix.numpy(), self.weight.numel())
         return torch.from_numpy(chosen)
+
+    def occupied(self) -> Tensor:
+        """Return where the values are active weights, `(capacity,)` bool."""
+        occupied = torch.zeros(self.weight.numel(), dtype=torch.bool)
+        occupied[torch.from_numpy(self.layer.pattern.coordinates()[2])] = True
+        return occupied
+
+    def marked(self, positions: Tensor) -> Tensor:
+        """Return where the values are the weights at flat positions, `(capacity,)` bool."""
+        rows, columns, source = self.layer.pattern.coordinates()
+        marks = torch.zeros(self.weight.numel(), dtype=torch.bool)
+        marks[source[np.isin(rows * self.cols + columns, positions.numpy())]] = True
+        return marks
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -243,6 +291,11 @@ class CondensedTensor(SparseTensor):
 
     _dense: Tensor | None = None
     _places: Tensor
+
+
+def _set_bits(bits: NDArray[np.uint8], positions: NDArray[np.int64]) -> None:
+    """Set bits in place, in the order of `np.packbits`."""
+    np.bitwise_or.at(bits, positions // 8, np.uint8(128) >> (positions % 8).astype(np.uint8))
 
 
 def _like(value: object, parameter: Tensor) -> bool:

@@ -9,6 +9,10 @@ betas, SGD's momentum), so that `momentum` and `adam_momentum` grow by the momen
 optimizer would have had for a dense gradient; its real moments are zero at inactive weights. What
 is accumulated lives in buffers of the layer, hence in `state_dict`. A loss scale (GradScaler) that
 was taken off `.grad` before the step, and a norm that was clipped, count for the tap as well.
+
+Of a condensed layer too large for dense matrices, the gradient of one step is never made as a
+whole: its inputs and output gradients are kept, and blocks of its rows are computed when they are
+looked at.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sparse_core.condensed import CondensedTensor
 from sparse_core.schedule import Schedule
 from sparse_core.topology import SparseTensor
 
@@ -78,15 +83,25 @@ class GradientSource:
                 _check_finite(tensor, "weights", tensor.weight.detach(), step)
             if not tensor.tap.armed or tensor.budget == tensor.numel:
                 continue
-            gradient = tensor.tap.gradient() if tensor.weight.requires_grad else None
-            if gradient is not None:
-                _check_finite(tensor, "gradients", gradient, step)
-                tensor.tap.value = _as_the_optimizer_sees_it(tensor, gradient)
+            if tensor.tap.flowed and tensor.weight.requires_grad:
+                self._check_gradient(tensor, step)
             elif self.needs != "momentum" or (due and not _has_flowed(tensor)):
                 raise RuntimeError(
                     f"layer {tensor.name!r}: no gradient flowed in optimizer step {step}, which "
                     "the growth rule needs; keep the layer dense or grow at random"
                 )
+
+    def _check_gradient(self, tensor: SparseTensor, step: int) -> None:
+        tap = tensor.tap
+        if isinstance(tensor, CondensedTensor) and tensor.in_blocks and not self._accumulates:
+            tap.scale *= _seen_as(tensor, _active_gradient(tensor, step))
+            return
+        gradient = tap.gradient()
+        assert gradient is not None
+        _check_finite(tensor, "gradients", gradient, step)
+        active = tensor.active().to(gradient.dtype)
+        factor = _seen_as(tensor, tensor.stored(gradient.reshape(active.shape) * active))
+        tap.value = gradient if factor == 1 else gradient * factor
 
     def fold(self, tensor: SparseTensor, optimizer: Optimizer) -> None:
         """Take in the gradient of the step that was just made.
@@ -95,7 +110,7 @@ class GradientSource:
             RuntimeError: If a mean over several steps is wanted and none flowed.
         """
         mean = tensor.companion("gradient_mean")
-        gradient = tensor.tap.gradient()
+        gradient = None if mean is None else tensor.tap.gradient()
         if mean is None or (gradient is None and self.needs == "momentum"):
             return
         if gradient is None:
@@ -130,12 +145,28 @@ class GradientSource:
 
 
 def _check_finite(tensor: SparseTensor, what: str, values: Tensor, step: int) -> None:
-    bad = int((~values.isfinite()).sum())
+    _refuse(tensor, what, int((~values.isfinite()).sum()), values.numel(), step)
+
+
+def _refuse(tensor: SparseTensor, what: str, bad: int, of: int, step: int) -> None:
     if bad:
         raise FloatingPointError(
-            f"layer {tensor.name!r}: {bad} of {values.numel()} {what} are NaN or infinite at "
+            f"layer {tensor.name!r}: {bad} of {of} {what} are NaN or infinite at "
             f"optimizer step {step}; nothing was changed"
         )
+
+
+def _active_gradient(tensor: CondensedTensor, step: int) -> Tensor:
+    """Return the gradient of the stored weights; check all of it, a block of rows at a time."""
+    stored, bad = torch.zeros_like(tensor.weight), 0
+    for rows in tensor.row_blocks():
+        block = tensor.tap.gradient_rows(rows)
+        assert block is not None
+        bad += int((~block.isfinite()).sum())
+        pattern, places = tensor.part(rows)
+        stored[places] = torch.from_numpy(pattern.condense(block.numpy()))
+    _refuse(tensor, "gradients", bad, tensor.numel, step)
+    return stored
 
 
 def _has_flowed(tensor: SparseTensor) -> bool:
@@ -143,21 +174,23 @@ def _has_flowed(tensor: SparseTensor) -> bool:
     return square is not None and bool(square.any())
 
 
-def _as_the_optimizer_sees_it(tensor: SparseTensor, gradient: Tensor) -> Tensor:
-    """Undo a loss scale and apply a clipped norm: what became of `.grad` since backward.
+def _seen_as(tensor: SparseTensor, stored: Tensor) -> float:
+    """Return a loss scale to undo and a clipped norm to apply: what became of `.grad` since.
 
     Both multiply all of `.grad` by one number, which is found by least squares at active weights.
+
+    Args:
+        tensor: The sparse weight.
+        stored: The gradient of the backward pass at active weights, in the parameter's layout.
     """
     seen = tensor.weight.grad
     if seen is None:
-        return gradient
-    active = tensor.active().to(gradient.dtype)
-    ours = tensor.stored(gradient.reshape(active.shape) * active) * (seen != 0)
+        return 1.0
+    ours = stored * (seen != 0)
     square = float((ours * ours).sum(dtype=torch.float64))
     ratio = float((seen * ours).sum(dtype=torch.float64)) / square if square else 1.0
-    if not math.isfinite(ratio) or ratio <= 0 or abs(ratio - 1) < 1e-3:
-        return gradient
-    return gradient * ratio
+    usable = math.isfinite(ratio) and ratio > 0 and abs(ratio - 1) >= 1e-3
+    return ratio if usable else 1.0
 
 
 def _betas(optimizer: Optimizer, tensor: SparseTensor) -> tuple[float, float]:

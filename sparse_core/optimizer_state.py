@@ -44,12 +44,10 @@ def settle(optimizer: Optimizer, tensor: SparseTensor, delta: Delta, policy: str
         if policy != "keep":
             tensor.carry(moments, delta, _initial(optimizer, key))
         if policy == "layer_mean" and key in SECOND_MOMENTS and delta.grown.numel():
-            grown = torch.zeros(tensor.numel, dtype=torch.bool, device=moments.device)
-            grown[delta.grown] = True
-            grown = grown.reshape(tensor.rows, tensor.cols)
-            others = tensor.stored(tensor.active() & ~grown)
+            grown = tensor.marked(delta.grown)
+            others = tensor.occupied() & ~grown
             if bool(others.any()):
-                moments[tensor.stored(grown)] = moments[others].mean()
+                moments[grown] = moments[others].mean()
     neurons = torch.cat([delta.ablated, delta.revived])
     if tensor.bias is not None and neurons.numel():
         for key, moments in _state(optimizer, tensor.bias):
@@ -58,7 +56,7 @@ def settle(optimizer: Optimizer, tensor: SparseTensor, delta: Delta, policy: str
 
 def clear_inactive(optimizer: Optimizer, tensor: SparseTensor) -> None:
     """Reset the state of inactive weights, when a network that was trained dense gets sparse."""
-    inactive = ~tensor.stored(tensor.active())
+    inactive = ~tensor.occupied()
     for key, moments in _state(optimizer, tensor.weight):
         moments[inactive] = _initial(optimizer, key)
 

@@ -18,18 +18,21 @@ class GrowthRule:
         function: Import string of the score function.
         needs: `nothing`, the dense `gradient` of the step before an update, its running
             `momentum`, or the gradient with the layer's inputs and outputs, `signals`.
+        by_rows: Whether the scores of some rows follow from what a `Scene` shows of these rows, so
+            that those of a large layer can be computed a block of rows at a time, in order.
     """
 
     function: str
     needs: str = "nothing"
+    by_rows: bool = False
 
 
 GROWTH_RULES = {
-    "random": GrowthRule("sparse_core.scores:random"),
-    "unfired": GrowthRule("sparse_core.scores:unfired"),
-    "gradient": GrowthRule("sparse_core.scores:gradient", needs="gradient"),
-    "momentum": GrowthRule("sparse_core.scores:momentum", needs="momentum"),
-    "adam_momentum": GrowthRule("sparse_core.scores:adam_momentum", needs="momentum"),
+    "random": GrowthRule("sparse_core.scores:random", by_rows=True),
+    "unfired": GrowthRule("sparse_core.scores:unfired", by_rows=True),
+    "gradient": GrowthRule("sparse_core.scores:gradient", needs="gradient", by_rows=True),
+    "momentum": GrowthRule("sparse_core.scores:momentum", needs="momentum", by_rows=True),
+    "adam_momentum": GrowthRule("sparse_core.scores:adam_momentum", needs="momentum", by_rows=True),
     "importance": GrowthRule("sparse_core.scores:importance", needs="gradient"),
     "sampled": GrowthRule("sparse_core.sampling:uniform", needs="gradient"),
     "sampled_grabo": GrowthRule("sparse_core.sampling:grabo", needs="signals"),

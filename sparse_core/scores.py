@@ -41,22 +41,37 @@ class Moment:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a score may look at: one weight matrix at one update.
+    """What a score may look at: one weight matrix, or some rows of it, at one update.
 
     Attributes:
         tensor: The sparse weight.
         moment: The clock.
         active: `(rows, cols)` bool, before the update.
+        first: Row of the matrix at which these begin.
+        streams: Where blocks of rows that are looked at in order share their random streams: drawn
+            one after the other, they have the numbers of the whole matrix.
     """
 
     tensor: SparseTensor
     moment: Moment
     active: Tensor
+    first: int = 0
+    streams: dict[str, torch.Generator] | None = None
+
+    @property
+    def rows(self) -> slice:
+        """Which rows of the matrix these are."""
+        return slice(self.first, self.first + len(self.active))
 
     @property
     def weight(self) -> Tensor:
         """`(rows, cols)` weights, zero where inactive unless latent."""
-        return self.tensor.values()
+        return self.tensor.values(self.rows)
+
+    @property
+    def seen(self) -> Tensor | None:
+        """`(rows, cols)` bool, ever active; None where nothing keeps track."""
+        return self.tensor.seen(self.rows)
 
     @property
     def gradient(self) -> Tensor:
@@ -66,7 +81,7 @@ class Scene:
             RuntimeError: If none flowed to this layer.
         """
         mean = self.tensor.companion("gradient_mean")
-        gradient = self.tensor.tap.value if mean is None else mean
+        gradient = self._tapped() if mean is None else mean[self.rows]
         if gradient is None:
             raise RuntimeError(
                 f"layer {self.tensor.name!r}: no gradient flowed in optimizer step "
@@ -75,16 +90,25 @@ class Scene:
             )
         return gradient.reshape(self.active.shape)
 
+    def _tapped(self) -> Tensor | None:
+        tap, whole = self.tensor.tap, len(self.active) == self.tensor.rows
+        return tap.gradient() if whole else tap.gradient_rows(self.rows)
+
     @property
     def gradient_square(self) -> Tensor:
         """`(rows, cols)` running mean of the squared dense gradient."""
         square = self.tensor.companion("gradient_square")
         assert square is not None
-        return square.reshape(self.active.shape)
+        return square[self.rows].reshape(self.active.shape)
 
     def generator(self, purpose: str) -> torch.Generator:
         """Return this layer's own stream at this update, for one purpose."""
-        return stream(self.moment.seed, purpose, self.moment.update, self.tensor.name)
+        names = (purpose, self.moment.update, self.tensor.name)
+        if self.streams is None:
+            return stream(self.moment.seed, *names)
+        if purpose not in self.streams:
+            self.streams[purpose] = stream(self.moment.seed, *names)
+        return self.streams[purpose]
 
     def random(self, purpose: str) -> Tensor:
         """Return `(rows, cols)` float64 in [0, 1) from that stream."""
@@ -134,9 +158,8 @@ def random(scene: Scene) -> Tensor:
 
 def unfired(scene: Scene) -> Tensor:
     """Uniform random, weights that have never been active first (ITOP, Liu et al. 2021)."""
-    seen = scene.tensor.seen()
-    assert seen is not None
-    return scene.random("growth") + (~seen).double()
+    assert scene.seen is not None
+    return scene.random("growth") + (~scene.seen).double()
 
 
 def gradient(scene: Scene) -> Tensor:
@@ -161,6 +184,21 @@ def importance(scene: Scene) -> Tensor:
     """
     weights = sensitivity(scene) * scene.active
     return weights.sum(1, keepdim=True) * weights.sum(0, keepdim=True)
+
+
+def checked(scores: Tensor, what: str, scene: Scene) -> Tensor:
+    """Pass scores through, or raise if one is NaN or +inf (-inf means: not a candidate).
+
+    Raises:
+        FloatingPointError: Naming the layer, the step and how many.
+    """
+    bad = int((scores.isnan() | scores.isposinf()).sum())
+    if bad:
+        raise FloatingPointError(
+            f"layer {scene.tensor.name!r}: {bad} of {scores.numel()} values of the {what} are NaN "
+            f"or infinite at optimizer step {scene.moment.step}; the topology was not changed"
+        )
+    return scores
 
 
 def drop_rule(name: str) -> Score:

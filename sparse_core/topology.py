@@ -16,6 +16,9 @@ from sparse_core.layers.masked import forbid_fused_path
 from sparse_core.layers.tap import GradientTap
 from sparse_core.structure import ConstantFanIn, Structure
 
+ALL = slice(None)
+"""All rows."""
+
 BIASES = {"weight": "bias", "in_proj_weight": "in_proj_bias"}
 
 
@@ -148,13 +151,13 @@ class SparseTensor:
         """Dense fan-in."""
         return self.weight.numel() // self.rows
 
-    def active(self) -> Tensor:
+    def active(self, rows: slice = ALL) -> Tensor:
         """Return `(rows, cols)` bool, True = active."""
-        return self.mask.reshape(self.rows, self.cols) != 0
+        return self.mask.reshape(self.rows, self.cols)[rows] != 0
 
-    def values(self) -> Tensor:
+    def values(self, rows: slice = ALL) -> Tensor:
         """Return the `(rows, cols)` weights; zero where inactive unless latent or protected."""
-        return self.weight.detach().reshape(self.rows, self.cols)
+        return self.weight.detach().reshape(self.rows, self.cols)[rows]
 
     @property
     def numel(self) -> int:
@@ -177,10 +180,10 @@ class SparseTensor:
         """Return the number of active weights."""
         return int((self.mask != 0).sum())
 
-    def seen(self) -> Tensor | None:
+    def seen(self, rows: slice = ALL) -> Tensor | None:
         """Return `(rows, cols)` bool, ever active (ITOP); None where the topology never moves."""
         seen = self.companion("seen")
-        return None if seen is None else seen.reshape(self.rows, self.cols) != 0
+        return None if seen is None else seen.reshape(self.rows, self.cols)[rows] != 0
 
     def remember(self) -> None:
         """Keep track of which weights have ever been active, from here on."""
@@ -285,6 +288,16 @@ class SparseTensor:
     def stored(self, matrix: Tensor) -> Tensor:
         """Bring the active entries of a `(rows, cols)` matrix into the parameter's layout."""
         return matrix.reshape(self.weight.shape)
+
+    def occupied(self) -> Tensor:
+        """Return where the parameter's entries are active weights, bool, in its layout."""
+        return self.mask != 0
+
+    def marked(self, positions: Tensor) -> Tensor:
+        """Return where the parameter's entries are the weights at flat positions, in its layout."""
+        marks = torch.zeros_like(self.weight, dtype=torch.bool)
+        fill(marks, positions, True)
+        return marks
 
     def take_over(self, online: SparseTensor, before: Tensor) -> None:
         """Take the topology of the online weight, after an average with it was written here.

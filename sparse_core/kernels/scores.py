@@ -11,7 +11,7 @@ RigL, Evci et al. 2020, section 3, "Grow". Equal scores go to the lower place, N
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -146,12 +146,36 @@ def top_layer(
     Raises:
         ValueError: If n is not positive.
     """
+    blocks = score_blocks(gradient, out_features, in_features, exclude, block_rows)
+    return top_blocks(blocks, in_features, n, above=-1.0)
+
+
+def top_blocks(
+    blocks: Iterable[tuple[int, NDArray[Any]]],
+    in_features: int,
+    n: int,
+    above: float = -np.inf,
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return the best n scores of blocks of rows.
+
+    Args:
+        blocks: First row, and scores (rows, in) of any finite value, in order.
+        in_features: Columns.
+        n: Entries.
+        above: Only scores above this one are candidates.
+
+    Returns:
+        Places row * in + column (n or fewer,) int64, and scores, best first.
+
+    Raises:
+        ValueError: If n is not positive, or there are no blocks.
+    """
     if n < 1:
         raise ValueError(f"n must be positive, got {n}")
     places: list[NDArray[np.int64]] = []
     found: list[NDArray[Any]] = []
-    held, threshold = 0, -1.0
-    for first, scores in score_blocks(gradient, out_features, in_features, exclude, block_rows):
+    held, threshold = 0, above
+    for first, scores in blocks:
         flat = scores.ravel()
         here = np.flatnonzero(flat > threshold)
         if here.size > n:
@@ -162,6 +186,8 @@ def top_layer(
         if held >= 2 * n:
             places, found = _cut(places, found, n)
             held, threshold = n, float(found[0].min())
+    if not found:
+        raise ValueError("out_features must be positive, got 0")
     places, found = _cut(places, found, n)
     order = np.argsort(-found[0], kind="stable")
     return places[0][order], found[0][order]

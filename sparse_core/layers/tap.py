@@ -20,6 +20,7 @@ class GradientTap:
         wants_signals: Whether the layer's inputs and output gradients are watched too.
         inputs: Per backward pass the layer's input, `(..., in)`.
         outputs: Per backward pass the gradient of its output, `(..., out)`.
+        scale: What became of `.grad` since, a factor for the product of inputs and outputs.
     """
 
     def __init__(self) -> None:
@@ -28,6 +29,7 @@ class GradientTap:
         self.value: Tensor | None = None
         self.inputs: list[Tensor] = []
         self.outputs: list[Tensor] = []
+        self.scale = 1.0
         self._pass = -1
         self._signal_pass = -1
 
@@ -41,6 +43,7 @@ class GradientTap:
         self.value = None
         self.inputs = []
         self.outputs = []
+        self.scale = 1.0
         self._pass = -1
         self._signal_pass = -1
 
@@ -73,20 +76,36 @@ class GradientTap:
             self.value = self.value + gradient.detach()
         self._pass = torch._C._current_graph_task_id()
 
+    @property
+    def flowed(self) -> bool:
+        """Whether a gradient was seen."""
+        return self.value is not None or bool(self.inputs)
+
     def gradient(self) -> Tensor | None:
         """Return the gradient, made from inputs and output gradients where only those were seen."""
         if self.value is None and self.inputs:
-            pairs = zip(self.inputs, self.outputs, strict=True)
-            products = [
-                dy.reshape(-1, dy.shape[-1]).T @ x.reshape(-1, x.shape[-1]) for x, dy in pairs
-            ]
-            self.value = torch.stack(products).sum(0) if len(products) > 1 else products[0]
+            self.value = self._product(slice(None))
         return self.value
+
+    def gradient_rows(self, rows: slice) -> Tensor | None:
+        """Return some rows of the gradient; where only signals were seen, no others are made."""
+        if self.value is None and self.inputs:
+            return self._product(rows)
+        return None if self.value is None else self.value[rows]
+
+    def _product(self, rows: slice) -> Tensor:
+        pairs = zip(self.inputs, self.outputs, strict=True)
+        products = [
+            dy.reshape(-1, dy.shape[-1])[:, rows].T @ x.reshape(-1, x.shape[-1]) for x, dy in pairs
+        ]
+        product = torch.stack(products).sum(0) if len(products) > 1 else products[0]
+        return product if self.scale == 1 else product * self.scale
 
     def receive_signals(self, input: Tensor, gradient: Tensor, weight: Tensor) -> None:
         """Take in one input of the layer and the gradient of its output, as `.grad` would."""
         if _begins_anew(self._signal_pass, weight):
             self.inputs, self.outputs = [], []
+        self.scale = 1.0
         if self._pass == -1:
             self.value = None
         self.inputs.append(input)

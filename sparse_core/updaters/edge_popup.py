@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from sparse_core.ranking import top_per_lane
-from sparse_core.scores import Moment, Scene
+from sparse_core.scores import Moment, Scene, checked
 from sparse_core.streams import stream
 from sparse_core.topology import Delta, SparseTensor
-from sparse_core.updaters.base import Updater, available_cells, checked
+from sparse_core.updaters.base import Updater
+from sparse_core.updaters.ranked import available_cells
 
 
 class EdgePopup(Updater):

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from sparse_core.config import SparseConfig
 from sparse_core.ranking import MINUS_INFINITY, top_of_layer
 from sparse_core.registry import GROWTH_RULES
-from sparse_core.scores import Moment, Scene, growth_rule
+from sparse_core.scores import Moment, Scene, checked, growth_rule
 from sparse_core.topology import Delta, SparseTensor
-from sparse_core.updaters.base import available_cells, checked
 from sparse_core.updaters.pruning import GMP
+from sparse_core.updaters.ranked import available_cells
 
 
 class GraNet(GMP):

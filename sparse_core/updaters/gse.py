@@ -9,7 +9,8 @@ from torch import Tensor
 from sparse_core.ranking import MINUS_INFINITY, top_of_network
 from sparse_core.scores import Moment
 from sparse_core.topology import Delta, SparseTensor
-from sparse_core.updaters.base import DropAndGrow, Ranked, unchanged
+from sparse_core.updaters.base import DropAndGrow, unchanged
+from sparse_core.updaters.ranked import Ranked
 
 
 class GSE(DropAndGrow):

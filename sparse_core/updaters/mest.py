@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from sparse_core.ranking import top_of_layer
 from sparse_core.scores import Moment
-from sparse_core.updaters.base import Ranked
+from sparse_core.topology import Delta
+from sparse_core.updaters.ranked import Ranking
 from sparse_core.updaters.set import SET
 
 
@@ -21,14 +19,13 @@ class MEST(SET):
     Deviation: the fraction follows the configured decay instead of steps at given epochs.
     """
 
-    def rewire(self, ranked: Ranked, moment: Moment) -> Tensor:
-        """Return the active cells after the update."""
-        capacity = ranked.capacity()
+    def rewire(self, layer: Ranking, moment: Moment) -> Delta:
+        """Return what the update changes in one layer."""
+        capacity = layer.capacity()
         budget = int(capacity.sum())
         n_keep = budget - int(moment.fraction * budget)
-        kept = top_of_layer(ranked.keep, ranked.active, min(n_keep, int(ranked.active.sum())))
+        kept = layer.strongest(min(n_keep, layer.size))
         scale = moment.fraction / self.config.drop_fraction if self.config.drop_fraction else 0.0
         slack = 0.0 if moment.last else self.config.slack * scale
         widened = capacity + (capacity * slack).long()
-        widened = widened.clamp(max=ranked.active.shape[1])
-        return ranked.tensor.structure.refill(kept, ranked.keep, ranked.grow, widened)
+        return layer.refill(kept, widened.clamp(max=layer.width))

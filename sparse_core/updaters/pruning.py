@@ -9,9 +9,9 @@ from torch import Tensor
 from sparse_core.config import SparseConfig
 from sparse_core.ranking import top_of_network, top_per_lane
 from sparse_core.registry import DROP_NEEDS_GRADIENT
-from sparse_core.scores import Moment, Scene, drop_rule
+from sparse_core.scores import Moment, Scene, checked, drop_rule
 from sparse_core.topology import Delta, SparseTensor
-from sparse_core.updaters.base import Updater, checked
+from sparse_core.updaters.base import Updater
 
 
 class GMP(Updater):

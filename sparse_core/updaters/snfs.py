@@ -9,7 +9,7 @@ from torch import Tensor
 from sparse_core.ranking import top_of_layer
 from sparse_core.scores import Moment
 from sparse_core.topology import Delta, SparseTensor
-from sparse_core.updaters.base import Ranked
+from sparse_core.updaters.ranked import Ranked
 from sparse_core.updaters.rigl import RigL
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from sparse_core.ablation import least_lanes, live_lanes, threshold
-from sparse_core.ranking import top_of_layer
 from sparse_core.scores import Moment
-from sparse_core.updaters.base import Ranked
+from sparse_core.topology import Delta
+from sparse_core.updaters.ranked import Ranking
 from sparse_core.updaters.rigl import RigL
 
 
@@ -28,22 +28,18 @@ class SRigL(RigL):
     Neurons of an output layer are never ablated.
     """
 
-    def rewire(self, ranked: Ranked, moment: Moment) -> Tensor:
-        """Return the active cells after the update."""
-        active = int(ranked.active.sum())
-        n_prune = int(moment.fraction * active)
-        strongest = top_of_layer(ranked.keep, ranked.active, active - n_prune)
+    def rewire(self, layer: Ranking, moment: Moment) -> Delta:
+        """Return what the update changes in one layer."""
+        n_prune = int(moment.fraction * layer.size)
+        strongest = layer.strongest(layer.size - n_prune)
         live = None
-        if ranked.tensor.may_ablate:
-            promising = top_of_layer(ranked.grow, ~ranked.active, n_prune)
-            live = self._live(ranked, strongest | promising)
-            strongest = strongest & live.unsqueeze(1)
-        structure = ranked.tensor.structure
-        return structure.refill(strongest, ranked.keep, ranked.grow, ranked.capacity(live))
+        if layer.tensor.may_ablate:
+            live = self._live(layer, layer.counts(strongest) + layer.promising(n_prune))
+        return layer.refill(strongest, layer.capacity(live))
 
-    def _live(self, ranked: Ranked, salient: Tensor) -> Tensor:
-        tensor = ranked.tensor
-        gone = ~ranked.active.any(1) if self.config.ablation_sticky else None
+    def _live(self, layer: Ranking, salient: Tensor) -> Tensor:
+        tensor = layer.tensor
+        gone = layer.counts(layer.active) == 0 if self.config.ablation_sticky else None
         open_lanes = tensor.open_lanes()
         if open_lanes is not None:
             gone = ~open_lanes if gone is None else gone | ~open_lanes

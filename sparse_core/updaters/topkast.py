@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from sparse_core.ranking import top_per_lane
-from sparse_core.scores import Moment, Scene, magnitude
+from sparse_core.scores import Moment, Scene, checked, magnitude
 from sparse_core.topology import Delta, SparseTensor
-from sparse_core.updaters.base import Updater, available_cells, checked
+from sparse_core.updaters.base import Updater
+from sparse_core.updaters.ranked import available_cells
 
 
 class TopKAST(Updater):

@@ -188,7 +188,7 @@ def test_groups_drop_grow_and_are_ablated_together():
 
 def test_thresholds_of_ablation():
     assert [threshold(g, 10) for g in (0.3, 0.05, 1, 4.0)] == [3, 1, 1, 4]
-    salient = bools(["xxx", "xx.", "x..", "..."])
+    salient = torch.tensor([3, 2, 1, 0])
     assert live_lanes(salient, 2, 1).tolist() == [True, True, False, False]
     assert live_lanes(salient, 4, 2).tolist() == [True, True, False, False]
     assert live_lanes(salient, 1, 4).tolist() == [True] * 4

@@ -1,0 +1,144 @@
+"""A layer at an update: its cells, ranked for drop and growth.
+
+Rules such as SRigL's say what is to happen with a `Ranking`, of which there are two:
+
+    Ranked            all scores are (lanes, width) matrices
+    RankedInBlocks    no such matrix is ever made; see `sparse_core.updaters.blocked`
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sparse_core.ranking import MINUS_INFINITY, top_of_layer
+from sparse_core.scores import Moment, Scene, Score, checked
+from sparse_core.topology import Delta, SparseTensor
+
+
+class Ranking(ABC):
+    """The cells of a layer's structure, ranked; a set of active cells is a bool tensor.
+
+    Attributes:
+        active: All active cells, as a set.
+    """
+
+    active: Tensor
+
+    @property
+    @abstractmethod
+    def tensor(self) -> SparseTensor:
+        """The sparse weight."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Cells of a lane."""
+
+    @property
+    def size(self) -> int:
+        """Number of active cells."""
+        return int(self.active.sum())
+
+    @abstractmethod
+    def strongest(self, count: int) -> Tensor:
+        """Return the active cells of highest drop scores, as a set."""
+
+    @abstractmethod
+    def counts(self, cells: Tensor) -> Tensor:
+        """Return `(lanes,)` int64: how many of a set of active cells each lane has."""
+
+    @abstractmethod
+    def promising(self, count: int) -> Tensor:
+        """Return `(lanes,)` int64: how many of the best inactive cells, by grow scores, each has.
+
+        Args:
+            count: How many in the layer.
+        """
+
+    @abstractmethod
+    def refill(self, kept: Tensor, capacity: Tensor) -> Delta:
+        """Bring every lane to its capacity, as `Structure.refill` does.
+
+        Args:
+            kept: The active cells that survived the drop, as a set.
+            capacity: `(lanes,)` int64.
+        """
+
+    def capacity(self, live: Tensor | None = None) -> Tensor:
+        """Return how many cells of each lane the budget pays for.
+
+        Args:
+            live: `(lanes,)` bool, lanes that are not ablated; None: all.
+        """
+        tensor, open_lanes = self.tensor, self.tensor.open_lanes()
+        if open_lanes is not None:
+            live = open_lanes if live is None else live & open_lanes
+        capacity = tensor.structure.capacity(tensor.budget, tensor.rows, tensor.cols, live)
+        return capacity.to(tensor.weight.device)
+
+
+@dataclass(frozen=True)
+class Ranked(Ranking):
+    """A layer whose scores are held as matrices.
+
+    Attributes:
+        scene: What the scores looked at.
+        active: `(lanes, width)` bool; sets of cells have this shape too.
+        keep: `(lanes, width)` drop scores; the lowest are dropped.
+        grow: `(lanes, width)` grow scores, -inf where nothing may grow.
+    """
+
+    scene: Scene
+    active: Tensor
+    keep: Tensor
+    grow: Tensor
+
+    @classmethod
+    def of(cls, tensor: SparseTensor, moment: Moment, drop: Score, grow: Score) -> Ranked:
+        """Score the cells of one layer."""
+        scene, structure = Scene(tensor, moment, tensor.active()), tensor.structure
+        keep = structure.cells(checked(drop(scene), "drop score", scene))
+        grown = available_cells(tensor, checked(grow(scene), "grow score", scene))
+        return cls(scene, structure.any_in_cell(scene.active), keep, grown)
+
+    @property
+    def tensor(self) -> SparseTensor:
+        """The sparse weight."""
+        return self.scene.tensor
+
+    @property
+    def width(self) -> int:
+        """Cells of a lane."""
+        return self.active.shape[1]
+
+    def strongest(self, count: int) -> Tensor:
+        """Return the active cells of highest drop scores."""
+        return top_of_layer(self.keep, self.active, count)
+
+    def counts(self, cells: Tensor) -> Tensor:
+        """Return how many of a set each lane has."""
+        return cells.sum(1)
+
+    def promising(self, count: int) -> Tensor:
+        """Return how many of the best inactive cells each lane has."""
+        return top_of_layer(self.grow, ~self.active, count).sum(1)
+
+    def refill(self, kept: Tensor, capacity: Tensor) -> Delta:
+        """Bring every lane to its capacity."""
+        return self.delta(self.tensor.structure.refill(kept, self.keep, self.grow, capacity))
+
+    def delta(self, after: Tensor) -> Delta:
+        """Return the Delta that leads to the active cells `after`."""
+        mask = self.tensor.structure.expand(after, self.tensor.rows, self.tensor.cols)
+        return Delta.between(self.scene.active, mask)
+
+
+def available_cells(tensor: SparseTensor, scores: Tensor) -> Tensor:
+    """View `(rows, cols)` scores as cells, with -inf where the tensor may have no weights."""
+    cells, available = tensor.structure.cells(scores), tensor.available()
+    if available is None:
+        return cells
+    return cells.masked_fill(tensor.structure.any_in_cell(~available), MINUS_INFINITY)
