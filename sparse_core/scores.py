@@ -81,7 +81,8 @@ class Scene:
             RuntimeError: If none flowed to this layer.
         """
         mean = self.tensor.companion("gradient_mean")
-        gradient = self._tapped() if mean is None else mean[self.rows]
+        rows = self.rows
+        gradient = self.tensor.tap.gradient_rows(rows) if mean is None else mean[rows]
         if gradient is None:
             raise RuntimeError(
                 f"layer {self.tensor.name!r}: no gradient flowed in optimizer step "
@@ -89,10 +90,6 @@ class Scene:
                 "grow at random"
             )
         return gradient.reshape(self.active.shape)
-
-    def _tapped(self) -> Tensor | None:
-        tap, whole = self.tensor.tap, len(self.active) == self.tensor.rows
-        return tap.gradient() if whole else tap.gradient_rows(self.rows)
 
     @property
     def gradient_square(self) -> Tensor:
