@@ -98,6 +98,8 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         config = check_share(share, config or SparseConfig())
         within("reserve", reserve, 0, 1, open_right=True)
         check_isolation(isolation, config.method)
+        if config.embeddings:
+            raise ValueError("embeddings=True: tasks do not share sparse embeddings; use False")
         refuse_dynamic(model)
         super().__init__()
         # Registered before the network, so that a task's parameters keep their names when it ends.

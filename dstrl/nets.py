@@ -15,11 +15,11 @@ from dstrl.roles import named, roles_of
 from sparse_core import sparsify
 from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.config import SparseConfig
-from sparse_core.layers import MASKED
+from sparse_core.layers import MASKED, MASKED_EMBEDDINGS
 from sparse_core.layers.state import Condensed
 from sparse_core.layers.tap import GradientTap
 
-DENSE = {masked: dense for dense, masked in reversed(MASKED.items())}
+DENSE = {masked: dense for dense, masked in reversed((MASKED | MASKED_EMBEDDINGS).items())}
 """Masked type -> the dense one it stands for, the first in the table."""
 
 
@@ -87,11 +87,15 @@ def dense_copy(module: nn.Module) -> nn.Module:
     """Return a copy of a module whose sparse layers are dense again, with the weights they had."""
     from sparse_core.layers.chain import CondensedSequential
     from sparse_core.layers.condensed import CondensedLinear, become_masked_again
+    from sparse_core.layers.embedding import CondensedEmbedding, become_dense_embedding
 
     copied = copy.deepcopy(module)
     for layer in list(copied.modules()):
         if type(layer) is CondensedLinear:
             become_masked_again(layer)
+            layer._buffers.clear()
+        elif type(layer) is CondensedEmbedding:
+            become_dense_embedding(layer)
             layer._buffers.clear()
         elif type(layer) is CondensedSequential:
             layer.__class__ = nn.Sequential  # type: ignore[assignment]

@@ -14,11 +14,11 @@ from sparse_core.config import SparseConfig
 from sparse_core.distributions import budgets, budgets_by_score
 from sparse_core.engine import Engine
 from sparse_core.initialisation import draw_mask, initialise
-from sparse_core.layers import MASKED
+from sparse_core.layers.embedding import why_dense
 from sparse_core.layers.masked import forbid_fused_path
 from sparse_core.registry import GROWTH_RULES, METHODS
-from sparse_core.selection import Selected, select
-from sparse_core.structure import Structure, structure_for
+from sparse_core.selection import Selected, select, selectable
+from sparse_core.structure import ConstantFanIn, Structure, Unstructured, structure_for
 from sparse_core.topology import SparseTensor
 
 
@@ -37,7 +37,8 @@ def sparsify(
     Names, parameters and their order stay as they are, so optimizers built before keep working.
 
     Args:
-        module: Any module; its linear, convolutional and attention weights are selected.
+        module: Any module; its linear, convolutional and attention weights are selected, and with
+            `config.embeddings` its embeddings.
         config: What kind of sparsity; None: the defaults of `SparseConfig`.
         optimizer: Whose steps count. None: call `Engine.attach` later.
         roles: Wildcard on a layer's name -> `input`, `hidden` or `output`, for modules whose order
@@ -59,11 +60,11 @@ def sparsify(
     at_least("batch", batch, 1)
     if any(hasattr(child, "sparse_engine") for child in module.modules()):
         raise ValueError(f"{type(module).__name__} is sparse already: sparsify it once")
-    selected = select(module, roles)
+    selected = select(module, roles, embeddings=config.embeddings)
     if not selected:
         raise ValueError(
             f"{type(module).__name__} has no layer that can be sparse: "
-            f"looked for {', '.join(kind.__name__ for kind in MASKED)}"
+            f"looked for {', '.join(kind.__name__ for kind in selectable(config.embeddings))}"
         )
     _check_patterns(selected, config)
     structure = structure_for(config.structure_in_force, config.group)
@@ -71,6 +72,7 @@ def sparsify(
     if config.method == "dense":
         sparse = []
     _check_unshared(module, sparse)
+    _check_embeddings(sparse, structure)
     _check_signals(sparse, config)
     _check_scores(sparse, scores)
     counts = budgets(selected, config, structure)
@@ -102,7 +104,10 @@ def _build(item: Selected, config: SparseConfig, structure: Structure, budget: i
     item.mask()
     tensor = SparseTensor(item.name, item.layer, item.parameter, item.role, structure, budget)
     tensor.may_ablate = (
-        config.method == "srigl" and config.ablation and item.role not in config.never_ablate
+        config.method == "srigl"
+        and config.ablation
+        and item.role not in config.never_ablate
+        and not isinstance(item.layer, nn.Embedding)
     )
     tensor.latent = METHODS[config.method].latent
     if tensor.latent:
@@ -155,6 +160,8 @@ def _start(engine: Engine, tensor: SparseTensor, scores: Tensor | None) -> None:
     elif config.initial_sparsity > 0:
         tensor.start(draw_mask(tensor, config.seed, scores=scores, initial=True))
         initialise(tensor, config.initialisation, config.seed)
+    elif (available := tensor.available()) is not None:
+        tensor.start(available)
     if engine.updater is not None:
         engine.updater.start(tensor)
         tensor.remember()
@@ -201,12 +208,28 @@ def _check_unshared(module: nn.Module, sparse: Sequence[Selected]) -> None:
             )
 
 
+def _check_embeddings(sparse: Sequence[Selected], structure: Structure) -> None:
+    single = isinstance(structure, Unstructured) or structure == ConstantFanIn(1)
+    for item in sparse:
+        if not isinstance(item.layer, nn.Embedding):
+            continue
+        reason = why_dense(item.layer)
+        if reason is None and item.layer.padding_idx is not None and not single:
+            reason = (
+                f"padding_idx={item.layer.padding_idx}: its row can be left out of unstructured "
+                f"masks and constant fan-in without groups only, not of a {structure}"
+            )
+        if reason is not None:
+            raise ValueError(f"layer {item.name!r}: {reason}; keep it dense")
+
+
 def _check_signals(sparse: Sequence[Selected], config: SparseConfig) -> None:
     rule = GROWTH_RULES.get(config.growth_rule or "")
     if METHODS[config.method].updater is None or rule is None or rule.needs != "signals":
         return
     for item in sparse:
-        if len(item.shape) != 2 or item.parent is not None or item.parameter != "weight":
+        linear = isinstance(item.layer, nn.Linear) and item.parent is None
+        if not linear:
             raise ValueError(
                 f"growth={config.growth_rule!r}: layer {item.name!r} of shape {item.shape} is no "
                 "linear layer, whose inputs guided sampling needs; use 'sampled' or keep it dense"

@@ -19,7 +19,9 @@ from sparse_core.choice import condensed_pays
 from sparse_core.kernels import scores
 from sparse_core.kernels.coordinates import from_positions, positions_of, rows_of, without
 from sparse_core.kernels.format import GROUPS, Pattern
-from sparse_core.layers.condensed import CondensedLinear, become_condensed
+from sparse_core.layers.condensed import become_condensed
+from sparse_core.layers.embedding import become_condensed_embedding
+from sparse_core.layers.state import Condensed
 from sparse_core.structure import ConstantFanIn, Structure
 from sparse_core.topology import ALL, Delta, SparseTensor
 
@@ -30,16 +32,16 @@ COMPANIONS = ("mask", "seen", "backward", "protected", "lent", "reserved", "live
 
 
 class CondensedTensor(SparseTensor):
-    """One sparse weight of a `CondensedLinear`, seen as a `(rows, cols)` matrix."""
+    """The sparse weight of a condensed layer, seen as a `(rows, cols)` matrix."""
 
-    layer: CondensedLinear
+    layer: Condensed
 
     @classmethod
     def of(cls, masked: SparseTensor, capacity: int) -> CondensedTensor:
-        """Turn a masked linear layer into a condensed one, in place.
+        """Turn a masked linear layer or embedding into a condensed one, in place.
 
         Args:
-            masked: A tensor of a `MaskedLinear` on the CPU.
+            masked: A tensor of a `MaskedLinear` or `MaskedEmbedding` on the CPU.
             capacity: Weights there is room for.
 
         Raises:
@@ -47,11 +49,16 @@ class CondensedTensor(SparseTensor):
         """
         layer, mask = masked.layer, masked.active()
         seen = masked.seen()
-        assert isinstance(layer, nn.Linear)
-        dense = layer.weight
+        dense = masked.weight
         for what in COMPANIONS:
             del layer._buffers[f"weight_{what}"]
-        become_condensed(layer, mask, group=_group(masked.structure), capacity=capacity)
+        if isinstance(layer, nn.Embedding):
+            layer.__class__ = nn.Embedding
+            become_condensed_embedding(layer, mask, capacity=capacity)
+        else:
+            assert isinstance(layer, nn.Linear)
+            become_condensed(layer, mask, group=_group(masked.structure), capacity=capacity)
+        assert isinstance(layer, Condensed)
         tensor = cls(masked.name, layer, "weight", masked.role, masked.structure, masked.budget)
         tensor.initial_budget = masked.initial_budget
         tensor.may_ablate = masked.may_ablate
@@ -71,13 +78,13 @@ class CondensedTensor(SparseTensor):
 
     @property
     def rows(self) -> int:
-        """Number of neurons."""
-        return self.layer.out_features
+        """Number of neurons or tokens."""
+        return self.layer.dense_shape[0]
 
     @property
     def cols(self) -> int:
         """Dense fan-in."""
-        return self.layer.in_features
+        return self.layer.dense_shape[1]
 
     @property
     def in_blocks(self) -> bool:
@@ -331,7 +338,9 @@ def capacity_of(tensor: SparseTensor, slack: float = 0.0) -> int:
 
 
 def _possible_lanes(tensor: SparseTensor, lanes: int) -> Iterable[int]:
-    return range(1, lanes + 1) if tensor.may_ablate else (lanes,)
+    if tensor.may_ablate:
+        return range(1, lanes + 1)
+    return (lanes if tensor.padding is None else lanes - 1,)
 
 
 def that_pay(
@@ -340,7 +349,7 @@ def that_pay(
     """Return the tensors that train at least as fast when they are condensed.
 
     First those that do so alone, then those that do because a neighbour in their chain is
-    condensed.
+    condensed. Of embeddings that has not been measured: they are none of them.
 
     Args:
         capacities: Tensors that can be condensed, and how many values they can need.
@@ -364,6 +373,8 @@ def that_pay(
 
 
 def _pays(tensor: SparseTensor, capacity: int, batch: int, joined: int) -> bool:
+    if isinstance(tensor.layer, nn.Embedding):
+        return False
     density = min(1.0, capacity / tensor.numel)
     return tensor.weight.dtype == torch.float32 and condensed_pays(
         tensor.rows, tensor.cols, density, _group(tensor.structure), batch, joined=joined
@@ -383,14 +394,17 @@ def _joined(
 
 def can_condense(tensor: SparseTensor) -> str | None:
     """Return why a tensor's layer cannot be condensed, or None if it can."""
-    if not isinstance(tensor.layer, nn.Linear) or tensor.parameter != "weight":
-        return f"{type(tensor.layer).__name__} is not a linear layer"
+    lookup = isinstance(tensor.layer, nn.Embedding)
+    if not (lookup or isinstance(tensor.layer, nn.Linear)) or tensor.parameter != "weight":
+        return f"{type(tensor.layer).__name__} is neither a linear layer nor an embedding"
     if tensor.weight.device.type != "cpu":
         return f"it is on {tensor.weight.device}, not on the CPU"
     if tensor.weight.dtype not in (torch.float32, torch.float64):
         return f"its dtype is {tensor.weight.dtype}, not float32 or float64"
     if tensor.latent:
         return "its inactive weights keep values"
+    if lookup and _group(tensor.structure) != 1:
+        return "its tokens share their columns"
     if _group(tensor.structure) not in GROUPS:
         return f"its groups have {_group(tensor.structure)} neurons, kernels are for {GROUPS}"
     return None

@@ -78,6 +78,8 @@ class SparseConfig:
         slack: MEST's soft memory bound: so much of the budget more is held between updates.
         dense: Roles (`input`, `output`) or name patterns (`"*.value_net.*"`) of layers that stay
             dense.
+        embeddings: Whether `nn.Embedding` weights become sparse too, role `input`; see
+            `sparse_core.layers.embedding` for what rows and constant fan-in mean there.
         dense_in_budget: Whether dense layers count towards `sparsity`, so that the others are
             sparser.
         initialisation: `scaled` multiplies each neuron's initial weights by
@@ -86,8 +88,9 @@ class SparseConfig:
             only masks.
         optimizer_state: What becomes of moments at dropped and grown weights.
         backend: `masked` computes with dense weights times a mask; `condensed` stores and trains
-            the active weights of linear layers only, on the CPU; `auto` is condensed for the
-            layers where that is at least as fast (`sparse_core.choice`), masked for the others.
+            the active weights of linear layers and embeddings only, on the CPU; `auto` is
+            condensed for the linear layers where that is at least as fast (`sparse_core.choice`),
+            masked for the others.
         seed: Seeds masks and random growth, apart from every other random stream.
     """
 
@@ -117,6 +120,7 @@ class SparseConfig:
     penalty: float = 2e-4
     slack: float = 0.0
     dense: tuple[str, ...] = ()
+    embeddings: bool = False
     dense_in_budget: bool = False
     initialisation: str = "scaled"
     optimizer_state: str = "zero"
@@ -203,6 +207,10 @@ class SparseConfig:
         pattern = parse_pattern(structure)
         if structure not in known and pattern is None:
             raise ValueError(f"structure={structure!r}: must be one of {', '.join(STRUCTURES)}")
+        if self.embeddings and structure == "neurons":
+            raise ValueError(
+                "embeddings=True: structure 'neurons' would take whole tokens, use another"
+            )
         own = METHODS[self.method].structure
         if own != "unstructured" and structure != own:
             raise ValueError(f"structure={structure!r}: method {self.method!r} needs {own}")

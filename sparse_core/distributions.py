@@ -110,7 +110,7 @@ def own_sparsity(tensor: Selected, config: SparseConfig) -> float | None:
 
 
 def _share(tensor: Selected, relative: float, structure: Structure) -> Share:
-    rows, cols = tensor.rows, tensor.cols
+    rows, cols = tensor.numel // tensor.cols, tensor.cols
     return Share(
         tensor.name,
         relative * tensor.numel,

@@ -24,14 +24,13 @@ from torch.optim import Optimizer
 from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.folding import remove_ablated
 from sparse_core.followers import Follower
-from sparse_core.layers import MASKED, MaskedConv2d
+from sparse_core.layers import MASKED, MASKED_EMBEDDINGS, MaskedConv2d, MaskedEmbedding
 from sparse_core.layers.chain import CondensedSequential, chain
 from sparse_core.layers.condensed import CondensedLinear, become_masked_again, hold
 from sparse_core.layers.condensed_conv import CondensedConv2d, become_condensed_conv, conv_pays
 from sparse_core.layers.csr import become_csr
 from sparse_core.layers.embedding import (
     CondensedEmbedding,
-    MaskedEmbedding,
     become_condensed_embedding,
     become_dense_embedding,
 )
@@ -39,7 +38,7 @@ from sparse_core.layers.linear import MaskedLinear
 from sparse_core.layers.masked import become_dense, forbid_fused_encoders
 from sparse_core.layers.rows import Rows
 
-DENSE = {masked: dense for dense, masked in reversed(MASKED.items())}
+DENSE = {masked: dense for dense, masked in reversed((MASKED | MASKED_EMBEDDINGS).items())}
 """Masked type -> the dense type that it was made from."""
 
 

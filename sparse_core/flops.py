@@ -9,6 +9,7 @@ A weight costs one multiplication and one addition wherever it is used:
 a token in a sequence, once an output pixel for a convolution. A neuron without active weights costs
 nothing. Counted are linear layers, convolutions in one to three dimensions (groups included) and
 `nn.MultiheadAttention`, whose products of queries, keys and values cost the same dense or sparse.
+An embedding is a lookup and costs nothing.
 
 Ignored are biases, normalisation, activations, pooling and layers of other kinds. Zero padding is
 multiplied like any other input. RigL (Evci et al. 2020, appendix H) counts the same way, but for
@@ -186,7 +187,7 @@ class FlopCounter:
     def _layer_hook(self, name: str) -> Any:
         def hook(layer: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
             ((parameter, shape),) = _weights(layer)
-            positions = output.numel() // shape[0]
+            positions = 0 if isinstance(layer, nn.Embedding) else output.numel() // shape[0]
             self._add(name, parameter, 2 * positions * shape.numel())
 
         return hook
@@ -219,7 +220,7 @@ def _weights(layer: nn.Module) -> list[tuple[str, torch.Size]]:
         return [(name, layer.get_parameter(name).shape) for name in names]
     if isinstance(layer, Condensed):
         return [("weight", torch.Size(layer.dense_shape))]
-    if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+    if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)):
         return [("weight", layer.weight.shape)]
     return []
 

@@ -118,7 +118,7 @@ def copy_topology(
     Raises:
         ValueError: If the target lacks a layer. Nothing is changed then.
     """
-    there = {item.name: item for item in select(target)}
+    there = {item.name: item for item in select(target, embeddings=True)}
     twins = {}
     for tensor in tensors:
         twin, shape = there.get(tensor.name), tensor.shape

@@ -81,7 +81,7 @@ class GradientSource:
         for tensor in tensors:
             if due:
                 _check_finite(tensor, "weights", tensor.weight.detach(), step)
-            if not tensor.tap.armed or tensor.budget == tensor.numel:
+            if not tensor.tap.armed or tensor.full:
                 continue
             if tensor.tap.flowed and tensor.weight.requires_grad:
                 self._check_gradient(tensor, step)
@@ -114,7 +114,7 @@ class GradientSource:
         if mean is None or (gradient is None and self.needs == "momentum"):
             return
         if gradient is None:
-            if tensor.budget == tensor.numel:
+            if tensor.full:
                 return
             raise RuntimeError(
                 f"layer {tensor.name!r}: no gradient flowed in one of the {self.steps} steps "

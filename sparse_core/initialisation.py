@@ -2,7 +2,8 @@
 
 A neuron with k of n inputs needs weights sqrt(n / k) times as large as the dense layer's to pass
 on a signal of the same variance (Evci et al. 2022, "Gradient Flow in Sparse Neural Networks",
-section 3).
+section 3). A token of an embedding with k of n entries needs the same factor to keep its length;
+`kaiming` draws it as `nn.Embedding` does, from N(0, 1), before.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparse_core.streams import stream
 from sparse_core.topology import SparseTensor
@@ -86,5 +87,6 @@ def initialise(tensor: SparseTensor, how: str, seed: int, index: int = 0) -> Non
     else:
         generator = stream(seed, "initialisation", index, tensor.name)
         draws = torch.randn(tensor.rows, tensor.cols, generator=generator)
-        new = draws.to(fan_in.device) * math.sqrt(2) / fan_in.sqrt()
+        variance = tensor.cols if isinstance(tensor.layer, nn.Embedding) else 2
+        new = draws.to(fan_in.device) * math.sqrt(variance) / fan_in.sqrt()
     tensor.write(new)

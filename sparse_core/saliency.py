@@ -4,6 +4,7 @@
     engine = sparsify(model, config, optimizer, scores=snip(model, loss))
 
 `loss` is a function without arguments that runs the dense model on a batch and returns the loss.
+With `SparseConfig.embeddings` the scores need `embeddings=True` as well.
 """
 
 from __future__ import annotations
@@ -18,22 +19,24 @@ from sparse_core.selection import Selected, select
 Loss = Callable[[], Tensor]
 
 
-def magnitudes(module: nn.Module) -> dict[str, Tensor]:
+def magnitudes(module: nn.Module, *, embeddings: bool = False) -> dict[str, Tensor]:
     """Return |w|: the first mask of RLx2 (Tan et al. 2023)."""
-    return {item.name: _weight(item).detach().abs() for item in select(module)}
+    selected = select(module, embeddings=embeddings)
+    return {item.name: _weight(item).detach().abs() for item in selected}
 
 
-def snip(module: nn.Module, loss: Loss) -> dict[str, Tensor]:
+def snip(module: nn.Module, loss: Loss, *, embeddings: bool = False) -> dict[str, Tensor]:
     """Return |w dL/dw|, the connection sensitivity (SNIP, Lee et al. 2019, eq. 5; unnormalised).
 
     Args:
         module: A dense module.
         loss: Computes its loss on a batch.
+        embeddings: Whether embeddings are scored too.
 
     Raises:
         RuntimeError: If a selected weight plays no part in the loss.
     """
-    selected = select(module)
+    selected = select(module, embeddings=embeddings)
     gradients = torch.autograd.grad(loss(), [_weight(s) for s in selected], allow_unused=True)
     return {
         item.name: (_weight(item).detach() * gradient).abs()
@@ -41,7 +44,7 @@ def snip(module: nn.Module, loss: Loss) -> dict[str, Tensor]:
     }
 
 
-def grasp(module: nn.Module, loss: Loss) -> dict[str, Tensor]:
+def grasp(module: nn.Module, loss: Loss, *, embeddings: bool = False) -> dict[str, Tensor]:
     """Return w * (H g): how much a weight adds to the flow of gradient (GraSP, Wang et al. 2020).
 
     The published score of a weight (eq. 8) is -w (H g), and the weights with the highest scores are
@@ -50,11 +53,12 @@ def grasp(module: nn.Module, loss: Loss) -> dict[str, Tensor]:
     Args:
         module: A dense module.
         loss: Computes its loss on a batch, twice differentiable.
+        embeddings: Whether embeddings are scored too.
 
     Raises:
         RuntimeError: If a selected weight plays no part in the loss.
     """
-    selected = select(module)
+    selected = select(module, embeddings=embeddings)
     weights = [_weight(item) for item in selected]
     first = torch.autograd.grad(loss(), weights, create_graph=True, allow_unused=True)
     product = torch.stack([(g * g.detach()).sum() for _, g in _used(selected, first)]).sum()

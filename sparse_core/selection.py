@@ -1,21 +1,27 @@
 """Which tensors of a module become sparse, and which role each plays.
 
-Selected are the weights of linear and convolutional layers and the projections of attention. The
-last one is the `output`, the first one the `input`, attention's input projections are `qkv`, the
-others are `hidden`; a caller who knows better (a policy with two heads) says so.
+Selected are the weights of linear and convolutional layers, the projections of attention and, where
+asked for, embeddings. The last one is the `output`, the first one the `input`, embeddings are
+`input` wherever they are, attention's input projections are `qkv`, the others are `hidden`; a
+caller who knows better (a policy with two heads) says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-import torch
 from torch import nn
 
 from sparse_core.checks import one_of
-from sparse_core.layers import MASKED, PROJECTIONS, MaskedMultiheadAttention
+from sparse_core.layers import (
+    MASKED,
+    MASKED_EMBEDDINGS,
+    PROJECTIONS,
+    MaskedMultiheadAttention,
+)
 from sparse_core.layers.masked import become_masked
 from sparse_core.registry import ROLES
 
@@ -29,7 +35,7 @@ class Selected:
         layer: The module that holds it.
         parameter: Its name in that module.
         role: `input`, `hidden`, `output` or `qkv`.
-        shape: `(out, in)` or `(out, in / groups, *kernel)`.
+        shape: `(out, in)`, `(out, in / groups, *kernel)` or `(vocabulary, size)`.
         parent: The attention module that reads the weight in the layer's place, if there is one.
     """
 
@@ -42,18 +48,19 @@ class Selected:
 
     @property
     def rows(self) -> int:
-        """Number of neurons or filters."""
+        """Number of neurons, filters or tokens."""
         return self.shape[0]
 
     @property
     def cols(self) -> int:
-        """Dense fan-in."""
-        return self.numel // self.rows
+        """Dense fan-in; of an embedding the size of a token's vector."""
+        return math.prod(self.shape[1:])
 
     @property
     def numel(self) -> int:
-        """Number of weights."""
-        return torch.Size(self.shape).numel()
+        """Number of weights; the row of a `padding_idx` holds none."""
+        padded = isinstance(self.layer, nn.Embedding) and self.layer.padding_idx is not None
+        return (self.rows - padded) * self.cols
 
     def matches(self, pattern: str) -> bool:
         """Whether a pattern names it: its role, or a wildcard on its or its layer's name."""
@@ -73,26 +80,37 @@ class Selected:
 
 def masked_type(layer: nn.Module) -> type[nn.Module]:
     """Return the masked form of a layer's type, or the type itself if it is one."""
-    return MASKED.get(type(layer), type(layer))
+    return (MASKED | MASKED_EMBEDDINGS).get(type(layer), type(layer))
 
 
-def select(root: nn.Module, roles: Mapping[str, str] | None = None) -> list[Selected]:
+def selectable(embeddings: bool) -> list[type[nn.Module]]:
+    """Return the types of layers that `select` takes."""
+    return [*MASKED, *(MASKED_EMBEDDINGS if embeddings else ())]
+
+
+def select(
+    root: nn.Module, roles: Mapping[str, str] | None = None, *, embeddings: bool = False
+) -> list[Selected]:
     """List the weights of `root` that can be sparse, in the order of its modules.
 
     Args:
-        root: Any module; the types in `sparse_core.layers.MASKED` are selected.
+        root: Any module; the types of `selectable` are selected.
         roles: Wildcard on the layer's name -> role, for nets whose order says nothing.
+        embeddings: Whether `nn.Embedding` is selected too.
 
     Raises:
         ValueError: If a role is unknown or a pattern in `roles` matches no layer.
     """
-    found = list(_candidates(root))
+    found = list(_candidates(root, selectable(embeddings)))
     selected = []
     unmatched = set(roles or {})
+    last = max((i for i, item in enumerate(found) if not _is_lookup(item[1])), default=-1)
     for index, (name, layer, parameter, parent) in enumerate(found):
-        role = "output" if index == len(found) - 1 else "input" if index == 0 else "hidden"
+        role = "output" if index == last else "input" if index == 0 else "hidden"
         if parameter in PROJECTIONS:
             role = "qkv"
+        if _is_lookup(layer):
+            role = "input"
         for pattern, given in (roles or {}).items():
             one_of(f"roles[{pattern!r}]", given, ROLES)
             if fnmatchcase(name, pattern):
@@ -109,13 +127,17 @@ def select(root: nn.Module, roles: Mapping[str, str] | None = None) -> list[Sele
     return selected
 
 
+def _is_lookup(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Embedding)
+
+
 def _candidates(
-    root: nn.Module,
+    root: nn.Module, kinds: Collection[type[nn.Module]]
 ) -> Iterator[tuple[str, nn.Module, str, nn.Module | None]]:
     projections: dict[nn.Module, nn.Module] = {}
     seen: set[int] = set()
     for name, module in root.named_modules():
-        if type(module) not in MASKED:
+        if type(module) not in kinds:
             continue
         parameters: tuple[str, ...] = ("weight",)
         if isinstance(module, nn.MultiheadAttention):

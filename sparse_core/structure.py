@@ -2,13 +2,13 @@
 
 A cell is what becomes active or inactive as one; a lane holds a fixed number of active cells:
 
-    structure               cell                              lane             active cells in a
-    lane unstructured            a weight                          the matrix       the budget
-    constant fan-in         a weight                          a row            k = budget // rows
-    grouped (group=g)       g weights of g neurons, a column  g rows           k = budget // rows
-    N:M                     a weight                          M in a row       N neurons
-    a row                             the matrix       budget // cols R x C blocks            a
-    block                           the matrix       budget // (R C)
+    structure           cell                              lane         active cells in a lane
+    unstructured        a weight                          the matrix   the budget
+    constant fan-in     a weight                          a row        k = budget // rows
+    grouped (group=g)   g weights of g neurons, a column  g rows       k = budget // rows
+    N:M                 a weight                          M in a row   N
+    neurons             a row                             the matrix   budget // cols
+    R x C blocks        a block                           the matrix   budget // (R C)
 
 With that, drawing a first mask, choosing what survives and what grows, and checking a mask are the
 same few functions for every structure.

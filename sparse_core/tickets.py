@@ -79,7 +79,7 @@ class LotteryTicket:
         else:
             groups = [[tensor] for tensor in tensors]
         for group in groups:
-            total = sum(tensor.weight.numel() for tensor in group)
+            total = sum(tensor.places for tensor in group)
             masks = top_of_network(
                 [tensor.values().abs() for tensor in group],
                 [tensor.active() for tensor in group],

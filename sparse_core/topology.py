@@ -68,8 +68,8 @@ def _positions(flags: Tensor) -> Tensor:
 class SparseTensor:
     """One sparse weight: a masked layer's parameter, seen as a `(rows, cols)` matrix.
 
-    A row is a neuron or a filter. The mask, not the value, says whether a weight is active: an
-    active weight may well be zero.
+    A row is a neuron, a filter or a token. The mask, not the value, says whether a weight is
+    active: an active weight may well be zero.
 
     Attributes:
         name: The parameter's full name in the root module.
@@ -143,7 +143,7 @@ class SparseTensor:
 
     @property
     def rows(self) -> int:
-        """Number of neurons or filters."""
+        """Number of neurons, filters or tokens."""
         return self.weight.shape[0]
 
     @property
@@ -163,6 +163,21 @@ class SparseTensor:
     def numel(self) -> int:
         """Number of weights, inactive ones included."""
         return self.rows * self.cols
+
+    @property
+    def padding(self) -> int | None:
+        """The row of an embedding that never has active weights, its `padding_idx`; else None."""
+        return self.layer.padding_idx if isinstance(self.layer, nn.Embedding) else None
+
+    @property
+    def places(self) -> int:
+        """Number of places where weights can be: all but the row of padding."""
+        return self.numel if self.padding is None else self.numel - self.cols
+
+    @property
+    def full(self) -> bool:
+        """Whether its budget is all that it can hold, so that nothing can move."""
+        return self.budget >= self.places
 
     def write(self, values: Tensor) -> None:
         """Set the active weights from a `(rows, cols)` matrix; inactive ones become zero."""
@@ -229,19 +244,31 @@ class SparseTensor:
         self.refresh()
 
     def open_lanes(self) -> Tensor | None:
-        """Return `(lanes,)` bool, those without neurons of earlier tasks; None: all are open."""
-        neurons = self.companion("reserved")
+        """Return `(lanes,)` bool, those without rows that are closed; None: all are open."""
+        neurons = self._closed_rows()
         if neurons is None or not isinstance(self.structure, ConstantFanIn):
             return None
         return ~self.structure.any_in_cell(neurons.unsqueeze(1)).any(1)
 
     def available(self) -> Tensor | None:
         """Return `(rows, cols)` bool, where the mask may have weights; None: everywhere."""
-        if self.protected is None or self.may_reuse:
+        shape = (self.rows, self.cols)
+        if self.protected is not None and not self.may_reuse:
+            free = ~self.protected.reshape(shape)
+        elif self.padding is not None:
+            free = torch.ones(shape, dtype=torch.bool, device=self.weight.device)
+        else:
             return None
-        free = ~self.protected.reshape(self.rows, self.cols)
-        neurons = self.companion("reserved")
-        return free if neurons is None else free & ~neurons.unsqueeze(1)
+        closed = self._closed_rows()
+        return free if closed is None else free & ~closed.unsqueeze(1)
+
+    def _closed_rows(self) -> Tensor | None:
+        """Return `(rows,)` bool, earlier tasks' neurons and the row of padding; None: no row."""
+        closed = self.companion("reserved")
+        if self.padding is None:
+            return closed
+        closed = self.weight.new_zeros(self.rows, dtype=torch.bool) if closed is None else closed
+        return closed.index_fill(0, torch.tensor(self.padding, device=closed.device), True)
 
     def fixed(self) -> list[tuple[nn.Parameter, Tensor]]:
         """List the parameters that an optimizer step must leave alone, and where, as bool masks."""

@@ -7,6 +7,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from sparse_core.layers.attention import PROJECTIONS, MaskedMultiheadAttention
 from sparse_core.layers.conv import MaskedConv1d, MaskedConv2d, MaskedConv3d
+from sparse_core.layers.embedding import MaskedEmbedding
 from sparse_core.layers.linear import MaskedLinear
 
 MASKED: dict[type[nn.Module], type[nn.Module]] = {
@@ -18,12 +19,17 @@ MASKED: dict[type[nn.Module], type[nn.Module]] = {
     nn.MultiheadAttention: MaskedMultiheadAttention,
 }
 
+MASKED_EMBEDDINGS: dict[type[nn.Module], type[nn.Module]] = {nn.Embedding: MaskedEmbedding}
+"""The same for layers that are selected with `SparseConfig.embeddings` only."""
+
 __all__ = [
     "MASKED",
+    "MASKED_EMBEDDINGS",
     "PROJECTIONS",
     "MaskedConv1d",
     "MaskedConv2d",
     "MaskedConv3d",
+    "MaskedEmbedding",
     "MaskedLinear",
     "MaskedMultiheadAttention",
 ]

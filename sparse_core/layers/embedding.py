@@ -1,8 +1,15 @@
 """Embeddings with sparse weights: masked, and condensed. A row is a token, `(vocabulary, size)`.
 
+    y = W[token]        constant fan-in: k of the entries of each token's vector are active
+
 The condensed form looks up the active weights of each token and puts them in their columns, in
 plain torch operations; the gradient reaches the active weights of the tokens that were seen, and
-the row of `padding_idx` gets none.
+the row of `padding_idx` gets none. The dense gradient that growth looks at is zero for tokens that
+were not seen, in both forms.
+
+An embedding that `sparsify` made sparse (`SparseConfig.embeddings`) has role `input`. Its tokens
+are never ablated. The row of `padding_idx` has no active weights, so it reads as zeros, and counts
+neither in the budget nor in the sparsity: with constant fan-in k = budget // (vocabulary - 1).
 """
 
 from __future__ import annotations
@@ -54,11 +61,15 @@ class CondensedEmbedding(Condensed, nn.Embedding):
         firsts = counts.cumsum(0) - counts
         places = torch.arange(len(owners)) + (begins - firsts)[owners]
         chosen = self.values[places]
+        trained = self.trained
+        if trained is not None:
+            chosen = torch.where(torch.from_numpy(trained.fixed)[places], chosen.detach(), chosen)
         if self.padding_idx is not None:
             padding = (tokens == self.padding_idx)[owners]
             chosen = torch.where(padding, chosen.detach(), chosen)
         out = self.values.new_zeros(len(tokens), self.embedding_dim)
         out = out.index_put((owners, self.columns[places].long()), chosen)
+        self.weight_tap.watch_lookup(tokens, out, self.values, self.dense_shape, self.padding_idx)
         return out.reshape(*input.shape, self.embedding_dim)
 
     def extra_repr(self) -> str:
@@ -100,15 +111,14 @@ def become_condensed_embedding(
     _check(layer, mask)
     if layer.weight.device.type != "cpu":
         raise ValueError(f"condensed embeddings are on the CPU, this one on {layer.weight.device}")
+    if isinstance(layer, MaskedEmbedding):
+        _forget_masks(layer)
     pattern = Pattern.from_mask(mask.numpy())
     capacity = pattern.size if capacity is None else max(capacity, pattern.size)
     values = layer.weight.new_zeros(capacity, requires_grad=False)
     values[: pattern.size] = layer.weight.detach()[mask]
     requires_grad = layer.weight.requires_grad
     layer._parameters.clear()
-    for name in [key for key in layer._buffers if key.startswith("weight_")]:
-        del layer._buffers[name]
-        layer._non_persistent_buffers_set.discard(name)
     layer.__class__ = CondensedEmbedding
     assert isinstance(layer, CondensedEmbedding)
     layer.values = nn.Parameter(values, requires_grad)
@@ -127,12 +137,26 @@ def become_dense_embedding(layer: CondensedEmbedding) -> Tensor:
     return mask
 
 
+def why_dense(layer: nn.Embedding) -> str | None:
+    """Return which option of an embedding needs the dense weight, or None if none does."""
+    for option in ("max_norm", "scale_grad_by_freq", "sparse"):
+        if getattr(layer, option):
+            return f"{option}={getattr(layer, option)}: needs a dense embedding"
+    return None
+
+
 def _check(layer: nn.Embedding, mask: Tensor) -> None:
     if mask.shape != layer.weight.shape or mask.dtype != torch.bool:
         raise ValueError(
             f"mask must be bool of shape {tuple(layer.weight.shape)}, got {mask.dtype} "
             f"{tuple(mask.shape)}"
         )
-    for option in ("max_norm", "scale_grad_by_freq", "sparse"):
-        if getattr(layer, option):
-            raise ValueError(f"{option}={getattr(layer, option)}: needs a dense embedding")
+    reason = why_dense(layer)
+    if reason is not None:
+        raise ValueError(reason)
+
+
+def _forget_masks(layer: nn.Module) -> None:
+    for name in [key for key in layer._buffers if key.startswith("weight_")]:
+        del layer._buffers[name]
+        layer._non_persistent_buffers_set.discard(name)

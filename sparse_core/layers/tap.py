@@ -69,6 +69,34 @@ class GradientTap:
                 lambda gradient: self.receive_signals(kept, gradient, weight)
             )
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def watch_lookup(
+        self,
+        tokens: Tensor,
+        output: Tensor,
+        weight: Tensor,
+        shape: tuple[int, int],
+        padding: int | None,
+    ) -> None:
+        """Be told the gradient of `output` = W[tokens], and add it up in the rows of W.
+
+        Args:
+            tokens: `(n,)` int64.
+            output: `(n, size)`.
+            weight: The parameter that stands for W.
+            shape: `(vocabulary, size)` of W.
+            padding: The row that gets no gradient, if there is one.
+        """
+        if not (self.armed and output.requires_grad):
+            return
+        row = -1 if padding is None else padding
+
+        def receive(gradient: Tensor) -> None:
+            dense = torch.ops.aten.embedding_dense_backward(gradient, tokens, shape[0], row, False)
+            self._receive(dense, weight)
+
+        output.register_hook(receive)  # type: ignore[no-untyped-call]
+
     def _receive(self, gradient: Tensor, weight: Tensor) -> None:
         if self.value is None or _begins_anew(self._pass, weight):
             self.value = gradient.detach().clone()

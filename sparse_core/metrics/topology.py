@@ -95,14 +95,14 @@ def exploration(engine: Engine) -> Shares:
         (
             tensor.name,
             tensor.count() if seen is None else int(seen.sum()),
-            tensor.rows * tensor.cols,
+            tensor.places,
         )
         for tensor, seen in ever
     )
 
 
 def neurons(engine: Engine) -> list[NeuronCount]:
-    """Count the neurons of each sparse layer: active, ablated, unread.
+    """Count the neurons of each sparse layer but embeddings: active, ablated, unread.
 
     The layer that reads a neuron is evident within an `nn.Sequential`, where only modules that keep
     neurons apart lie between (activations, dropout, batch norm, pooling, flatten).
@@ -111,6 +111,8 @@ def neurons(engine: Engine) -> list[NeuronCount]:
     by_layer = {id(tensor.layer): tensor for tensor in engine.tensors}
     counts = []
     for tensor in engine.tensors:
+        if isinstance(tensor.layer, nn.Embedding):
+            continue
         alive = tensor.active().any(1)
         reader = following.get(id(tensor.layer))
         read = None if reader is None else _read(tensor, reader, by_layer.get(id(reader)))

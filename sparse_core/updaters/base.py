@@ -80,8 +80,7 @@ class DropAndGrow(Updater):
         """Return the Delta of each tensor, layer by layer."""
         deltas = []
         for tensor in tensors:
-            full = tensor.budget == tensor.numel
-            if full or not tensor.weight.requires_grad:
+            if tensor.full or not tensor.weight.requires_grad:
                 deltas.append(unchanged(tensor))
             elif self.by_rows and ranks_in_blocks(tensor):
                 blocks = RankedInBlocks.of(tensor, moment, self.drop_score, self.grow_score)

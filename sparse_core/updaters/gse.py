@@ -23,7 +23,7 @@ class GSE(DropAndGrow):
 
     def propose(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
         """Return the Delta of each tensor."""
-        movable = [t for t in tensors if t.budget < t.rows * t.cols]
+        movable = [t for t in tensors if not t.full]
         ranked = {t.name: self.rank(t, moment) for t in movable}
         after: dict[str, Tensor] = {}
         if self.config.scope == "global":

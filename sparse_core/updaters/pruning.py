@@ -58,5 +58,6 @@ class GMP(Updater):
         structure = tensor.structure
         active = structure.any_in_cell(scene.active)
         cells = structure.cells(scores).masked_fill(~active, float("-inf"))
-        capacity = structure.capacity(target, tensor.rows, tensor.cols).to(cells.device)
+        live = tensor.open_lanes()
+        capacity = structure.capacity(target, tensor.rows, tensor.cols, live).to(cells.device)
         return structure.expand(top_per_lane(cells, capacity), tensor.rows, tensor.cols)

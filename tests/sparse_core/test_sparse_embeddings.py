@@ -1,0 +1,375 @@
+"""Embeddings under the engine: both backends train alike, budgets are exact, padding stays out."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sparse_core import SparseConfig, condense, sparsify
+from sparse_core.condensed import CondensedTensor
+from sparse_core.engine import Engine
+from sparse_core.flops import FlopCounter, active_weights
+from sparse_core.initialisation import initialise
+from sparse_core.layers import MaskedEmbedding
+from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.layers.embedding import CondensedEmbedding
+from sparse_core.metrics import exploration, neurons
+from sparse_core.saliency import grasp, magnitudes, snip
+from sparse_core.selection import select
+from tests.sparse_core.nets import mlp
+
+VOCABULARY, SIZE = 30, 12
+OPTIMIZERS = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, weight_decay=1e-4),
+    "adam": lambda p: torch.optim.Adam(p, lr=3e-3),
+}
+
+
+class Bag(nn.Module):
+    """The mean of the tokens' vectors, and a network that reads it."""
+
+    def __init__(self, padding: int | None = None, **options: object) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(VOCABULARY, SIZE, padding, **options)
+        self.net = mlp(SIZE, 16, 3)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map `(batch, length)` integers to `(batch, 3)`."""
+        return self.net(self.tokens(tokens).mean(1))
+
+
+def made(
+    backend: str = "condensed", padding: int | None = None, optimizer: str = "adam", **fields
+) -> tuple[Bag, torch.optim.Optimizer, Engine]:
+    torch.manual_seed(0)
+    net = Bag(padding)
+    trainer = OPTIMIZERS[optimizer](net.parameters())
+    fields = dict(sparsity=0.6, update_every=10, horizon=400) | fields
+    return (
+        net,
+        trainer,
+        sparsify(net, SparseConfig(embeddings=True, backend=backend, **fields), trainer),
+    )
+
+
+def train(net: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    for step in steps:
+        tokens = torch.randint(
+            VOCABULARY, (16, 5), generator=torch.Generator().manual_seed(1000 + step)
+        )
+        wanted = torch.stack([tokens.float().mean(1) / VOCABULARY, (tokens % 3 == 0).sum(1) / 5], 1)
+        optimizer.zero_grad()
+        nn.functional.mse_loss(net(tokens)[:, :2], wanted).backward()
+        optimizer.step()
+
+
+CENTRAL = ("set", "rigl", "srigl")
+METHODS = [
+    *(dict(method=method) for method in CENTRAL),
+    dict(method="static"),
+    dict(method="gse"),
+    dict(method="mest", slack=0.1),
+    dict(method="mest", slack=0.3, structure="constant_fan_in"),
+    dict(method="gmp"),
+    dict(method="gmp", structure="constant_fan_in"),
+    dict(method="granet"),
+    dict(method="rigl", gradient_steps=4),
+    dict(method="rigl", growth="adam_momentum"),
+    dict(method="rigl", optimizer_state="layer_mean"),
+    dict(method="set", growth="importance", initialisation="kaiming"),
+]
+
+
+@pytest.mark.parametrize("padding", [None, 2])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("fields", METHODS, ids=lambda f: "-".join(map(str, f.values())))
+def test_both_backends_train_alike(fields, optimizer, padding):
+    net, trainer, engine = made("masked", padding, optimizer, **fields)
+    twin, twin_trainer, twin_engine = made("condensed", padding, optimizer, **fields)
+    assert type(net.tokens) is MaskedEmbedding and type(twin.tokens) is CondensedEmbedding
+    central = fields["method"] in CENTRAL and len(fields) == 1
+    for step in range(0, 200 if central else 50, 10):
+        train(net, trainer, range(step, step + 10))
+        train(twin, twin_trainer, range(step, step + 10))
+        for one, other in zip(engine.tensors, twin_engine.tensors, strict=True):
+            assert torch.equal(one.active(), other.active()), f"{one.name} at step {step + 10}"
+            torch.testing.assert_close(one.values(), other.values(), rtol=2e-3, atol=2e-4)
+    assert engine.updates == twin_engine.updates > 0 or fields["method"] == "static"
+    if padding is not None:
+        for tensor in (engine.tensors[0], twin_engine.tensors[0]):
+            assert not tensor.active()[padding].any() and not tensor.values()[padding].any()
+            assert tensor.seen() is None or not tensor.seen()[padding].any()
+        assert not net.tokens(torch.tensor(padding)).any()
+    if fields["method"] != "static":
+        assert exploration(engine) == exploration(twin_engine)
+
+
+EXACT = ["static", "set", "rigl", "srigl", "gse", "snfs", "mest"]
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+@pytest.mark.parametrize("padding", [None, 0, -1])
+@pytest.mark.parametrize("method", EXACT)
+def test_budgets_are_exact_and_padding_is_no_part_of_them(method, padding, backend):
+    if (method, backend) == ("snfs", "condensed"):
+        backend = "masked"
+    net, trainer, engine = made(backend, padding, method=method, distribution="uniform")
+    tokens = VOCABULARY - (padding is not None)
+    layers = engine.layers()
+    assert [layer.role for layer in layers] == ["input", "hidden", "output"]
+    assert layers[0].total == tokens * SIZE
+    assert engine.tensors[0].places == layers[0].total
+    total = sum(layer.active for layer in layers)
+    if method == "srigl":
+        fan_ins = engine.tensors[0].active().sum(1)
+        live = torch.ones(VOCABULARY, dtype=torch.bool)
+        if padding is not None:
+            live[padding] = False
+        assert set(fan_ins[live].tolist()) == {layers[0].active // tokens}
+        assert not fan_ins[~live].any()
+    else:
+        assert total == round(0.4 * sum(layer.total for layer in layers))
+    train(net, trainer, range(50))
+    assert sum(layer.active for layer in engine.layers()) == total or method == "mest"
+    assert engine.updates == (0 if method == "static" else 5)
+    if method == "srigl":
+        assert torch.equal(engine.tensors[0].active().sum(1), fan_ins)
+
+
+LATENT = [
+    dict(method="topkast"),
+    dict(method="topkast", structure="constant_fan_in"),
+    dict(method="edge_popup"),
+    dict(method="wsn"),
+]
+
+
+@pytest.mark.parametrize("fields", LATENT, ids=lambda f: "-".join(f.values()))
+def test_methods_whose_inactive_weights_keep_values_leave_padding_out(fields):
+    torch.manual_seed(0)
+    net = Bag(padding=2)
+    engine = sparsify(net, SparseConfig(embeddings=True, sparsity=0.1, update_every=5, **fields))
+    trainer = OPTIMIZERS["sgd"](p for p in net.parameters() if p.requires_grad)
+    engine.attach(trainer)
+    train(net, trainer, range(20))
+    active = engine.tensors[0].active()
+    assert engine.updates >= 4 and not active[2].any()
+    assert int(active.sum()) == engine.tensors[0].budget == engine.layers()[0].active
+    assert not net.tokens(torch.tensor(2)).any()
+
+
+def test_sr_ste_trains_an_embedding_without_padding():
+    net, trainer, engine = made("masked", method="sr_ste", structure="1:4", sparsity=0.75)
+    train(net, trainer, range(10))
+    pieces = engine.tensors[0].active().reshape(VOCABULARY, -1, 4)
+    assert bool((pieces.sum(2) == 1).all())
+
+
+def test_tokens_are_never_ablated():
+    net, trainer, engine = made(method="srigl", ablation_threshold=0.9, sparsity=0.8)
+    train(net, trainer, range(60))
+    assert [tensor.may_ablate for tensor in engine.tensors] == [False, True, False]
+    assert len(set(engine.tensors[0].active().sum(1).tolist())) == 1
+    assert [count.name for count in neurons(engine)] == ["net.0.weight", "net.2.weight"]
+
+
+@pytest.mark.parametrize("how", ["scaled", "kaiming"])
+def test_first_weights_keep_the_length_of_a_vector(how):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Embedding(400, 64, padding_idx=1))
+    config = SparseConfig(method="srigl", sparsity=0.75, embeddings=True, initialisation=how)
+    tensor = sparsify(net, config).tensors[0]
+    squares = tensor.values().square().sum(1)
+    assert squares[1] == 0
+    assert abs(float(squares.sum()) / 399 / 64 - 1) < 0.03
+    initialise(tensor, "kaiming", seed=5)
+    assert not tensor.values()[1].any()
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+def test_growth_sees_the_gradient_of_the_dense_embedding(backend):
+    net, _, engine = made(backend, padding=2, method="rigl", update_every=1)
+    tokens = torch.tensor([[1, 2, 2, 7, 1], [29, 7, 0, 2, 1]])
+    weight = engine.tensors[0].values().clone().requires_grad_()
+    vectors = nn.functional.embedding(tokens, weight, padding_idx=2)
+    (net.net(vectors.mean(1)).square().sum()).backward()
+    net.zero_grad()
+    for _ in range(2):
+        net(tokens).square().sum().backward()
+    torch.testing.assert_close(engine.tensors[0].tap.gradient(), 2 * weight.grad)
+    assert not weight.grad[2].any() and bool(weight.grad[1].all())
+
+
+def state(net, optimizer):
+    moments = [v for s in optimizer.state.values() for v in s.values() if torch.is_tensor(v)]
+    return [*net.state_dict().values(), *moments]
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+@pytest.mark.parametrize("growth", ["gradient", "momentum"])
+def test_copies_and_resumed_runs_are_bit_equal(backend, growth):
+    fields = dict(backend=backend, padding=2, method="srigl", growth=growth)
+    net, trainer, _ = made(**fields)
+    train(net, trainer, range(37))
+    twins = [copy.deepcopy((net, trainer)), pickle.loads(pickle.dumps((net, trainer)))]
+    saved = copy.deepcopy((net.state_dict(), trainer.state_dict()))
+    fresh, fresh_trainer, _ = made(**fields)
+    fresh.load_state_dict(saved[0])
+    fresh_trainer.load_state_dict(saved[1])
+    train(net, trainer, range(37, 70))
+    for twin, optimizer in [*twins, (fresh, fresh_trainer)]:
+        train(twin, optimizer, range(37, 70))
+        assert all(map(torch.equal, state(net, trainer), state(twin, optimizer)))
+
+
+@pytest.mark.parametrize("lagging", [False, True])
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+def test_a_target_follows(backend, lagging):
+    net, trainer, engine = made(backend, padding=2, method="rigl")
+    target = Bag(padding=2)
+    engine.follow(target, lagging=lagging)
+    assert type(target.tokens) is type(net.tokens)
+    train(net, trainer, range(30))
+    with torch.no_grad():
+        for own, theirs in zip(target.parameters(), net.parameters(), strict=True):
+            own.copy_(theirs)
+    tokens = torch.arange(VOCABULARY).reshape(6, 5)
+    assert engine.updates == 3 and torch.equal(target(tokens), net(tokens))
+
+
+def test_the_backend_of_each_layer():
+    net = nn.Sequential(nn.Embedding(40, 512), nn.Linear(512, 512))
+    config = SparseConfig(method="static", embeddings=True, backend="auto")
+    kinds = [type(t).__name__ for t in sparsify(net, config, batch=256).tensors]
+    assert kinds == ["SparseTensor", "CondensedTensor"]
+    grouped = SparseConfig(method="srigl", group=2, embeddings=True, backend="condensed")
+    net, tensors = Bag(), None
+    tensors = sparsify(net, grouped).tensors
+    assert [isinstance(t, CondensedTensor) for t in tensors] == [False, True, True]
+
+
+def test_embeddings_stay_dense_unless_asked_for():
+    net, twin = Bag(), Bag()
+    sparsify(net, SparseConfig(method="rigl"))
+    sparsify(twin, SparseConfig(method="rigl", embeddings=True, dense=("tokens",)))
+    assert type(net.tokens) is type(twin.tokens) is nn.Embedding
+    assert [item.role for item in select(Bag())] == ["input", "output"]
+    last = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2), nn.Embedding(5, 6))
+    assert [i.role for i in select(last, embeddings=True)] == ["input", "output", "input"]
+    assert SparseConfig(embeddings=True) != SparseConfig()
+    dense = SparseConfig(method="dense", embeddings=True)
+    assert dense.canonical() == SparseConfig(method="dense").canonical()
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+def test_export(backend):
+    net, trainer, _ = made(backend, padding=2, method="rigl")
+    train(net, trainer, range(20))
+    tokens = torch.arange(VOCABULARY).reshape(6, 5)
+    small = condense(net)
+    assert type(small.tokens) is CondensedEmbedding and type(small.net[0]) is CondensedLinear
+    torch.testing.assert_close(small(tokens), net(tokens), rtol=1e-5, atol=1e-6)
+    assert not [name for name, _ in small.tokens.named_buffers() if name.startswith("weight_")]
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+def test_a_lookup_costs_nothing(backend):
+    net, _, engine = made(backend, method="static")
+    with FlopCounter(net) as counter, torch.no_grad():
+        net(torch.zeros(1, 5, dtype=torch.int64))
+    flops = counter.count(active_weights(engine))
+    assert {layer.name: layer.dense for layer in flops.layers} == {
+        "tokens.weight": 0,
+        "net.0.weight": 2 * SIZE * 16,
+        "net.2.weight": 2 * 16 * 3,
+    }
+    assert flops.sparse == 2 * sum(layer.active for layer in engine.layers()[1:])
+
+
+def test_first_masks_by_saliency():
+    net = Bag(padding=2)
+    tokens = torch.randint(3, VOCABULARY, (40, 5), generator=torch.Generator().manual_seed(0))
+
+    def loss():
+        return net(tokens).square().mean()
+
+    scores = [
+        magnitudes(net, embeddings=True),
+        snip(net, loss, embeddings=True),
+        grasp(net, loss, embeddings=True),
+    ]
+    for each in scores:
+        twin = copy.deepcopy(net)
+        config = SparseConfig(method="static", sparsity=0.7, embeddings=True)
+        tensor = sparsify(twin, config, scores=each).tensors[0]
+        chosen = each["tokens.weight"][tensor.active()]
+        assert not tensor.active()[2].any() and len(chosen) == tensor.budget
+        others = ~tensor.active()
+        others[2] = False
+        assert chosen.min() >= each["tokens.weight"][others].max()
+
+
+REFUSED = [
+    (dict(max_norm=1.0), {}, r"layer 'tokens.weight': max_norm=1.0: needs a dense embedding; keep"),
+    (dict(sparse=True), {}, r"layer 'tokens.weight': sparse=True: needs a dense embedding; keep"),
+    (dict(scale_grad_by_freq=True), {}, r"scale_grad_by_freq=True: needs a dense embedding; keep"),
+    (
+        dict(padding=3),
+        dict(structure="2:4", sparsity=0.5),
+        r"layer 'tokens.weight': padding_idx=3: .* not of a 2:4 pattern; keep it dense",
+    ),
+    (
+        dict(padding=3),
+        dict(method="srigl", group=2),
+        r"padding_idx=3: .* not of a constant fan-in \(groups of 2\); keep it dense",
+    ),
+    (
+        {},
+        dict(method="gse", growth="sampled_graest"),
+        r"growth='sampled_graest': layer 'tokens.weight' of shape \(30, 12\) is no linear layer",
+    ),
+    (
+        {},
+        dict(layer_sparsity={"tokens": 0.999}, method="srigl"),
+        r"sparsity=0.999: leaves 0 weights, .* at least 30 \(layer 'tokens.weight' alone 30\)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "fields", "message"), REFUSED)
+def test_what_cannot_be_is_refused_and_changes_nothing(options, fields, message):
+    net = Bag(**options)
+    before = copy.deepcopy(net.state_dict())
+    fields = dict(sparsity=0.5) | fields
+    with pytest.raises(ValueError, match=message):
+        sparsify(net, SparseConfig(embeddings=True, **fields))
+    assert type(net.tokens) is nn.Embedding and list(before) == list(net.state_dict())
+    sparsify(net, SparseConfig(embeddings=True, dense=("tokens",), sparsity=0.5))
+
+
+def test_whole_tokens_are_not_removed():
+    with pytest.raises(ValueError, match="embeddings=True: structure 'neurons' would take whole"):
+        SparseConfig(embeddings=True, structure="neurons")
+
+
+def test_a_tied_weight_is_refused():
+    net = Bag()
+    net.head = nn.Linear(SIZE, VOCABULARY)
+    net.head.weight = net.tokens.weight
+    message = r"layer 'tokens.weight': .* shared by 2 layers \(tokens.weight, head.weight\)"
+    with pytest.raises(ValueError, match=message):
+        sparsify(net, SparseConfig(embeddings=True, sparsity=0.5))
+
+
+def test_an_embedding_used_twice_in_one_pass_grows_by_the_sum():
+    gradients = []
+    for backend in ("masked", "condensed"):
+        net, _, engine = made(backend, method="rigl", update_every=1)
+        tokens = torch.arange(10).reshape(2, 5)
+        (net.tokens(tokens).sum() + 2 * net.tokens(tokens[:1]).sum()).backward()
+        gradients.append(engine.tensors[0].tap.gradient())
+    expected = torch.zeros(VOCABULARY, SIZE)
+    expected[:5], expected[5:10] = 3, 1
+    assert all(torch.equal(gradient, expected) for gradient in gradients)
