@@ -60,6 +60,41 @@ def test_condense_takes_embeddings_too():
     assert torch.equal(small[0](tokens), condensed(tokens))
 
 
+@pytest.mark.parametrize("padding", [None, 3])
+def test_the_tap_sees_the_dense_gradient_in_both_forms(padding):
+    dense, _, masked, condensed = made(padding)
+    tokens = torch.tensor([[3, 1, 1], [10, 4, 3]])
+    weights = torch.randn(2, 3, 6)
+    (dense(tokens) * weights).sum().backward()
+    for layer in (masked, condensed):
+        layer.weight_tap.arm(True)
+        (layer(tokens) * weights).sum().backward()
+        assert torch.equal(layer.weight_tap.gradient(), dense.weight.grad)
+        with torch.no_grad():
+            layer(tokens)
+        layer.weight_tap.arm(False)
+        layer(tokens).sum().backward()
+        assert layer.weight_tap.gradient() is None
+
+
+def test_weights_of_earlier_tasks_are_read_and_get_no_gradient():
+    _, mask, masked, condensed = made()
+    tokens = torch.arange(11)
+    expected = masked(tokens).detach()
+    protected = mask & (torch.arange(6) < 3)
+    masked.weight_protected = protected
+    condensed.weight_protected = protected
+    condensed.weight_frozen = condensed.dense_weight()
+    condensed.forget_derived()
+    for layer in (masked, condensed):
+        out = layer(tokens)
+        assert torch.equal(out, expected)
+        out.sum().backward()
+    assert torch.equal(masked.weight.grad, (mask & ~protected).float())
+    gradient = condensed.pattern.expand(condensed.values.grad.numpy())
+    assert torch.equal(torch.from_numpy(gradient), masked.weight.grad)
+
+
 def test_gradcheck():
     layer = made(dtype=torch.float64)[3]
     tokens = torch.tensor([0, 4, 7, 7])
