@@ -250,3 +250,10 @@ def test_a_network_that_is_cast_in_training_keeps_its_statistics():
     expected = model.eval()(task.test_x.double(), 0)
     model.end()
     assert torch.equal(model(task.test_x.double(), 0), expected)
+
+
+def test_sparse_embeddings_are_refused():
+    net = nn.Sequential(nn.Embedding(9, 6), nn.Linear(6, 2))
+    with pytest.raises(ValueError, match="embeddings=True: tasks do not share sparse embeddings"):
+        TaskMasks(net, make_config("rigl", embeddings=True))
+    assert type(net[0]) is nn.Embedding

@@ -13,6 +13,7 @@ from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 import dstrl
 from dstrl.nets import SparseSACActor, SparseTD3Actor, dense_copy
 from dstrl.policies import POLICIES
+from sparse_core import SparseConfig, sparsify
 
 ENVS = {PPO: "CartPole-v1", A2C: "CartPole-v1", DQN: "CartPole-v1"}
 
@@ -159,3 +160,12 @@ def test_a_dense_copy_computes_the_same_and_leaves_the_original_sparse():
     assert type(twin[0]) is torch.nn.Linear
     assert twin.state_dict().keys() == {"0.weight", "0.bias", "2.weight", "2.bias"}
     assert type(net[0]) is not torch.nn.Linear
+
+
+def test_a_dense_copy_of_an_embedding(backend):
+    net = torch.nn.Sequential(torch.nn.Embedding(9, 6, padding_idx=1), torch.nn.Linear(6, 2))
+    sparsify(net, SparseConfig(method="rigl", sparsity=0.5, embeddings=True, backend=backend))
+    twin = dense_copy(net)
+    torch.testing.assert_close(twin(torch.arange(9)), net(torch.arange(9)))
+    assert type(twin[0]) is torch.nn.Embedding
+    assert set(twin.state_dict()) - {"sparse_clock"} == {"0.weight", "1.weight", "1.bias"}

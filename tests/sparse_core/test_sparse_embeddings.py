@@ -18,6 +18,7 @@ from sparse_core.layers.embedding import CondensedEmbedding
 from sparse_core.metrics import exploration, neurons
 from sparse_core.saliency import grasp, magnitudes, snip
 from sparse_core.selection import select
+from sparse_core.tickets import LotteryTicket
 from tests.sparse_core.nets import mlp
 
 VOCABULARY, SIZE = 30, 12
@@ -245,8 +246,7 @@ def test_the_backend_of_each_layer():
     kinds = [type(t).__name__ for t in sparsify(net, config, batch=256).tensors]
     assert kinds == ["SparseTensor", "CondensedTensor"]
     grouped = SparseConfig(method="srigl", group=2, embeddings=True, backend="condensed")
-    net, tensors = Bag(), None
-    tensors = sparsify(net, grouped).tensors
+    tensors = sparsify(Bag(), grouped).tensors
     assert [isinstance(t, CondensedTensor) for t in tensors] == [False, True, True]
 
 
@@ -310,6 +310,25 @@ def test_first_masks_by_saliency():
         others = ~tensor.active()
         others[2] = False
         assert chosen.min() >= each["tokens.weight"][others].max()
+
+
+def test_lottery_tickets_of_an_embedding_hold_their_share():
+    config = SparseConfig(method="static", sparsity=0.75, embeddings=True)
+    ticket = LotteryTicket(Bag(padding=2), config, rounds=2)
+    densities = [engine.tensors[0].count() / ((VOCABULARY - 1) * SIZE) for engine in ticket]
+    assert densities == [1.0, 0.5, 0.25]
+    assert not ticket.engine.tensors[0].active()[2].any()
+
+
+def test_a_new_task_draws_masks_and_weights_anew():
+    net, trainer, engine = made(padding=2, method="set")
+    train(net, trainer, range(5))
+    before, active = engine.tensors[0].active(), engine.tensors[0].count()
+    engine.redraw(1)
+    assert not torch.equal(engine.tensors[0].active(), before)
+    assert engine.tensors[0].count() == active and not engine.tensors[0].active()[2].any()
+    train(net, trainer, range(15))
+    assert engine.tensors[0].count() == active
 
 
 REFUSED = [
