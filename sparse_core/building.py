@@ -123,7 +123,8 @@ def _condense(
     keep_masked: Collection[str],
 ) -> None:
     """Give the layers that can be condensed, and are to be, their condensed form."""
-    from sparse_core.condensed import CondensedTensor, can_condense, capacity_of, that_pay
+    from sparse_core.condensed import CondensedTensor
+    from sparse_core.condensing import can_condense, capacity_of, that_pay
     from sparse_core.layers.chain import chain
 
     config = engine.config

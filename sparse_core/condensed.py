@@ -7,7 +7,7 @@ from the same random streams.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sparse_core.choice import condensed_pays
 from sparse_core.kernels import scores
 from sparse_core.kernels.coordinates import from_positions, positions_of, rows_of, without
-from sparse_core.kernels.format import GROUPS, Pattern
+from sparse_core.kernels.format import Pattern
 from sparse_core.layers.condensed import become_condensed
 from sparse_core.layers.embedding import become_condensed_embedding
 from sparse_core.layers.state import Condensed
-from sparse_core.structure import ConstantFanIn, Structure
+from sparse_core.structure import group_of
 from sparse_core.topology import ALL, Delta, SparseTensor
 
 BLOCKS_ABOVE = 1 << 24
@@ -57,7 +56,7 @@ class CondensedTensor(SparseTensor):
             become_condensed_embedding(layer, mask, capacity=capacity)
         else:
             assert isinstance(layer, nn.Linear)
-            become_condensed(layer, mask, group=_group(masked.structure), capacity=capacity)
+            become_condensed(layer, mask, group=group_of(masked.structure), capacity=capacity)
         assert isinstance(layer, Condensed)
         tensor = cls(masked.name, layer, "weight", masked.role, masked.structure, masked.budget)
         tensor.initial_budget = masked.initial_budget
@@ -307,104 +306,3 @@ def _set_bits(bits: NDArray[np.uint8], positions: NDArray[np.int64]) -> None:
 
 def _like(value: object, parameter: Tensor) -> bool:
     return torch.is_tensor(value) and value.shape == parameter.shape and value.dim() > 0
-
-
-def _group(structure: Structure) -> int:
-    return structure.group if isinstance(structure, ConstantFanIn) else 1
-
-
-def capacity_of(tensor: SparseTensor, slack: float = 0.0) -> int:
-    """Return how many values a tensor can need at any time of its training.
-
-    Groups that are ablated leave more fan-in to the others, and a smaller last group is stored as
-    large as the others, so this may exceed the budget by a few weights.
-
-    Args:
-        tensor: The sparse weight.
-        slack: MEST's: so much of the budget more.
-    """
-    most = max(tensor.budget, tensor.initial_budget, tensor.count())
-    most = min(tensor.numel, int(most * (1 + slack)) + 1 if slack else most)
-    structure = tensor.structure
-    if not isinstance(structure, ConstantFanIn):
-        return most
-    sizes = structure.sizes(tensor.rows).tolist()
-    needed = [tensor.count()]
-    for live in _possible_lanes(tensor, len(sizes)):
-        for rows in {live * structure.group, live * structure.group - structure.group + sizes[-1]}:
-            fan_in = min(tensor.cols, most // rows)
-            needed.append(fan_in * live * structure.group)
-    return max(needed)
-
-
-def _possible_lanes(tensor: SparseTensor, lanes: int) -> Iterable[int]:
-    if tensor.may_ablate:
-        return range(1, lanes + 1)
-    return (lanes if tensor.padding is None else lanes - 1,)
-
-
-def that_pay(
-    capacities: Mapping[SparseTensor, int], root: nn.Module, batch: int
-) -> dict[SparseTensor, int]:
-    """Return the tensors that train at least as fast when they are condensed.
-
-    First those that do so alone, then those that do because a neighbour in their chain is
-    condensed. Of embeddings that has not been measured: they are none of them.
-
-    Args:
-        capacities: Tensors that can be condensed, and how many values they can need.
-        root: Their module.
-        batch: Samples of a training batch.
-    """
-    from sparse_core.layers.chain import neighbours
-
-    pairs = neighbours(root)
-    chosen: dict[nn.Module, SparseTensor] = {}
-    while True:
-        added = {
-            tensor.layer: tensor
-            for tensor, capacity in capacities.items()
-            if tensor.layer not in chosen
-            and _pays(tensor, capacity, batch, _joined(tensor, pairs, chosen))
-        }
-        if not added:
-            return {t: capacity for t, capacity in capacities.items() if t.layer in chosen}
-        chosen |= added
-
-
-def _pays(tensor: SparseTensor, capacity: int, batch: int, joined: int) -> bool:
-    if isinstance(tensor.layer, nn.Embedding):
-        return False
-    density = min(1.0, capacity / tensor.numel)
-    return tensor.weight.dtype == torch.float32 and condensed_pays(
-        tensor.rows, tensor.cols, density, _group(tensor.structure), batch, joined=joined
-    )
-
-
-def _joined(
-    tensor: SparseTensor,
-    pairs: Sequence[tuple[nn.Module, nn.Module]],
-    chosen: Collection[nn.Module],
-) -> int:
-    """Count the inputs and outputs that a tensor has in common with chosen neighbours."""
-    inputs = any(after is tensor.layer and before in chosen for before, after in pairs)
-    outputs = any(before is tensor.layer and after in chosen for before, after in pairs)
-    return tensor.cols * inputs + tensor.rows * outputs
-
-
-def can_condense(tensor: SparseTensor) -> str | None:
-    """Return why a tensor's layer cannot be condensed, or None if it can."""
-    lookup = isinstance(tensor.layer, nn.Embedding)
-    if not (lookup or isinstance(tensor.layer, nn.Linear)) or tensor.parameter != "weight":
-        return f"{type(tensor.layer).__name__} is neither a linear layer nor an embedding"
-    if tensor.weight.device.type != "cpu":
-        return f"it is on {tensor.weight.device}, not on the CPU"
-    if tensor.weight.dtype not in (torch.float32, torch.float64):
-        return f"its dtype is {tensor.weight.dtype}, not float32 or float64"
-    if tensor.latent:
-        return "its inactive weights keep values"
-    if lookup and _group(tensor.structure) != 1:
-        return "its tokens share their columns"
-    if _group(tensor.structure) not in GROUPS:
-        return f"its groups have {_group(tensor.structure)} neurons, kernels are for {GROUPS}"
-    return None

@@ -317,3 +317,8 @@ def structure_for(name: str, group: int = 1) -> Structure:
     if name == "constant_fan_in":
         return ConstantFanIn(group)
     return Blocks(1, 0) if name == "neurons" else Unstructured()
+
+
+def group_of(structure: Structure) -> int:
+    """Return how many consecutive rows share their columns."""
+    return structure.group if isinstance(structure, ConstantFanIn) else 1
