@@ -1,7 +1,15 @@
-"""Worlds that are harder than they look: wrappers for Gymnasium environments."""
+"""Worlds that are harder than they look: wrappers, changed physics and sequences of tasks."""
 
 from __future__ import annotations
 
-from envs.wrappers import NoisyFeatures
+import gymnasium as gym
 
-__all__ = ["NoisyFeatures"]
+from envs.dynamics import CARTPOLE, MAX_RETURN
+from envs.sequences import CartPoleTask, sequence
+from envs.wrappers import NoisyFeatures, PermuteObservation
+
+__all__ = ["CartPoleTask", "NoisyFeatures", "PermuteObservation", "sequence"]
+
+gym.register(
+    CARTPOLE, entry_point="envs.dynamics:ChangedCartPole", max_episode_steps=int(MAX_RETURN)
+)

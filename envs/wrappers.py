@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -41,11 +42,7 @@ class NoisyFeatures(
         number = isinstance(fraction, (int, float)) and not isinstance(fraction, bool)
         if not number or not 0 <= fraction < 1:
             raise ValueError(f"fraction={fraction!r}: must be a number in [0, 1)")
-        space = env.observation_space
-        vector = isinstance(space, spaces.Box) and len(space.shape) == 1
-        if not vector or not np.issubdtype(space.dtype, np.floating):
-            raise ValueError(f"env={env}: must observe a vector of floats, not {space}")
-        assert isinstance(space, spaces.Box)
+        space = _vector_space(env)
         size = space.shape[0]
         self.distractors = noisy_size(size, fraction) - size
         bound = np.full(self.distractors, np.inf, dtype=space.dtype)
@@ -68,6 +65,49 @@ class NoisyFeatures(
         """Append the distractors: `(d,)` to `(d + distractors,)`."""
         noise = self._noise.standard_normal(self.distractors)
         return np.concatenate([observation, noise.astype(observation.dtype)])
+
+
+class PermuteObservation(
+    gym.ObservationWrapper[NDArray[Any], Any, NDArray[Any]], gym.utils.RecordConstructorArgs
+):
+    """Observe the same features in another order.
+
+    All features get the loosest of their bounds, so that environments that differ in the order only
+    have one observation space: one policy can act in all of them.
+
+    Args:
+        env: An environment whose observations are vectors.
+        permutation: Feature i of the new observation is feature `permutation[i]` of the old one.
+
+    Raises:
+        ValueError: If that is no permutation, or the observations are no vectors of floats.
+    """
+
+    def __init__(self, env: gym.Env[NDArray[Any], Any], permutation: Sequence[int]) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, permutation=permutation)
+        gym.ObservationWrapper.__init__(self, env)
+        space = _vector_space(env)
+        size = space.shape[0]
+        if sorted(permutation) != list(range(size)):
+            raise ValueError(f"permutation={permutation!r}: must be 0 to {size - 1} in some order")
+        self.permutation = np.array(permutation, dtype=np.int64)
+        self.observation_space = spaces.Box(
+            space.low.min(), space.high.max(), (size,), dtype=space.dtype.type
+        )
+
+    def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
+        """Reorder the features of a `(d,)` observation."""
+        permuted: NDArray[Any] = observation[self.permutation]
+        return permuted
+
+
+def _vector_space(env: gym.Env[Any, Any]) -> spaces.Box:
+    space = env.observation_space
+    vector = isinstance(space, spaces.Box) and len(space.shape) == 1
+    if not vector or not np.issubdtype(space.dtype, np.floating):
+        raise ValueError(f"env={env}: must observe a vector of floats, not {space}")
+    assert isinstance(space, spaces.Box)
+    return space
 
 
 def noisy_size(size: int, fraction: SupportsFloat) -> int:

@@ -1,0 +1,94 @@
+"""Changed CartPoles and sequences of them: physics, permutations, one space for all tasks."""
+
+from __future__ import annotations
+
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from envs import CartPoleTask, PermuteObservation, sequence
+from envs.dynamics import ChangedCartPole
+from envs.sequences import SEQUENCES
+
+ACTIONS = [0, 1, 1, 0, 1, 1, 1, 0]
+
+
+def trajectory(env, seed=3):
+    observations = [env.reset(seed=seed)[0]]
+    for action in ACTIONS:
+        observations.append(env.step(action)[0])
+    return np.array(observations)
+
+
+def test_with_the_defaults_it_is_cartpole():
+    assert np.array_equal(trajectory(CartPoleTask().make()), trajectory(gym.make("CartPole-v1")))
+
+
+def test_one_step_follows_the_equations_of_the_changed_physics():
+    env = ChangedCartPole(length=1.5, masspole=0.5, gravity=20.0, force_mag=4.0)
+    env.reset(seed=0)
+    env.state = np.array([0.0, 0.1, 0.2, 0.3])
+    after, *_ = env.step(1)
+    # m l = 0.75 and a total mass of 1.5: theirs, not CartPole-v1's.
+    temp = (4.0 + 0.75 * 0.3**2 * np.sin(0.2)) / 1.5
+    angular = (20.0 * np.sin(0.2) - np.cos(0.2) * temp) / (
+        1.5 * (4 / 3 - 0.5 * np.cos(0.2) ** 2 / 1.5)
+    )
+    linear = temp - 0.75 * angular * np.cos(0.2) / 1.5
+    expected = [0.002, 0.1 + 0.02 * linear, 0.206, 0.3 + 0.02 * angular]
+    np.testing.assert_allclose(after, expected, rtol=1e-6)
+
+
+def test_a_permutation_changes_the_order_and_nothing_else():
+    plain = trajectory(CartPoleTask().make())
+    permuted = trajectory(CartPoleTask(permutation=(2, 0, 3, 1)).make())
+    assert np.array_equal(permuted, plain[:, [2, 0, 3, 1]])
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_tasks_of_a_sequence_differ_but_share_their_spaces(name):
+    tasks = sequence(name)
+    envs = [task.make() for task in tasks]
+    assert len(set(tasks)) == len(tasks) == 3
+    assert len({str(env.observation_space) for env in envs}) == 1
+    assert all(env.observation_space == envs[0].observation_space for env in envs)
+    runs = [trajectory(env) for env in envs]
+    assert not np.array_equal(runs[0], runs[1]) and not np.array_equal(runs[1], runs[2])
+
+
+def test_a_sequence_can_be_repeated():
+    assert sequence("cartpole", 2) == SEQUENCES["cartpole"] * 2
+
+
+def test_episodes_end_after_500_steps():
+    env = gym.make("ChangedCartPole-v0", length=1.0)
+    assert env.spec.max_episode_steps == 500
+    assert CartPoleTask().performance(500.0) == 1.0
+
+
+def test_gymnasium_accepts_it():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*")
+        check_env(CartPoleTask(permutation=(3, 2, 1, 0)).make(), skip_render_check=True)
+    assert gym.spec("ChangedCartPole-v0").entry_point == "envs.dynamics:ChangedCartPole"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: CartPoleTask(length=0.0), r"length=0\.0: must be a positive number"),
+        (lambda: CartPoleTask(permutation=(0, 1, 2, 2)), r"permutation=\(0, 1, 2, 2\): must be"),
+        (lambda: ChangedCartPole(gravity=-1.0), r"gravity=-1\.0: must be a positive number"),
+        (lambda: PermuteObservation(gym.make("CartPole-v1"), (0, 1)), r"permutation=\(0, 1\)"),
+        (lambda: PermuteObservation(gym.make("FrozenLake-v1"), (0,)), "must observe a vector"),
+        (lambda: sequence("walker"), "sequence='walker': must be one of cartpole-physics"),
+        (lambda: sequence("cartpole", 0), "repeats=0: must be an integer of at least 1"),
+    ],
+)
+def test_wrong_input_is_refused_in_one_line(make, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
