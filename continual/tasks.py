@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from continual.bits import pack, packed_size, unpack
+from sparse_core.bits import pack, packed_size, unpack
 from sparse_core.condensed import CondensedTensor
 from sparse_core.engine import Engine
 from sparse_core.kernels.format import Pattern

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -51,18 +51,30 @@ OPTIMIZER = {"ppo": {"eps": 1e-5}}
 """What Stable-Baselines3 tells an algorithm's optimizer unless it is told something else."""
 
 
-def build(spec: RLSpec, tensorboard: str | None = None) -> BaseAlgorithm:
+def build(
+    spec: RLSpec,
+    tensorboard: str | None = None,
+    *,
+    make: Callable[[], gym.Env[Any, Any]] | None = None,
+    policy: type[Any] | None = None,
+    **for_policy: Any,
+) -> BaseAlgorithm:
     """Make the algorithm of a resolved spec, with its environments and its sparse policy.
 
     Args:
         spec: A resolved spec.
         tensorboard: Folder of TensorBoard's event files; None: none are written.
+        make: Makes one environment, instead of the spec's.
+        policy: Instead of the algorithm's sparse policy.
+        for_policy: More arguments of the policy.
 
     Raises:
         ValueError: If the environment does not suit the algorithm.
     """
     hyper = dict(spec.hyper)
-    envs = _vectorised(spec, normalise=hyper.pop("normalize"))
+    envs = vectorised(make or (lambda: make_env(spec)), spec.n_envs or 1)
+    if hyper.pop("normalize"):
+        envs = VecNormalize(envs, gamma=spec.hyper["gamma"])
     algorithm = ALGORITHMS[spec.algo]
     _check_actions(spec.algo, spec.env, envs.action_space)
     policy_kwargs: dict[str, Any] = {
@@ -71,6 +83,7 @@ def build(spec: RLSpec, tensorboard: str | None = None) -> BaseAlgorithm:
         "activation_fn": ACTIVATIONS[hyper.pop("activation")],
     }
     policy_kwargs |= {name: hyper.pop(name) for name in FOR_POLICY if name in hyper}
+    policy_kwargs |= for_policy
     decay = hyper.pop("weight_decay", 0.0)
     if decay:
         policy_kwargs["optimizer_kwargs"] = {"weight_decay": decay} | OPTIMIZER.get(spec.algo, {})
@@ -84,7 +97,7 @@ def build(spec: RLSpec, tensorboard: str | None = None) -> BaseAlgorithm:
         if start is not None:
             hyper[name] = LinearSchedule(start, 0.0, 1.0)
     return algorithm(
-        _policy_for(algorithm, envs.observation_space),
+        policy or _policy_for(algorithm, envs.observation_space),
         envs,
         policy_kwargs=policy_kwargs,
         seed=spec.seed,
@@ -112,11 +125,9 @@ def make_env(spec: RLSpec, render_mode: str | None = None) -> gym.Env[Any, Any]:
     return NoisyFeatures(env, spec.noise) if spec.noise else env
 
 
-def _vectorised(spec: RLSpec, normalise: bool) -> VecEnv:
-    envs: VecEnv = DummyVecEnv([lambda: Monitor(make_env(spec))] * (spec.n_envs or 1))
-    if normalise:
-        envs = VecNormalize(envs, gamma=spec.hyper["gamma"])
-    return envs
+def vectorised(make: Callable[[], gym.Env[Any, Any]], count: int) -> VecEnv:
+    """Make environments that are stepped together, their returns recorded."""
+    return DummyVecEnv([lambda: Monitor(make())] * count)
 
 
 def replay_callback(hyper: Mapping[str, Any]) -> ReplayCallback | None:

@@ -68,7 +68,7 @@ class SparseCallback(BaseCallback):
         for name, engine in self._engines.items():
             steps = optimizer_steps(self.model, name)
             if steps and engine.config.horizon is None:
-                engine.set_horizon(engine.steps + steps)
+                engine.set_horizon(engine.phase + steps)
             self._meters[name] = TopologyMeter(engine)
 
     def _on_step(self) -> bool:

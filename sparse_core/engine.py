@@ -112,6 +112,11 @@ class Engine:
         return self._clock["steps"]
 
     @property
+    def phase(self) -> int:
+        """Optimizer steps since the last `restart`."""
+        return self.steps - self._clock["origin"]
+
+    @property
     def updates(self) -> int:
         """Updates of the topology done."""
         return self._clock["updates"]
@@ -124,7 +129,7 @@ class Engine:
     @property
     def fraction(self) -> float:
         """Fraction of the active weights that an update would move now."""
-        return self._schedule.fraction(self._phase(), self.horizon)
+        return self._schedule.fraction(self.phase, self.horizon)
 
     def set_horizon(self, steps: int) -> None:
         """Say how long training will be, in optimizer steps since the last `restart`."""
@@ -133,9 +138,8 @@ class Engine:
 
     def restart(self, horizon: int | None = None) -> None:
         """Begin the schedule again (a new task). The streams of random growth go on."""
-        known = 0 if horizon is None else _checked_horizon(horizon)
+        self._clock["horizon"] = 0 if horizon is None else _checked_horizon(horizon)
         self._clock["origin"] = self.steps
-        self._clock["horizon"] = known
         for tensor in self.tensors:
             self._gradients.clear(tensor)
         self._arm()
@@ -169,9 +173,6 @@ class Engine:
             for trainer in self._trainers:
                 clear_moments(trainer, tensor)
         self.restart(horizon)
-
-    def _phase(self) -> int:
-        return self.steps - self._clock["origin"]
 
     # What it knows --------------------------------------------------------------------------------
 
@@ -294,7 +295,7 @@ class Engine:
 
     def _arm(self) -> None:
         """Watch the gradient of the next step if an update will need it."""
-        wanted = self._gradients.wanted(self._phase(), self._schedule, self.horizon)
+        wanted = self._gradients.wanted(self.phase, self._schedule, self.horizon)
         for tensor in self.tensors:
             if wanted or tensor.tap.armed:
                 if not wanted:
@@ -309,7 +310,7 @@ class Engine:
             )
         for follower in self._followers:
             follower.catch_up()
-        due = self.updater is not None and self._schedule.due(self._phase() + 1, self.horizon)
+        due = self.updater is not None and self._schedule.due(self.phase + 1, self.horizon)
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None) is not None
         penalises = self.updater is not None and self.updater.penalises
         if closure and (penalises or self.config.skip_step):
@@ -348,7 +349,7 @@ class Engine:
             observe(self.steps)
         if self.updater is None:
             return
-        if self._schedule.due(self._phase(), self.horizon):
+        if self._schedule.due(self.phase, self.horizon):
             self.update()
         self._arm()
 
@@ -379,7 +380,7 @@ class Engine:
         return deltas
 
     def _moment(self) -> Moment:
-        phase, horizon = self._phase(), self.horizon
+        phase, horizon = self.phase, self.horizon
         return Moment(
             step=self.steps,
             update=self.updates,

@@ -11,7 +11,7 @@ from torch import nn
 
 from continual import TaskMasks
 from continual.avalanche_compat import avalanche
-from continual.bits import pack, packed_size, unpack
+from sparse_core.bits import pack, packed_size, unpack
 from tests.continual.tiny_tasks import (
     CLASSES,
     FEATURES,

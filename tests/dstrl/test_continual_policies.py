@@ -1,0 +1,293 @@
+"""Policies for tasks in sequence: ended tasks never change, budgets are exact, tasks are saved."""
+
+from __future__ import annotations
+
+import copy
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import A2C, DQN, PPO, SAC
+
+from dstrl.continual import (
+    ContinualActorCriticPolicy,
+    ContinualDQNPolicy,
+    ContinualSACPolicy,
+)
+from dstrl.sequence import begin_task
+from envs import CartPoleTask
+from sparse_core.distributions import budgets
+
+SPARSE = {"method": "rigl", "sparsity": 0.8, "update_every": 3, "seed": 5}
+OBSERVATIONS = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
+
+
+def ppo(sparse=SPARSE, algorithm=PPO, seed=1, **for_policy):
+    hyper = {"n_steps": 32} | ({"batch_size": 16, "n_epochs": 2} if algorithm is PPO else {})
+    return algorithm(
+        ContinualActorCriticPolicy,
+        CartPoleTask().make(),
+        policy_kwargs={"sparse": sparse, "net_arch": [16, 16]} | for_policy,
+        seed=seed,
+        device="cpu",
+        **hyper,
+    )
+
+
+def dqn():
+    return DQN(
+        ContinualDQNPolicy,
+        CartPoleTask().make(),
+        policy_kwargs={"sparse": SPARSE, "net_arch": [16, 16]},
+        learning_starts=16,
+        train_freq=2,
+        target_update_interval=20,
+        batch_size=8,
+        buffer_size=200,
+        seed=1,
+        device="cpu",
+    )
+
+
+def sac(**hyper):
+    return SAC(
+        ContinualSACPolicy,
+        gym.make("Pendulum-v1"),
+        policy_kwargs={"sparse": SPARSE, "net_arch": [16, 16]},
+        learning_starts=16,
+        batch_size=8,
+        buffer_size=200,
+        seed=1,
+        device="cpu",
+        **hyper,
+    )
+
+
+def answers(model):
+    """Everything that the networks say about fixed observations."""
+    policy = model.policy
+    size = model.observation_space.shape[0]
+    seen = torch.from_numpy(np.resize(OBSERVATIONS, (32, size)))
+    with torch.no_grad():
+        if isinstance(model, DQN):
+            return [policy.q_net(seen)]
+        if isinstance(model, SAC):
+            mean, log_std, _ = policy.actor.get_action_dist_params(seen)
+            return [mean, log_std, *policy.critic(seen, mean.tanh())]
+        return [policy.get_distribution(seen).distribution.logits, policy.predict_values(seen)]
+
+
+def of_task(model, label):
+    with model.policy.task(label):
+        return answers(model)
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+MODELS = {
+    "ppo": (ppo, 96),
+    "ppo, reuse": (lambda: ppo(share="reuse"), 96),
+    "ppo, srigl": (lambda: ppo(SPARSE | {"method": "srigl"}), 96),
+    "ppo, split": (lambda: ppo(SPARSE | {"critic_sparsity": 0.9}), 96),
+    "ppo, decay": (
+        lambda: ppo(optimizer_class=torch.optim.AdamW, optimizer_kwargs={"weight_decay": 0.1}),
+        96,
+    ),
+    "a2c": (lambda: ppo(algorithm=A2C), 128),
+    "dqn": (dqn, 60),
+    "sac": (sac, 30),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_ended_tasks_answer_never_changes_to_the_bit(name):
+    make, steps = MODELS[name]
+    model = make()
+    kept = {}
+    for label in range(3):
+        begin_task(model, label)
+        before = answers(model)
+        model.learn(steps)
+        assert not same(before, answers(model)), "nothing was learnt"
+        model.policy.end_task()
+        kept[label] = answers(model)
+        assert same(kept[label], of_task(model, label))
+        for earlier in range(label):
+            assert same(kept[earlier], of_task(model, earlier))
+        assert same(kept[label], answers(model)), "looking at tasks left a trace"
+    assert any(engine.updates > 0 for engine in model.policy.sparse_engines.values())
+
+
+@pytest.mark.parametrize("share", ["none", "reuse"])
+def test_each_task_has_exactly_the_budget_of_each_layer(share):
+    model = ppo(share=share)
+    engine = model.policy.sparse_engines["policy"]
+    expected = budgets(engine._selected, engine.config, engine.tensors[0].structure)
+    union = {}
+    for label in range(3):
+        begin_task(model, label)
+        model.learn(64)
+        model.policy.end_task()
+        for name, mask in model.policy.task_masks(label).items():
+            assert int(mask.sum()) == expected[name.removeprefix("policy.")]
+            union.setdefault(name, []).append(mask)
+    trunk = {n: masks for n, masks in union.items() if "_net.weight" not in n}
+    overlaps = [int(torch.stack(masks).sum(0).max()) for masks in trunk.values()]
+    assert (max(overlaps) == 1) == (share == "none")
+    for name, held in model.policy.capacity().items():
+        assert held == pytest.approx(float(torch.stack(union[name]).any(0).float().mean()))
+
+
+def test_every_task_starts_from_the_same_heads_and_other_trunks():
+    model = ppo()
+    policy = model.policy
+    heads, trunks = [], []
+    for label in range(2):
+        policy.begin_task(label)
+        heads.append((policy.action_net.weight * policy.action_net.weight_mask).detach().clone())
+        trunks.append(policy.mlp_extractor.policy_net[0].weight_mask.clone())
+        model.learn(32)
+        policy.end_task()
+        assert not torch.equal(policy.action_net.weight, heads[-1])
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(trunks[0], trunks[1])
+
+
+def test_without_isolation_only_heads_are_apart():
+    model = ppo(isolation="none")
+    trunk = model.policy.mlp_extractor.policy_net[2]
+    for label in range(2):
+        begin_task(model, label)
+        before = trunk.weight.detach().clone()
+        model.learn(64)
+        model.policy.end_task()
+        assert not torch.equal(trunk.weight, before)
+        if label == 0:
+            first, head = of_task(model, 0), model.policy.action_net.weight.detach().clone()
+    with model.policy.task(0):
+        assert torch.equal(model.policy.action_net.weight, head)
+    assert not same(first, of_task(model, 0))
+
+
+@pytest.mark.parametrize("make", [ppo, dqn, sac])
+def test_a_switch_resets_what_belonged_to_the_task_before(make):
+    model = make()
+    begin_task(model, 0)
+    model.learn(40)
+    engines = model.policy.sparse_engines.values()
+    assert all(engine.optimizer.state for engine in engines)
+    begin_task(model, 1)
+    assert not any(engine.optimizer.state for engine in engines)
+    assert all(engine.phase == 0 and engine.steps > 0 for engine in engines)
+    for name in ("replay_buffer", "rollout_buffer"):
+        if hasattr(model, name):
+            assert getattr(model, name).pos == 0 and not getattr(model, name).full
+    for name, target in model.policy.named_children():
+        if name.endswith("_target"):
+            online = getattr(model.policy, name.removesuffix("_target")).state_dict()
+            assert all(
+                torch.equal(value, online[key]) for key, value in target.state_dict().items()
+            )
+
+
+@pytest.mark.parametrize(("ent_coef", "initial"), [("auto", 1.0), ("auto_0.1", 0.1)])
+def test_a_switch_resets_the_entropy_coefficient(ent_coef, initial):
+    model = sac(ent_coef=ent_coef)
+    begin_task(model, 0)
+    model.learn(30)
+    assert float(model.log_ent_coef.detach().exp()) != pytest.approx(initial)
+    begin_task(model, 1)
+    assert float(model.log_ent_coef.detach().exp()) == pytest.approx(initial)
+    assert not model.ent_coef_optimizer.state
+
+
+def test_tasks_are_saved_and_training_goes_on_from_there(tmp_path):
+    model = ppo()
+    for label in (4, 2):
+        begin_task(model, label)
+        model.learn(64)
+    model.save(tmp_path / "model")
+    loaded = PPO.load(tmp_path / "model", env=CartPoleTask().make(), device="cpu")
+    assert loaded.policy.ended_tasks == [4] and loaded.policy.training_task == 2
+    assert same(of_task(model, 4), of_task(loaded, 4)) and same(answers(model), answers(loaded))
+    kept = of_task(model, 4)
+    for one in (model, loaded):
+        one.policy.end_task()
+        one.policy.begin_task(0)
+        one.set_random_seed(7)
+        one.learn(64)
+    assert same(kept, of_task(loaded, 4))
+    assert same(answers(model), answers(loaded))
+
+
+def test_a_copy_is_a_policy_of_its_own():
+    model = ppo()
+    begin_task(model, 0)
+    model.policy.end_task()
+    copied = copy.deepcopy(model.policy)
+    model.policy.begin_task(1)
+    assert copied.training_task is None and copied.ended_tasks == [0]
+    copied.begin_task(1)
+    assert copied.training_task == 1
+
+
+def test_a_task_that_does_not_fit_changes_nothing():
+    model = ppo(SPARSE | {"sparsity": 0.4, "distribution": "uniform"})
+    begin_task(model, 0)
+    model.policy.end_task()
+    before = copy.deepcopy(model.policy.state_dict())
+    with pytest.raises(ValueError, match=r"task 1 does not fit: layer .* is full") as caught:
+        model.policy.begin_task(1)
+    assert "\n" not in str(caught.value)
+    after = model.policy.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_wrong_orders_are_refused():
+    model = ppo()
+    policy = model.policy
+    with pytest.raises(RuntimeError, match="no task is in training: call begin_task before learn"):
+        model.learn(32)
+    with pytest.raises(RuntimeError, match="no task is in training: begin one first"):
+        policy.end_task()
+    policy.begin_task(0)
+    with pytest.raises(RuntimeError, match="task 0 is still in training"):
+        policy.begin_task(1)
+    policy.end_task()
+    with pytest.raises(ValueError, match="label=0: was trained already; tasks so far: 0"):
+        policy.begin_task(0)
+    with pytest.raises(ValueError, match="label=3: was never trained; tasks so far: 0"):
+        with policy.task(3):
+            pass
+    policy.begin_task(1)
+    with policy.task(0):
+        for forbidden in (
+            lambda: model.learn(32),
+            lambda: policy.begin_task(2),
+            policy.end_task,
+            policy.state_dict,
+        ):
+            with pytest.raises(RuntimeError, match=r"leave `with policy.task\(0\)` first"):
+                forbidden()
+
+
+@pytest.mark.parametrize(
+    ("sparse", "for_policy", "message"),
+    [
+        (SPARSE, {"isolation": "soft"}, "isolation='soft': must be one of hard, none"),
+        (SPARSE, {"share": "all"}, "share='all': must be one of none, reuse"),
+        (SPARSE | {"tiny": True}, {}, "tiny=True"),
+        (SPARSE | {"backend": "condensed"}, {}, "backend='condensed': tasks in sequence"),
+        ({"method": "topkast"}, {}, "method='topkast': writes weights outside its masks"),
+        ({"method": "gmp"}, {}, "method='gmp': writes weights outside its masks"),
+        ({"method": "dense", "sparsity": 0.0}, {}, "method='dense': leaves no room"),
+        (SPARSE | {"target": "union"}, {}, "target='union': targets start anew"),
+    ],
+)
+def test_what_cannot_be_kept_apart_is_refused(sparse, for_policy, message):
+    with pytest.raises(ValueError, match=message):
+        ppo(sparse, **for_policy)
