@@ -17,11 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dstrl.callbacks import SparseCallback
+    from dstrl.continual import (
+        ContinualActorCriticPolicy,
+        ContinualDQNPolicy,
+        ContinualPolicy,
+        ContinualSACPolicy,
+    )
     from dstrl.mixin import SparsePolicy
     from dstrl.policies import SparseActorCriticPolicy, SparseSACPolicy, register
     from dstrl.spec import RLSpec
 
 __all__ = [
+    "ContinualActorCriticPolicy",
+    "ContinualDQNPolicy",
+    "ContinualPolicy",
+    "ContinualSACPolicy",
     "RLSpec",
     "SparseActorCriticPolicy",
     "SparseCallback",
@@ -31,6 +41,10 @@ __all__ = [
 ]
 
 _HOME = {
+    "ContinualActorCriticPolicy": "dstrl.continual",
+    "ContinualDQNPolicy": "dstrl.continual",
+    "ContinualPolicy": "dstrl.continual",
+    "ContinualSACPolicy": "dstrl.continual",
     "RLSpec": "dstrl.spec",
     "SparseActorCriticPolicy": "dstrl.policies",
     "SparseCallback": "dstrl.callbacks",

@@ -7,9 +7,10 @@
         model.predict(observation)
 
 A task's network is made of its masked weights of the trunk (all layers but the last of each
-network), which are protected when it ends, and of tensors of its own: heads, all biases, layers that
-stay dense, the log deviation of actions. With `isolation="none"` there is one trunk, biases included, that goes on
-training: only heads are apart. Networks of the actor and of the critics are treated alike.
+network), which are protected when it ends, and of tensors of its own: heads, all biases, layers
+that stay dense, the log deviation of actions. With `isolation="none"` there is one trunk, biases
+and dense layers included, that goes on training: only heads and the log deviation are apart.
+Networks of the actor and of the critics are treated alike.
 """
 
 from __future__ import annotations

