@@ -36,7 +36,8 @@ class RLSpec:
         env: Gymnasium's id of the environment.
         steps: Environment steps.
         seed: Seeds weights, masks, environments and exploration, each by a stream of its own.
-        sparse: How sparse the networks are; its `seed` is mixed with the run's.
+        sparse: How sparse the networks are; its `seed` is mixed with the run's, and its backend is
+            `auto` unless given.
         actor_sparsity: Sparsity of the actor; None: that of `sparse`.
         critic_sparsity: Sparsity of the critic; None: that of `sparse`.
         actor_method: Method of the actor; None: that of `sparse`.
@@ -63,7 +64,7 @@ class RLSpec:
     env: str = "CartPole-v1"
     steps: int | None = None
     seed: int = 0
-    sparse: SparseConfig = field(default_factory=SparseConfig)
+    sparse: SparseConfig = field(default_factory=lambda: SparseConfig(backend="auto"))
     actor_sparsity: float | None = None
     critic_sparsity: float | None = None
     actor_method: str | None = None
