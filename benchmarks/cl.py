@@ -9,18 +9,16 @@ timed apart. `condensed` has weights in any place (RigL), `g=4` groups of four n
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.command import parser, set_threads
 from benchmarks.timing import Record, in_turns, machine, table, write_json
 
 if TYPE_CHECKING:
@@ -43,18 +41,14 @@ Calls = dict[str, Callable[[], object]]
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark, print a table and the two ratios, and write records."""
-    parser = argparse.ArgumentParser(prog="dst bench cl", description=__doc__)
-    parser.add_argument("--json", type=Path, help="file to write one record a measurement to")
-    parser.add_argument("--quick", action="store_true", help="few rounds: a look, not a number")
-    chosen = parser.parse_args(arguments)
-    for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
-        os.environ[f"{name}_NUM_THREADS"] = "1"
+    chosen = parser("dst bench cl", __doc__).parse_args(arguments)
+    set_threads(chosen.threads)
     print(json.dumps(machine(), indent=1), flush=True)
     import torch
 
-    torch.set_num_threads(1)
-    rounds = 5 if chosen.quick else 25
-    turns = partial(in_turns, rounds=rounds, block=0.05, clock=time.perf_counter)
+    rounds = 5 if chosen.quick else chosen.rounds
+    clock = time.perf_counter if chosen.clock == "wall" else time.thread_time
+    turns = partial(in_turns, rounds=rounds, block=0.05, clock=clock)
     x = torch.randn(BATCH, WIDTHS[0])
     y = torch.randint(0, WIDTHS[-1], (BATCH,))
     found = records("eval", turns(evaluations(contestants(RARELY), x)))

@@ -1,6 +1,6 @@
 """SAC's gradient step in Stable-Baselines3 with HalfCheetah's shapes: dense, masked, condensed.
 
-    python -m benchmarks.rl --json docs/results/rl_step.json
+    dst bench rl --json docs/results/rl_step.json
 
 A step is `SAC.train(1, batch_size)`: sampling the replay buffer, the entropy coefficient, the
 critics, the actor and the target networks, with Stable-Baselines3's own optimizers. Observations
@@ -11,21 +11,19 @@ updates of the topology, one in a hundred steps or fewer, are too rare to show i
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.logger import Logger
 
+from benchmarks.command import parser, set_threads
 from benchmarks.timing import in_turns, machine
 from dstrl import SparseSACPolicy
 
@@ -123,22 +121,8 @@ def line(record: Record) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark, print a line for each measurement and write records."""
-    parser = argparse.ArgumentParser(prog="dst bench rl", description=__doc__)
-    parser.add_argument("--json", type=Path, help="file to write one record a measurement to")
-    parser.add_argument("--rounds", type=int, default=15, help="blocks of each contestant")
-    parser.add_argument("--quick", action="store_true", help="the smallest case only, 5 rounds")
-    parser.add_argument(
-        "--clock",
-        choices=("wall", "cpu"),
-        default="wall",
-        help="cpu: processor time of one thread, for a machine that others use",
-    )
-    chosen = parser.parse_args(arguments)
-    if chosen.rounds < 1:
-        parser.error(f"--rounds {chosen.rounds}: must be at least 1")
-    if chosen.json is not None and not chosen.json.resolve().parent.is_dir():
-        parser.error(f"--json {chosen.json}: no such folder")
-    torch.set_num_threads(1)
+    chosen = parser("dst bench rl", __doc__).parse_args(arguments)
+    set_threads(chosen.threads)
     print(json.dumps(machine(), indent=1), flush=True)
     records: list[Record] = []
     for net_arch, sparsity in CASES[:1] if chosen.quick else CASES:

@@ -35,8 +35,11 @@ def test_every_contestant_is_a_record(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rounds", "0"], "--rounds 0: must be at least 1"),
-        (["--json", "/no/such/folder/x.json"], "--json /no/such/folder/x.json: no such folder"),
+        (["--rounds", "0"], "--rounds: '0': must be an integer of at least 1"),
+        (
+            ["--json", "/no/such/x.json"],
+            "'/no/such/x.json': must be a file in a folder",
+        ),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_timed(arguments, message, capsys):
