@@ -63,9 +63,9 @@ RULES: list[dict[str, Any]] = [
     dict(method="set", growth="unfired", structure="constant_fan_in", group=4, drop="signed"),
     dict(method="rigl"),
     dict(method="rigl", structure="constant_fan_in", optimizer_state="layer_mean"),
-    dict(method="srigl", ablation_threshold=0.5),
-    dict(method="srigl", ablation_threshold=0.5, ablation_sticky=True),
-    dict(method="srigl", group=4, ablation_threshold=0.5),
+    dict(method="srigl", ablation_threshold=0.9),
+    dict(method="srigl", ablation_threshold=0.9, ablation_sticky=True),
+    dict(method="srigl", group=4, ablation_threshold=0.9),
     dict(method="srigl", group=8, ablation=False),
     dict(method="mest", drop="magnitude", slack=0.1),
     dict(method="mest", structure="constant_fan_in", drop="magnitude", growth="unfired"),
@@ -149,7 +149,7 @@ def layer(
     torch.manual_seed(seed)
     net = nn.Sequential(nn.Linear(cols, rows))
     fields = {"method": "rigl", "structure": structure, "group": group} | fields
-    config = SparseConfig(backend="condensed", sparsity=sparsity, dense_layers=(), **fields)
+    config = SparseConfig(backend="condensed", sparsity=sparsity, **fields)
     tensor = sparsify(net, config).tensors[0]
     assert isinstance(tensor, CondensedTensor)
     tensor.write(torch.randint(-3, 4, (rows, cols)).float())
