@@ -168,7 +168,8 @@ class RankedInBlocks(Ranking):
         return torch.from_numpy(top_blocks(blocks, self.tensor.cols, count)[0])
 
     def _refill_lanes(self, kept: Tensor, capacity: Tensor) -> Tensor:
-        places = []
+        # Allocated at once: small results between large blocks would fragment the heap.
+        places, filled = torch.empty(int(capacity.sum()), dtype=torch.int64), 0
         for block in self._blocks():
             after = self.tensor.structure.refill(
                 self._spread(block, kept),
@@ -177,8 +178,9 @@ class RankedInBlocks(Ranking):
                 capacity[block.lanes],
             )
             flat = after.reshape(-1).nonzero().squeeze(1)
-            places.append(flat + block.lanes.start * self.tensor.cols)
-        return torch.cat(places)
+            places[filled : filled + len(flat)] = flat + block.lanes.start * self.tensor.cols
+            filled += len(flat)
+        return places[:filled]
 
     # Places ---------------------------------------------------------------------------------------
 
