@@ -87,8 +87,12 @@ class CondensedTensor(SparseTensor):
 
     @property
     def in_blocks(self) -> bool:
-        """Whether it is too large for dense matrices; protected weights are dense ones anyway."""
-        return self.numel > BLOCKS_ABOVE and self.protected is None
+        """Whether it is too large for dense matrices.
+
+        Protected weights are dense ones anyway, and so is the gradient of an embedding.
+        """
+        dense = self.protected is not None or isinstance(self.layer, nn.Embedding)
+        return self.numel > BLOCKS_ABOVE and not dense
 
     def row_blocks(self) -> Iterator[slice]:
         """Yield blocks of rows, whole groups each, of about a million weights."""

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -105,6 +106,17 @@ def test_both_backends_train_alike(fields, optimizer, padding):
         assert not net.tokens(torch.tensor(padding)).any()
     if fields["method"] != "static":
         assert exploration(engine) == exploration(twin_engine)
+
+
+@pytest.mark.parametrize("method", ["set", "rigl"])
+def test_large_embeddings_are_updated_as_a_whole_padding_left_out(method):
+    with patch("sparse_core.condensed.BLOCKS_ABOVE", SIZE * VOCABULARY - 1):
+        nets = [made(backend, padding=2, method=method) for backend in ("masked", "condensed")]
+        for net, trainer, engine in nets:
+            train(net, trainer, range(30))
+            assert engine.updates == 3 and not engine.tensors[0].active()[2].any()
+        one, other = (engine.tensors[0].active() for _, _, engine in nets)
+        assert torch.equal(one, other)
 
 
 EXACT = ["static", "set", "rigl", "srigl", "gse", "snfs", "mest"]
