@@ -77,8 +77,7 @@ def begin_task(model: BaseAlgorithm, label: int, env: VecEnv | None = None) -> N
     Raises:
         ValueError: If the policy cannot learn this task, or the spaces differ.
     """
-    policy = model.policy
-    assert isinstance(policy, ContinualPolicy)
+    policy = _policy(model)
     if policy.training_task is not None:
         policy.end_task()
     policy.begin_task(label)
@@ -89,6 +88,13 @@ def begin_task(model: BaseAlgorithm, label: int, env: VecEnv | None = None) -> N
         if buffer is not None:
             buffer.reset()
     _reset_entropy(model)
+
+
+def _policy(model: BaseAlgorithm) -> ContinualPolicy:
+    if not isinstance(model.policy, ContinualPolicy):
+        kind = type(model.policy).__name__
+        raise ValueError(f"policy={kind}: tasks in sequence need one of dstrl.continual")
+    return model.policy
 
 
 def _reset_entropy(model: Any) -> None:
@@ -124,9 +130,7 @@ def run_sequence(spec: SequenceSpec, progress: Progress | None = None) -> dict[s
     ]
 
     def look(model: BaseAlgorithm, label: int, index: int) -> float:
-        policy = model.policy
-        assert isinstance(policy, ContinualPolicy)
-        with policy.task(label):
+        with _policy(model).task(label):
             returns = evaluators[label](model, index)
         return spec.tasks[label].performance(float(np.mean(returns)))
 
@@ -137,7 +141,7 @@ def run_sequence(spec: SequenceSpec, progress: Progress | None = None) -> dict[s
         assert run.eval_every is not None
         watch = _Watch(lambda index: look(model, label, index), run.eval_every)
         model.learn(run.steps or 0, callback=[SparseCallback(), watch])
-        model.policy.end_task()
+        _policy(model).end_task()
         envs.close()
         tell(f"{what} {label}", watch.curve[-1][1])
         return watch.curve
@@ -200,8 +204,7 @@ def _build(spec: SequenceSpec, run: RLSpec) -> BaseAlgorithm:
 
 
 def _state(model: BaseAlgorithm) -> dict[str, Any]:
-    policy = model.policy
-    assert isinstance(policy, ContinualPolicy)
+    policy = _policy(model)
     return {
         "sparsity": {name: engine.sparsity for name, engine in policy.sparse_engines.items()},
         "capacity": policy.capacity(),

@@ -50,7 +50,7 @@ class CartPoleTask:
         """Map a mean return to [0, 1], 1 being the best there is."""
         return mean_return / MAX_RETURN
 
-    def _physics(self) -> dict[str, float]:
+    def _physics(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in PHYSICS}
 
 

@@ -39,7 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = []
     for seed in range(given.first_seed, given.first_seed + given.seeds):
         spec = SequenceSpec(
-            RLSpec(algo=given.algo, steps=given.steps, seed=seed, sparse=sparse),
+            RLSpec(
+                algo=given.algo,
+                steps=given.steps,
+                seed=seed,
+                sparse=sparse,
+                eval_every=max(1, given.steps // 10),
+            ),
             sequence(given.sequence),
             given.isolation,
             given.share,
@@ -48,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results.append(
             run_sequence(spec, lambda what, p, seed=seed: print(f"seed {seed}, {what}: {p:.3f}"))
         )
+        if given.json:
+            given.json.write_text(json.dumps(results) + "\n", encoding="utf-8")
     print(report(results))
-    if given.json:
-        given.json.write_text(json.dumps(results) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
