@@ -10,6 +10,7 @@ import pytest
 import torch
 from stable_baselines3 import A2C, DQN, PPO, SAC
 
+from dstrl.callbacks import SparseCallback
 from dstrl.continual import (
     ContinualActorCriticPolicy,
     ContinualDQNPolicy,
@@ -194,6 +195,17 @@ def test_a_switch_resets_what_belonged_to_the_task_before(make):
             )
 
 
+def test_the_schedule_of_each_task_is_as_long_as_its_training():
+    model = ppo()
+    engine = model.policy.sparse_engines["policy"]
+    for label in range(2):
+        begin_task(model, label)
+        model.learn(64, callback=SparseCallback())
+        # 2 rollouts, 2 epochs of 2 batches each
+        assert engine.horizon == engine.phase == 8
+    assert engine.steps == 16
+
+
 @pytest.mark.parametrize(("ent_coef", "initial"), [("auto", 1.0), ("auto_0.1", 0.1)])
 def test_a_switch_resets_the_entropy_coefficient(ent_coef, initial):
     model = sac(ent_coef=ent_coef)
@@ -246,6 +258,12 @@ def test_a_task_that_does_not_fit_changes_nothing():
     after = model.policy.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_other_policies_have_no_tasks():
+    model = PPO("MlpPolicy", CartPoleTask().make(), n_steps=32, batch_size=16, device="cpu")
+    with pytest.raises(ValueError, match="policy=ActorCriticPolicy: tasks in sequence need one of"):
+        begin_task(model, 0)
 
 
 def test_wrong_orders_are_refused():
