@@ -34,11 +34,11 @@ bench: $(READY)
 
 # Stable-Baselines3's own tests with sparse policies; ARGS="tests/test_run.py -k SAC" chooses some.
 test-sb3: $(READY)
-	@$(BIN)/python tests/sb3/run.py $(ARGS)
+	@$(BIN)/python -m tests.sb3.run $(ARGS)
 
 # Avalanche's own tests, as they are and then with TaskMasks as their models; ARGS as above.
 test-avalanche: $(READY)
-	@$(BIN)/python tests/avalanche/run.py $(ARGS)
+	@$(BIN)/python -m tests.avalanche.run $(ARGS)
 
 slow: $(READY)
 	@$(BIN)/python -m pytest -m slow

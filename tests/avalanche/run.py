@@ -1,6 +1,6 @@
 """Run Avalanche's own tests as they are, then with `TaskMasks` in the place of its models.
 
-    python tests/avalanche/run.py [arguments of pytest]
+    python -m tests.avalanche.run [arguments of pytest]
 
 The tests are those of the installed version's source distribution, which is downloaded from PyPI
 once into `.cache`. What passes as it is has to pass with our models; the pytest plugin beside this
@@ -12,12 +12,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tarfile
-from importlib import metadata
 from pathlib import Path
 
+from tests.sdist import CACHE, unpacked
+
 HERE = Path(__file__).resolve().parent
-CACHE = HERE.parent.parent / ".cache" / "avalanche"
 
 FILES = (
     "training/test_strategies",
@@ -38,23 +37,9 @@ FILES = (
 """The test files that train or hold a model."""
 
 
-def fetch() -> Path:
-    """Return the folder of the unpacked source distribution, downloading it if it is not there."""
-    version = metadata.version("avalanche-lib")
-    folder = CACHE / f"avalanche_lib-{version}"
-    if not folder.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        wanted = f"avalanche-lib=={version}"
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        subprocess.run([*pip, "--no-binary", ":all:", "--dest", str(CACHE), wanted], check=True)
-        with tarfile.open(CACHE / f"avalanche_lib-{version}.tar.gz") as archive:
-            archive.extractall(CACHE, filter="data")
-    return folder
-
-
 def main(arguments: list[str]) -> int:
     """Run the tests twice and return the exit code of the second time."""
-    folder = fetch()
+    folder = unpacked("avalanche-lib")
     paths = [str(Path("tests") / f"{name}.py") for name in FILES]
     chosen = [] if any(a.startswith("tests/") for a in arguments) else paths
     path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
@@ -63,7 +48,7 @@ def main(arguments: list[str]) -> int:
     environment = os.environ | {
         "PYTHONPATH": path,
         "FAST_TEST": "true",
-        "AVALANCHE_FAILURES": str(CACHE / "failures.json"),
+        "AVALANCHE_FAILURES": str(CACHE / "avalanche_failures.json"),
     }
     print("Avalanche's tests as they are", flush=True)
     plain = environment | {"AVALANCHE_MODELS": "theirs"}

@@ -1,6 +1,6 @@
 """Run Stable-Baselines3's own tests with sparse policies, masked and condensed.
 
-    python tests/sb3/run.py [arguments of pytest]
+    python -m tests.sb3.run [arguments of pytest]
 
 The tests are those of the installed version's source distribution, which is downloaded from PyPI
 once into `.cache`. The pytest plugin beside this file swaps the policies. `DSTRL_SB3_SPARSE` holds
@@ -13,12 +13,11 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
-from importlib import metadata
 from pathlib import Path
 
+from tests.sdist import unpacked
+
 HERE = Path(__file__).resolve().parent
-CACHE = HERE.parent.parent / ".cache" / "sb3"
 
 SETTINGS = {"method": "rigl", "sparsity": 0.5, "update_every": 10}
 BACKENDS = ("masked", "condensed")
@@ -47,23 +46,9 @@ FILES = (
 """The test files that train or hold a policy."""
 
 
-def fetch() -> Path:
-    """Return the folder of the unpacked source distribution, downloading it if it is not there."""
-    version = metadata.version("stable-baselines3")
-    folder = CACHE / f"stable_baselines3-{version}"
-    if not folder.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        wanted = f"stable-baselines3=={version}"
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        subprocess.run([*pip, "--no-binary", ":all:", "--dest", str(CACHE), wanted], check=True)
-        with tarfile.open(CACHE / f"stable_baselines3-{version}.tar.gz") as archive:
-            archive.extractall(CACHE, filter="data")
-    return folder
-
-
 def main(arguments: list[str]) -> int:
     """Run the tests and return pytest's exit code, the first that is not zero."""
-    folder = fetch()
+    folder = unpacked("stable-baselines3")
     paths = [str(Path("tests") / f"test_{name}.py") for name in FILES]
     chosen = [] if any(a.startswith("tests/") for a in arguments) else paths
     path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
