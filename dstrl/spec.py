@@ -24,6 +24,10 @@ OWN_FIELDS = ("steps", "n_envs", "net_arch")
 """Hyper-parameters that are fields of the spec and not part of `hyper`."""
 
 
+def _automatic() -> SparseConfig:
+    return SparseConfig(backend="auto")
+
+
 @dataclass(frozen=True)
 class RLSpec:
     """One run: an algorithm learns an environment with a sparse policy.
@@ -64,7 +68,7 @@ class RLSpec:
     env: str = "CartPole-v1"
     steps: int | None = None
     seed: int = 0
-    sparse: SparseConfig = field(default_factory=lambda: SparseConfig(backend="auto"))
+    sparse: SparseConfig = field(default_factory=_automatic)
     actor_sparsity: float | None = None
     critic_sparsity: float | None = None
     actor_method: str | None = None
@@ -99,7 +103,7 @@ class RLSpec:
         fields = cls.expand(values)
         sparse = fields.get("sparse", {})
         if isinstance(sparse, Mapping):
-            fields["sparse"] = SparseConfig(**sparse)
+            fields["sparse"] = dataclasses.replace(_automatic(), **sparse)
         return cls(**fields)
 
     def __post_init__(self) -> None:

@@ -17,12 +17,13 @@ RunsOf = Callable[[Path], list[RunDir]]
 
 
 def drive(tmp_path: Path, grid: Path, *options: str) -> subprocess.Popen[bytes]:
-    """Start a driver."""
+    """Start a driver that Ctrl-C interrupts, also where these tests run in the background."""
     return subprocess.Popen(
         [sys.executable, "-m", "sweeps.cli", "sweep", "run", str(grid), "--jobs", "2", *options],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
@@ -68,7 +69,7 @@ def test_two_drivers_at_once_share_the_work_and_both_report_all_of_it(
 def test_ctrl_c_stops_the_sweep_and_the_same_command_goes_on(
     tmp_path: Path, grid_file: GridFile, runs_of: RunsOf
 ) -> None:
-    grid = grid_file("kind: toy\nbase: {seconds: 0.5}\nseeds: 3")
+    grid = grid_file("kind: toy\nbase: {seconds: 0.5}\nseeds: 8")
     runs = runs_of(grid)
     driver = drive(tmp_path, grid)
     deadline = time.monotonic() + 20
