@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sparse_core import Engine, SparseConfig, sparsify
+from sparse_core.topology import SparseTensor
 
 
 def mlp(*sizes: int, bias: bool = True) -> nn.Sequential:
@@ -54,3 +55,24 @@ def train(
         optimizer.step()
         losses.append(loss.item())
     return losses
+
+
+def steps(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    number: int,
+    shape: tuple[int, ...] = (6, 12),
+    start: int = 0,
+) -> None:
+    """Train towards an output of 1/2, on inputs of any shape."""
+    for step in range(start, start + number):
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        (net(x) - 0.5).pow(2).mean().backward()
+        optimizer.step()
+
+
+def moments(optimizer: torch.optim.Optimizer, tensor: SparseTensor) -> list[Tensor]:
+    """What an optimizer keeps for each element of a weight."""
+    state = optimizer.state[tensor.weight].values()
+    return [v for v in state if torch.is_tensor(v) and v.shape == tensor.weight.shape]

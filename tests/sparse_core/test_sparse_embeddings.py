@@ -6,11 +6,10 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sparse_core import SparseConfig, condense, sparsify
 from sparse_core.condensed import CondensedTensor
-from sparse_core.engine import Engine
 from sparse_core.flops import FlopCounter, active_weights
 from sparse_core.initialisation import initialise
 from sparse_core.layers import MaskedEmbedding
@@ -20,52 +19,7 @@ from sparse_core.metrics import exploration, neurons
 from sparse_core.saliency import grasp, magnitudes, snip
 from sparse_core.selection import select
 from sparse_core.tickets import LotteryTicket
-from tests.sparse_core.nets import mlp
-
-VOCABULARY, SIZE = 30, 12
-OPTIMIZERS = {
-    "sgd": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, weight_decay=1e-4),
-    "adam": lambda p: torch.optim.Adam(p, lr=3e-3),
-}
-
-
-class Bag(nn.Module):
-    """The mean of the tokens' vectors, and a network that reads it."""
-
-    def __init__(self, padding: int | None = None, **options: object) -> None:
-        super().__init__()
-        self.tokens = nn.Embedding(VOCABULARY, SIZE, padding, **options)
-        self.net = mlp(SIZE, 16, 3)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Map `(batch, length)` integers to `(batch, 3)`."""
-        return self.net(self.tokens(tokens).mean(1))
-
-
-def made(
-    backend: str = "condensed", padding: int | None = None, optimizer: str = "adam", **fields
-) -> tuple[Bag, torch.optim.Optimizer, Engine]:
-    torch.manual_seed(0)
-    net = Bag(padding)
-    trainer = OPTIMIZERS[optimizer](net.parameters())
-    fields = dict(sparsity=0.6, update_every=10, horizon=400) | fields
-    return (
-        net,
-        trainer,
-        sparsify(net, SparseConfig(embeddings=True, backend=backend, **fields), trainer),
-    )
-
-
-def train(net: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
-    for step in steps:
-        tokens = torch.randint(
-            VOCABULARY, (16, 5), generator=torch.Generator().manual_seed(1000 + step)
-        )
-        wanted = torch.stack([tokens.float().mean(1) / VOCABULARY, (tokens % 3 == 0).sum(1) / 5], 1)
-        optimizer.zero_grad()
-        nn.functional.mse_loss(net(tokens)[:, :2], wanted).backward()
-        optimizer.step()
-
+from tests.sparse_core.bags import OPTIMIZERS, SIZE, VOCABULARY, Bag, made, train
 
 CENTRAL = ("set", "rigl", "srigl")
 METHODS = [
@@ -341,58 +295,6 @@ def test_a_new_task_draws_masks_and_weights_anew():
     assert engine.tensors[0].count() == active and not engine.tensors[0].active()[2].any()
     train(net, trainer, range(15))
     assert engine.tensors[0].count() == active
-
-
-REFUSED = [
-    (dict(max_norm=1.0), {}, r"layer 'tokens.weight': max_norm=1.0: needs a dense embedding; keep"),
-    (dict(sparse=True), {}, r"layer 'tokens.weight': sparse=True: needs a dense embedding; keep"),
-    (dict(scale_grad_by_freq=True), {}, r"scale_grad_by_freq=True: needs a dense embedding; keep"),
-    (
-        dict(padding=3),
-        dict(structure="2:4", sparsity=0.5),
-        r"layer 'tokens.weight': padding_idx=3: .* not of a 2:4 pattern; keep it dense",
-    ),
-    (
-        dict(padding=3),
-        dict(method="srigl", group=2),
-        r"padding_idx=3: .* not of a constant fan-in \(groups of 2\); keep it dense",
-    ),
-    (
-        {},
-        dict(method="gse", growth="sampled_graest"),
-        r"growth='sampled_graest': layer 'tokens.weight' of shape \(30, 12\) is no linear layer",
-    ),
-    (
-        {},
-        dict(layer_sparsity={"tokens": 0.999}, method="srigl"),
-        r"sparsity=0.999: leaves 0 weights, .* at least 30 \(layer 'tokens.weight' alone 30\)",
-    ),
-]
-
-
-@pytest.mark.parametrize(("options", "fields", "message"), REFUSED)
-def test_what_cannot_be_is_refused_and_changes_nothing(options, fields, message):
-    net = Bag(**options)
-    before = copy.deepcopy(net.state_dict())
-    fields = dict(sparsity=0.5) | fields
-    with pytest.raises(ValueError, match=message):
-        sparsify(net, SparseConfig(embeddings=True, **fields))
-    assert type(net.tokens) is nn.Embedding and list(before) == list(net.state_dict())
-    sparsify(net, SparseConfig(embeddings=True, dense=("tokens",), sparsity=0.5))
-
-
-def test_whole_tokens_are_not_removed():
-    with pytest.raises(ValueError, match="embeddings=True: structure 'neurons' would take whole"):
-        SparseConfig(embeddings=True, structure="neurons")
-
-
-def test_a_tied_weight_is_refused():
-    net = Bag()
-    net.head = nn.Linear(SIZE, VOCABULARY)
-    net.head.weight = net.tokens.weight
-    message = r"layer 'tokens.weight': .* shared by 2 layers \(tokens.weight, head.weight\)"
-    with pytest.raises(ValueError, match=message):
-        sparsify(net, SparseConfig(embeddings=True, sparsity=0.5))
 
 
 def test_an_embedding_used_twice_in_one_pass_grows_by_the_sum():
