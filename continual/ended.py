@@ -17,7 +17,8 @@ from torch.func import functional_call
 from continual.tasks import Slot, Task
 from sparse_core.condensed import CondensedTensor
 from sparse_core.kernels.format import Pattern
-from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.layers.sharing import Lent
+from sparse_core.layers.state import Condensed
 from sparse_core.topology import SparseTensor
 
 
@@ -27,7 +28,7 @@ def frozen_output(
     tensors: Sequence[SparseTensor],
     task: Task,
     x: Tensor,
-    lent: Mapping[str, Tensor],
+    lent: Mapping[str, Tensor | Lent],
 ) -> Tensor:
     """Compute an isolated task's logits from its own weights and nothing else.
 
@@ -37,23 +38,25 @@ def frozen_output(
         tensors: The sparse weights, of each of which the task has a mask.
         task: An ended task.
         x: `(batch, ...)`.
-        lent: Weights of earlier tasks that it reads beside its mask, by name.
+        lent: Weights of earlier tasks that it reads beside its mask, by name; see
+            `continual.protection.readable`.
 
     Returns:
         `(batch, classes)`, through which no gradient flows.
     """
     parts = {slot.name: task.tensor(slot).detach() for slot in slots}
-    patterns = {}
+    topologies = {}
     for tensor in tensors:
+        beside = lent.get(tensor.name)
         if isinstance(tensor, CondensedTensor):
-            patterns[tensor.layer] = task.pattern(tensor)
+            topologies[tensor.layer] = task.pattern(tensor), beside
             continue
         mask = task.mask(tensor.name, tensor.weight.shape)
-        if tensor.name in lent:
-            mask |= lent[tensor.name]
+        if beside is not None:
+            mask |= beside
         weight = parts.get(tensor.name, tensor.weight.detach())
         parts |= {_mask_name(tensor): mask, tensor.name: torch.where(mask, weight, 0.0)}
-    with torch.no_grad(), _evaluating(model), _in_shape_of(patterns):
+    with torch.no_grad(), _evaluating(model), _in_shape_of(topologies):
         output = functional_call(model, parts, (x,), tie_weights=False)
     if not torch.is_grad_enabled():
         return output
@@ -101,16 +104,16 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _in_shape_of(patterns: Mapping[CondensedLinear, Pattern]) -> Iterator[None]:
-    """Let condensed layers take their values to be of these patterns."""
-    before = {layer: layer.pattern for layer in patterns}
-    for layer, pattern in patterns.items():
-        layer._pattern = pattern
+def _in_shape_of(topologies: Mapping[Condensed, tuple[Pattern, Lent | None]]) -> Iterator[None]:
+    """Let condensed layers take their values to be of these patterns, and read what is lent."""
+    before = {layer: (layer.pattern, layer.shared, layer.weight_frozen) for layer in topologies}
+    for layer, (pattern, lent) in topologies.items():
+        layer._pattern, layer._shared, layer.weight_frozen = pattern, lent, None
     try:
         yield
     finally:
-        for layer, pattern in before.items():
-            layer._pattern = pattern
+        for layer, state in before.items():
+            layer._pattern, layer._shared, layer.weight_frozen = state
 
 
 @contextmanager

@@ -20,10 +20,10 @@ from continual.avalanche_compat import avalanche
 from continual.capacity import Capacity, capacity_of, room_in
 from continual.ended import frozen_output, trainable_output
 from continual.inference import SELECTORS, infer_tasks
-from continual.protection import inherit_biases, lent, protect, reserve
+from continual.protection import inherit_biases, lent, protect, readable, reserve
 from continual.refusals import check_checkpoint, check_pruned, refuse_dynamic, refuse_move, tasks_in
-from continual.spec import check_isolation, check_share
-from continual.tasks import Slot, Task, head_of, key_of, slots_of
+from continual.spec import SHARES, check_isolation
+from continual.tasks import Slot, Task, head_of, slots_of
 from sparse_core.building import sparsify
 from sparse_core.checks import one_of, within
 from sparse_core.choice import TYPICAL_BATCH
@@ -44,10 +44,9 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
     layers that stay dense. Under hard isolation every task starts from new random masks and
     weights.
 
-    With `backend="condensed"` or `"auto"` linear layers hold the weights that the task in training
-    can see and no others, and so does what is stored of an ended task; both compute on these alone.
-    Convolutions, and everything that is not on the CPU, stay masked. Backends visit the same
-    topologies and agree to rounding; within one, ended tasks answer the same to the bit.
+    With `backend="condensed"` or `"auto"` linear layers compute on the weights that a task can see
+    and no others. Convolutions, and everything that is not on the CPU, stay masked. Backends visit
+    the same topologies and agree to rounding; within one, ended tasks answer the same to the bit.
 
     Attributes:
         model: The network.
@@ -95,7 +94,8 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         one_of("unseen", unseen, UNSEEN)
         if infer is not None:
             one_of("infer", infer, SELECTORS)
-        config = check_share(share, config or SparseConfig())
+        one_of("share", share, SHARES)
+        config = config or SparseConfig()
         within("reserve", reserve, 0, 1, open_right=True)
         check_isolation(isolation, config.method)
         if config.embeddings:
@@ -284,8 +284,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
 
     def lent(self, label: int) -> dict[str, Tensor]:
         """Return what a task reads beside its masks, weights of earlier tasks, as `masks` does."""
-        index = int(self._task(label).index)
-        earlier = [task for task in self._ended() if int(task.index) < index]
+        earlier = self._before(self._task(label))
         found = {tensor.name: lent(tensor, earlier, self.share) for tensor in self._shared}
         return {name: mask for name, mask in found.items() if mask is not None}
 
@@ -306,6 +305,9 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
 
     def _ended(self) -> list[Task]:
         return [task for task in map(self._task, self.labels) if task.stored]
+
+    def _before(self, task: Task) -> list[Task]:
+        return [ended for ended in self._ended() if ended.index < task.index]
 
     def _masked_apart(self) -> list[SparseTensor]:
         """List the tensors of which each task has its own mask: without isolation only the head."""
@@ -359,7 +361,9 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             return self.model(x)
         task = self._task(label)
         parts = (self.model, self._slots, self._masked_apart(), task, x)
-        return frozen_output(*parts, self.lent(label)) if self.hard else trainable_output(*parts)
+        if not self.hard:
+            return trainable_output(*parts)
+        return frozen_output(*parts, readable(self._shared, task, self._before(task), self.share))
 
     def _unseen_message(self, label: int) -> str:
         known = ", ".join(map(str, self.labels)) or "none yet"
@@ -380,11 +384,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         self.tasks.clear()
         for label, index in indices.items():
             task = Task(index, self._new_tensors())
-            for tensor in self._masked_apart():
-                if f"{stem}{label}.masks.{key_of(tensor.name)}" in state_dict:
-                    task.reserve(tensor.name, tensor.numel)
-                if f"{stem}{label}.neurons.{key_of(tensor.name)}" in state_dict:
-                    task.keep_neurons(tensor.name, torch.zeros(tensor.rows, dtype=torch.bool))
+            task.make_room(self._masked_apart(), state_dict, f"{stem}{label}.")
             self.tasks[label] = task.to(self.current.device)
         if indices:
             now = int(state_dict[f"{prefix}current"])

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from continual.tasks import Task
 from sparse_core.condensed import CondensedTensor
+from sparse_core.layers.sharing import Lent
 from sparse_core.structure import ConstantFanIn
 from sparse_core.topology import BIASES, SparseTensor
 
@@ -38,9 +39,9 @@ def protect(tensors: Iterable[SparseTensor], ended: Sequence[Task], share: str) 
         for task in ended:
             taken |= task.mask(tensor.name, shape)
         if isinstance(tensor, CondensedTensor):
-            tensor.protect(taken, _frozen(tensor, ended) if tensor.may_reuse else None)
-            continue
-        tensor.protect(taken)
+            tensor.protect(taken, None if share == "none" else _frozen(tensor, ended))
+        else:
+            tensor.protect(taken)
         tensor.lend(lent(tensor, ended, share), reserved(tensor, ended))
 
 
@@ -96,6 +97,37 @@ def lent(tensor: SparseTensor, tasks: Sequence[Task], share: str) -> Tensor | No
         if share == "forward":
             mask[~task.neurons_of(tensor.name, tensor.rows)] = False
         found = mask if found is None else found | mask
+    return found
+
+
+def readable(
+    tensors: Iterable[SparseTensor], task: Task, earlier: Sequence[Task], share: str
+) -> dict[str, Tensor | Lent]:
+    """Return what an ended task reads beside its masks, by the weight's name.
+
+    Args:
+        tensors: The weights that tasks share.
+        task: The task.
+        earlier: The tasks that had ended when it began.
+        share: The sharing policy.
+
+    Returns:
+        As `lent`; for a condensed layer joined with the task's own weights, which is done once.
+    """
+    found: dict[str, Tensor | Lent] = {}
+    for tensor in tensors:
+        if tensor.name in task.joined:
+            found[tensor.name] = task.joined[tensor.name]
+            continue
+        mask = lent(tensor, earlier, share)
+        if mask is None:
+            continue
+        if not isinstance(tensor, CondensedTensor):
+            found[tensor.name] = mask
+            continue
+        weights, capacity = _frozen(tensor, earlier).numpy(), tensor.weight.numel()
+        joined = Lent.beside(task.pattern(tensor), mask.numpy(), weights, capacity)
+        found[tensor.name] = task.joined[tensor.name] = joined
     return found
 
 

@@ -76,7 +76,7 @@ class CLSpec:
         one_of("benchmark", self.benchmark, BENCHMARKS)
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         sparse, share = self.settings
-        check_share(share, sparse)
+        one_of("share", share, SHARES)
         within("reserve", self.reserve, 0, 1, open_right=True)
         if self.selector is not None:
             one_of("selector", self.selector, SELECTORS)
@@ -139,9 +139,7 @@ class CLSpec:
         default = SparseConfig()
         sparse, share = self.settings
         share = share if self.isolation_in_force == "hard" else "none"
-        sparse = dataclasses.replace(
-            check_share(share, sparse).canonical(), seed=default.seed, horizon=default.horizon
-        )
+        sparse = dataclasses.replace(sparse.canonical(), seed=default.seed, horizon=default.horizon)
         return dataclasses.replace(
             self,
             sparse=sparse,
@@ -161,17 +159,3 @@ def check_isolation(isolation: str, method: str) -> None:
     one_of("isolation", isolation, ISOLATIONS)
     if isolation == "hard" and method == "dense":
         raise ValueError("isolation='hard': method 'dense' needs all weights for one task")
-
-
-def check_share(share: str, sparse: SparseConfig) -> SparseConfig:
-    """Check a sharing policy, and return the configuration with a backend that can do it.
-
-    Raises:
-        ValueError: Naming the value and what is allowed.
-    """
-    one_of("share", share, SHARES)
-    if share in ("none", "reuse"):
-        return sparse
-    if sparse.backend == "condensed":
-        raise ValueError(f"share={share!r}: needs backend 'masked' or 'auto', not 'condensed'")
-    return dataclasses.replace(sparse, backend="masked")

@@ -8,7 +8,7 @@ the place of such a tensor in the network; a `Task` holds one task's tensors for
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,9 @@ from sparse_core.condensed import CondensedTensor
 from sparse_core.engine import Engine
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers import MASKED
+from sparse_core.layers.sharing import Lent
 from sparse_core.layers.state import Condensed
+from sparse_core.topology import SparseTensor
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class Task(nn.Module):
         own: Its tensors, by slot.
         masks: Its masks as bits, by weight; empty while it is in training.
         neurons: The neurons that it reserved as bits, by weight; empty while it is in training.
+        joined: Its condensed weights with what it reads beside them, once derived, by weight.
     """
 
     index: Tensor
@@ -123,6 +126,7 @@ class Task(nn.Module):
         self.own = nn.Module()
         self.masks = nn.Module()
         self.neurons = nn.Module()
+        self.joined: dict[str, Lent] = {}
         self._patterns: dict[str, Pattern] = {}
         for slot, tensor in tensors.items():
             if isinstance(tensor, nn.Parameter):
@@ -166,9 +170,22 @@ class Task(nn.Module):
         """Store a bool mask."""
         self.masks.register_buffer(key_of(name), pack(mask))
 
-    def reserve(self, name: str, count: int) -> None:
-        """Make room for a mask of `count` weights that a checkpoint will fill."""
-        self.masks.register_buffer(key_of(name), torch.zeros(packed_size(count), dtype=torch.uint8))
+    def make_room(
+        self, tensors: Iterable[SparseTensor], state_dict: Mapping[str, Tensor], stem: str
+    ) -> None:
+        """Make room for the masks and neurons that a checkpoint has of a task.
+
+        Args:
+            tensors: The weights of which a task has masks.
+            state_dict: The checkpoint.
+            stem: What names of the task begin with there.
+        """
+        for tensor in tensors:
+            key = key_of(tensor.name)
+            for kind, count in (("masks", tensor.numel), ("neurons", tensor.rows)):
+                if f"{stem}{kind}.{key}" in state_dict:
+                    room = torch.zeros(packed_size(count), dtype=torch.uint8)
+                    self.get_submodule(kind).register_buffer(key, room)
 
     def keep_neurons(self, name: str, neurons: Tensor) -> None:
         """Reserve the neurons of a weight, `(rows,)` bool."""
@@ -216,4 +233,4 @@ class Task(nn.Module):
         return torch.from_numpy(self.pattern(tensor).expand(values.numpy()))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_patterns": {}}
+        return self.__dict__ | {"joined": {}, "_patterns": {}}

@@ -157,8 +157,8 @@ class CondensedTensor(SparseTensor):
 
         Args:
             mask: Their weights; None: there are none.
-            values: `(rows, cols)`, what they are worth, if this task may read them. The layer then
-                holds copies, which do not train.
+            values: `(rows, cols)`, what they are worth, if this task may read them: those that
+                its mask includes, which do not train, or that it is lent.
         """
         self.set_companion("protected", None if mask is None else mask.clone())
         self.set_companion("frozen", None if values is None else values.clone())
@@ -167,9 +167,9 @@ class CondensedTensor(SparseTensor):
     def fixed(self) -> list[tuple[nn.Parameter, Tensor]]:
         """List the parameters that an optimizer step must leave alone, and where, as bool masks."""
         fixed = []
-        trained = self.layer.trained
-        if trained is not None and trained.fixed.any():
-            fixed.append((self.weight, torch.from_numpy(trained.fixed)))
+        shared = self.layer.shared
+        if shared is not None and shared.fixed.any():
+            fixed.append((self.weight, torch.from_numpy(shared.fixed)))
         live = self.companion("live")
         if self.bias is not None and live is not None:
             fixed.append((self.bias, ~live))
@@ -186,14 +186,14 @@ class CondensedTensor(SparseTensor):
             self.weight[used:] = 0
 
     def refresh(self) -> None:
-        """Derive from the topology which neurons are ablated, after a change or a load."""
+        """Derive what follows from the topology, after a change or a load."""
         self.layer.forget_derived()
-        absent = self.layer.pattern.absent
-        live = None
-        if self.may_ablate and self.bias is not None and len(absent):
-            live = torch.ones(self.rows, dtype=torch.bool)
-            live[torch.from_numpy(absent).long()] = False
-        self.set_companion("live", live)
+        super().refresh()
+
+    def _alive(self) -> Tensor:
+        alive = torch.ones(self.rows, dtype=torch.bool)
+        alive[torch.from_numpy(self.layer.pattern.absent).long()] = False
+        return alive
 
     @torch.no_grad()
     def take_over(self, online: SparseTensor, before: Tensor) -> None:
@@ -239,9 +239,9 @@ class CondensedTensor(SparseTensor):
         self.layer.set_pattern(pattern)
         with torch.no_grad():
             self._gather(self.weight, 0.0)
-            trained = self.layer.trained
-            if trained is not None and self.layer.weight_frozen is not None:
-                fixed = torch.from_numpy(trained.fixed)
+            shared = self.layer.shared
+            if shared is not None and self.layer.weight_frozen is not None:
+                fixed = torch.from_numpy(shared.fixed)
                 self.weight[fixed] = self.stored(self.layer.weight_frozen)[fixed]
         self.refresh()
 
@@ -284,13 +284,19 @@ class CondensedTensor(SparseTensor):
     # The optimizer --------------------------------------------------------------------------------
 
     def adopt(self, *optimizers: Optimizer) -> None:
-        """Let optimizers that were made for the dense weight train the values, with their state."""
+        """Let optimizers that were made for the dense weight train the values, with their state.
+
+        One that has both trains the values once.
+        """
         dense = self._dense
         if dense is None:
             return
         for optimizer in optimizers:
+            trained = any(p is self.weight for g in optimizer.param_groups for p in g["params"])
+            instead = [] if trained else [self.weight]
             for group in optimizer.param_groups:
-                group["params"] = [self.weight if p is dense else p for p in group["params"]]
+                replaced = [instead if p is dense else [p] for p in group["params"]]
+                group["params"] = [parameter for part in replaced for parameter in part]
             state = optimizer.state.pop(dense, None)
             if state is not None:
                 optimizer.state[self.weight] = {

@@ -238,7 +238,7 @@ class SparseTensor:
             neurons: `(rows,)` bool, the neurons: the mask has no weights there, and their biases
                 do not train.
         """
-        shaped = None if weights is None else weights.reshape(self.weight.shape).clone()
+        shaped = None if weights is None else weights.reshape(self.shape).clone()
         self.set_companion("lent", shaped)
         self.set_companion("reserved", None if neurons is None else neurons.clone())
         self.refresh()
@@ -302,11 +302,15 @@ class SparseTensor:
     def refresh(self) -> None:
         """Derive which neurons' biases train, after a change or a load: no ablated ones."""
         neurons = self.companion("reserved")
-        live = self.active().any(1) if self.may_ablate else None
+        live = self._alive() if self.may_ablate else None
         if neurons is not None:
             live = ~neurons if live is None else live & ~neurons
         frozen = live is not None and self.bias is not None and not bool(live.all())
         self.set_companion("live", live if frozen else None)
+
+    def _alive(self) -> Tensor:
+        """Return `(rows,)` bool, neurons that have weights."""
+        return self.active().any(1)
 
     def carry(self, moments: Tensor, delta: Delta, initial: float) -> None:
         """Bring moments, in the parameter's layout, over a Delta that was just applied."""

@@ -20,7 +20,7 @@ from sparse_core.kernels import cpu, linear, linear_backward, linear_forward, re
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.layers.masked import forbid_fused_encoders
-from sparse_core.layers.state import Trained
+from sparse_core.layers.sharing import Shared
 
 ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.Tanh: "tanh"}
 SMALL_BATCH = 2
@@ -34,11 +34,11 @@ class Link(NamedTuple):
 
     Attributes:
         layer: The layer.
-        pattern: Its topology.
-        values: (capacity,) its weights.
+        pattern: The weights that it reads.
+        values: (at least pattern.size,) what they are worth.
         bias: (out,) or None.
         activation: `relu`, `tanh` or None.
-        trained: Which of the values train; None: all.
+        shared: Which of them are an earlier task's; None: none.
     """
 
     layer: CondensedLinear
@@ -46,7 +46,7 @@ class Link(NamedTuple):
     values: Array
     bias: Array | None
     activation: str | None
-    trained: Trained | None
+    shared: Shared | None
 
 
 def run(steps: Sequence[nn.Module], input: Tensor) -> Tensor:
@@ -85,18 +85,12 @@ def _links(steps: Sequence[nn.Module]) -> tuple[list[Link], list[Tensor]]:
     for i, step in enumerate(steps):
         if isinstance(step, CondensedLinear):
             after = type(steps[i + 1]) if i + 1 < len(steps) else nn.Identity
-            values, bias = step.values, step.bias
-            parameters += [values] if bias is None else [values, bias]
-            links.append(
-                Link(
-                    step,
-                    step.pattern,
-                    values.detach().numpy(),
-                    None if bias is None else bias.detach().numpy(),
-                    ACTIVATIONS.get(after),
-                    step.trained,
-                )
-            )
+            parameters += [step.values] if step.bias is None else [step.values, step.bias]
+            pattern, values, shared = step.pattern, step.values.detach().numpy(), step.shared
+            if shared is not None:
+                pattern, values = shared.read(pattern, values)
+            bias = None if step.bias is None else step.bias.detach().numpy()
+            links.append(Link(step, pattern, values, bias, ACTIVATIONS.get(after), shared))
     return links, parameters
 
 
@@ -160,7 +154,7 @@ class _Chain(torch.autograd.Function):
         ctx.batch = batch = len(array)
         ctx.plain = _plain(array)
         link = links[0]
-        plainest = link.activation is None and link.trained is None
+        plainest = link.activation is None and link.shared is None
         ctx.single = not ctx.plain and len(links) == 1 and plainest
         if ctx.single:
             out, saved = linear_forward(
@@ -227,20 +221,20 @@ def _layer_backward(
             pattern, values, before, signal,
             need_input=need_input, need_values=need_values, need_bias=need_bias, threads=threads,
         )  # fmt: skip
-        if of_values is not None and link.trained is not None:
-            of_values[link.trained.fixed] = 0
+        if of_values is not None and link.shared is not None:
+            of_values = link.shared.of_read(of_values)
         return cast(Array, of_input), of_values, of_bias
     if need_bias:
         of_bias = np.empty(pattern.out_features, np.float32)
     if need_values:
         part, capacity = pattern, values.size
-        if link.trained is not None:
-            part, capacity = link.trained.pattern, link.trained.pattern.size
+        if link.shared is not None:
+            part, capacity = link.shared.pattern, link.shared.room
         of_values = cpu.grad_values(
             part, before, signal, batch, capacity=capacity, bias_out=of_bias, threads=threads
         )
-        if link.trained is not None:
-            of_values = link.trained.spread(of_values)
+        if link.shared is not None:
+            of_values = link.shared.of_part(of_values)
     elif need_bias:
         cpu.grad_bias(signal, batch, out=of_bias, threads=threads)
     if need_input:

@@ -61,9 +61,9 @@ class CondensedEmbedding(Condensed, nn.Embedding):
         firsts = counts.cumsum(0) - counts
         places = torch.arange(len(owners)) + (begins - firsts)[owners]
         chosen = self.values[places]
-        trained = self.trained
-        if trained is not None:
-            chosen = torch.where(torch.from_numpy(trained.fixed)[places], chosen.detach(), chosen)
+        if self.shared is not None:
+            fixed = torch.from_numpy(self.shared.fixed)
+            chosen = torch.where(fixed[places], chosen.detach(), chosen)
         if self.padding_idx is not None:
             padding = (tokens == self.padding_idx)[owners]
             chosen = torch.where(padding, chosen.detach(), chosen)

@@ -8,14 +8,14 @@ Nothing changes its shape while the topology moves, so optimizers and checkpoint
 case. Where every entry of a state_dict has to be a float (Stable-Baselines3), columns and lengths
 may be floats, in float32 exact for up to 2^24 columns; `floats` makes them so.
 
-Where tasks share weights, some of the values are copies of an earlier task's: `weight_protected`
-says which weights of the matrix those are, `weight_frozen` what they are worth. They are read by
-the forward pass and get no gradient.
+Where tasks share weights, `weight_protected` says which weights of the matrix are an earlier
+task's, `weight_frozen` what they are worth. The forward pass reads those that the layer's own
+topology includes or, if there is a `weight_lent`, those that it names; they get no gradient
+(`sparse_core.layers.sharing`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,50 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sparse_core.kernels.format import Pattern
+from sparse_core.layers.sharing import Lent, Reused, Shared
 from sparse_core.layers.tap import GradientTap
 
-DERIVED = ("weight_live", "weight_protected", "weight_frozen")
+DERIVED = tuple(f"weight_{what}" for what in ("live", "protected", "frozen", "lent", "reserved"))
 """Buffers that are not saved: whoever loads a layer knows what they follow from."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The values of a pattern that train, where others are an earlier task's.
-
-    Attributes:
-        pattern: The weights that train, a part of the layer's pattern.
-        source: (n,) int64, places in the values of that part, unused ones left out.
-        places: (n,) int64, where in the layer's values they lie.
-        fixed: (capacity,) bool, values that do not train.
-    """
-
-    pattern: Pattern
-    source: NDArray[np.int64]
-    places: NDArray[np.int64]
-    fixed: NDArray[np.bool_]
-
-    @classmethod
-    def beside(cls, protected: NDArray[np.bool_], pattern: Pattern, capacity: int) -> Trained:
-        """Tell apart the weights of a pattern.
-
-        Args:
-            protected: (rows, cols) bool, weights that do not train.
-            pattern: The layer's pattern.
-            capacity: Length of its values.
-        """
-        own = Pattern.from_mask(pattern.to_mask() & ~protected, pattern.group)
-        found = own.places_in(pattern)
-        source = np.flatnonzero(found >= 0)
-        fixed = np.zeros(capacity, np.bool_)
-        fixed[: pattern.size] = True
-        fixed[found[source]] = False
-        return cls(own, source, found[source], fixed)
-
-    def spread(self, gradient: NDArray[Any]) -> NDArray[Any]:
-        """Bring the gradient of the part to its places: (capacity,), zeros elsewhere."""
-        whole: NDArray[Any] = np.zeros(self.fixed.size, gradient.dtype)
-        whole[self.places] = gradient[self.source]
-        return whole
 
 
 class Condensed(nn.Module):
@@ -80,6 +41,9 @@ class Condensed(nn.Module):
         weight_live: `(rows,)` bool, neurons that are not ablated; None: all are live.
         weight_protected: `(rows, cols)` bool, weights of earlier tasks; None if there are none.
         weight_frozen: `(rows, cols)`, those weights; None if they are never read.
+        weight_lent: `(rows, cols)` bool, those that are read beside the layer's own; None: those
+            that are among its own.
+        weight_reserved: `(rows,)` bool, neurons of earlier tasks; None if there are none.
     """
 
     values: nn.Parameter
@@ -90,8 +54,10 @@ class Condensed(nn.Module):
     weight_live: Tensor | None
     weight_protected: Tensor | None
     weight_frozen: Tensor | None
+    weight_lent: Tensor | None
+    weight_reserved: Tensor | None
     _pattern: Pattern | None
-    _trained: Trained | None
+    _shared: Shared | None
 
     @property
     def dense_shape(self) -> tuple[int, int]:
@@ -115,7 +81,7 @@ class Condensed(nn.Module):
             del self._buffers[name]
             self._non_persistent_buffers_set.discard(name)
         del self._parameters["values"]
-        for name in ("group", "weight_tap", "_pattern", "_trained"):
+        for name in ("group", "weight_tap", "_pattern", "_shared"):
             del self.__dict__[name]
 
     @property
@@ -148,23 +114,28 @@ class Condensed(nn.Module):
         self.columns[: pattern.slots] = torch.from_numpy(pattern.columns.astype(np.int32))
         self.lengths.copy_(torch.from_numpy(pattern.lengths))
         self._pattern = pattern
-        self._trained = None
+        self._shared = None
 
     def forget_derived(self) -> None:
-        """Derive the pattern, and which values train, anew: the state was written elsewhere."""
+        """Derive the pattern, and what is shared, anew: the state was written elsewhere."""
         self._pattern = None
-        self._trained = None
+        self._shared = None
 
     @property
-    def trained(self) -> Trained | None:
-        """Which of the values train; None: all."""
-        if self.weight_protected is None or self.weight_frozen is None:
+    def shared(self) -> Shared | None:
+        """What it reads of earlier tasks; None: nothing."""
+        if self._shared is None and self.weight_protected is not None:
+            self._shared = self._derive_shared(self.weight_protected)
+        return self._shared
+
+    def _derive_shared(self, protected: Tensor) -> Shared | None:
+        if self.weight_frozen is None:
             return None
-        if self._trained is None:
-            self._trained = Trained.beside(
-                self.weight_protected.numpy(), self.pattern, self.values.numel()
-            )
-        return self._trained
+        capacity = self.values.numel()
+        if self.weight_lent is None:
+            return Reused.among(self.pattern, protected.numpy(), capacity)
+        lent, weights = self.weight_lent.numpy(), self.weight_frozen.numpy()
+        return Lent.beside(self.pattern, lent, weights, capacity)
 
     def floats(self) -> None:
         """Keep the integers of the state as floats from now on, the topology as it is."""
@@ -177,7 +148,7 @@ class Condensed(nn.Module):
         return torch.from_numpy(self.pattern.expand(self.values.detach().numpy()))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_pattern": None, "_trained": None}
+        return self.__dict__ | {"_pattern": None, "_shared": None}
 
     def _load_from_state_dict(
         self,

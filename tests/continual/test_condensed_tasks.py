@@ -11,6 +11,8 @@ from torch import nn
 
 from continual import TaskMasks
 from continual.avalanche_compat import avalanche
+from continual.overlap import visible_masks
+from continual.spec import SHARES
 from sparse_core.condensed import CondensedTensor
 from sparse_core.layers.condensed import CondensedLinear
 from tests.continual.test_isolation import check_isolation, train
@@ -49,7 +51,7 @@ def with_backend(config, backend):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("share", ["none", "reuse"])
+@pytest.mark.parametrize("share", SHARES)
 def test_tasks_agree_with_masked_ones(method, share, optimizer):
     tasks = make_tasks()
     one, other = (
@@ -71,7 +73,7 @@ def test_tasks_agree_with_masked_ones(method, share, optimizer):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("method", ["static", "set", "rigl", "srigl", "srigl in groups"])
-@pytest.mark.parametrize("share", ["none", "reuse"])
+@pytest.mark.parametrize("share", SHARES)
 def test_earlier_tasks_answer_as_they_did_to_the_bit(method, share, optimizer):
     model = condensed(METHODS[method], share=share)
     check_isolation(model, make_tasks(), optimizer)
@@ -81,7 +83,7 @@ def test_earlier_tasks_answer_as_they_did_to_the_bit(method, share, optimizer):
 @pytest.mark.parametrize(
     ("name", "options"), [("Replay", {"mem_size": 20}), ("EWC", {"ewc_lambda": 1.0})]
 )
-@pytest.mark.parametrize("share", ["none", "reuse"])
+@pytest.mark.parametrize("share", SHARES)
 def test_replay_and_ewc_on_top_change_no_bit(share, name, options, optimizer):
     strategy = getattr(avalanche.training, name)
     model = condensed("srigl", share=share)
@@ -96,11 +98,18 @@ def begun(share):
 
 
 def test_the_forward_pass_uses_the_weights_that_the_task_sees():
-    for share in ("none", "reuse"):
+    for share in SHARES:
         model = begun(share)
         for tensor in model.engine.tensors:
             assert tensor.layer.pattern.nnz == tensor.budget
             assert torch.equal(tensor.active(), model.masks(3)[tensor.name])
+        visible = visible_masks(model, 3)
+        for tensor in model._shared:
+            shared, seen = tensor.layer.shared, tensor.layer.pattern
+            if shared is not None:
+                seen, _ = shared.read(seen, tensor.weight.detach().numpy())
+            assert torch.equal(torch.from_numpy(seen.to_mask()), visible[tensor.name])
+            assert (seen.nnz > tensor.budget) == (share in ("forward", "all"))
 
 
 def test_reused_weights_are_those_of_the_earlier_task():
@@ -116,7 +125,18 @@ def test_reused_weights_are_those_of_the_earlier_task():
     assert met > 20
 
 
-@pytest.mark.parametrize("share", ["none", "reuse"])
+def lent_weights(model, tensor):
+    """What the fourth task reads beside its own weights, from what earlier tasks stored."""
+    found = torch.zeros(tensor.shape)
+    read = model.lent(3).get(tensor.name)
+    for label in range(3):
+        if read is not None:
+            mine = read & model.masks(label)[tensor.name]
+            found[mine] = model._task(label).weight(tensor)[mine]
+    return found
+
+
+@pytest.mark.parametrize("share", SHARES)
 def test_the_gradient_is_that_of_own_weights_only(share):
     model, task = begun(share), make_tasks()[0]
     x = task.train_x
@@ -128,7 +148,7 @@ def test_the_gradient_is_that_of_own_weights_only(share):
         )
     )
     for i, tensor in zip((0, 2, 4), model.engine.tensors, strict=True):
-        dense[i].weight.data = tensor.values().clone()
+        dense[i].weight.data = tensor.values() + lent_weights(model, tensor)
         dense[i].bias.data = tensor.layer.bias.detach().clone()
     dense(x).square().sum().backward()
     for i, tensor in zip((0, 2, 4), model.engine.tensors, strict=True):
@@ -138,10 +158,16 @@ def test_the_gradient_is_that_of_own_weights_only(share):
             own &= ~tensor.protected
         expected = tensor.stored(dense[i].weight.grad * own)
         torch.testing.assert_close(tensor.weight.grad, expected, **TOLERANCE)
+        live = torch.ones(tensor.rows, dtype=torch.bool)
+        if share == "forward" and tensor in model._shared:
+            live = ~tensor.companion("reserved")
+            assert not bool(live.all())
+        torch.testing.assert_close(tensor.bias.grad, dense[i].bias.grad * live, **TOLERANCE)
 
 
-def test_a_mixed_batch_is_one_graph_and_trains_the_task_in_training_only():
-    tasks, model = make_tasks(), begun("reuse")
+@pytest.mark.parametrize("share", SHARES)
+def test_a_mixed_batch_is_one_graph_and_trains_the_task_in_training_only(share):
+    tasks, model = make_tasks(), begun(share)
     x, labels = torch.cat([task.train_x[:4] for task in tasks]), torch.tensor([0, 1, 3] * 4)
     model(x, labels).square().sum().backward()
     with_gradient = {name for name, p in model.named_parameters() if p.grad is not None}
@@ -156,10 +182,11 @@ def test_a_mixed_batch_is_one_graph_and_trains_the_task_in_training_only():
         )
 
 
+@pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
-def test_a_copy_answers_the_same_and_trains_on_its_own(copied):
+def test_a_copy_answers_the_same_and_trains_on_its_own(copied, share):
     tasks = make_tasks()
-    model = learn(condensed("srigl", share="reuse"), tasks)
+    model = learn(condensed("srigl", share=share), tasks)
     twin = copied(model)
     for label in range(3):
         assert torch.equal(logits(model, label, tasks[label]), logits(twin, label, tasks[label]))
@@ -168,7 +195,7 @@ def test_a_copy_answers_the_same_and_trains_on_its_own(copied):
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("share", ["none", "reuse"])
+@pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("ended", [True, False])
 def test_a_loaded_model_goes_on_as_the_saved_one_would(share, ended, tmp_path):
     tasks = make_tasks()
@@ -227,13 +254,14 @@ def convolutional():
     )
 
 
-def test_convolutions_stay_masked_beside_condensed_layers():
+@pytest.mark.parametrize("share", SHARES)
+def test_convolutions_stay_masked_beside_condensed_layers(share):
     config = make_config(distribution="uniform")
-    model = condensed(config, convolutional)
+    model = condensed(config, convolutional, share=share)
     kinds = [isinstance(tensor, CondensedTensor) for tensor in model.engine.tensors]
     assert kinds == [False, True, True]
     check_isolation(model, make_tasks())
-    other = TaskMasks(convolutional(), config)
+    other = TaskMasks(convolutional(), config, share=share)
     train(other, make_tasks())
     for label, task in enumerate(make_tasks()):
         torch.testing.assert_close(
@@ -264,12 +292,13 @@ def test_without_isolation_one_condensed_network_goes_on(name):
         torch.testing.assert_close(*answers, rtol=1e-3, atol=1e-4)
 
 
-def test_double_precision_runs_on_the_plain_kernels():
+@pytest.mark.parametrize("share", SHARES)
+def test_double_precision_runs_on_the_plain_kernels(share):
     tasks = make_tasks()
     models = []
     for backend in ("masked", "condensed"):
         net = make_mlp().double()
-        model = TaskMasks(net, make_config("set", backend=backend), share="reuse")
+        model = TaskMasks(net, make_config("set", backend=backend), share=share)
         data = [type(t)(t.train_x.double(), t.train_y, t.test_x.double(), t.test_y) for t in tasks]
         models.append(learn(model, data, "adam"))
     for label, task in enumerate(data):
@@ -284,3 +313,16 @@ def test_condensed_tasks_stay_on_the_cpu(move):
         move(model)
     assert torch.equal(logits(model, 0, make_tasks()[0]), before)
     move(TaskMasks(make_mlp(), make_config()))
+
+
+def test_a_layer_alone_reads_what_it_is_lent():
+    """A hook takes a layer out of its chain; one sample goes through matrix-vector products."""
+    tasks, model = make_tasks(), begun("all")
+    x = tasks[0].test_x
+    together = logits(model, 3, tasks[0])
+    handle = model.model[2].register_forward_hook(lambda m, i, out: None)
+    torch.testing.assert_close(logits(model, 3, tasks[0]), together, **TOLERANCE)
+    handle.remove()
+    with torch.no_grad():
+        one_by_one = torch.cat([model(sample, 3) for sample in x.split(1)])
+    torch.testing.assert_close(one_by_one, together, **TOLERANCE)

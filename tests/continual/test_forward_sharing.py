@@ -12,7 +12,6 @@ from continual.avalanche_compat import avalanche
 from continual.capacity import room_in
 from continual.protection import lent, reserved
 from continual.spec import CLSpec
-from sparse_core.config import SparseConfig
 from tests.continual.test_isolation import check_isolation
 from tests.continual.test_task_masks import learn
 from tests.continual.tiny_tasks import logits, make_config, make_mlp, make_tasks
@@ -161,12 +160,8 @@ def test_room_is_a_promise_that_is_kept(method, sparsity):
 
 
 def test_what_it_cannot_do_is_said_in_one_line():
-    with pytest.raises(ValueError, match=r"share='forward': needs backend 'masked' or 'auto'"):
-        made(backend="condensed")
     with pytest.raises(ValueError, match=r"reserve=1: must be a number in \[0, 1\)"):
         made(reserve=1)
     with pytest.raises(ValueError, match=r"reserve=-0.1: must be a number in \[0, 1\)"):
         CLSpec(reserve=-0.1)
-    auto = CLSpec(share="forward", sparse=SparseConfig(backend="auto")).canonical()
-    assert auto == CLSpec(share="forward", sparse=SparseConfig()).canonical()
     assert CLSpec(reserve=0.3).canonical() == CLSpec().canonical()

@@ -73,6 +73,14 @@ def test_earlier_tasks_answer_as_they_did_to_the_bit(name, optimizer):
     assert not torch.equal(answers[0], logits(model, 1, tasks[0]))
 
 
+@pytest.mark.parametrize("name", ["cldst", "spacenet", "packnet", "static", "srigl"])
+def test_condensed_ones_agree_with_masked_ones(name):
+    models = [trained(name, backend=backend) for backend in ("masked", "condensed")]
+    for label, task in enumerate(make_tasks()):
+        answers = [logits(model, label, task) for model in models]
+        torch.testing.assert_close(*answers, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_replay_and_ewc_on_top_change_no_bit(name):
     parts = avalanche.training.plugins

@@ -195,6 +195,18 @@ def test_an_optimizer_with_a_past_keeps_its_moments_at_active_weights():
     assert optimizer.state[net[0].values]["step"] == 10
 
 
+def test_an_optimizer_that_has_the_values_already_steps_them_once():
+    """Avalanche adds a model's parameters to an optimizer that was made for the dense network."""
+    net = mlp(12, 16, 4)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    engine = sparsify(net, SparseConfig("static", sparsity=0.5, backend="condensed"))
+    optimizer.add_param_group({"params": [t.weight for t in engine.tensors]})
+    engine.attach(optimizer)
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in net.parameters()}
+    assert len(held) == len(list(net.parameters()))
+
+
 def test_a_followers_condensed_topology_is_the_same():
     _, (net, made, engine) = pair("adam", method="srigl", sparsity=0.8)
     target = mlp(12, 40, 24, 4)

@@ -1,0 +1,137 @@
+"""Weights of earlier tasks in a condensed layer: its forward pass reads them, nothing trains them.
+
+Reused   they are among the layer's own active weights, and its values hold copies of them
+Lent     they lie beside the layer's active weights, and none of its values is theirs
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparse_core.kernels.format import Pattern
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Reused:
+    """Some of a layer's values do not train.
+
+    Attributes:
+        pattern: The weights that train, a part of the layer's pattern.
+        source: (n,) int64, places in the values of that part, unused ones left out.
+        places: (n,) int64, where in the layer's values they lie.
+        fixed: (capacity,) bool, values that do not train.
+    """
+
+    pattern: Pattern
+    source: NDArray[np.int64]
+    places: NDArray[np.int64]
+    fixed: NDArray[np.bool_]
+
+    @classmethod
+    def among(cls, pattern: Pattern, protected: NDArray[np.bool_], capacity: int) -> Reused:
+        """Tell apart the weights of a pattern.
+
+        Args:
+            pattern: The layer's pattern.
+            protected: (rows, cols) bool, weights that do not train.
+            capacity: Length of its values.
+        """
+        own = Pattern.from_mask(pattern.to_mask() & ~protected, pattern.group)
+        found = own.places_in(pattern)
+        source = np.flatnonzero(found >= 0)
+        fixed = np.zeros(capacity, np.bool_)
+        fixed[: pattern.size] = True
+        fixed[found[source]] = False
+        return cls(own, source, found[source], fixed)
+
+    @property
+    def room(self) -> int:
+        """Length of the gradient that `of_part` takes."""
+        return self.pattern.size
+
+    def read(self, pattern: Pattern, values: Array) -> tuple[Pattern, Array]:
+        """Return what the forward pass reads: the layer's pattern and values."""
+        return pattern, values
+
+    def of_part(self, gradient: Array) -> Array:
+        """Bring the gradient of the weights that train, (room,), to the values: (capacity,)."""
+        whole: Array = np.zeros(self.fixed.size, gradient.dtype)
+        whole[self.places] = gradient[self.source]
+        return whole
+
+    def of_read(self, gradient: Array) -> Array:
+        """Bring the gradient of all that was read to the values: (capacity,)."""
+        gradient[self.fixed] = 0
+        return gradient
+
+
+@dataclass(frozen=True)
+class Lent:
+    """A layer reads weights beside its own.
+
+    Attributes:
+        pattern: The layer's pattern: all of its weights train.
+        union: Both.
+        lent: (union.size,) the lent weights, zeros elsewhere.
+        source: (n,) int64, places in the layer's values, unused ones left out.
+        places: (n,) int64, where in those of the union they lie.
+        fixed: (capacity,) bool: none of the values.
+    """
+
+    pattern: Pattern
+    union: Pattern
+    lent: Array
+    source: NDArray[np.int64]
+    places: NDArray[np.int64]
+    fixed: NDArray[np.bool_]
+
+    @classmethod
+    def beside(
+        cls, pattern: Pattern, lent: NDArray[np.bool_], weights: Array, capacity: int
+    ) -> Lent:
+        """Let a layer read weights beside its own.
+
+        Args:
+            pattern: The layer's pattern.
+            lent: (rows, cols) bool, weights that are not the layer's.
+            weights: (rows, cols), what they are worth.
+            capacity: Length of the layer's values.
+
+        Raises:
+            ValueError: If the rows of a group differ.
+        """
+        union = Pattern.from_mask(pattern.to_mask() | lent, pattern.group)
+        found = pattern.places_in(union)
+        source = np.flatnonzero(found >= 0)
+        values = union.condense(np.where(lent, weights, 0).astype(weights.dtype))
+        return cls(pattern, union, values, source, found[source], np.zeros(capacity, np.bool_))
+
+    @property
+    def room(self) -> int:
+        """Length of the gradient that `of_part` takes."""
+        return self.fixed.size
+
+    def read(self, pattern: Pattern, values: Array) -> tuple[Pattern, Array]:
+        """Return what the forward pass reads: both, and `values` (capacity,) in their places."""
+        joined: Array = self.lent.copy()
+        joined[self.places] = values[self.source]
+        return self.union, joined
+
+    def of_part(self, gradient: Array) -> Array:
+        """Bring the gradient of the weights that train, (room,), to the values: (capacity,)."""
+        return gradient
+
+    def of_read(self, gradient: Array) -> Array:
+        """Bring the gradient of all that was read to the values: (capacity,)."""
+        own: Array = np.zeros(self.fixed.size, gradient.dtype)
+        own[self.source] = gradient[self.places]
+        return own
+
+
+Shared = Reused | Lent
