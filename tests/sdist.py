@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -27,3 +29,27 @@ def unpacked(package: str) -> Path:
         with tarfile.open(CACHE / f"{name}.tar.gz") as archive:
             archive.extractall(CACHE, filter="data")
     return folder
+
+
+def run_tests(
+    package: str,
+    plugin: Path,
+    files: Sequence[str],
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+) -> int:
+    """Run a package's tests with a pytest plugin of ours, and return pytest's exit code.
+
+    Args:
+        package: The package.
+        plugin: The plugin's file.
+        files: Test files below `tests` in its source distribution.
+        arguments: More arguments of pytest; those that begin with `tests/` choose other files.
+        environment: More variables of the environment.
+    """
+    chosen = [] if any(a.startswith("tests/") for a in arguments) else [f"tests/{f}" for f in files]
+    options = ["-p", plugin.stem, "-p", "no:cacheprovider", "-q"]
+    path = os.pathsep.join(filter(None, [str(plugin.parent), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "pytest", *options, *chosen, *arguments]
+    env = os.environ | environment | {"PYTHONPATH": path}
+    return subprocess.run(command, cwd=unpacked(package), env=env).returncode

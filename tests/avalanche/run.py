@@ -9,14 +9,12 @@ file swaps them, and names the exceptions.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
-from tests.sdist import CACHE, unpacked
+from tests.sdist import CACHE, run_tests
 
-HERE = Path(__file__).resolve().parent
+PLUGIN = Path(__file__).resolve().with_name("avalanche_plugin.py")
 
 FILES = (
     "training/test_strategies",
@@ -39,23 +37,18 @@ FILES = (
 
 def main(arguments: list[str]) -> int:
     """Run the tests twice and return the exit code of the second time."""
-    folder = unpacked("avalanche-lib")
-    paths = [str(Path("tests") / f"{name}.py") for name in FILES]
-    chosen = [] if any(a.startswith("tests/") for a in arguments) else paths
-    path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-    options = ["-p", "avalanche_plugin", "-p", "no:cacheprovider", "-n0", "-q", "--tb=short"]
-    command = [sys.executable, "-m", "pytest", *options, *chosen, *arguments]
-    environment = os.environ | {
-        "PYTHONPATH": path,
-        "FAST_TEST": "true",
-        "AVALANCHE_FAILURES": str(CACHE / "avalanche_failures.json"),
-    }
+    files = [f"{name}.py" for name in FILES]
+    common = {"FAST_TEST": "true", "AVALANCHE_FAILURES": str(CACHE / "avalanche_failures.json")}
+
+    def run(whose: str, *options: str) -> int:
+        environment = common | {"AVALANCHE_MODELS": whose}
+        given = ["-n0", "--tb=short", *options, *arguments]
+        return run_tests("avalanche-lib", PLUGIN, files, given, environment)
+
     print("Avalanche's tests as they are", flush=True)
-    plain = environment | {"AVALANCHE_MODELS": "theirs"}
-    subprocess.run([*command, "-rfE"], cwd=folder, env=plain)
+    run("theirs", "-rfE")
     print("Avalanche's tests with TaskMasks", flush=True)
-    ours = environment | {"AVALANCHE_MODELS": "ours"}
-    return subprocess.run([*command, "-rfEX"], cwd=folder, env=ours).returncode
+    return run("ours", "-rfEX")
 
 
 if __name__ == "__main__":

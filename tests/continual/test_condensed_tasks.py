@@ -20,7 +20,6 @@ from tests.continual.test_task_masks import learn
 from tests.continual.tiny_tasks import (
     CLASSES,
     FEATURES,
-    OPTIMIZERS,
     logits,
     make_config,
     make_mlp,
@@ -206,15 +205,7 @@ def test_a_loaded_model_goes_on_as_the_saved_one_would(share, ended, tmp_path):
     fresh = condensed("set", share=share)
     fresh.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
     for one in (model, fresh):
-        one.train()
-        one.begin(2)
-        optimizer = OPTIMIZERS["adam"](one.parameters())
-        one.attach(optimizer, 6)
-        for _ in range(6):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(one(tasks[2].train_x), tasks[2].train_y).backward()
-            optimizer.step()
-        one.end()
+        learn(one, tasks[2:], "adam", first=2)
     assert list(model.state_dict()) == list(fresh.state_dict())
     for key, value in model.state_dict().items():
         assert torch.equal(value, fresh.state_dict()[key]), key

@@ -23,9 +23,9 @@ from tests.continual.tiny_tasks import (
 )
 
 
-def learn(model, tasks, optimizer="sgd", steps=8):
-    """Train without Avalanche: begin, attach, step, end."""
-    for label, task in enumerate(tasks):
+def learn(model, tasks, optimizer="sgd", steps=8, first=0):
+    """Train without Avalanche: begin, attach, step, end; the first task's label is `first`."""
+    for label, task in enumerate(tasks, first):
         model.train()
         model.begin(label)
         trained = OPTIMIZERS[optimizer](model.parameters())
@@ -123,14 +123,7 @@ def test_a_loaded_model_goes_on_as_the_saved_one_would():
     fresh.load_state_dict(model.state_dict())
     before = logits(fresh, 0, tasks[0])
     for one in (model, fresh):
-        one.begin(3)
-        optimizer = OPTIMIZERS["adam"](one.parameters())
-        one.attach(optimizer, 6)
-        for _ in range(6):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(one(tasks[0].train_x), tasks[0].train_y).backward()
-            optimizer.step()
-        one.end()
+        learn(one, tasks[:1], "adam", first=3)
     assert torch.equal(logits(fresh, 0, tasks[0]), before)
     assert torch.equal(logits(fresh, 3, tasks[0]), logits(model, 3, tasks[0]))
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
-from tests.sdist import unpacked
+from tests.sdist import run_tests
 
-HERE = Path(__file__).resolve().parent
+PLUGIN = Path(__file__).resolve().with_name("sb3_plugin.py")
 
 SETTINGS = {"method": "rigl", "sparsity": 0.5, "update_every": 10}
 BACKENDS = ("masked", "condensed")
@@ -48,18 +47,14 @@ FILES = (
 
 def main(arguments: list[str]) -> int:
     """Run the tests and return pytest's exit code, the first that is not zero."""
-    folder = unpacked("stable-baselines3")
-    paths = [str(Path("tests") / f"test_{name}.py") for name in FILES]
-    chosen = [] if any(a.startswith("tests/") for a in arguments) else paths
-    path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-    options = ["-c", "pyproject.toml", "-p", "sb3_plugin", "-p", "no:cacheprovider", "-q", "-rfEX"]
-    command = [sys.executable, "-m", "pytest", *options, *chosen, *arguments]
+    files = [f"test_{name}.py" for name in FILES]
     given = os.environ.get("DSTRL_SB3_SPARSE")
     codes = []
     for settings in [given] if given else [json.dumps(SETTINGS | {"backend": b}) for b in BACKENDS]:
         print(f"Stable-Baselines3's tests with sparse={settings}", flush=True)
-        env = os.environ | {"PYTHONPATH": path, "DSTRL_SB3_SPARSE": settings}
-        codes.append(subprocess.run(command, cwd=folder, env=env).returncode)
+        options = ["-c", "pyproject.toml", "-rfEX", *arguments]
+        environment = {"DSTRL_SB3_SPARSE": settings}
+        codes.append(run_tests("stable-baselines3", PLUGIN, files, options, environment))
     return next((code for code in codes if code), 0)
 
 

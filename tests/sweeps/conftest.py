@@ -25,6 +25,14 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Work in a temporary directory, and give the environment back as it was."""
+    monkeypatch.chdir(tmp_path)
+    for name in (*os.environ, "NUMBA_CACHE_DIR", "PYTHONFAULTHANDLER", "PYTHONUNBUFFERED"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+
+
+@pytest.fixture
 def toys() -> Callable[[str], Grid]:
     """Parse a grid of toys, given without its name and kinds."""
     return lambda text: parse(f"name: toys\n{KIND}\n{text}", "toys.yaml")

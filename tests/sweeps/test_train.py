@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,12 +19,7 @@ from sweeps.train import RunFailed, train
 Toys = Callable[[str], Grid]
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Work in a temporary directory, and give the environment back as it was."""
-    monkeypatch.chdir(tmp_path)
-    for name in (*os.environ, "NUMBA_CACHE_DIR", "PYTHONFAULTHANDLER", "PYTHONUNBUFFERED"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
+pytestmark = pytest.mark.usefixtures("own_environment")
 
 
 @pytest.fixture
