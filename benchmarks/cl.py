@@ -5,6 +5,7 @@ An MLP 784-1024-1024-10 learns its second task, 90 % sparse, in batches of 256: 
 evaluation of the first task, against a dense network of the same layers. All contestants are timed
 in turns in one run. An iteration that also moves the topology, one in a hundred by default, is
 timed apart. `condensed` has weights in any place (RigL), `g=4` groups of four neurons (SRigL).
+With `--ended N --share all` N tasks have ended, and later ones read weights of theirs.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from benchmarks.command import parser, set_threads
+from benchmarks.command import parser, positive, set_threads
 from benchmarks.timing import Record, in_turns, machine, table, write_json
+from continual.spec import SHARES
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,7 +43,12 @@ Calls = dict[str, Callable[[], object]]
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark, print a table and the two ratios, and write records."""
-    chosen = parser("dst bench cl", __doc__).parse_args(arguments)
+    options = parser("dst bench cl", __doc__)
+    options.add_argument("--share", choices=SHARES, default="none", help="default: none")
+    options.add_argument(
+        "--ended", type=positive, default=1, metavar="N", help="ended tasks; default: 1"
+    )
+    chosen = options.parse_args(arguments)
     set_threads(chosen.threads)
     print(json.dumps(machine(), indent=1), flush=True)
     import torch
@@ -51,9 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
     turns = partial(in_turns, rounds=rounds, block=0.05, clock=clock)
     x = torch.randn(BATCH, WIDTHS[0])
     y = torch.randint(0, WIDTHS[-1], (BATCH,))
-    found = records("eval", turns(evaluations(contestants(RARELY), x)))
-    found += records("train", turns(iterations(contestants(RARELY), x, y)))
-    found += records("update", turns(iterations(contestants(1), x, y)))
+    compete = partial(contestants, ended=chosen.ended, share=chosen.share)
+    found = records("eval", turns(evaluations(compete(RARELY), x)))
+    found += records("train", turns(iterations(compete(RARELY), x, y)))
+    found += records("update", turns(iterations(compete(1), x, y)))
     print(table(found), flush=True)
     times = {(r.case, r.contestant, r.group): r.median_us or 0.0 for r in found}
     training = times["train", "masked", 1] / times["train", "condensed", 1]
@@ -75,28 +83,29 @@ def network() -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def contestants(update_every: int) -> dict[str, TaskMasks]:
+def contestants(update_every: int, ended: int = 1, share: str = "none") -> dict[str, TaskMasks]:
     """Return networks that move their topology every so many iterations."""
-    models = {"masked": made("masked", 1, update_every)}
-    return models | {f"condensed:{g}": made("condensed", g, update_every) for g in GROUPS}
+    make = partial(made, update_every=update_every, ended=ended, share=share)
+    return {"masked": make("masked", 1)} | {f"condensed:{g}": make("condensed", g) for g in GROUPS}
 
 
-def made(backend: str, group: int, update_every: int) -> TaskMasks:
-    """Return a network that has learnt one task and began another."""
+def made(backend: str, group: int, update_every: int, ended: int, share: str) -> TaskMasks:
+    """Return a network that has learnt some tasks and began another."""
     from continual import TaskMasks
     from sparse_core.config import SparseConfig
 
     method = "rigl" if group == 1 else "srigl"
     config = SparseConfig(method=method, sparsity=SPARSITY, backend=backend, group=group)
-    model = TaskMasks(network(), replace(config, update_every=update_every))
-    model.begin(0)
-    model.end()
-    model.begin(1)
+    model = TaskMasks(network(), replace(config, update_every=update_every), share=share)
+    for label in range(ended):
+        model.begin(label)
+        model.end()
+    model.begin(ended)
     return model
 
 
 def evaluations(models: dict[str, TaskMasks], x: Tensor) -> Calls:
-    """Return calls that evaluate the first task, and a dense network."""
+    """Return calls that evaluate the latest ended task, and a dense network."""
     import torch
 
     def evaluation(forward: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -109,7 +118,7 @@ def evaluations(models: dict[str, TaskMasks], x: Tensor) -> Calls:
     dense = network().eval()
     calls: Calls = {"dense": evaluation(lambda: dense(x))}
     for name, model in models.items():
-        calls[name] = evaluation(partial(model, x, 0))
+        calls[name] = evaluation(partial(model, x, model.labels[-2]))
     return calls
 
 

@@ -54,10 +54,10 @@ def parser(prog: str, description: str | None) -> Parser:
         allow_abbrev=False,
     )
     made.add_argument("--json", type=_output, metavar="FILE", help="write records to it")
-    made.add_argument("--threads", type=_positive, default=1, metavar="N", help="default: 1")
+    made.add_argument("--threads", type=positive, default=1, metavar="N", help="default: 1")
     made.add_argument("--quick", action="store_true", help="one shape and sparsity a case")
     made.add_argument(
-        "--rounds", type=_positive, default=15, metavar="N", help="blocks of each; default: 15"
+        "--rounds", type=positive, default=15, metavar="N", help="blocks of each; default: 15"
     )
     made.add_argument(
         "--clock",
@@ -123,7 +123,8 @@ def run(
     return 0
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Read an integer of at least 1."""
     try:
         number = int(text)
     except ValueError:

@@ -222,7 +222,7 @@ class CondensedTensor(SparseTensor):
         """Make a Delta true: grown weights start at zero, the others move to their new places."""
         grown = delta.grown.numpy()
         positions = without(positions_of(self.layer.pattern), delta.dropped.numpy())
-        positions = np.union1d(positions, grown)
+        positions = np.sort(np.concatenate([positions, grown]), kind="stable")
         seen = self.companion("seen")
         if seen is not None:
             bits = seen.byte().numpy()

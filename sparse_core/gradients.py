@@ -145,7 +145,11 @@ class GradientSource:
 
 
 def _check_finite(tensor: SparseTensor, what: str, values: Tensor, step: int) -> None:
-    _refuse(tensor, what, int((~values.isfinite()).sum()), values.numel(), step)
+    _refuse(tensor, what, _not_finite(values), values.numel(), step)
+
+
+def _not_finite(values: Tensor) -> int:
+    return values.numel() - int((values.abs() < math.inf).count_nonzero())
 
 
 def _refuse(tensor: SparseTensor, what: str, bad: int, of: int, step: int) -> None:
@@ -162,7 +166,7 @@ def _active_gradient(tensor: CondensedTensor, step: int) -> Tensor:
     for rows in tensor.row_blocks():
         block = tensor.tap.gradient_rows(rows)
         assert block is not None
-        bad += int((~block.isfinite()).sum())
+        bad += _not_finite(block)
         pattern, places = tensor.part(rows)
         stored[places] = torch.from_numpy(pattern.condense(block.numpy()))
     _refuse(tensor, "gradients", bad, tensor.numel, step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,16 +21,36 @@ def top_per_lane(scores: Tensor, counts: Tensor) -> Tensor:
     """
     width = scores.shape[1]
     counts = counts.to(scores.device).clamp(min=0, max=width)
-    most = int(counts.max())
-    if most == 0:
+    if not bool(counts.any()):
         return torch.zeros_like(scores, dtype=torch.bool)
-    highest = scores.topk(most, dim=1).values
-    threshold = highest.gather(1, (counts - 1).clamp(min=0).unsqueeze(1))
+    threshold = _thresholds(scores, counts.clamp(min=1)).unsqueeze(1)
+    wanted = (counts > 0).unsqueeze(1)
+    reached = (scores >= threshold.clamp(min=torch.finfo(scores.dtype).min)) & wanted
+    if bool((reached.count_nonzero(1) <= counts).all()):
+        return reached
     above = scores > threshold
-    tied = (scores == threshold) & (scores > MINUS_INFINITY)
-    room = (counts - above.sum(1)).unsqueeze(1)
-    picked = above | (tied & (tied.cumsum(1) <= room))
-    return picked & (counts > 0).unsqueeze(1)
+    room = (counts - above.count_nonzero(1)).unsqueeze(1)
+    tied = reached & ~above
+    return (above & wanted) | (tied & (tied.cumsum(1) <= room))
+
+
+def _thresholds(scores: Tensor, counts: Tensor) -> Tensor:
+    """Return the `counts[i]`-th highest score of lane i, `(lanes,)`; -inf if it has fewer.
+
+    NumPy sorts and selects several times faster than torch on the CPU.
+    """
+    if not scores.is_cpu or scores.dtype not in (torch.float32, torch.float64):
+        highest = scores.topk(int(counts.max()), dim=1).values
+        return highest.gather(1, (counts - 1).unsqueeze(1)).squeeze(1)
+    lanes = scores.detach().numpy()
+    if len(lanes) > 1:
+        places = lanes.shape[1] - counts.unsqueeze(1).numpy()
+        return torch.from_numpy(np.take_along_axis(np.sort(lanes, axis=1), places, 1)[:, 0])
+    finite = lanes[lanes > MINUS_INFINITY]  # selection is slow among many equal values
+    place = finite.size - int(counts)
+    if place < 0:
+        return scores.new_full((1,), MINUS_INFINITY)
+    return torch.from_numpy(np.partition(finite, place)[place : place + 1].copy())
 
 
 def top_of_layer(scores: Tensor, among: Tensor, count: int) -> Tensor:

@@ -115,7 +115,7 @@ class Structure(ABC):
             `(lanes, width)` bool with `capacity` cells in each lane.
         """
         kept = top_per_lane(keep_scores.masked_fill(~kept, MINUS_INFINITY), capacity) & kept
-        missing = capacity - kept.sum(1)
+        missing = capacity - kept.count_nonzero(1)
         grown = top_per_lane(grow_scores.masked_fill(kept, MINUS_INFINITY), missing)
         return kept | grown
 

@@ -42,7 +42,7 @@ class Delta:
     @classmethod
     def between(cls, before: Tensor, after: Tensor) -> Delta:
         """Compare two `(rows, cols)` bool masks."""
-        alive_before, alive_after = before.any(1), after.any(1)
+        alive_before, alive_after = before.count_nonzero(1) > 0, after.count_nonzero(1) > 0
         return cls(
             _positions((before & ~after).reshape(-1)),
             _positions((after & ~before).reshape(-1)),

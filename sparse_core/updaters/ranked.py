@@ -40,7 +40,7 @@ class Ranking(ABC):
     @property
     def size(self) -> int:
         """Number of active cells."""
-        return int(self.active.sum())
+        return int(self.active.count_nonzero())
 
     @abstractmethod
     def strongest(self, count: int) -> Tensor:
@@ -120,11 +120,11 @@ class Ranked(Ranking):
 
     def counts(self, cells: Tensor) -> Tensor:
         """Return how many of a set each lane has."""
-        return cells.sum(1)
+        return cells.count_nonzero(1)
 
     def promising(self, count: int) -> Tensor:
         """Return how many of the best inactive cells each lane has."""
-        return top_of_layer(self.grow, ~self.active, count).sum(1)
+        return top_of_layer(self.grow, ~self.active, count).count_nonzero(1)
 
     def refill(self, kept: Tensor, capacity: Tensor) -> Delta:
         """Bring every lane to its capacity."""
