@@ -13,8 +13,8 @@ called from several Python threads at once, on different outputs.
 
 from __future__ import annotations
 
-from sparse_core.kernels import isa, plan
-from sparse_core.kernels.backward import dots_kernel, row_sums_kernel, scatter_kernel
+from sparse_core.kernels import isa, plan, prepared
+from sparse_core.kernels.backward import row_sums_kernel
 from sparse_core.kernels.checks import (
     Array,
     as_bias,
@@ -25,11 +25,9 @@ from sparse_core.kernels.checks import (
     as_values,
     tile_size,
 )
-from sparse_core.kernels.elementwise import NAMES, elementwise_kernel
+from sparse_core.kernels.elementwise import NAMES
 from sparse_core.kernels.format import Pattern
-from sparse_core.kernels.forward import forward_kernel
 from sparse_core.kernels.gemv import gemv_kernel
-from sparse_core.kernels.pack import pack_kernel, unpack_kernel
 from sparse_core.kernels.threads import team
 
 
@@ -55,10 +53,7 @@ def pack(x: Array, *, tile: int | None = None, out: Array | None = None, threads
     elif tile not in isa.host().tiles:
         raise ValueError(f"tile must be one of {isa.host().tiles}, got {tile}")
     out = as_output("out", out, (-(-x.shape[0] // tile), x.shape[1], tile))
-    threads = plan.useful_threads(threads, x.size)
-    chunks = plan.parts(out.shape[0], threads)
-    with team(threads):
-        pack_kernel(tile, threads > 1)(x, out, chunks)
+    prepared.pack(x, out, threads)
     return out
 
 
@@ -79,11 +74,8 @@ def unpack(blocked: Array, batch: int, *, out: Array | None = None, threads: int
         TypeError: If a dtype is.
     """
     blocked = as_blocked("blocked", blocked, batch)
-    tiles, features, tile = blocked.shape
-    out = as_output("out", out, (batch, features))
-    threads = plan.useful_threads(threads, blocked.size)
-    with team(threads):
-        unpack_kernel(tile, threads > 1)(blocked, out, plan.parts(tiles, threads))
+    out = as_output("out", out, (batch, blocked.shape[1]))
+    prepared.unpack(blocked, out, threads)
     return out
 
 
@@ -122,21 +114,8 @@ def forward(
     values = as_values(pattern, values)
     bias = as_bias(pattern, bias)
     out = as_output("out", out, (tiles, pattern.out_features, tile))
-    threads = plan.useful_threads(threads, pattern.size * batch)
-    chunks = plan.parts(tiles, threads)
-    run, bounds = plan.keep(
-        pattern,
-        ("forward", tile, relu, threads > 1, chunks),
-        lambda: (
-            forward_kernel(pattern.group, tile, pattern.index, relu, pattern.tail, threads > 1),
-            plan.row_bounds(pattern, chunks),
-        ),
-    )
-    with team(threads):
-        run(
-            values, pattern.columns, pattern.indptr, pattern.rows, pattern.absent,
-            x, bias, out, bounds, batch,
-        )  # fmt: skip
+    run = prepared.forward(pattern, tiles, tile, batch, relu, threads)
+    run(values, x, bias, out, batch)
     return out
 
 
@@ -176,36 +155,9 @@ def grad_input(
     out = as_output("out", out, (tiles, pattern.in_features, tile))
     if method not in ("auto", "gather", "scatter"):
         raise ValueError(f"method must be auto, gather or scatter, got {method!r}")
-    threads = plan.useful_threads(threads, pattern.size * batch)
-    if method == "gather" or (method == "auto" and plan.gathers(pattern)):
-        transposed = pattern.transposed
-        chunks = plan.parts(tiles, threads)
-        run, bounds, columns, no_bias = plan.keep(
-            pattern,
-            ("gather", tile, threads > 1, chunks),
-            lambda: (
-                forward_kernel(1, tile, transposed.index, False, False, threads > 1),
-                plan.column_bounds(pattern, chunks),
-                *plan.all_columns(pattern),
-            ),
-        )
-        with team(threads):
-            run(
-                plan.by_column(pattern, values, threads), transposed.rows, transposed.indptr,
-                columns, columns[:0], dy, no_bias, out, bounds, batch,
-            )  # fmt: skip
-        return out
-    ranges = plan.parts(tiles, threads)
-    run, splits, edges = plan.keep(
-        pattern,
-        ("scatter", tile, threads > 1, ranges),
-        lambda: (
-            scatter_kernel(pattern.group, tile, pattern.index, pattern.tail, threads > 1),
-            *plan.column_splits(pattern, ranges),
-        ),
-    )
-    with team(threads):
-        run(values, pattern.columns, pattern.indptr, pattern.rows, dy, out, splits, edges)
+    gather = method == "gather" or (method == "auto" and plan.gathers(pattern))
+    run = prepared.grad_input(pattern, tiles, tile, batch, gather, threads)
+    run(values, dy, out, batch)
     return out
 
 
@@ -249,20 +201,8 @@ def grad_values(
     if capacity < pattern.size:
         raise ValueError(f"capacity must be at least {pattern.size}, got {capacity}")
     out = as_output("out", out, (capacity,))
-    out[pattern.size :] = 0
     db = out[:0] if bias_out is None else as_output("bias_out", bias_out, (dy.shape[1],))
-    tile = x.shape[2]
-    threads = plan.useful_threads(threads, pattern.size * batch)
-    run, bounds = plan.keep(
-        pattern,
-        ("dots", tile, threads),
-        lambda: (
-            dots_kernel(pattern.group, tile, pattern.index, pattern.tail, threads > 1),
-            plan.row_bounds(pattern, threads),
-        ),
-    )
-    with team(threads):
-        run(pattern.columns, pattern.indptr, pattern.rows, pattern.absent, x, dy, out, db, bounds)
+    prepared.grad_values(pattern, x.shape[2], batch, threads)(x, dy, out, db)
     return out
 
 
@@ -388,8 +328,5 @@ def _elementwise(
     if arrays[-1].shape != shape:
         raise ValueError(f"dy and y must have one shape, got {shape} and {arrays[-1].shape}")
     out = as_output("out", out, shape)
-    threads = plan.useful_threads(threads, 4 * out.size)
-    with team(threads):
-        run = elementwise_kernel(name, threads > 1)
-        run(arrays[0].reshape(-1), arrays[-1].reshape(-1), out.reshape(-1), threads)
+    prepared.elementwise(name, arrays[0], arrays[-1], out, threads)
     return out

@@ -12,20 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_core.kernels import cpu, plan, reference
-from sparse_core.kernels.backward import rows_scatter_kernel
+from sparse_core.kernels import cpu, prepared, reference
 from sparse_core.kernels.buffers import empty
-from sparse_core.kernels.checks import (
-    as_bias,
-    as_blocked,
-    as_input,
-    as_output,
-    as_values,
-    tile_size,
-)
+from sparse_core.kernels.checks import as_bias, as_blocked, as_input, as_output, as_values
 from sparse_core.kernels.format import Pattern
-from sparse_core.kernels.forward import rows_forward_kernel
-from sparse_core.kernels.threads import team
 
 Array = NDArray[Any]
 
@@ -154,7 +144,9 @@ def linear_backward(
     saved = as_blocked("saved", saved, batch, pattern.in_features)
     dx = dvalues = dbias = None
     if need_input:
-        dx, packed = _grad_input(pattern, values, dy, saved.shape[2], threads)
+        dy, values = as_input("dy", dy, 2), as_values(pattern, values)
+        dx = empty(batch, pattern.in_features)
+        packed = prepared.rows_grad_input(pattern, values, dy, saved.shape[2], dx, threads)
     else:
         packed = cpu.pack(dy, tile=saved.shape[2], threads=threads)
     if need_bias:
@@ -178,60 +170,10 @@ def _forward(
     keep: bool,
     threads: int,
 ) -> tuple[Array, Array]:
-    """Return y and packed x, of which only the last tile is there unless `keep`."""
-    x = as_input("x", x, 2)
-    batch, tile = x.shape[0], tile_size(x.shape[0])
-    tiles = -(-batch // tile)
-    threads = plan.useful_threads(threads, pattern.size * batch)
-    if tiles % threads:
-        packed = cpu.pack(x, tile=tile, threads=threads)
-        y = cpu.forward(pattern, values, packed, batch, bias, relu=relu, threads=threads)
-        return cpu.unpack(y, batch, out=out, threads=threads), packed
-    out = as_output("out", out, (batch, pattern.out_features))
-    at_once = tiles if threads > 1 else 1
-    packed = empty(tiles if keep else at_once, pattern.in_features, tile)
-    run = rows_forward_kernel(pattern.group, tile, pattern.index, relu, pattern.tail, threads > 1)
-    with team(threads):
-        run(
-            as_values(pattern, values), pattern.columns, pattern.indptr, pattern.rows,
-            pattern.absent, x, as_bias(pattern, bias), out, packed,
-            empty(at_once, pattern.out_features, tile),
-        )  # fmt: skip
-    return out, packed
-
-
-def _grad_input(
-    pattern: Pattern, values: Array, dy: Array, tile: int, threads: int
-) -> tuple[Array, Array]:
-    """Return dx and packed dy."""
-    dy, values = as_input("dy", dy, 2), as_values(pattern, values)
-    batch = dy.shape[0]
-    tiles = -(-batch // tile)
-    threads = plan.useful_threads(threads, pattern.size * batch)
-    if tiles % threads:
-        packed = cpu.pack(dy, tile=tile, threads=threads)
-        dx = cpu.grad_input(pattern, values, packed, batch, threads=threads)
-        return cpu.unpack(dx, batch, threads=threads), packed
-    packed = empty(tiles, pattern.out_features, tile)
-    scratch = empty(tiles if threads > 1 else 1, pattern.in_features, tile)
-    dx = empty(batch, pattern.in_features)
-    with team(threads):
-        if plan.gathers(pattern):
-            transposed = pattern.transposed
-            rows, no_bias = plan.all_columns(pattern)
-            run = rows_forward_kernel(1, tile, transposed.index, False, False, threads > 1)
-            run(
-                plan.by_column(pattern, values, threads), transposed.rows, transposed.indptr,
-                rows, rows[:0], dy, no_bias, dx, packed, scratch,
-            )  # fmt: skip
-        else:
-            run = rows_scatter_kernel(pattern.group, tile, pattern.index, pattern.tail, threads > 1)
-            splits, _ = plan.column_splits(pattern, 1)
-            run(
-                values, pattern.columns, pattern.indptr, pattern.rows, dy, dx, splits, packed,
-                scratch,
-            )  # fmt: skip
-    return dx, packed
+    """Return y and packed x, of which only one tile is there unless `keep`."""
+    x, values, offset = as_input("x", x, 2), as_values(pattern, values), as_bias(pattern, bias)
+    out = as_output("out", out, (x.shape[0], pattern.out_features))
+    return out, prepared.rows_forward(pattern, values, x, offset, relu, out, keep, threads)
 
 
 def _plain(array: Array) -> bool:

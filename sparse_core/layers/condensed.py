@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sparse_core.kernels.format import Pattern
+from sparse_core.layers.passes import run
 from sparse_core.layers.state import Condensed
 
 
@@ -29,8 +30,6 @@ class CondensedLinear(Condensed, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map `(..., in)` to `(..., out)`."""
-        from sparse_core.layers.chain import run
-
         return run([self], input)
 
     def extra_repr(self) -> str:

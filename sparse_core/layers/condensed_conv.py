@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from sparse_core.choice import condensed_conv_pays
 from sparse_core.kernels.format import Pattern
-from sparse_core.layers.chain import run
 from sparse_core.layers.condensed import CondensedLinear, hold
 from sparse_core.layers.masked import become_dense, masked_weight
+from sparse_core.layers.passes import run
 from sparse_core.layers.rows import Rows
 
 STRIP_WEIGHTS = 1 << 20

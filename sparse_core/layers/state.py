@@ -58,6 +58,7 @@ class Condensed(nn.Module):
     weight_reserved: Tensor | None
     _pattern: Pattern | None
     _shared: Shared | None
+    _link: object
 
     @property
     def dense_shape(self) -> tuple[int, int]:
@@ -73,6 +74,7 @@ class Condensed(nn.Module):
         for name in DERIVED:
             self.register_buffer(name, None, persistent=False)
         self.weight_tap = GradientTap()
+        self._link = None
         self.set_pattern(pattern)
 
     def forget_pattern(self) -> None:
@@ -81,7 +83,7 @@ class Condensed(nn.Module):
             del self._buffers[name]
             self._non_persistent_buffers_set.discard(name)
         del self._parameters["values"]
-        for name in ("group", "weight_tap", "_pattern", "_shared"):
+        for name in ("group", "weight_tap", "_pattern", "_shared", "_link"):
             del self.__dict__[name]
 
     @property
@@ -124,8 +126,9 @@ class Condensed(nn.Module):
     @property
     def shared(self) -> Shared | None:
         """What it reads of earlier tasks; None: nothing."""
-        if self._shared is None and self.weight_protected is not None:
-            self._shared = self._derive_shared(self.weight_protected)
+        protected = self._buffers["weight_protected"]
+        if self._shared is None and protected is not None:
+            self._shared = self._derive_shared(protected)
         return self._shared
 
     def _derive_shared(self, protected: Tensor) -> Shared | None:
@@ -148,7 +151,7 @@ class Condensed(nn.Module):
         return torch.from_numpy(self.pattern.expand(self.values.detach().numpy()))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_pattern": None, "_shared": None}
+        return self.__dict__ | {"_pattern": None, "_shared": None, "_link": None}
 
     def _load_from_state_dict(
         self,

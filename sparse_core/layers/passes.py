@@ -1,0 +1,317 @@
+"""The forward and the backward pass of a chain of condensed layers, as one function of autograd.
+
+There are three ways through a chain:
+
+    blocked   in the kernels' own layout throughout: packed once, unpacked once
+    rows      a single layer without an activation, packed and unpacked tile by tile
+    plain     NumPy, for float64 and for empty batches
+
+Where no gradient is asked for and the batch is tiny, samples go through one by one instead, which
+needs no packing.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from sparse_core.kernels import cpu, linear, plan, prepared, reference
+from sparse_core.kernels.buffers import empty
+from sparse_core.kernels.checks import tile_size
+from sparse_core.layers.links import Link, links_of
+
+SMALL_BATCH = 2
+"""Samples up to which matrix-vector products beat a tile of a matrix-matrix product."""
+
+Array = NDArray[Any]
+
+
+class _Needed(NamedTuple):
+    """Which gradients of a layer are asked for."""
+
+    input: bool
+    values: bool
+    bias: bool
+
+
+class _Gradients(NamedTuple):
+    """Gradients of a layer's input, values and bias; what was not asked for means nothing."""
+
+    input: Array
+    values: Array | None
+    bias: Array | None
+
+
+def run(steps: Sequence[nn.Module], input: Tensor) -> Tensor:
+    """Apply condensed linear layers and activations one after the other.
+
+    Args:
+        steps: Condensed linear layers, each with an `nn.ReLU` or `nn.Tanh` behind it or none.
+        input: `(..., in)`, float32 or float64 on the CPU.
+
+    Returns:
+        `(..., out)`.
+
+    Raises:
+        ValueError: If the last dimension or the device of the input is wrong.
+        TypeError: If its dtype is not that of the weights.
+    """
+    links = links_of(steps)
+    _check(links[0], input)
+    flat = input.dim() == 2  # a reshape would cost autograd more than it looks
+    rows = input if flat else input.reshape(-1, input.shape[-1])
+    parameters = [parameter for link in links for parameter in link.parameters]
+    if torch.is_grad_enabled() and (
+        rows.requires_grad or any(parameter.requires_grad for parameter in parameters)
+    ):
+        out = cast(Tensor, _Chain.apply(rows, links, *parameters))  # type: ignore[no-untyped-call]
+    else:
+        out = torch.from_numpy(_infer(links, rows.detach().contiguous().numpy()))
+    return out if flat else out.reshape(*input.shape[:-1], out.shape[-1])
+
+
+def _check(link: Link, input: Tensor) -> None:
+    features, dtype = link.pattern.in_features, link.parameters[0].dtype
+    if not input.is_cpu:
+        raise ValueError(f"condensed layers run on the CPU, got an input on {input.device}")
+    if input.dim() == 0 or input.shape[-1] != features:
+        raise ValueError(f"input must be (..., {features}), got {tuple(input.shape)}")
+    if input.dtype != dtype:
+        raise TypeError(f"input is {input.dtype}, the layer's weights are {dtype}")
+
+
+def _infer(links: Sequence[Link], rows: Array) -> Array:
+    threads = torch.get_num_threads()
+    if rows.shape[0] <= SMALL_BATCH and not _is_plain(rows):
+        for link in links:
+            out = linear(link.pattern, link.values, rows, link.bias, threads=threads)
+            rows = _activated(link.activation, out)
+        return rows
+    way = _way(links, rows, threads, train=False)
+    signal = way.enter(rows)
+    for link in links:
+        _, signal = way.forward(link, signal, keep=False)
+    return way.leave(signal)
+
+
+def _is_plain(rows: Array) -> bool:
+    return rows.dtype == np.float64 or rows.shape[0] == 0
+
+
+def _way(links: Sequence[Link], rows: Array, threads: int, train: bool) -> _Way:
+    if _is_plain(rows):
+        return _Plain()
+    link, alone = links[0], len(links) == 1
+    if train:
+        alone = alone and link.activation is None and link.shared is None
+    else:
+        alone = alone and link.activation != "tanh"
+    return (_Rows if alone else _Blocked)(len(rows), threads)
+
+
+class _Way(ABC):
+    """A way through a chain; signals are in its own layout, rows are `(batch, features)`."""
+
+    @abstractmethod
+    def enter(self, rows: Array) -> Array:
+        """Bring rows into the layout of signals."""
+
+    @abstractmethod
+    def leave(self, signal: Array) -> Array:
+        """Bring a signal back into rows."""
+
+    @abstractmethod
+    def forward(self, link: Link, signal: Array, keep: bool) -> tuple[Array, Array]:
+        """Return the input as `backward` takes it, if it is to be kept, and the output."""
+
+    @abstractmethod
+    def backward(self, link: Link, before: Array, signal: Array, needed: _Needed) -> _Gradients:
+        """Return a layer's gradients, given what was kept and the gradient of its output."""
+
+    @abstractmethod
+    def activation_backward(self, name: str, signal: Array, after: Array) -> Array:
+        """Return the gradient of an activation's input, given its output and that's gradient."""
+
+    @abstractmethod
+    def watched(self, before: Array, signal: Array) -> tuple[Array, Array]:
+        """Return the arguments of `backward` as rows."""
+
+
+class _Plain(_Way):
+    """In NumPy, on rows."""
+
+    def enter(self, rows: Array) -> Array:
+        return rows
+
+    def leave(self, signal: Array) -> Array:
+        return signal
+
+    def forward(self, link: Link, signal: Array, keep: bool) -> tuple[Array, Array]:
+        out = reference.forward(link.pattern, link.values, signal, link.bias)
+        return signal, _activated(link.activation, out)
+
+    def backward(self, link: Link, before: Array, signal: Array, needed: _Needed) -> _Gradients:
+        pattern, values = link.pattern, link.values
+        of_values = None
+        if needed.values:
+            of_values = reference.grad_values(pattern, before, signal, values.size)
+            if link.shared is not None:
+                of_values = link.shared.of_read(of_values)
+        of_input = reference.grad_input(pattern, values, signal) if needed.input else signal
+        return _Gradients(of_input, of_values, reference.grad_bias(signal))
+
+    def activation_backward(self, name: str, signal: Array, after: Array) -> Array:
+        return signal * ((after > 0) if name == "relu" else 1 - after**2)
+
+    def watched(self, before: Array, signal: Array) -> tuple[Array, Array]:
+        return before, signal.copy()
+
+
+class _Blocked(_Way):
+    """In the layout of `sparse_core.kernels.cpu.pack`."""
+
+    def __init__(self, batch: int, threads: int) -> None:
+        self.batch = batch
+        self.tile = tile_size(batch)
+        self.tiles = -(-batch // self.tile)
+        self.threads = threads
+
+    def enter(self, rows: Array) -> Array:
+        out = empty(self.tiles, rows.shape[1], self.tile)
+        prepared.pack(rows, out, self.threads)
+        return out
+
+    def leave(self, signal: Array) -> Array:
+        out = empty(self.batch, signal.shape[1])
+        prepared.unpack(signal, out, self.threads)
+        return out
+
+    def forward(self, link: Link, signal: Array, keep: bool) -> tuple[Array, Array]:
+        pattern, relu = link.pattern, link.activation == "relu"
+        out = empty(self.tiles, pattern.out_features, self.tile)
+        run = prepared.forward(pattern, self.tiles, self.tile, self.batch, relu, self.threads)
+        run(link.values, signal, link.bias, out, self.batch)
+        if link.activation == "tanh":
+            prepared.elementwise("tanh", out, out, out, self.threads)
+        return signal, out
+
+    def backward(self, link: Link, before: Array, signal: Array, needed: _Needed) -> _Gradients:
+        of_values, of_bias = self.of_parameters(link, before, signal, needed)
+        if not needed.input:
+            return _Gradients(signal, of_values, of_bias)
+        pattern = link.pattern
+        out = empty(self.tiles, pattern.in_features, self.tile)
+        shape = pattern, self.tiles, self.tile, self.batch, plan.gathers(pattern), self.threads
+        prepared.grad_input(*shape)(link.values, signal, out, self.batch)
+        return _Gradients(out, of_values, of_bias)
+
+    def of_parameters(
+        self, link: Link, before: Array, signal: Array, needed: _Needed
+    ) -> tuple[Array | None, Array | None]:
+        """Return the gradients of values and bias."""
+        if not needed.values:
+            bias = cpu.grad_bias(signal, self.batch, threads=self.threads) if needed.bias else None
+            return None, bias
+        pattern, shared, capacity = link.pattern, link.shared, link.values.size
+        if shared is not None:
+            pattern, capacity = shared.pattern, shared.room
+        out, bias = empty(capacity), empty(pattern.out_features if needed.bias else 0)
+        prepared.grad_values(pattern, self.tile, self.batch, self.threads)(
+            before, signal, out, bias
+        )
+        return out if shared is None else shared.of_part(out), bias
+
+    def activation_backward(self, name: str, signal: Array, after: Array) -> Array:
+        prepared.elementwise(f"{name}_backward", signal, after, signal, self.threads)
+        return signal
+
+    def watched(self, before: Array, signal: Array) -> tuple[Array, Array]:
+        return self.leave(before), self.leave(signal)
+
+
+class _Rows(_Blocked):
+    """On rows, but for what is kept of the input; for one layer."""
+
+    def enter(self, rows: Array) -> Array:
+        return rows
+
+    def leave(self, signal: Array) -> Array:
+        return signal
+
+    def forward(self, link: Link, signal: Array, keep: bool) -> tuple[Array, Array]:
+        out = empty(self.batch, link.pattern.out_features)
+        shape = link.bias, link.activation == "relu", out, keep, self.threads
+        return prepared.rows_forward(link.pattern, link.values, signal, *shape), out
+
+    def backward(self, link: Link, before: Array, signal: Array, needed: _Needed) -> _Gradients:
+        of_input = signal
+        if needed.input:
+            of_input = empty(self.batch, link.pattern.in_features)
+            shape = self.tile, of_input, self.threads
+            packed = prepared.rows_grad_input(link.pattern, link.values, signal, *shape)
+        else:
+            packed = super().enter(signal)
+        return _Gradients(of_input, *self.of_parameters(link, before, packed, needed))
+
+    def watched(self, before: Array, signal: Array) -> tuple[Array, Array]:
+        return super().leave(before), signal.copy()
+
+
+def _activated(name: str | None, out: Array) -> Array:
+    if name is None:
+        return out
+    return np.maximum(out, 0) if name == "relu" else np.tanh(out)
+
+
+class _Chain(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, links: Sequence[Link], *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(*parameters)  # autograd then sees weights changed in place
+        ctx.links = links
+        array = rows.detach().contiguous().numpy()
+        ctx.way = way = _way(links, array, torch.get_num_threads(), train=True)
+        signal = way.enter(array)
+        ctx.kept = kept = []
+        for link in links:
+            before, signal = way.forward(link, signal, keep=True)
+            kept.append((before, signal))
+        return torch.from_numpy(way.leave(signal))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        assert ctx.saved_tensors is not None
+        way, links = ctx.way, ctx.links
+        needed = list(ctx.needs_input_grad)
+        signal = way.enter(gradient.contiguous().numpy())
+        gradients: list[Tensor | None] = []
+        for index in range(len(links) - 1, -1, -1):
+            link, (before, after) = links[index], ctx.kept[index]
+            if link.activation is not None:
+                signal = way.activation_backward(link.activation, signal, after)
+            tap = link.layer.weight_tap
+            if tap.armed:
+                watched = map(torch.from_numpy, way.watched(before, signal))
+                tap.receive_signals(*watched, link.parameters[0])
+            bias = needed.pop() if link.has_bias else False
+            wanted = _Needed(index > 0 or needed[0], needed.pop(), bias)
+            signal, of_values, of_bias = way.backward(link, before, signal, wanted)
+            if link.has_bias:
+                gradients.append(_live_only(link, of_bias) if bias else None)
+            gradients.append(torch.from_numpy(of_values) if wanted.values else None)
+        first = torch.from_numpy(way.leave(signal)) if needed[0] else None
+        return (first, None, *reversed(gradients))
+
+
+def _live_only(link: Link, gradient: Array) -> Tensor:
+    of_bias, live = torch.from_numpy(gradient), link.layer._buffers["weight_live"]
+    if live is not None:
+        of_bias[~live] = 0
+    return of_bias
