@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from continual.avalanche_compat import avalanche
 from continual.masks import TaskMasks
+from sparse_core.condensed import CondensedTensor
 
 NOT_UNDER_ISOLATION = {
     "GDumbPlugin": "trains a new network on its memory of all tasks",
-    "FromScratchTrainingPlugin": "re-initialises all weights before each task",
     "JointTraining": "trains all tasks at once",
+    "CWRStarPlugin": "writes into the head of a task that has ended",
 }
 """Avalanche's strategies and plugins that would change what earlier tasks have learnt, and why."""
 
-NEVER = {"CoPEPlugin": "compares features with prototypes and has no use for a head for each task"}
-"""Those that cannot train a network with a head for each task, and why."""
+ONE_TASK = {
+    "CWRStarPlugin": "gathers the classes of all tasks in one head",
+    "GSS_greedyPlugin": "replays samples without their task labels",
+    "GenerativeReplayPlugin": "gives generated samples the label of the task in training",
+    "EWCPlugin(mode='online')": "pairs importances by position, and each task has more parameters",
+}
+"""Those that take all data for one task's, and how."""
+
+BY_PLACE = ("EWCPlugin", "MASPlugin", "SynapticIntelligencePlugin")
+"""Those that hold a parameter to what was in its place when an earlier task ended."""
+
+NEVER = {
+    "AR1": "brings a network of its own",
+    "BiCPlugin": "corrects the logits of one head for all classes",
+    "CoPEPlugin": "compares features with prototypes and has no use for a head for each task",
+    "FeatureDistillationPlugin": "needs the features beside the logits",
+    "FeatureReplay": "needs a feature extractor and a classifier of its own",
+    "FromScratchTrainingPlugin": "re-initialises all weights before each task, but no topology",
+    "ICaRL": "brings a network of its own, which classifies by the nearest mean",
+    "LFLPlugin": "needs the features beside the logits",
+    "LaMAML": "changes weights without a step of the optimizer, on which topologies move",
+    "LearningToPrompt": "brings a network of its own",
+    "MER": "loads parameters alone, without the topology that they belong to",
+    "RARPlugin": "traces the network symbolically, and so its choice of tasks",
+    "RWalkPlugin": "expects all parameters before the first task",
+    "StreamingLDA": "has no optimizer, on whose steps topologies move",
+}
+"""Those that cannot train a network with masks and a head for each task, and why."""
 
 
 class MaskIsolation(avalanche.core.SupervisedPlugin):  # type: ignore[name-defined, misc]
@@ -33,28 +61,42 @@ class MaskIsolation(avalanche.core.SupervisedPlugin):  # type: ignore[name-defin
 
         Raises:
             TypeError: If the strategy's model is not `TaskMasks`.
-            ValueError: If the strategy, or one of its plugins, cannot go with it.
+            ValueError: If the strategy, or one of its plugins, cannot go with it; see `NEVER`,
+                `NOT_UNDER_ISOLATION` and `BY_PLACE`.
         """
-        if not isinstance(strategy.model, TaskMasks):
+        model = strategy.model
+        names = _names(strategy)
+        _refuse(names, NEVER, "MaskIsolation")
+        if not isinstance(model, TaskMasks):
             raise TypeError(
-                f"MaskIsolation needs a TaskMasks model, not {type(strategy.model).__name__}: "
+                f"MaskIsolation needs a TaskMasks model, not {type(model).__name__}: "
                 "pass model=TaskMasks(model, config) to the strategy"
             )
-        refused = NEVER | (NOT_UNDER_ISOLATION if strategy.model.hard else {})
-        for part in [strategy, *strategy.plugins]:
-            for name in (kind.__name__ for kind in type(part).__mro__):
-                if name in refused:
-                    remedy = "" if name in NEVER else "; TaskMasks(..., isolation='none') can"
-                    raise ValueError(
-                        f"{name} cannot go with MaskIsolation: it {refused[name]}{remedy}"
-                    )
+        if names.count("MaskIsolation") > 1:
+            raise ValueError("MaskIsolation is among the strategy's plugins twice: give it one")
+        if model.hard:
+            remedy = "; TaskMasks(..., isolation='none') can"
+            _refuse(names, NOT_UNDER_ISOLATION, "MaskIsolation", remedy)
+        elif model.engine.updater is not None and any(
+            isinstance(tensor, CondensedTensor) for tensor in model.engine.tensors
+        ):
+            why = "holds parameters to what was in their places, and condensed weights change them"
+            remedy = "; backend='masked' can"
+            _refuse(names, dict.fromkeys(BY_PLACE, why), "condensed layers", remedy)
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """End a task whose online stream did not mark its last experience.
 
         Avalanche 0.6 does not where experiences are of equal size.
+
+        Raises:
+            ValueError: If there are several tasks now, and the strategy takes them for one.
         """
-        first = getattr(strategy.experience, "is_first_subexp", False)
+        experience = strategy.experience
+        labelled = getattr(experience, "task_labels", [experience.current_experience])
+        if len({*strategy.model.labels, *labelled}) > 1:
+            _refuse(_names(strategy), ONE_TASK, "several tasks")
+        first = getattr(experience, "is_first_subexp", False)
         if first and strategy.model.label is not None:
             strategy.model.end()
 
@@ -90,3 +132,17 @@ class MaskIsolation(avalanche.core.SupervisedPlugin):  # type: ignore[name-defin
 def _at_boundary(experience: Any, which: str) -> bool:
     """Return whether a task begins or ends here: in an online stream not with each experience."""
     return not getattr(experience, "access_task_boundaries", False) or getattr(experience, which)
+
+
+def _names(strategy: Any) -> list[str]:
+    """List what a strategy and its plugins are, by the names of their classes."""
+    parts = [strategy, *strategy.plugins]
+    names = [kind.__name__ for part in parts for kind in type(part).__mro__]
+    online = any(getattr(part, "mode", None) == "online" for part in parts)
+    return [*names, "EWCPlugin(mode='online')"] if online else names
+
+
+def _refuse(names: list[str], refused: Mapping[str, str], with_: str, remedy: str = "") -> None:
+    for name in names:
+        if name in refused:
+            raise ValueError(f"{name} cannot go with {with_}: it {refused[name]}{remedy}")

@@ -34,12 +34,7 @@ OURS = os.environ.get("AVALANCHE_MODELS", "ours") == "ours"
 FAILURES = Path(os.environ.get("AVALANCHE_FAILURES", "failures.json"))
 
 MAY_FAIL = {
-    "test_feature_distillation": "resets what FeatureExtractorModel keeps, by name, on the wrapper",
-    "test_feature_replay": "FeatureReplay trains a FeatureExtractorModel of its own only",
-    "test_lfl": "LFL asks the model for `get_features`, which is not part of a multi-task module",
     "test_ewc_online": "EWC's online mode pairs parameters by position; each task adds its own",
-    "test_rwalk": "RWalk knows the parameters from before the first task, not a task's own",
-    "test_mer": "MER loads named parameters alone, which is no state of TaskMasks",
 }
 """Test -> why it may fail with our models although it passes as it is."""
 
