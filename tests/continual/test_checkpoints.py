@@ -1,0 +1,118 @@
+"""Checkpoints of `TaskMasks` that do not belong to the model: one clear line, nothing changed."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from continual import TaskMasks
+from tests.continual.test_task_masks import learn
+from tests.continual.tiny_tasks import OPTIMIZERS, logits, make_config, make_mlp, make_tasks
+
+SHARES = ("none", "reuse", "forward", "all")
+
+
+def refused(model, state):
+    """Load what does not belong there; the model must stay as it is, and answer as it did."""
+    task = make_tasks(1)[0]
+    before, answer = copy.deepcopy(model.state_dict()), logits(model, 0, task)
+    with pytest.raises(ValueError, match=r"^checkpoint of another model: [^\n]*$"):
+        model.load_state_dict(state)
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[key], before[key]) for key in before)
+    assert torch.equal(logits(model, 0, task), answer)
+
+
+@pytest.mark.parametrize(("saved", "here"), [(a, b) for a in SHARES for b in SHARES if a != b])
+def test_another_sharing_policy_is_refused(saved, here):
+    """Ended tasks read other weights under another policy: they would silently answer otherwise."""
+    model = learn(TaskMasks(make_mlp(), make_config(), share=saved), make_tasks(2))
+    other = learn(TaskMasks(make_mlp(), make_config(), share=here), make_tasks(1))
+    refused(other, model.state_dict())
+
+
+@pytest.mark.parametrize(("saved", "here"), [("hard", "none"), ("none", "hard")])
+def test_another_isolation_is_refused(saved, here):
+    model = learn(TaskMasks(make_mlp(), make_config(), isolation=saved), make_tasks(2))
+    other = learn(TaskMasks(make_mlp(), make_config(), isolation=here), make_tasks(1))
+    refused(other, model.state_dict())
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+@pytest.mark.parametrize(
+    "key", ["current", "tasks.1.index", "tasks.1.own.0/bias", "tasks.1.masks.4/weight"]
+)
+def test_a_checkpoint_that_lacks_something_is_refused(key, backend):
+    model = learn(TaskMasks(make_mlp(), make_config(backend=backend)), make_tasks(2))
+    other = learn(TaskMasks(make_mlp(), make_config(backend=backend)), make_tasks(1))
+    refused(other, {name: value for name, value in model.state_dict().items() if name != key})
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+@pytest.mark.parametrize("key", ["current", "tasks.1.own.0/bias", "tasks.1.masks.0/weight"])
+def test_a_checkpoint_with_other_shapes_is_refused(key, backend):
+    model = learn(TaskMasks(make_mlp(), make_config(backend=backend)), make_tasks(2))
+    other = learn(TaskMasks(make_mlp(), make_config(backend=backend)), make_tasks(1))
+    state = model.state_dict()
+    refused(other, state | {key: torch.stack([state[key], state[key]])})
+
+
+def begun(steps=4, **options):
+    """One task learnt, the second in training."""
+    model = learn(TaskMasks(make_mlp(), make_config(**options)), make_tasks(1))
+    model.train().begin(1)
+    optimizer = OPTIMIZERS["adam"](model.parameters())
+    model.attach(optimizer, 12)
+    return train(model, optimizer, steps)
+
+
+def train(model, optimizer, steps):
+    task = make_tasks(2)[1]
+    for _ in range(steps):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(task.train_x), task.train_y).backward()
+        optimizer.step()
+    return model, optimizer
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+def test_an_optimizer_goes_on_with_a_model_that_its_own_checkpoint_was_loaded_into(backend):
+    """As one does to go back to the best weights so far."""
+    model, optimizer = begun(backend=backend)
+    saved = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    train(model, optimizer, 8)
+    model.end()
+    expected = logits(model, 1, make_tasks(2)[1])
+
+    model, optimizer = begun(backend=backend)
+    train(model, optimizer, 2)
+    model.load_state_dict(saved[0])
+    optimizer.load_state_dict(saved[1])
+    train(model, optimizer, 8)
+    model.end()
+    assert torch.equal(logits(model, 1, make_tasks(2)[1]), expected)
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+@pytest.mark.parametrize("first", ["attach", "load"])
+def test_a_task_resumed_in_its_middle_goes_on_as_it_would_have(first, backend):
+    """Whether the optimizer gets its state before it is attached or after."""
+    model, optimizer = begun(backend=backend)
+    saved = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    train(model, optimizer, 8)
+
+    fresh = TaskMasks(make_mlp(), make_config(backend=backend))
+    fresh.load_state_dict(saved[0])
+    other = OPTIMIZERS["adam"](fresh.train().parameters())
+    if first == "load":
+        other.load_state_dict(saved[1])
+    fresh.attach(other, 12)
+    if first == "attach":
+        other.load_state_dict(saved[1])
+    train(fresh, other, 8)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, fresh.state_dict()[key]), key

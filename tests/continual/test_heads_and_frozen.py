@@ -1,0 +1,44 @@
+"""Which layer is the head, and what stays frozen: both as the caller says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from continual import TaskMasks
+from tests.continual.test_task_masks import learn
+from tests.continual.tiny_tasks import CLASSES, FEATURES, make_config, make_tasks
+
+
+class HeadFirst(nn.Module):
+    """Its head is registered before the layers that feed it."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(16, CLASSES)
+        self.body = nn.Sequential(nn.Linear(FEATURES, 20), nn.ReLU(), nn.Linear(20, 16), nn.ReLU())
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+@pytest.mark.parametrize("isolation", ["hard", "none"])
+def test_the_head_is_the_layer_whose_role_is_output(isolation):
+    roles = {"head": "output", "body.0": "input", "body.2": "hidden"}
+    model = TaskMasks(HeadFirst(), make_config(), isolation=isolation, roles=roles)
+    assert [tensor.name for tensor in model._shared] == ["body.0.weight", "body.2.weight"]
+    assert "head.bias" in {slot.name for slot in model._slots}
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+def test_what_the_caller_froze_stays_frozen_in_every_task(backend):
+    """A pretrained normalisation layer, say."""
+    net = nn.Sequential(
+        nn.Linear(FEATURES, 20), nn.LayerNorm(20), nn.ReLU(), nn.Linear(20, CLASSES)
+    )
+    net[1].weight.requires_grad_(False).fill_(0.5)
+    net[1].bias.requires_grad_(False)
+    model = learn(TaskMasks(net, make_config(backend=backend)), make_tasks(2))
+    for label in (0, 1):
+        assert torch.equal(model.tasks[str(label)].named("1.weight"), torch.full((20,), 0.5))
