@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +18,12 @@ def nothing_set(monkeypatch, tmp_path):
 
 
 def refused(capsys, *words: str) -> str:
+    before = sorted(Path.cwd().rglob("*"))
     assert main(["train", "cl", *words]) == 2
-    said = capsys.readouterr().err.strip()
+    assert sorted(Path.cwd().rglob("*")) == before
+    out, err = capsys.readouterr()
+    said = err.strip()
+    assert not out
     assert said.startswith("dst: ") and "\n" not in said
     return said
 
@@ -35,11 +40,39 @@ def refused(capsys, *words: str) -> str:
         ("--benchmark split-folder", "folder=None: must name a folder of images"),
         ("--benchmark split-folder --folder nowhere", "must be a folder of images that exists"),
         ("--benchmark split-folder --folder .", "must hold a folder of images for each class"),
+        ("--tasks 30", "tasks=30: at sparsity 0.9 only 7 have room beside each other; raise"),
+        ("--strategy packnet --tasks 30", "each other; raise sparse.sparsity or widen hidden"),
+        ("--strategy spacenet --tasks 30", "only 4 are sure to have room beside each other"),
         ("--selector best", "selector='best': must be one of max-confidence, entropy"),
     ],
 )
 def test_wrong_input_is_one_line(words, expected, capsys):
     assert expected in refused(capsys, *words.split())
+
+
+@pytest.mark.parametrize(
+    ("source", "folder", "expected"),
+    [
+        ("mnist", "MNIST/raw", "no MNIST there; expected the files MNIST/raw/*-ubyte"),
+        ("cifar10", "cifar-10-batches-py", "no CIFAR-10 there; expected the files cifar-10"),
+        ("cifar100", "cifar-100-python", "no CIFAR-100 there; expected the files cifar-100"),
+        ("tinyimagenet", "tiny-imagenet-200", "no TinyImageNet there; expected the folder tiny"),
+    ],
+)
+def test_data_that_is_cut_short_is_wrong_input(source, folder, expected, capsys):
+    Path(folder).mkdir(parents=True)
+    for name in ("train", "t10k"):
+        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
+            (Path(folder) / f"{name}-{kind}").write_bytes(b"\0\0\x08\x03\0")
+    words = ["--benchmark", f"split-{source}", "--data", "."]
+    assert expected in refused(capsys, *words)
+
+
+def test_a_file_that_is_no_image_is_wrong_input(capsys, parted):  # noqa: F811
+    odd = next((parted / "train").rglob("*.png"))
+    odd.write_bytes(b"no image")
+    words = ["--benchmark", "split-folder", "--folder", str(parted), "--tasks", "2"]
+    assert f"image='{odd}': cannot be read as an image" in refused(capsys, *words)
 
 
 def test_classes_that_cannot_be_shared_out_are_wrong_input(capsys, parted):  # noqa: F811
