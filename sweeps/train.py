@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -34,10 +36,12 @@ def train(run: Run, out: Path | None, threads: int, console: Console) -> None:
         console: Where to show progress and result.
 
     Raises:
-        InputError: If the directory belongs to another run, or another process holds it.
+        InputError: If the directory belongs to another run, or another process holds it; or if
+            only running found out that the input is wrong. A directory made for it is gone then.
         RunFailed: If there is no result.
     """
     folder = RunDir(out or Path("runs") / "train" / run.run_id)
+    made = [path for path in (folder.path, *folder.path.parents) if not path.exists()]
     prepare(folder, run.record())
     if folder.result() is not None:
         console.print("This run has its result already.")
@@ -47,8 +51,20 @@ def train(run: Run, out: Path | None, threads: int, console: Console) -> None:
         if code == worker.BUSY:
             raise InputError(f"out={str(folder.path)!r}: another process is at this run")
         if code == worker.FAILED:
-            raise _failure(folder)
+            failure = _failure(folder)
+            if isinstance(failure, InputError):
+                _remove(made)
+            raise failure
     _print_result(folder, run, console)
+
+
+def _remove(made: Sequence[Path]) -> None:
+    """Remove a run's directory that was made for it, and what of its parents is empty then."""
+    for path in made[:1]:
+        shutil.rmtree(path)
+    for path in made[1:]:
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 def _failure(folder: RunDir) -> Exception:
