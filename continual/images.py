@@ -6,6 +6,7 @@ variance 1 (over MNIST), colours (v / 255 - 0.5) / 0.25, channel by channel.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def load_images(
     kind = {"mnist": datasets.MNIST, "cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
     try:
         parts = [kind[source](str(root), train=t, download=download) for t in (True, False)]
-    except RuntimeError:
+    except (RuntimeError, ValueError, OSError, EOFError):  # absent, or cut short
         raise missing(source, root) from None
     scale = _grey if source == "mnist" else _colour
     train, test = ((scale(part.data), torch.as_tensor(part.targets)) for part in parts)
@@ -145,7 +146,8 @@ def _listed(root: Path) -> tuple[list[tuple[str, int]], list[str]]:
 def _tiny_imagenet(root: Path, size: int, download: bool) -> TaskData:
     kind = avalanche.benchmarks.datasets.TinyImagenet
     try:
-        parts = [kind(root, train=train, download=download) for train in (True, False)]
+        with contextlib.redirect_stdout(None):
+            parts = [kind(root, train=train, download=download) for train in (True, False)]
     except (RuntimeError, OSError):
         raise missing("tinyimagenet", root) from None
     train, test = (
@@ -172,7 +174,7 @@ def _pixels(path: str | os.PathLike[str], size: int) -> np.ndarray:
             coloured = image.convert("RGB")
             return np.asarray(coloured if image.size == (size, size) else _fit(coloured, size))
     except OSError as error:
-        raise ValueError(f"{str(path)!r}: cannot be read as an image: {error}") from None
+        raise ValueError(f"image={str(path)!r}: cannot be read as an image: {error}") from None
 
 
 def _fit(image: Any, size: int) -> Any:
