@@ -25,6 +25,7 @@ from continual.masks import TaskMasks
 from continual.metrics import average_accuracy, backward_transfer, forgetting
 from continual.overlap import capacity_used, masks_of_shared, overlaps, task_flops
 from continual.plugins import MaskIsolation
+from continual.recipes import RECIPES
 from continual.spec import CLSpec
 
 Progress = Callable[[float, Mapping[str, float]], None]
@@ -129,9 +130,13 @@ def make_model(spec: CLSpec, task: TaskData) -> TaskMasks:
     )
     room = model.room()
     if room is not None and room < spec.tasks:
+        sure = "are sure to " if share == "forward" else ""
+        remedies = ["raise sparse.sparsity", "widen hidden"]
+        if RECIPES[spec.strategy].share is None:
+            remedies.append("set share='reuse'")
         raise ValueError(
-            f"tasks={spec.tasks}: at sparsity {spec.sparse.sparsity} only {room} have room beside "
-            "each other; raise sparse.sparsity, widen hidden, or set share='reuse'"
+            f"tasks={spec.tasks}: at sparsity {spec.sparse.sparsity} only {room} {sure}have room "
+            f"beside each other; {' or '.join(remedies)}"
         )
     return model
 
