@@ -18,12 +18,13 @@ from torch.optim import Optimizer
 
 from continual.avalanche_compat import avalanche
 from continual.capacity import Capacity, capacity_of, room_in
+from continual.checkpoints import prepare, rules_of
 from continual.ended import frozen_output, trainable_output
 from continual.inference import SELECTORS, infer_tasks
 from continual.protection import inherit_biases, lent, protect, readable, reserve
-from continual.refusals import check_checkpoint, check_pruned, refuse_dynamic, refuse_move, tasks_in
+from continual.refusals import check_pruned, refuse_dynamic, refuse_move
 from continual.spec import SHARES, check_isolation
-from continual.tasks import Slot, Task, head_of, slots_of
+from continual.tasks import NOBODY, Slot, Task, head_of, slots_of
 from sparse_core.building import sparsify
 from sparse_core.checks import one_of, within
 from sparse_core.choice import TYPICAL_BATCH
@@ -32,7 +33,6 @@ from sparse_core.selection import select
 from sparse_core.topology import SparseTensor
 
 UNSEEN = ("error", "latest")
-NOBODY = -1
 
 
 class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined, misc]
@@ -56,6 +56,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
     """
 
     current: Tensor
+    rules: Tensor
 
     def __init__(
         self,
@@ -104,14 +105,14 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         super().__init__()
         # Registered before the network, so that a task's parameters keep their names when it ends.
         self.tasks = nn.ModuleDict()
-        keep = [item.name for item in select(model, roles)[-1:] if isolation == "none"]
+        keep = [head_of(select(model, roles))] if isolation == "none" else []
         self.engine = sparsify(model, config, roles=roles, batch=batch, keep_masked=keep)
         self.isolation = isolation
         self.unseen = unseen
         self.infer = infer
         self._slots = slots_of(model, self.engine, self.hard)
-        last = head_of(self.engine)
-        self._shared = [t for t in self.engine.tensors if t.name.rpartition(".")[0] != last]
+        head = head_of(self.engine.layers())
+        self._shared = [tensor for tensor in self.engine.tensors if tensor.name != head]
         for tensor in self._shared:
             tensor.may_reuse = share == "reuse"
         self.share = share
@@ -119,6 +120,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         self.fresh = Task(NOBODY, {slot: slot.tensor.detach().clone() for slot in self._slots})
         self.model = model
         self.register_buffer("current", torch.tensor(NOBODY))
+        self.register_buffer("rules", rules_of(isolation, share))
         self.register_load_state_dict_post_hook(_after_load)
 
     @property
@@ -202,11 +204,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         self.engine.refresh()
 
     def _new_tensors(self) -> dict[Slot, Tensor]:
-        tensors: dict[Slot, Tensor] = {}
-        for slot in self._slots:
-            fresh = self.fresh.tensor(slot).clone()
-            tensors[slot] = nn.Parameter(fresh) if slot.trained else fresh
-        return tensors
+        return {slot: slot.like(self.fresh.tensor(slot)) for slot in self._slots}
 
     def _resume(self, label: int) -> None:
         task = self._task(label)
@@ -219,13 +217,14 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
     def attach(self, optimizer: Optimizer, steps: int | None = None) -> None:
         """Move the topology on this optimizer's steps; call it when a task has begun.
 
-        Under hard isolation the shared weights' optimizer state starts anew, as the weights do.
+        Under hard isolation the shared weights' optimizer state starts anew with a task, as the
+        weights do; not with one that goes on from a checkpoint.
 
         Args:
             optimizer: Trains the parameters of this module.
             steps: Length of the task's training in optimizer steps; None: unknown.
         """
-        if self.hard:
+        if self.hard and self.engine.phase == 0:
             for tensor in self._shared:
                 optimizer.state.pop(tensor.weight, None)
         self.engine.attach(optimizer)
@@ -378,17 +377,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        check_checkpoint(self.model, state_dict, f"{prefix}model.")
-        stem = f"{prefix}tasks."
-        indices = tasks_in(state_dict, stem)
-        self.tasks.clear()
-        for label, index in indices.items():
-            task = Task(index, self._new_tensors())
-            task.make_room(self._masked_apart(), state_dict, f"{stem}{label}.")
-            self.tasks[label] = task.to(self.current.device)
-        if indices:
-            now = int(state_dict[f"{prefix}current"])
-            self._bind(self._task(self.labels[now]))  # NOBODY: the latest
+        prepare(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 

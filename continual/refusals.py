@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -11,46 +11,6 @@ from continual.avalanche_compat import avalanche
 from sparse_core.condensed import CondensedTensor
 from sparse_core.engine import Engine
 from sparse_core.registry import METHODS
-
-
-def check_checkpoint(model: nn.Module, state_dict: Mapping[str, Tensor], prefix: str) -> None:
-    """Compare the names and shapes of a network with those in a checkpoint.
-
-    Args:
-        model: The network.
-        state_dict: The checkpoint.
-        prefix: What names of the network begin with there.
-
-    Raises:
-        ValueError: Naming the first tensor that differs.
-    """
-    here = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    there = {
-        name[len(prefix) :]: tensor.shape
-        for name, tensor in state_dict.items()
-        if name.startswith(prefix)
-    }
-    for name in [*here, *there]:
-        if here.get(name) != there.get(name):
-            shapes = [tuple(s[name]) if name in s else "absent" for s in (there, here)]
-            raise ValueError(
-                f"checkpoint of another model: {name} is {shapes[0]} there, {shapes[1]} here"
-            )
-
-
-def tasks_in(state_dict: Mapping[str, Tensor], stem: str) -> dict[str, int]:
-    """Return the index of each task in a checkpoint by its label, in the order of the indices.
-
-    Args:
-        state_dict: The checkpoint.
-        stem: What names of tasks begin with there.
-    """
-    indices = {
-        key[len(stem) : -len(".index")]: int(value)
-        for key, value in state_dict.items()
-        if key.startswith(stem) and key.endswith(".index")
-    }
-    return dict(sorted(indices.items(), key=lambda item: item[1]))
 
 
 def check_pruned(engine: Engine) -> None:

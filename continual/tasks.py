@@ -17,12 +17,16 @@ from torch import Tensor, nn
 
 from sparse_core.bits import pack, packed_size, unpack
 from sparse_core.condensed import CondensedTensor
-from sparse_core.engine import Engine
+from sparse_core.engine import Engine, LayerCount
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers import MASKED
 from sparse_core.layers.sharing import Lent
 from sparse_core.layers.state import Condensed
+from sparse_core.selection import Selected
 from sparse_core.topology import SparseTensor
+
+NOBODY = -1
+"""Index of no task."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,14 @@ class Slot:
         module: The module that holds it.
         key: Its name there.
         trained: Whether it is a parameter; else it is a buffer.
+        frozen: Whether it is a parameter that the caller does not let train.
     """
 
     name: str
     module: nn.Module
     key: str
     trained: bool
+    frozen: bool
 
     @property
     def tensor(self) -> Tensor:
@@ -48,6 +54,11 @@ class Slot:
         tensor = kind[self.key]
         assert tensor is not None
         return tensor
+
+    def like(self, tensor: Tensor) -> Tensor:
+        """Return a copy of a tensor that a task can have in this slot."""
+        copy = tensor.detach().clone()
+        return nn.Parameter(copy, requires_grad=not self.frozen) if self.trained else copy
 
     def bind(self, tensor: Tensor) -> None:
         """Put a task's tensor into the slot."""
@@ -58,9 +69,10 @@ class Slot:
             self.module._buffers[self.key] = tensor
 
 
-def head_of(engine: Engine) -> str:
-    """Return the name of the layer that makes the logits: the last that could be sparse."""
-    return engine.layers()[-1].name.rpartition(".")[0]
+def head_of(layers: Sequence[Selected] | Sequence[LayerCount]) -> str:
+    """Return the weight of the layer that makes the logits: the last output, else the last."""
+    outputs = [layer.name for layer in layers if layer.role == "output"]
+    return (outputs or [layers[-1].name])[-1]
 
 
 def slots_of(root: nn.Module, engine: Engine, hard: bool) -> list[Slot]:
@@ -74,8 +86,9 @@ def slots_of(root: nn.Module, engine: Engine, hard: bool) -> list[Slot]:
     Raises:
         ValueError: If two names stand for one parameter.
     """
-    head = head_of(engine)
-    shared = {tensor.name for tensor in engine.tensors if tensor.name.rpartition(".")[0] != head}
+    weight = head_of(engine.layers())
+    head = weight.rpartition(".")[0]
+    shared = {tensor.name for tensor in engine.tensors if tensor.name != weight}
     seen: dict[int, str] = {}
     slots = []
     for prefix, module in root.named_modules():
@@ -91,7 +104,8 @@ def slots_of(root: nn.Module, engine: Engine, hard: bool) -> list[Slot]:
                     )
                 seen[id(tensor)] = name
                 if name not in shared and (hard or prefix == head):
-                    slots.append(Slot(name, module, key, trained))
+                    frozen = trained and not tensor.requires_grad
+                    slots.append(Slot(name, module, key, trained, frozen))
     return slots
 
 
@@ -154,6 +168,15 @@ class Task(nn.Module):
         for slot in slots:
             if not slot.trained:
                 self.own.register_buffer(key_of(slot.name), slot.tensor)
+
+    def reopen(self, slots: Sequence[Slot]) -> None:
+        """Undo what its end did, before a checkpoint is loaded into its tensors."""
+        self.forget_masks()
+        self.neurons = nn.Module()
+        self.joined, self._patterns = {}, {}
+        for slot in slots:
+            if slot.trained:
+                self.tensor(slot).requires_grad_(not slot.frozen)
 
     def freeze(self) -> None:
         """Train its tensors no more."""

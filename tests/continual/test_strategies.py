@@ -101,6 +101,7 @@ NEVER = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Avalanche is transitioning")  # LaMAML's own constructor
 @pytest.mark.parametrize("isolation", ["hard", "none"])
 @pytest.mark.parametrize("name", NEVER)
 def test_what_cannot_train_tasks_is_refused_by_name(name, isolation):
