@@ -8,7 +8,7 @@ from torch import nn
 
 from continual import TaskMasks
 from tests.continual.test_task_masks import learn
-from tests.continual.tiny_tasks import CLASSES, FEATURES, make_config, make_tasks
+from tests.continual.tiny_tasks import CLASSES, FEATURES, make_config, make_mlp, make_tasks
 
 
 class HeadFirst(nn.Module):
@@ -42,3 +42,15 @@ def test_what_the_caller_froze_stays_frozen_in_every_task(backend):
     model = learn(TaskMasks(net, make_config(backend=backend)), make_tasks(2))
     for label in (0, 1):
         assert torch.equal(model.tasks[str(label)].named("1.weight"), torch.full((20,), 0.5))
+
+
+def test_constant_weights_of_a_head_stay_constant_after_loading():
+    """Of SupSup: a task that is resumed in its middle trains its scores and biases only."""
+    config = make_config("edge_popup")
+    model = learn(TaskMasks(make_mlp(), config), make_tasks(1))
+    model.begin(1)
+    fresh = TaskMasks(make_mlp(), config)
+    fresh.load_state_dict(model.state_dict())
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert "tasks.1.own.4/weight" not in trained
+    assert {name for name, p in fresh.named_parameters() if p.requires_grad} == trained

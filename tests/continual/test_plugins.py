@@ -67,6 +67,14 @@ def test_a_forgotten_plugin_is_named():
         strategy.train(make_benchmark(make_tasks(2)).train_stream, eval_streams=[])
 
 
+def test_a_forgotten_plugin_is_named_without_isolation_too():
+    """Masks would silently never move."""
+    model = TaskMasks(make_mlp(), make_config(), isolation="none")
+    strategy = make_strategy(model, plugins=[])
+    with pytest.raises(RuntimeError, match=r"is MaskIsolation\(\) among the strategy's plugins"):
+        strategy.train(make_benchmark(make_tasks(2)).train_stream, eval_streams=[])
+
+
 def test_updates_follow_each_task_s_own_schedule():
     model = TaskMasks(make_mlp(), make_config(stop_at=0.5))
     strategy = make_strategy(model, epochs=4)  # 3 steps an epoch, 12 a task
