@@ -110,6 +110,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         self.isolation = isolation
         self.unseen = unseen
         self.infer = infer
+        self._unwatched = False  # whether it was trained without an optimizer that it knows
         self._slots = slots_of(model, self.engine, self.hard)
         head = head_of(self.engine.layers())
         self._shared = [tensor for tensor in self.engine.tensors if tensor.name != head]
@@ -140,6 +141,8 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             raise ValueError(
                 f"tasks {labels} in one experience: isolation='hard' learns one task at a time"
             )
+        if self.label is not None and self.label not in labels and self._unwatched:
+            raise RuntimeError(self._forgotten())
         for label in labels:
             self.begin(label)
 
@@ -165,10 +168,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             )
         if self.label is not None:
             if self.hard:
-                raise RuntimeError(
-                    f"task {self.label} is still in training: end it first "
-                    "(is MaskIsolation() among the strategy's plugins?)"
-                )
+                raise RuntimeError(self._forgotten())
             self.end()
         if str(label) in self.tasks:
             self._resume(label)
@@ -357,12 +357,19 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
                 return self.model(x)
             label = self.labels[-1] if self.label is None else self.label
         if label == self.label:
+            self._unwatched |= self.training and self.engine.optimizer is None
             return self.model(x)
         task = self._task(label)
         parts = (self.model, self._slots, self._masked_apart(), task, x)
         if not self.hard:
             return trainable_output(*parts)
         return frozen_output(*parts, readable(self._shared, task, self._before(task), self.share))
+
+    def _forgotten(self) -> str:
+        return (
+            f"task {self.label} is still in training: end it first "
+            "(is MaskIsolation() among the strategy's plugins?)"
+        )
 
     def _unseen_message(self, label: int) -> str:
         known = ", ".join(map(str, self.labels)) or "none yet"
