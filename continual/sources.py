@@ -21,22 +21,24 @@ class Source:
         classes: How many classes it has; None: as many as the folder has.
         expected: A path below the data folder that must exist; None: nothing is read from there.
         layout: What is expected there, for an error message.
+        side: Height and width of its images in pixels; None: whatever they are brought to.
     """
 
     title: str
     classes: int | None
     expected: str | None = None
     layout: str = ""
+    side: int | None = None
 
 
 SOURCES = {
-    "digits": Source("scikit-learn's digits", 10),
-    "mnist": Source("MNIST", 10, "MNIST/raw", "the files MNIST/raw/*-ubyte"),
+    "digits": Source("scikit-learn's digits", 10, side=8),
+    "mnist": Source("MNIST", 10, "MNIST/raw", "the files MNIST/raw/*-ubyte", 28),
     "cifar10": Source(
-        "CIFAR-10", 10, "cifar-10-batches-py", "the files cifar-10-batches-py/data_batch_*"
+        "CIFAR-10", 10, "cifar-10-batches-py", "the files cifar-10-batches-py/data_batch_*", 32
     ),
     "cifar100": Source(
-        "CIFAR-100", 100, "cifar-100-python", "the files cifar-100-python/{train,test}"
+        "CIFAR-100", 100, "cifar-100-python", "the files cifar-100-python/{train,test}", 32
     ),
     "tinyimagenet": Source(
         "TinyImageNet", 200, "tiny-imagenet-200", "the folder tiny-imagenet-200 as distributed"

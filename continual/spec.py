@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from continual.recipes import MASKS, resolve
 from continual.sources import BENCHMARKS, SOURCES, find, source_of, splits
@@ -16,22 +18,30 @@ from sparse_core.checks import at_least, one_of, within
 from sparse_core.config import SparseConfig
 from sparse_core.registry import METHODS
 
+NETWORKS = ("mlp", "cnn")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 ISOLATIONS = ("hard", "none")
 SHARES = ("none", "reuse", "forward", "all")
 SELECTORS = ("max-confidence", "entropy")
 
 
+def _automatic() -> SparseConfig:
+    return SparseConfig(update_every=10, backend="auto")
+
+
 @dataclass(frozen=True)
 class CLSpec:
-    """A sequence of tasks learnt one after the other by an MLP with a head for each task.
+    """A sequence of tasks learnt one after the other by a network with a head for each task.
 
     Attributes:
         benchmark: One of `BENCHMARKS`. `split-*`: each task has its own classes; `permuted-*` and
             `rotated-*`: all classes, and pixels in an order, or at an angle, of the task's own.
         tasks: Number of tasks.
         epochs: Passes over the data of each task.
-        hidden: Neurons of the hidden layers.
+        network: `mlp`, or `cnn`: blocks of convolutions before the hidden layers
+            (`continual.networks`).
+        hidden: Neurons of the hidden linear layers.
+        channels: Of `cnn`: channels of each block, which halves the images.
         lr: Learning rate.
         batch_size: Samples an optimizer step.
         samples: Training samples of each task, drawn by the seed; None: all there are.
@@ -49,15 +59,17 @@ class CLSpec:
         reserve: The fraction of each layer's neurons that a task reserves with `forward`.
         strategy: `masks` takes the settings as they are; the others, keys of
             `continual.recipes.RECIPES`, are published ones and decide some of them.
-        sparse: The sparsity of each task's network. Its seed and horizon play no part: they are the
-            run's seed and the length of a task.
+        sparse: The sparsity of each task's network, its backend `auto` unless given. Its seed and
+            horizon play no part: they are the run's seed and the length of a task.
         seed: Seeds all streams: weights, masks, batches, permutations.
     """
 
     benchmark: str = "permuted-digits"
     tasks: int = 5
     epochs: int = 10
+    network: str = "mlp"
     hidden: tuple[int, ...] = (200, 200)
+    channels: tuple[int, ...] = (32, 64)
     lr: float = 0.005
     batch_size: int = 64
     samples: int | None = None
@@ -69,11 +81,14 @@ class CLSpec:
     share: str = "none"
     reserve: float = 0.1
     strategy: str = MASKS
-    sparse: SparseConfig = field(default_factory=lambda: SparseConfig(update_every=10))
+    sparse: SparseConfig = field(default_factory=_automatic)
     seed: int = 0
+
+    FIRST_DEFAULTS: ClassVar = {"sparse": SparseConfig(update_every=10)}
 
     def __post_init__(self) -> None:
         one_of("benchmark", self.benchmark, BENCHMARKS)
+        one_of("network", self.network, NETWORKS)
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         sparse, share = self.settings
         one_of("share", share, SHARES)
@@ -90,6 +105,9 @@ class CLSpec:
             raise ValueError("hidden=(): must name at least one layer's neurons")
         for neurons in self.hidden:
             at_least("hidden", neurons, 1)
+        object.__setattr__(self, "channels", tuple(self.channels))
+        if self.network == "cnn":
+            check_channels(self.channels, self.side)
         number = isinstance(self.lr, (int, float)) and not isinstance(self.lr, bool)
         if not number or not 0 < self.lr < math.inf:
             raise ValueError(f"lr={self.lr!r}: must be a positive number")
@@ -124,7 +142,12 @@ class CLSpec:
     @property
     def sized(self) -> bool:
         """Whether images are brought to `image_size`."""
-        return self.benchmark in ("split-tinyimagenet", "split-folder")
+        return SOURCES[source_of(self.benchmark)].side is None
+
+    @property
+    def side(self) -> int:
+        """Height and width of the images in pixels."""
+        return SOURCES[source_of(self.benchmark)].side or self.image_size
 
     def check_data(self) -> None:
         """Look for the images.
@@ -144,6 +167,7 @@ class CLSpec:
             self,
             sparse=sparse,
             isolation=None if self.isolation == self._usual_isolation else self.isolation,
+            channels=self.channels if self.network == "cnn" else CLSpec.channels,
             share=share,
             reserve=self.reserve if share == "forward" else CLSpec.reserve,
             image_size=self.image_size if self.sized else CLSpec.image_size,
@@ -159,3 +183,19 @@ def check_isolation(isolation: str, method: str) -> None:
     one_of("isolation", isolation, ISOLATIONS)
     if isolation == "hard" and method == "dense":
         raise ValueError("isolation='hard': method 'dense' needs all weights for one task")
+
+
+def check_channels(channels: Sequence[int], side: int) -> None:
+    """Check that images of `side` x `side` pixels can be halved once for each of the blocks.
+
+    Raises:
+        ValueError: Naming the value and what is allowed.
+    """
+    for width in channels:
+        at_least("channels", width, 1)
+    most = side.bit_length() - 1
+    if not 1 <= len(channels) <= most:
+        raise ValueError(
+            f"channels={tuple(channels)}: must name the channels of 1 to {most} blocks, each of "
+            f"which halves the images of {side} x {side}"
+        )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,16 @@ from continual.images import TaskData
 from continual.inference import infer_tasks
 from continual.masks import TaskMasks
 from continual.metrics import average_accuracy, backward_transfer, forgetting
+from continual.networks import make_network
 from continual.overlap import capacity_used, masks_of_shared, overlaps, task_flops
 from continual.plugins import MaskIsolation
 from continual.recipes import RECIPES
 from continual.spec import CLSpec
 
 Progress = Callable[[float, Mapping[str, float]], None]
+
+EVAL_BATCH = 500
+"""Test images that are evaluated together."""
 
 OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]] = {
     "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9),
@@ -114,14 +117,10 @@ def make_model(spec: CLSpec, task: TaskData) -> TaskMasks:
     Raises:
         ValueError: If the spec's tasks do not fit into it.
     """
-    widths = [task.train_x.shape[1], *spec.hidden]
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(widths):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    classes = int(task.train_y.max()) + 1
+    features = task.train_x.shape[1]
     sparse, share = spec.settings
     model = TaskMasks(
-        nn.Sequential(*layers, nn.Linear(widths[-1], classes)),
+        make_network(spec.network, features, task.classes, spec.hidden, spec.channels),
         dataclasses.replace(sparse, seed=spec.seed, horizon=None),
         isolation=spec.isolation_in_force,
         share=share,
@@ -131,7 +130,8 @@ def make_model(spec: CLSpec, task: TaskData) -> TaskMasks:
     room = model.room()
     if room is not None and room < spec.tasks:
         sure = "are sure to " if share == "forward" else ""
-        remedies = ["raise sparse.sparsity", "widen hidden"]
+        wider = ["widen channels"] if spec.network == "cnn" else []
+        remedies = ["raise sparse.sparsity", *wider, "widen hidden"]
         if RECIPES[spec.strategy].share is None:
             remedies.append("set share='reuse'")
         raise ValueError(
@@ -145,8 +145,8 @@ def make_model(spec: CLSpec, task: TaskData) -> TaskMasks:
 def accuracy(model: TaskMasks, label: int, task: TaskData) -> float:
     """Return the fraction of the test set that the task's network gets right."""
     model.eval()
-    predicted = model(task.test_x, label).argmax(1)
-    return float((predicted == task.test_y).float().mean())
+    right = [model(x, label).argmax(1) == y for x, y in _test_batches(task)]
+    return float(torch.cat(right).float().mean())
 
 
 @torch.no_grad()
@@ -160,16 +160,23 @@ def _without_labels(spec: CLSpec, model: TaskMasks, tasks: Sequence[TaskData]) -
     own_classes = spec.benchmark.startswith("split")
     right, found = [], []
     for label, task in enumerate(tasks):
-        chosen = infer_tasks(model, task.test_x, spec.selector)
-        correct = model(task.test_x, chosen).argmax(1) == task.test_y
-        in_place = chosen == label
-        right.append(float((correct & in_place if own_classes else correct).float().mean()))
+        inferred, correct = [], []
+        for x, y in _test_batches(task):
+            inferred.append(infer_tasks(model, x, spec.selector))
+            correct.append(model(x, inferred[-1]).argmax(1) == y)
+        is_right, in_place = torch.cat(correct), torch.cat(inferred) == label
+        right.append(float((is_right & in_place if own_classes else is_right).float().mean()))
         found.append(float(in_place.float().mean()))
     return {
         "selector": spec.selector,
         "accuracy_without_labels": sum(right) / len(right),
         "tasks_found": sum(found) / len(found),
     }
+
+
+def _test_batches(task: TaskData) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cut a test set into pieces whose activations fit into little memory."""
+    yield from zip(task.test_x.split(EVAL_BATCH), task.test_y.split(EVAL_BATCH), strict=True)
 
 
 class _TensorBatches(avalanche.core.SupervisedPlugin):  # type: ignore[name-defined, misc]

@@ -2,7 +2,8 @@
 
 `run_id = sha256(kind, seed, fields that differ from their defaults)[:12]`, taken of the canonical
 spec. A field that is added later with a default therefore leaves the identity of earlier runs
-alone.
+alone. A default that was changed would not: a class names the first one in `FIRST_DEFAULTS`, by
+field, and ids are taken against that.
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ def canonical(spec: T) -> T:
 def run_id(kind: str, spec: Any) -> str:
     """Return the identity of a run: 12 hexadecimal digits of what its canonical spec says."""
     spec = canonical(spec)
-    content = {"kind": kind, "seed": spec.seed, "spec": delta(spec)}
+    defaults = {field.name: _default(field) for field in _fields(type(spec))}
+    first = getattr(type(spec), "FIRST_DEFAULTS", {})
+    content = {"kind": kind, "seed": spec.seed, "spec": _delta(spec, defaults | first)}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

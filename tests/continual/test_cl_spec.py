@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 
 from continual.spec import CLSpec
 from sparse_core.config import SparseConfig
+from sweeps.spec import run_id
 
 
 @pytest.mark.parametrize(
@@ -67,8 +69,16 @@ def test_backends_are_different_runs():
         CLSpec(sparse=dataclasses.replace(CLSpec().sparse, backend=backend))
         for backend in ("masked", "condensed", "auto")
     ]
-    assert same(specs[0], CLSpec())
+    assert same(specs[2], CLSpec())
     assert not same(specs[0], specs[1]) and not same(specs[1], specs[2])
+
+
+def test_masked_runs_keep_their_identity():
+    """It is older than the default `auto` and the fields that have come since."""
+    text = '{"kind":"cl","seed":3,"spec":{"epochs":2,"seed":3}}'
+    spec = CLSpec(sparse=SparseConfig(update_every=10), channels=(9,), epochs=2, seed=3)
+    assert run_id("cl", spec) == hashlib.sha256(text.encode()).hexdigest()[:12]
+    assert run_id("cl", CLSpec(epochs=2, seed=3)) != run_id("cl", spec)
 
 
 def same(one: CLSpec, other: CLSpec) -> bool:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 from hypothesis import given
@@ -219,6 +219,18 @@ def test_a_new_field_with_a_default_leaves_identities_alone(spec: ToySpec) -> No
     assert specs.run_id("toy", later) == specs.run_id("toy", spec)
     painted = dataclasses.replace(later, colour="blue")
     assert specs.run_id("toy", painted) != specs.run_id("toy", spec)
+
+
+def test_a_changed_default_leaves_identities_alone() -> None:
+    @dataclass(frozen=True)
+    class Changed(ToySpec):
+        sparse: ToySparse = field(default_factory=lambda: ToySparse("static", 0.9))
+        FIRST_DEFAULTS: ClassVar = {"sparse": ToySpec().sparse}
+
+    for sparse in (ToySpec().sparse, ToySparse("static", 0.9), ToySparse("set", 0.5)):
+        then, now = ToySpec(sparse=sparse), Changed(sparse=sparse)
+        assert specs.run_id("toy", now) == specs.run_id("toy", then)
+    assert specs.run_id("toy", Changed()) != specs.run_id("toy", ToySpec())
 
 
 def test_dense_runs_are_alike_whatever_their_distribution() -> None:
