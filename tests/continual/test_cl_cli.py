@@ -80,6 +80,16 @@ def test_classes_that_cannot_be_shared_out_are_wrong_input(capsys, parted):  # n
     assert "tasks=3: 4 classes cannot be shared out evenly" in refused(capsys, *words)
 
 
+def test_a_folder_is_learnt_by_convolutions(capsys, parted):  # noqa: F811
+    words = "--benchmark split-folder --tasks 2 --image-size 4 --epochs 2 --hidden 20 --out run"
+    words += f" --folder {parted} --network cnn --channels 4 6 --sparse.sparsity 0.8"
+    words += " --sparse.distribution uniform --sparse.method static"
+    assert main(["train", "cl", *words.split()]) == 0
+    assert "final average accuracy (%)" in capsys.readouterr().out
+    layers = json.loads((parted / "run" / "result.json").read_text())["layers"]
+    assert [layer["total"] for layer in layers] == [108, 144, 216, 324, 120, 40]
+
+
 def test_a_folder_is_learnt_and_inferred_tasks_are_told_apart(capsys, parted):  # noqa: F811
     words = "--benchmark split-folder --tasks 2 --image-size 4 --epochs 2 --hidden 20 --out run"
     words += f" --folder {parted} --selector entropy --sparse.sparsity 0.8 --sparse.update-every 2"
