@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from continual.benchmarks import load_tasks
 from continual.spec import CLSpec
-from continual.train import run
+from continual.train import accuracy, make_model, run
 from sparse_core.config import SparseConfig
 
 
@@ -85,6 +86,16 @@ def test_too_many_tasks_are_refused_before_training(tmp_path):
         result_of(spec(sparsity=0.8, tasks=9), tmp_path)
     result, _ = result_of(spec(sparsity=0.8, tasks=9, share="reuse"), tmp_path)
     assert len(result["curve"]) == 9
+
+
+def test_accuracy_is_that_of_the_whole_test_set(monkeypatch):
+    tasks = load_tasks("split-digits", 5)
+    model = make_model(spec(benchmark="split-digits", tasks=5), tasks[0])
+    model.begin(0)
+    whole = float((model(tasks[0].test_x, 0).argmax(1) == tasks[0].test_y).float().mean())
+    for size in (7, 500):  # the last piece of 7 is shorter
+        monkeypatch.setattr("continual.train.EVAL_BATCH", size)
+        assert accuracy(model, 0, tasks[0]) == whole
 
 
 @pytest.mark.parametrize("benchmark", ["split-digits", "permuted-digits"])
