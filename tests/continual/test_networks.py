@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from continual import TaskMasks
 from continual.benchmarks import load_tasks
 from continual.networks import image_shape, make_network
 from continual.spec import CLSpec
@@ -113,38 +114,47 @@ def train(spec, model, tasks, labels, lr=0.01):
         model.end()
 
 
-@pytest.mark.parametrize("method", ["static", "rigl", "srigl"])
-@pytest.mark.parametrize("backend", ["masked", "condensed"])
-def test_convolutions_of_ended_tasks_stay_as_they_are(method, backend):
-    """Exact budgets in each layer, disjoint masks, and the same logits to the bit."""
-    spec = tiny(method)
+def made(backend, method="rigl", **options):
+    spec = tiny(method, **options)
     spec = dataclasses.replace(spec, sparse=dataclasses.replace(spec.sparse, backend=backend))
     tasks = load_tasks(spec.benchmark, spec.tasks)
     torch.manual_seed(0)
-    model = make_model(spec, tasks[0])
-    budgets = {tensor.name: tensor.count() for tensor in model.engine.tensors}
-    if method != "srigl":  # whose budgets are multiples of a layer's neurons
-        assert sum(budgets.values()) == round(0.15 * (54 + 324 + 432 + 576 + 768 + 48))
+    return spec, make_model(spec, tasks[0]), tasks
+
+
+@pytest.mark.parametrize("share", ["none", "reuse", "forward", "all"])
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+def test_ended_tasks_answer_as_they_did_to_the_bit(backend, share):
+    spec, model, tasks = made(backend, share=share, benchmark="permuted-digits", tasks=3)
     before = []
     for label in range(3):
         train(spec, model, tasks, [label])
         for old, output in enumerate(before):
             assert torch.equal(logits(model, old, tasks[old]), output)
         before.append(logits(model, label, tasks[label]))
-    assert model.engine.updates == (0 if method == "static" else 6)
-    for label in range(3):
-        masks = model.masks(label)
-        assert masks["3.weight"].shape == (6, 6, 3, 3)
-        for name, mask in masks.items():
-            if method == "srigl":  # ablation may leave less than a weight for each filter
-                fan_in = mask.flatten(1).sum(1)
-                live = int((fan_in > 0).sum())
-                assert set(fan_in.tolist()) - {0} == {budgets[name] // live}
+    assert model.engine.updates == 6
+
+
+@pytest.mark.parametrize("method", ["static", "rigl", "srigl"])
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+def test_masks_of_convolutions_are_disjoint_and_have_their_budgets(backend, method):
+    spec, model, tasks = made(backend, method)
+    budgets = {tensor.name: tensor.count() for tensor in model.engine.tensors}
+    if method != "srigl":  # whose budgets are multiples of a layer's neurons
+        assert sum(budgets.values()) == round(0.15 * (54 + 324 + 432 + 576 + 768 + 48))
+    train(spec, model, tasks, range(3))
+    masks = [model.masks(label) for label in range(3)]
+    assert masks[0]["3.weight"].shape == (6, 6, 3, 3)
+    for name, budget in budgets.items():
+        of_tasks = [mask[name].flatten(1) for mask in masks]
+        for mask in of_tasks:
+            live = int(mask.any(1).sum())  # ablation may leave less than a weight for each filter
+            if method == "srigl":
+                assert set(mask.sum(1).tolist()) - {0} == {budget // live}
             else:
-                assert int(mask.sum()) == budgets[name]
-    shared = [{n: m for n, m in model.masks(k).items() if n != "14.weight"} for k in range(3)]
-    for name in shared[0]:
-        assert int(sum(masks[name].int() for masks in shared).max()) == 1
+                assert int(mask.sum()) == budget
+        if name != "14.weight":  # the head is each task's own
+            assert int(sum(mask.int() for mask in of_tasks).max()) == 1
 
 
 def test_batch_norm_between_convolutions_is_each_tasks_own():
@@ -157,8 +167,6 @@ def test_batch_norm_between_convolutions_is_each_tasks_own():
         layers.append(layer)
         if isinstance(layer, nn.Conv2d):
             layers.append(nn.BatchNorm2d(layer.out_channels))
-    from continual import TaskMasks
-
     model = TaskMasks(nn.Sequential(*layers), spec.sparse)
     train(spec, model, tasks, [0])
     before, statistics = logits(model, 0, tasks[0]), model.model[2].running_mean.clone()
