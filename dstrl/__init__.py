@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         ContinualDQNPolicy,
         ContinualPolicy,
         ContinualSACPolicy,
+        ContinualTD3Policy,
     )
     from dstrl.mixin import SparsePolicy
     from dstrl.policies import SparseActorCriticPolicy, SparseSACPolicy, register
@@ -32,6 +33,7 @@ __all__ = [
     "ContinualDQNPolicy",
     "ContinualPolicy",
     "ContinualSACPolicy",
+    "ContinualTD3Policy",
     "RLSpec",
     "SparseActorCriticPolicy",
     "SparseCallback",
@@ -45,6 +47,7 @@ _HOME = {
     "ContinualDQNPolicy": "dstrl.continual",
     "ContinualPolicy": "dstrl.continual",
     "ContinualSACPolicy": "dstrl.continual",
+    "ContinualTD3Policy": "dstrl.continual",
     "RLSpec": "dstrl.spec",
     "SparseActorCriticPolicy": "dstrl.policies",
     "SparseCallback": "dstrl.callbacks",

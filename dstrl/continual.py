@@ -15,7 +15,6 @@ Networks of the actor and of the critics are treated alike.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -24,16 +23,19 @@ import torch
 from torch import Tensor, nn
 
 from dstrl.ended import Slot, Stored, slots_of
+from dstrl.isolation import supported
 from dstrl.mixin import SparsePolicy
-from dstrl.policies import SparseActorCriticPolicy, SparseDQNPolicy, SparseSACPolicy
-from dstrl.settings import MASKED_RULES, Settings
-from sparse_core.checks import at_least, one_of
+from dstrl.policies import (
+    SparseActorCriticPolicy,
+    SparseDQNPolicy,
+    SparseSACPolicy,
+    SparseTD3Policy,
+)
+from dstrl.settings import Settings
+from sparse_core.checks import at_least
 from sparse_core.config import SparseConfig
 from sparse_core.initialisation import draw_mask
-from sparse_core.registry import METHODS
 
-ISOLATION = ("hard", "none")
-SHARES = ("none", "reuse")
 NOBODY = -1
 
 
@@ -63,9 +65,8 @@ class ContinualPolicy(SparsePolicy):
         share: str = "none",
         **kwargs: Any,
     ) -> None:
-        one_of("isolation", isolation, ISOLATION)
-        one_of("share", share, SHARES)
-        super().__init__(*args, sparse=_supported(Settings.read(sparse), isolation), **kwargs)
+        settings = supported(Settings.read(sparse), isolation, share)
+        super().__init__(*args, sparse=settings, **kwargs)
         assert isinstance(self, nn.Module)
         self.isolation = isolation
         self.share = share
@@ -210,6 +211,18 @@ class ContinualPolicy(SparsePolicy):
         held = {name: tensor.protected for name, tensor in self._trunk.items()}
         return {n: 0.0 if p is None else float(p.float().mean()) for n, p in held.items()}
 
+    def capacity_used(self) -> float:
+        """Return which fraction of all weights of the trunk ended tasks hold."""
+        trunk = self._trunk.values()
+        held = sum(int(t.protected.sum()) for t in trunk if t.protected is not None)
+        return held / (sum(tensor.numel for tensor in trunk) or 1)
+
+    def room(self) -> int | None:
+        """Return how many tasks fit beside each other, at most; None: any number."""
+        if not self.hard or self.share == "reuse":
+            return None
+        return min((t.numel // t.budget for t in self._trunk.values()), default=None)
+
     def set_training_mode(self, mode: bool) -> None:
         """Switch between training and evaluation; Stable-Baselines3 does so before it trains.
 
@@ -310,40 +323,19 @@ class ContinualSACPolicy(ContinualPolicy, SparseSACPolicy):
     """SAC's policy for tasks in sequence."""
 
 
+class ContinualTD3Policy(ContinualPolicy, SparseTD3Policy):
+    """The policy of TD3 and DDPG for tasks in sequence."""
+
+
 POLICIES: Mapping[str, type[Any]] = {
     "ppo": ContinualActorCriticPolicy,
     "a2c": ContinualActorCriticPolicy,
     "dqn": ContinualDQNPolicy,
     "sac": ContinualSACPolicy,
+    "td3": ContinualTD3Policy,
+    "ddpg": ContinualTD3Policy,
 }
 """Algorithm -> its policy."""
-
-
-def _supported(settings: Settings, isolation: str) -> Settings:
-    """Return the settings with masked layers.
-
-    Raises:
-        ValueError: In one line, if tasks cannot be kept apart with these settings.
-    """
-    if settings.tiny:
-        raise ValueError("tiny=True: a policy for tasks in sequence is sparse")
-    if settings.target in MASKED_RULES:
-        raise ValueError(f"target={settings.target!r}: targets start anew with each task: online")
-    for config in (settings.actor, settings.critic):
-        method = METHODS[config.method]
-        if config.backend == "condensed":
-            raise ValueError("backend='condensed': tasks in sequence need masked layers")
-        if method.latent or method.starts_dense:
-            raise ValueError(
-                f"method={config.method!r}: writes weights outside its masks, as tasks must not"
-            )
-        if config.method == "dense" and isolation == "hard":
-            raise ValueError("method='dense': leaves no room for a second task; isolation='none'")
-    actor, critic = (
-        dataclasses.replace(config, backend="masked")
-        for config in (settings.actor, settings.critic)
-    )
-    return dataclasses.replace(settings, actor=actor, critic=critic)
 
 
 def _protect(policy: ContinualPolicy, incompatible_keys: object = None) -> None:

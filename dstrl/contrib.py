@@ -18,6 +18,7 @@ from sb3_contrib.tqc import policies as tqc
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
 
+from dstrl.continual import ContinualPolicy
 from dstrl.mixin import Part, SparsePolicy
 from dstrl.nets import SparseNet, SparseSACActor
 from dstrl.policies import (
@@ -204,6 +205,14 @@ class SparseRecurrentMultiInputPolicy(
     SparseRecurrentPolicy, recurrent.RecurrentMultiInputActorCriticPolicy
 ):
     """RecurrentPPO's policy for dictionaries, sparse but for its LSTMs."""
+
+
+class ContinualTQCPolicy(ContinualPolicy, SparseTQCPolicy):
+    """TQC's policy for tasks in sequence."""
+
+
+class ContinualQRDQNPolicy(ContinualPolicy, SparseQRDQNPolicy):
+    """QR-DQN's policy for tasks in sequence."""
 
 
 POLICIES: dict[type[Any], dict[str, type[Any]]] = {

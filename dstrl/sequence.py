@@ -9,8 +9,10 @@ stays is the trunk, as `dstrl.continual` says.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,51 +21,18 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from dstrl.build import build, vectorised
+from dstrl.build import build, replay_callback, vectorised
 from dstrl.callbacks import SparseCallback
-from dstrl.continual import ISOLATION, POLICIES, SHARES, ContinualPolicy
+from dstrl.continual import POLICIES, ContinualPolicy
+from dstrl.crl import CRLSpec
 from dstrl.evaluate import Evaluator
 from dstrl.seeds import derive
-from dstrl.spec import RLSpec
+from dstrl.train import PROGRESS_EVERY, TENSORBOARD, Progress
 from dstrl.transfer import forgetting, performance, transfers
-from envs.sequences import CartPoleTask, sequence
-from sparse_core.checks import one_of
+from dstrl.weights import weights_of
+from sparse_core.checks import within
 
-Progress = Callable[[str, float], None]
 Curve = list[tuple[int, float]]
-
-
-@dataclass(frozen=True)
-class SequenceSpec:
-    """One run over a sequence of tasks.
-
-    Attributes:
-        run: Algorithm, sparsity and seed; `steps`, `eval_every` and schedules are those of each
-            task. Its `env` only says whose tuned hyper-parameters are taken.
-        tasks: The tasks in their order.
-        isolation: As in `ContinualPolicy`.
-        share: As in `ContinualPolicy`.
-        baselines: Whether to learn each task alone too, which forward transfer is measured
-            against.
-    """
-
-    run: RLSpec = field(default_factory=lambda: RLSpec(steps=20_000))
-    tasks: tuple[CartPoleTask, ...] = field(default_factory=lambda: sequence("cartpole"))
-    isolation: str = "hard"
-    share: str = "none"
-    baselines: bool = True
-
-    def __post_init__(self) -> None:
-        one_of("isolation", self.isolation, ISOLATION)
-        one_of("share", self.share, SHARES)
-        one_of("algo", self.run.algo, POLICIES)
-        object.__setattr__(self, "tasks", tuple(self.tasks))
-        if not self.tasks:
-            raise ValueError("tasks=(): must be at least one task")
-        if self.run.resolve().hyper["normalize"]:
-            raise ValueError("hyper.normalize=True: its statistics would be shared by all tasks")
-        if self.run.noise:
-            raise ValueError(f"noise={self.run.noise!r}: tasks make their own environments")
 
 
 def begin_task(model: BaseAlgorithm, label: int, env: VecEnv | None = None) -> None:
@@ -107,123 +76,213 @@ def _reset_entropy(model: Any) -> None:
     optimizer.state.clear()
 
 
-def run_sequence(spec: SequenceSpec, progress: Progress | None = None) -> dict[str, Any]:
-    """Learn the tasks one after another; evaluate all tasks seen after each.
+def run(spec: CRLSpec, out: Path, progress: Progress) -> dict[str, Any]:
+    """Learn the tasks one after the other, in one thread, and measure what is left of each.
 
     Args:
         spec: The run.
-        progress: Told what was evaluated, and the performance.
+        out: A folder; the model with all its tasks goes there.
+        progress: Told the fraction that is done and the numbers so far, at least once a second of
+            work.
 
     Returns:
-        `matrix` (row i: performance on tasks 0 to i after task i), `curves` and `baselines` (for
-        each task, step and performance), `performance`, `forgetting`, `forward_transfer`,
-        `transfers` (the last two None without baselines), `sparsity` and `capacity` (fraction of
-        the trunk that ended tasks hold). The first task is the same in the sequence and alone: its
-        forward transfer is 0.
+        `score` (mean performance on all tasks after the last), `curve` (environment steps in all,
+        mean performance on all tasks, 0 on those that have not begun), `matrix` (row i: performance
+        on tasks 0 to i after task i), `forgetting`, `curves` (of each task while it was learnt:
+        steps of that task, performance), `sparsity` and `layers` of one task's network,
+        `capacity`, `hyper`, `updates`; under hard isolation `capacity_used`; with baselines
+        `baselines` (their curves), `transfers` and `forward_transfer`, their mean.
+
+    Raises:
+        ValueError: If the tasks do not suit the algorithm or each other, or do not fit into the
+            network, in one line.
     """
     torch.set_num_threads(1)
-    run = spec.run.resolve()
-    tell = progress or (lambda what, value: None)
-    evaluators = [
-        Evaluator(task.make, run.eval_episodes, derive(run.seed, "task", label))
-        for label, task in enumerate(spec.tasks)
-    ]
-
-    def look(model: BaseAlgorithm, label: int, index: int) -> float:
-        with _policy(model).task(label):
-            returns = evaluators[label](model, index)
-        return spec.tasks[label].performance(float(np.mean(returns)))
-
-    def learn(model: BaseAlgorithm, label: int, what: str) -> Curve:
-        envs = vectorised(spec.tasks[label].make, run.n_envs or 1)
-        envs.seed(derive(run.seed, "training", label))
-        begin_task(model, label, envs)
-        assert run.eval_every is not None
-        watch = _Watch(lambda index: look(model, label, index), run.eval_every)
-        model.learn(run.steps or 0, callback=[SparseCallback(), watch])
-        _policy(model).end_task()
-        envs.close()
-        tell(f"{what} {label}", watch.curve[-1][1])
-        return watch.curve
-
-    model = _build(spec, run)
-    curves: list[Curve] = []
-    matrix: list[list[float]] = []
-    for label in range(len(spec.tasks)):
-        curves.append(learn(model, label, "task"))
-        matrix.append([look(model, seen, 0) for seen in range(label + 1)])
-    result = {"matrix": matrix, "curves": curves} | _state(model)
-    result |= {"performance": performance(matrix), "forgetting": forgetting(matrix)}
-    result |= {"baselines": None, "forward_transfer": None, "transfers": None}
+    course = _Course(spec.resolve(), progress)
+    model = course.build(str(out / "tensorboard") if os.environ.get(TENSORBOARD) else None)
+    course.check(model)
+    for label in range(len(course.tasks)):
+        course.learn(model, label)
+    policy = _policy(model)
+    result: dict[str, Any] = {
+        "score": performance(course.matrix),
+        "curve": course.curve,
+        "matrix": course.matrix,
+        "forgetting": forgetting(course.matrix),
+        "curves": course.curves,
+        **weights_of(policy),
+        "capacity": policy.capacity(),
+        "updates": {name: engine.updates for name, engine in policy.sparse_engines.items()},
+        "hyper": dict(course.run.hyper),
+    }
+    if policy.hard:
+        result["capacity_used"] = policy.capacity_used()
+    out.mkdir(parents=True, exist_ok=True)
+    model.save(out / "model.zip")
     if spec.baselines:
-        alone = [curves[0]]
-        for label in range(1, len(spec.tasks)):
-            alone.append(learn(_build(spec, run), label, "alone"))
-        gains = transfers(curves, alone)
-        result |= {"baselines": alone, "transfers": gains}
-        result["forward_transfer"] = sum(gains) / len(gains)
-    for evaluator in evaluators:
-        evaluator.close()
+        others = range(1, len(course.tasks))
+        result["baselines"] = [course.curves[0], *(course.learn_alone(label) for label in others)]
+        result["transfers"] = transfers(course.curves, result["baselines"])
+        result["forward_transfer"] = float(np.mean(result["transfers"]))
+    course.close()
     return result
 
 
-class _Watch(BaseCallback):
-    """Evaluates the task in training at its beginning, at regular steps and at its end."""
+class _Course:
+    """The tasks of a run, and what was measured of them so far.
 
-    def __init__(self, evaluate: Callable[[int], float], every: int) -> None:
+    Attributes:
+        matrix: Row i: performance on tasks 0 to i after task i.
+        curves: Of each task, while it was learnt.
+        curve: Environment steps in all, mean performance on all tasks.
+    """
+
+    def __init__(self, spec: CRLSpec, progress: Progress) -> None:
+        self.spec = spec
+        self.run = spec.run
+        self.tasks = spec.tasks
+        self.progress = progress
+        self.matrix: list[list[float]] = []
+        self.curves: list[Curve] = []
+        self.curve: Curve = []
+        self.learnt = 0
+        self.evaluators = [
+            Evaluator(task.make, spec.eval_episodes, derive(spec.seed, "task", label))
+            for label, task in enumerate(self.tasks)
+        ]
+
+    def build(self, tensorboard: str | None = None) -> BaseAlgorithm:
+        """Make an algorithm that has learnt nothing yet."""
+        return build(
+            self.run,
+            tensorboard,
+            make=self.tasks[0].make,
+            policy=POLICIES[self.spec.algo],
+            isolation=self.spec.isolation_in_force,
+            share=self.spec.share,
+        )
+
+    def check(self, model: BaseAlgorithm) -> None:
+        """Raise a ValueError if the tasks do not suit each other, or do not fit."""
+        name, spaces = self.spec.sequence, (model.observation_space, model.action_space)
+        for label, evaluator in enumerate(self.evaluators):
+            if (evaluator.envs.observation_space, evaluator.envs.action_space) != spaces:
+                raise ValueError(
+                    f"sequence={name!r}: task {label} has other observations or actions than task 0"
+                )
+        room = _policy(model).room()
+        if room is not None and room < len(self.tasks):
+            raise ValueError(
+                f"sequence={name!r}: of its {len(self.tasks)} tasks only {room} have room beside "
+                "each other; raise the sparsity, widen net_arch, or set share='reuse'"
+            )
+
+    def learn(self, model: BaseAlgorithm, label: int) -> None:
+        """Learn the next task of the sequence."""
+        steps = self.curve[-1][0] if self.curve else 0
+
+        def look(index: int, done: int) -> float:
+            latest = self.look(model, label, index)
+            if done or not self.curve:
+                before = self._earlier(model, label, index)
+                self.curve.append((steps + done, (sum(before) + latest) / len(self.tasks)))
+            return latest
+
+        curve = self._learn(model, label, look)
+        row = [self.look(model, seen) for seen in range(label + 1)]
+        curve.append((model.num_timesteps, row[-1]))
+        self.curve.append((steps + model.num_timesteps, sum(row) / len(self.tasks)))
+        self.curves.append(curve)
+        self.matrix.append(row)
+
+    def learn_alone(self, label: int) -> Curve:
+        """Let a network of its own learn one task."""
+        model = self.build()
+        curve = self._learn(model, label, lambda index, done: self.look(model, label, index))
+        curve.append((model.num_timesteps, self.look(model, label)))
+        return curve
+
+    def look(self, model: BaseAlgorithm, label: int, index: int = 0) -> float:
+        """Return the performance on one task, on the episodes of evaluation number `index`."""
+        with _policy(model).task(label):
+            returns = self.evaluators[label](model, index)
+        value = self.tasks[label].performance(float(np.mean(returns)))
+        within(f"performance of task {label}", value, 0, 1)
+        return value
+
+    def close(self) -> None:
+        """Close the environments."""
+        for evaluator in self.evaluators:
+            evaluator.close()
+
+    def _earlier(self, model: BaseAlgorithm, label: int, index: int) -> list[float]:
+        """Return the performance on the tasks before; isolated ones are as they were."""
+        if self.matrix and _policy(model).hard:
+            return self.matrix[-1]
+        return [self.look(model, seen, index) for seen in range(label)]
+
+    def _learn(
+        self, model: BaseAlgorithm, label: int, look: Callable[[int, int], float]
+    ) -> Curve:
+        """Learn a task from its beginning to its end; return its curve without the end."""
+        run = self.run
+        envs = vectorised(self.tasks[label].make, run.n_envs or 1)
+        envs.seed(derive(run.seed, "training", label))
+        before = model.get_env()
+        begin_task(model, label, envs)
+        if before is not None:
+            before.close()
+        watch = _Watch(look, run.steps or 1, run.eval_every or 1, self._tell)
+        callbacks = [SparseCallback(), watch, replay_callback(run.hyper)]
+        model.learn(
+            run.steps or 1,
+            callback=[callback for callback in callbacks if callback is not None],
+            tb_log_name=f"task_{label}",
+        )
+        _policy(model).end_task()
+        self.learnt += 1
+        return watch.curve
+
+    def _tell(self, part: float, value: float) -> None:
+        trained = 2 * len(self.tasks) - 1 if self.spec.baselines else len(self.tasks)
+        numbers = {"steps": (self.learnt + part) * self.spec.steps, "performance": value}
+        self.progress((self.learnt + part) / trained, numbers)
+
+
+class _Watch(BaseCallback):
+    """Evaluates at the beginning of a task and at regular steps, and says how far it is."""
+
+    def __init__(
+        self,
+        evaluate: Callable[[int, int], float],
+        steps: int,
+        every: int,
+        tell: Callable[[float, float], None],
+    ) -> None:
         super().__init__()
         self.evaluate = evaluate
+        self.steps = steps
         self.every = every
+        self.tell = tell
         self.curve: Curve = []
+        self._told = -math.inf
 
     def _on_training_start(self) -> None:
         self._look()
 
     def _on_step(self) -> bool:
-        if self.num_timesteps >= len(self.curve) * self.every:
+        if len(self.curve) * self.every <= self.num_timesteps < self.steps:
             self._look()
+        elif time.monotonic() - self._told >= PROGRESS_EVERY:
+            self._report()
         return True
 
-    def _on_training_end(self) -> None:
-        if self.curve[-1][0] == self.num_timesteps:
-            self.curve.pop()
-        self._look()
-
     def _look(self) -> None:
-        self.curve.append((self.num_timesteps, self.evaluate(len(self.curve))))
+        value = self.evaluate(len(self.curve), self.num_timesteps)
+        self.curve.append((self.num_timesteps, value))
+        self.logger.record("eval/performance", value)
+        self._report()
 
-
-def _build(spec: SequenceSpec, run: RLSpec) -> BaseAlgorithm:
-    return build(
-        run,
-        make=spec.tasks[0].make,
-        policy=POLICIES[run.algo],
-        isolation=spec.isolation,
-        share=spec.share,
-    )
-
-
-def _state(model: BaseAlgorithm) -> dict[str, Any]:
-    policy = _policy(model)
-    return {
-        "sparsity": {name: engine.sparsity for name, engine in policy.sparse_engines.items()},
-        "capacity": policy.capacity(),
-    }
-
-
-def report(results: Sequence[Mapping[str, Any]]) -> str:
-    """Return a table of the mean matrix over seeds, and the metrics of each seed."""
-    tasks = len(results[0]["matrix"])
-    head = "| after task | " + " | ".join(f"on task {task}" for task in range(tasks)) + " |"
-    lines = [head, "|" + "---|" * (tasks + 1)]
-    for row in range(tasks):
-        means = [np.mean([r["matrix"][row][task] for r in results]) for task in range(row + 1)]
-        cells = [f"{mean:.3f}" for mean in means] + [""] * (tasks - row - 1)
-        lines.append(f"| {row} | " + " | ".join(cells) + " |")
-    lines.append("")
-    for name in ("performance", "forgetting", "forward_transfer"):
-        values = [r[name] for r in results]
-        if None not in values:
-            each = ", ".join(f"{value:.3f}" for value in values)
-            lines.append(f"{name}: {np.mean(values):.3f} ({each})")
-    return "\n".join(lines)
+    def _report(self) -> None:
+        self.tell(min(1.0, self.num_timesteps / self.steps), self.curve[-1][1])
+        self._told = time.monotonic()

@@ -19,6 +19,7 @@ from dstrl.callbacks import SparseCallback
 from dstrl.evaluate import Evaluator
 from dstrl.mixin import SparsePolicy
 from dstrl.spec import RLSpec
+from dstrl.weights import weights_of
 
 FINAL_PART = 0.1
 """The score is the mean over this last part of the evaluations (Graesser et al. 2022)."""
@@ -142,18 +143,6 @@ def _result(spec: RLSpec, model: BaseAlgorithm, conductor: _Conductor) -> dict[s
     assert isinstance(policy, SparsePolicy)
     curve = conductor.curve
     last = curve[-math.ceil(FINAL_PART * len(curve)) :]
-    layers = []
-    active = total = 0
-    wanted: dict[float, int] = {}
-    for name, engine in policy.sparse_engines.items():
-        config = engine.config
-        sparse = {tensor.name for tensor in engine.tensors}
-        for layer in engine.layers():
-            full = layer.name if name == "policy" else f"{name}.{layer.name}"
-            layers.append({"name": full, "active": layer.active, "total": layer.total})
-            if config.method != "dense" and (config.dense_in_budget or layer.name in sparse):
-                active, total = active + layer.active, total + layer.total
-                wanted[config.sparsity] = wanted.get(config.sparsity, 0) + layer.total
     timed = {}
     if spec.max_seconds is not None:
         means = [y for _, y in curve]
@@ -162,21 +151,10 @@ def _result(spec: RLSpec, model: BaseAlgorithm, conductor: _Conductor) -> dict[s
         "score": float(np.mean([y for _, y in last])),
         "curve": [[x, y] for x, y in curve],
         "returns": conductor.returns,
-        "sparsity": {
-            "requested": _mean_sparsity(wanted),
-            "achieved": 1 - active / total if total else 0.0,
-        },
-        "layers": layers,
+        **weights_of(policy),
         "steps": model.num_timesteps,
         "optimizer_steps": {n: engine.steps for n, engine in policy.sparse_engines.items()},
         "updates": {n: engine.updates for n, engine in policy.sparse_engines.items()},
         "hyper": dict(spec.hyper),
         **timed,
     }
-
-
-def _mean_sparsity(weights: Mapping[float, int]) -> float:
-    """Return the mean of requested sparsities, each with the number of weights it is for."""
-    if len(weights) <= 1:
-        return next(iter(weights), 0.0)
-    return float(np.average(list(weights), weights=list(weights.values())))

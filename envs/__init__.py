@@ -5,10 +5,10 @@ from __future__ import annotations
 import gymnasium as gym
 
 from envs.dynamics import CARTPOLE, MAX_RETURN
-from envs.sequences import CartPoleTask, sequence
+from envs.sequences import CartPoleTask, PendulumTask, sequence
 from envs.wrappers import NoisyFeatures, PermuteObservation
 
-__all__ = ["CartPoleTask", "NoisyFeatures", "PermuteObservation", "sequence"]
+__all__ = ["CartPoleTask", "NoisyFeatures", "PendulumTask", "PermuteObservation", "sequence"]
 
 gym.register(
     CARTPOLE, entry_point="envs.dynamics:ChangedCartPole", max_episode_steps=int(MAX_RETURN)

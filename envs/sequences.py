@@ -1,20 +1,44 @@
 """Sequences of tasks for continual reinforcement learning.
 
-All tasks of a sequence have the same observation and action space.
+All tasks of a sequence have the same observation and action space. Sequences of other environments
+are named by an import string, `package.module:NAME` of a tuple of tasks.
 """
 
 from __future__ import annotations
 
+import importlib
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import gymnasium as gym
 
 from envs.dynamics import CARTPOLE, MAX_RETURN, check_physics
 from envs.wrappers import PermuteObservation
 
-PHYSICS = ("length", "masspole", "gravity", "force_mag")
+
+class Task(Protocol):
+    """What a task of a sequence must have.
+
+    Attributes:
+        tuned: Gymnasium's id of the environment whose tuned hyper-parameters suit it.
+    """
+
+    tuned: ClassVar[str]
+
+    def make(self, render_mode: str | None = None) -> gym.Env[Any, Any]:
+        """Make the environment."""
+
+    def performance(self, mean_return: float) -> float:
+        """Map a mean return to [0, 1], 1 being the best there is."""
+
+
+def _order(permutation: tuple[int, ...], size: int) -> tuple[int, ...]:
+    if sorted(permutation) != list(range(size)):
+        raise ValueError(f"permutation={permutation!r}: must be 0 to {size - 1} in some order")
+    return tuple(permutation)
 
 
 @dataclass(frozen=True)
@@ -35,11 +59,11 @@ class CartPoleTask:
     force_mag: float = 10.0
     permutation: tuple[int, ...] = (0, 1, 2, 3)
 
+    tuned: ClassVar[str] = "CartPole-v1"
+
     def __post_init__(self) -> None:
         check_physics(self._physics())
-        object.__setattr__(self, "permutation", tuple(self.permutation))
-        if sorted(self.permutation) != [0, 1, 2, 3]:
-            raise ValueError(f"permutation={self.permutation!r}: must be 0 to 3 in some order")
+        object.__setattr__(self, "permutation", _order(self.permutation, 4))
 
     def make(self, render_mode: str | None = None) -> gym.Env[Any, Any]:
         """Make the environment."""
@@ -51,10 +75,51 @@ class CartPoleTask:
         return mean_return / MAX_RETURN
 
     def _physics(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in PHYSICS}
+        names = ("length", "masspole", "gravity", "force_mag")
+        return {name: getattr(self, name) for name in names}
 
 
-SEQUENCES: Mapping[str, tuple[CartPoleTask, ...]] = {
+@dataclass(frozen=True)
+class PendulumTask:
+    """Pendulum-v1, whose actions are continuous, with its own physics and order of features.
+
+    Attributes:
+        gravity: m/s².
+        mass: kg.
+        length: m.
+        permutation: Which of cosine, sine and angular velocity is observed where.
+    """
+
+    gravity: float = 10.0
+    mass: float = 1.0
+    length: float = 1.0
+    permutation: tuple[int, ...] = (0, 1, 2)
+
+    tuned: ClassVar[str] = "Pendulum-v1"
+
+    def __post_init__(self) -> None:
+        check_physics({name: getattr(self, name) for name in ("gravity", "mass", "length")})
+        object.__setattr__(self, "permutation", _order(self.permutation, 3))
+
+    def make(self, render_mode: str | None = None) -> gym.Env[Any, Any]:
+        """Make the environment."""
+        env = gym.make("Pendulum-v1", render_mode=render_mode, g=self.gravity)
+        pendulum: Any = env.unwrapped
+        pendulum.m, pendulum.l = self.mass, self.length
+        return PermuteObservation(env, self.permutation)
+
+    def performance(self, mean_return: float) -> float:
+        """Map a mean return to [0, 1]: 0 is what a pendulum that hangs still earns, 200 pi^2."""
+        return max(0.0, 1 + mean_return / (200 * math.pi**2))
+
+
+_CARTPOLES = (
+    CartPoleTask(),
+    CartPoleTask(length=1.5, masspole=0.5, permutation=(2, 3, 0, 1)),
+    CartPoleTask(gravity=20.0, force_mag=20.0, permutation=(3, 0, 1, 2)),
+)
+
+SEQUENCES: Mapping[str, tuple[Task, ...]] = {
     "cartpole-physics": (
         CartPoleTask(),
         CartPoleTask(length=1.5, masspole=0.5),
@@ -65,27 +130,47 @@ SEQUENCES: Mapping[str, tuple[CartPoleTask, ...]] = {
         CartPoleTask(permutation=(2, 3, 0, 1)),
         CartPoleTask(permutation=(3, 0, 1, 2)),
     ),
-    "cartpole": (
-        CartPoleTask(),
-        CartPoleTask(length=1.5, masspole=0.5, permutation=(2, 3, 0, 1)),
-        CartPoleTask(gravity=20.0, force_mag=20.0, permutation=(3, 0, 1, 2)),
+    "cartpole": _CARTPOLES,
+    "cartpole-twice": _CARTPOLES * 2,
+    "pendulum": (
+        PendulumTask(),
+        PendulumTask(mass=0.5, length=1.5, permutation=(1, 2, 0)),
+        PendulumTask(gravity=5.0, permutation=(2, 0, 1)),
     ),
 }
-"""Name -> tasks: other physics, other orders of the features, both."""
+"""Name -> tasks: other physics, other orders of the features, both; each task once or twice."""
 
 
-def sequence(name: str, repeats: int = 1) -> tuple[CartPoleTask, ...]:
-    """Return the tasks of a sequence, all of them `repeats` times over.
+def sequence(name: str) -> tuple[Task, ...]:
+    """Return the tasks of a sequence.
 
     Args:
-        name: A key of `SEQUENCES`.
-        repeats: 2 asks for each task twice, as CW20 of Continual World does.
+        name: A key of `SEQUENCES`, or `package.module:NAME` of a tuple of tasks.
 
     Raises:
-        ValueError: If there is no such sequence, or there are no repeats.
+        ValueError: If there is no such sequence.
     """
-    if name not in SEQUENCES:
-        raise ValueError(f"sequence={name!r}: must be one of {', '.join(SEQUENCES)}")
-    if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 1:
-        raise ValueError(f"repeats={repeats!r}: must be an integer of at least 1")
-    return SEQUENCES[name] * repeats
+    if name in SEQUENCES:
+        return SEQUENCES[name]
+    module, colon, attribute = str(name).partition(":")
+    if not colon:
+        known = ", ".join(SEQUENCES)
+        raise ValueError(f"sequence={name!r}: must be one of {known}, or package.module:NAME")
+    if not re.fullmatch(r"\w+(\.\w+)*:\w+", name):
+        raise ValueError(f"sequence={name!r}: must be like package.module:NAME")
+    try:
+        tasks = tuple(getattr(importlib.import_module(module), attribute))
+    except ModuleNotFoundError as error:
+        raise ValueError(f"sequence={name!r}: there is no module {error.name!r}") from None
+    except (AttributeError, TypeError):
+        raise ValueError(f"sequence={name!r}: {module} has no tuple {attribute!r}") from None
+    lacking = [task for task in tasks if not _is_task(task)]
+    if lacking or not tasks:
+        what = f"{lacking[0]!r} lacks one of them" if lacking else "it is empty"
+        raise ValueError(f"sequence={name!r}: must hold tasks with make, performance, tuned; {what}")
+    return tasks
+
+
+def _is_task(task: object) -> bool:
+    methods = all(callable(getattr(task, name, None)) for name in ("make", "performance"))
+    return methods and isinstance(getattr(task, "tuned", None), str)

@@ -6,6 +6,7 @@ as the distribution of a dense network, has no value there: changing it would no
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -74,13 +75,17 @@ class Axes:
             if name == METHOD:
                 continue
             rest = [other for other in kept if other != name]
-            seen = _distinct(
-                (self.task_of(run), *(repr(self._values[group].get(other, ...)) for other in rest))
-                for group, run in groups.items()
-            )
-            if len(seen) == len(groups):
+            if all(
+                self.task_of(one) != self.task_of(other) or self._apart(first, second, rest)
+                for (first, one), (second, other) in itertools.combinations(groups.items(), 2)
+            ):
                 kept = rest
         return tuple(kept)
+
+    def _apart(self, first: str, second: str, names: Iterable[str]) -> bool:
+        """Return whether two groups differ on an axis on which both have a value."""
+        one, other = self._values[first], self._values[second]
+        return any(one[name] != other[name] for name in names if name in one and name in other)
 
     def _part(self, run: Run) -> dict[str, Any]:
         own = {name: self._flat[run.run_id].get(name) for name in self.names}
@@ -94,7 +99,7 @@ class Axes:
 
 def text(name: str, value: Any) -> str:
     """Return a value for a reader: bare if it speaks for itself, else with its field's name."""
-    if isinstance(value, str):
+    if isinstance(value, str) and value != "none":
         return value
     return f"{short(name)}={value:g}" if isinstance(value, float) else f"{short(name)}={value}"
 

@@ -3,7 +3,7 @@
     dst sweep run GRID       do all runs of a grid that have no result yet, then report
     dst sweep status GRID    say where they stand
     dst sweep report GRID    write the report again
-    dst train rl|cl ...      do one run
+    dst train rl|cl|crl ...  do one run
     dst enjoy RUN            play an episode of a finished run
     dst bench NAME ...       measure speed: kernels, layers, rl, cl
 
@@ -44,6 +44,7 @@ EXAMPLES = """examples:
   dst train rl --env CartPole-v1 --sparse.method srigl --sparse.sparsity 0.95
   dst train rl --preset rlx2 --algo td3 --env HalfCheetah-v5
   dst train cl --benchmark permuted-digits --sparse.distribution uniform
+  dst train crl --sequence cartpole --sparse.method rigl --isolation hard
   dst enjoy runs/train/0123456789ab   writes an animated GIF
 """
 
@@ -93,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     status = _action(actions, "status", "say where each run stands")
     status.add_argument("--watch", action="store_true", help="go on until all runs have ended")
     _action(actions, "report", "write report.html, table.csv and runs.csv from what there is")
-    train = groups.add_parser("train", help="do one run: dst train rl --help, dst train cl --help")
+    ways = ", ".join(f"dst train {name} --help" for name in KINDS)
+    train = groups.add_parser("train", help=f"do one run: {ways}")
     kinds = train.add_subparsers(metavar="KIND", required=True)
     for name, kind in KINDS.items():
         kinds.add_parser(name, help=f"{kind.title.lower()}: one run")

@@ -1,4 +1,4 @@
-"""Kinds of runs: where the spec and the runner of `rl` and `cl` live, and what their figures show.
+"""Kinds of runs: where the spec and the runner of `rl`, `cl` and `crl` live, what figures show.
 
 Both are import strings, so that to know a kind costs no import of torch. A grid can bring its own
 kinds.
@@ -74,6 +74,22 @@ KINDS = {
             ("accuracy_without_labels", "accuracy, tasks inferred (%)"),
             ("tasks_found", "tasks inferred right (%)"),
         ),
+    ),
+    "crl": Kind(
+        spec="dstrl.crl:CRLSpec",
+        runner="dstrl.sequence:run",
+        title="Continual reinforcement learning",
+        task=("sequence", "algo"),
+        score="final performance, mean over tasks (%)",
+        x="environment steps of all tasks",
+        y="performance, mean over tasks, 0 before they begin (%)",
+        percent=True,
+        extra=(
+            ("forgetting", "forgetting (%)"),
+            ("forward_transfer", "forward transfer (%)"),
+            ("capacity_used", "capacity used (%)"),
+        ),
+        events=True,
     ),
 }
 
