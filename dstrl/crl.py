@@ -130,14 +130,18 @@ class CRLSpec:
         run = dataclasses.replace(
             self.run, eval_every=self.eval_every or max(1, self.steps // EVALUATIONS)
         ).resolve()
-        values = {name: getattr(run, name) for name in ("n_envs", "net_arch", "eval_every", "hyper")}
+        values = {
+            name: getattr(run, name) for name in ("n_envs", "net_arch", "eval_every", "hyper")
+        }
         return dataclasses.replace(self, isolation=self.isolation_in_force, **values)
 
     def canonical(self) -> CRLSpec:
         """Return the equal spec in one form: resolved, and nothing in it that plays no part."""
         spec = self.resolve()
         run = spec.run.canonical()
-        split = {name: getattr(run, name) for name in SHARED if name.endswith(("sparsity", "method"))}
+        split = {
+            name: getattr(run, name) for name in SHARED if name.endswith(("sparsity", "method"))
+        }
         return dataclasses.replace(
             spec,
             sparse=dataclasses.replace(run.sparse, backend="masked"),

@@ -221,9 +221,7 @@ class _Course:
             return self.matrix[-1]
         return [self.look(model, seen, index) for seen in range(label)]
 
-    def _learn(
-        self, model: BaseAlgorithm, label: int, look: Callable[[int, int], float]
-    ) -> Curve:
+    def _learn(self, model: BaseAlgorithm, label: int, look: Callable[[int, int], float]) -> Curve:
         """Learn a task from its beginning to its end; return its curve without the end."""
         run = self.run
         envs = vectorised(self.tasks[label].make, run.n_envs or 1)
@@ -276,6 +274,9 @@ class _Watch(BaseCallback):
         elif time.monotonic() - self._told >= PROGRESS_EVERY:
             self._report()
         return True
+
+    def _on_training_end(self) -> None:
+        self._report()
 
     def _look(self) -> None:
         value = self.evaluate(len(self.curve), self.num_timesteps)

@@ -167,7 +167,9 @@ def sequence(name: str) -> tuple[Task, ...]:
     lacking = [task for task in tasks if not _is_task(task)]
     if lacking or not tasks:
         what = f"{lacking[0]!r} lacks one of them" if lacking else "it is empty"
-        raise ValueError(f"sequence={name!r}: must hold tasks with make, performance, tuned; {what}")
+        raise ValueError(
+            f"sequence={name!r}: must hold tasks with make, performance, tuned; {what}"
+        )
     return tasks
 
 

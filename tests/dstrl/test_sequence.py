@@ -1,38 +1,50 @@
-"""Sequences of tasks from end to end: what is returned, that it repeats, what is refused."""
+"""Sequences of tasks from end to end: what a run returns, that it repeats, what is refused."""
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
+import dataclasses
+import json
+from itertools import pairwise
+from typing import ClassVar
 
+import gymnasium as gym
+import numpy as np
 import pytest
+from stable_baselines3 import PPO
 
-from dstrl.sequence import SequenceSpec, run_sequence
-from dstrl.spec import RLSpec
+from dstrl.crl import CRLSpec
+from dstrl.sequence import run
 from dstrl.transfer import forgetting, forward_transfer, performance
-from envs import sequence
+from envs import CartPoleTask
 from sparse_core.config import SparseConfig
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "continual_rl.py"
+SPARSE = SparseConfig(method="rigl", sparsity=0.8, dense=("input",), update_every=4)
+SPEC = CRLSpec(
+    steps=256,
+    n_envs=2,
+    net_arch=(16, 16),
+    eval_every=100,
+    eval_episodes=2,
+    sparse=SPARSE,
+    hyper={"n_steps": 64, "n_epochs": 4, "batch_size": 32},
+)
+QUICK = dataclasses.replace(SPEC, steps=64, eval_every=64, baselines=False)
+HEARD: list[tuple[float, dict[str, float]]] = []
 
 
-def spec(seed=0, hyper=None, **fields):
-    run = RLSpec(
-        steps=256,
-        n_envs=2,
-        seed=seed,
-        net_arch=(16, 16),
-        eval_every=100,
-        eval_episodes=2,
-        sparse=SparseConfig(method="rigl", sparsity=0.8, dense=("input",), update_every=4),
-        hyper={"n_steps": 64, "n_epochs": 4, "batch_size": 32} | (hyper or {}),
-    )
-    return SequenceSpec(run, **fields)
+def silent(done, numbers):
+    pass
 
 
 @pytest.fixture(scope="module")
-def result():
-    return run_sequence(spec())
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("sequence")
+
+
+@pytest.fixture(scope="module")
+def result(folder):
+    HEARD.clear()
+    return run(SPEC, folder, lambda done, numbers: HEARD.append((done, dict(numbers))))
 
 
 def test_ended_tasks_earn_the_same_ever_after(result):
@@ -40,60 +52,133 @@ def test_ended_tasks_earn_the_same_ever_after(result):
     assert [len(row) for row in matrix] == [1, 2, 3]
     assert matrix[1][0] == matrix[2][0] == matrix[0][0] and matrix[2][1] == matrix[1][1]
     assert result["forgetting"] == forgetting(matrix) == 0.0
-    assert result["performance"] == performance(matrix)
+    assert result["score"] == performance(matrix)
     assert all(0 < value <= 1 for row in matrix for value in row)
 
 
 def test_curves_go_from_the_beginning_of_a_task_to_its_end(result):
     for curve in result["curves"] + result["baselines"]:
         assert [step for step, _ in curve] == [0, 100, 200, 256]
+    assert [curve[-1][1] for curve in result["curves"]] == result["matrix"][-1]
+
+
+def test_the_curve_is_the_mean_over_all_tasks_and_ends_at_the_score(result):
+    assert [x for x, _ in result["curve"]] == [0, 100, 200, 256, 356, 456, 512, 612, 712, 768]
+    first, second, third = result["curves"]
+    after = result["matrix"]
+    expected = [y for _, y in first]
+    expected += [after[0][0] + y for _, y in second[1:]]
+    expected += [sum(after[1]) + y for _, y in third[1:]]
+    assert [y for _, y in result["curve"]] == pytest.approx([total / 3 for total in expected])
+    assert result["curve"][-1][1] == result["score"]
 
 
 def test_transfer_is_measured_against_networks_that_learn_one_task(result):
     assert result["baselines"][0] == result["curves"][0] and result["transfers"][0] == 0.0
     expected = forward_transfer(result["curves"], result["baselines"])
-    assert result["forward_transfer"] == expected
+    assert result["forward_transfer"] == pytest.approx(expected)
 
 
 def test_what_three_tasks_hold_of_the_trunk(result):
-    assert result["sparsity"]["policy"] == pytest.approx(0.8, abs=0.01)
+    assert result["sparsity"]["requested"] == 0.8
+    assert result["sparsity"]["achieved"] == pytest.approx(0.8, abs=0.01)
     assert set(result["capacity"]) == {
         "policy.mlp_extractor.policy_net.2.weight",
         "policy.mlp_extractor.value_net.2.weight",
     }
     for held in result["capacity"].values():
         assert 0 < 256 * held < 256 and 256 * held % 3 == 0
+    assert result["capacity_used"] == np.mean(list(result["capacity"].values()))
+    active = {layer["name"]: layer["active"] for layer in result["layers"]}
+    assert active["mlp_extractor.policy_net.0.weight"] == 4 * 16
+    for name, held in result["capacity"].items():
+        assert 3 * active[name.removeprefix("policy.")] == 256 * held
 
 
-def test_the_same_seed_gives_the_same_numbers(result):
-    short = {"tasks": sequence("cartpole")[:2], "baselines": False}
-    again = run_sequence(spec(**short))
-    assert again["curves"] == result["curves"][:2] and again["matrix"] == result["matrix"][:2]
-    assert again["forward_transfer"] is None and again["baselines"] is None
+def test_progress_rises_from_nothing_to_all_of_five_trainings(result):
+    done = [part for part, _ in HEARD]
+    assert done[0] == 0 and done[-1] == 1 and all(a <= b for a, b in pairwise(done))
+    assert {0.2, 0.4, 0.6, 0.8} <= {round(part, 9) for part in done}
+    assert HEARD[-1][1]["steps"] == 5 * 256
 
 
-def test_the_example_prints_a_table(capsys, tmp_path):
-    main = runpy.run_path(str(EXAMPLE))["main"]
-    out = tmp_path / "results.json"
-    main(["--steps", "256", "--isolation", "none", "--no-baselines", "--json", str(out)])
-    printed = capsys.readouterr().out
-    assert "| after task | on task 0 | on task 1 | on task 2 |" in printed
-    assert "performance: " in printed and "forgetting: " in printed and out.exists()
-    assert "forward_transfer" not in printed
+def test_the_model_is_kept_with_all_its_tasks(result, folder):
+    model = PPO.load(folder / "model.zip", device="cpu")
+    assert model.policy.ended_tasks == [0, 1, 2] and model.policy.training_task is None
+    json.dumps(result)
+
+
+def test_the_same_seed_gives_the_same_numbers(result, tmp_path):
+    again = run(dataclasses.replace(SPEC, baselines=False), tmp_path, silent)
+    assert again["curves"] == result["curves"] and again["matrix"] == result["matrix"]
+    assert not {"forward_transfer", "baselines", "transfers"} & set(again)
+
+
+@pytest.mark.parametrize("method", ["rigl", "dense"])
+def test_without_isolation_earlier_tasks_are_looked_at_again(method, tmp_path):
+    sparse = dataclasses.replace(SPARSE, method=method)
+    hyper = SPEC.hyper | {"learning_rate": 0.01}
+    spec = dataclasses.replace(QUICK, steps=256, isolation="none", sparse=sparse, hyper=hyper)
+    result = run(spec, tmp_path, silent)
+    assert result["matrix"][1][0] != result["matrix"][0][0]
+    assert result["curve"][-1][1] == result["score"]
+    assert "capacity_used" not in result
+    assert result["sparsity"]["achieved"] == pytest.approx(0.8 if method == "rigl" else 0, abs=0.01)
+
+
+@pytest.mark.parametrize("algo", ["td3", "sac", "ddpg"])
+def test_continuous_actions_are_learnt_on_pendulums(algo, tmp_path):
+    hyper = {"learning_starts": 16, "batch_size": 8, "gradient_steps": 1, "train_freq": 4}
+    spec = dataclasses.replace(QUICK, algo=algo, sequence="pendulum", hyper=hyper, n_envs=1)
+    result = run(spec, tmp_path, silent)
+    assert result["matrix"][2][:2] == result["matrix"][1]
+    assert set(result["updates"]) == {"actor", "critic"} and min(result["updates"].values()) > 0
+
+
+class Loose:
+    """A task that says it is better than possible, or cannot follow the one before."""
+
+    tuned: ClassVar[str] = "CartPole-v1"
+
+    def __init__(self, env="CartPole-v1", best=9.5):
+        self.env, self.best = env, best
+
+    def make(self, render_mode=None):
+        return gym.make(self.env, render_mode=render_mode)
+
+    def performance(self, mean_return):
+        return mean_return / self.best
+
+
+OWN = (CartPoleTask(gravity=5.0), CartPoleTask(gravity=15.0))
+TOO_GOOD = (Loose(best=1.0),)
+OTHER_SPACES = (Loose(), Loose("Acrobot-v1"))
+
+
+def test_a_sequence_of_ones_own_is_named_by_where_it_is(tmp_path):
+    result = run(dataclasses.replace(QUICK, sequence=f"{__name__}:OWN"), tmp_path, silent)
+    assert len(result["matrix"]) == 2
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("fields", "message"),
     [
-        (lambda: spec(tasks=()), r"tasks=\(\): must be at least one task"),
-        (lambda: spec(isolation="soft"), "isolation='soft': must be one of hard, none"),
-        (lambda: spec(share="all"), "share='all': must be one of none, reuse"),
-        (lambda: spec(hyper={"normalize": True}), "hyper.normalize=True: its statistics"),
-        (lambda: SequenceSpec(RLSpec(algo="td3", env="Pendulum-v1")), "algo='td3': must be one of"),
-        (lambda: SequenceSpec(RLSpec(noise=0.5)), "noise=0.5: tasks make their own"),
+        (
+            {"sequence": f"{__name__}:TOO_GOOD"},
+            r"performance of task 0=.*: must be a number in \[0, 1\]",
+        ),
+        (
+            {"sequence": f"{__name__}:OTHER_SPACES"},
+            "sequence=.*: task 1 has other observations or actions than task 0",
+        ),
+        (
+            {"sparse": dataclasses.replace(SPARSE, sparsity=0.5)},
+            "sequence='cartpole': of its 3 tasks only 2 have room beside each other",
+        ),
+        ({"algo": "td3", "hyper": {}}, "algo='td3': needs continuous actions"),
     ],
 )
-def test_wrong_input_is_refused_in_one_line(make, message):
+def test_what_cannot_be_learnt_is_refused_in_one_line(fields, message, tmp_path):
     with pytest.raises(ValueError, match=message) as caught:
-        make()
-    assert "\n" not in str(caught.value)
+        run(dataclasses.replace(QUICK, **fields), tmp_path, silent)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
