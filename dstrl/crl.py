@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dstrl.isolation import supported
-from dstrl.settings import Settings
+from dstrl.settings import SPLIT_KEYS, Settings
 from dstrl.spec import RLSpec
 from envs.sequences import Task, sequence
 from sparse_core.checks import at_least
@@ -130,18 +130,15 @@ class CRLSpec:
         run = dataclasses.replace(
             self.run, eval_every=self.eval_every or max(1, self.steps // EVALUATIONS)
         ).resolve()
-        values = {
-            name: getattr(run, name) for name in ("n_envs", "net_arch", "eval_every", "hyper")
-        }
+        found = ("n_envs", "net_arch", "eval_every", "hyper")
+        values = {name: getattr(run, name) for name in found}
         return dataclasses.replace(self, isolation=self.isolation_in_force, **values)
 
     def canonical(self) -> CRLSpec:
         """Return the equal spec in one form: resolved, and nothing in it that plays no part."""
         spec = self.resolve()
         run = spec.run.canonical()
-        split = {
-            name: getattr(run, name) for name in SHARED if name.endswith(("sparsity", "method"))
-        }
+        split = {name: getattr(run, name) for name in SPLIT_KEYS if name in SHARED}
         return dataclasses.replace(
             spec,
             sparse=dataclasses.replace(run.sparse, backend="masked"),

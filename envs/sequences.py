@@ -166,9 +166,9 @@ def sequence(name: str) -> tuple[Task, ...]:
         raise ValueError(f"sequence={name!r}: {module} has no tuple {attribute!r}") from None
     lacking = [task for task in tasks if not _is_task(task)]
     if lacking or not tasks:
-        what = f"{lacking[0]!r} lacks one of them" if lacking else "it is empty"
+        wrong = f", not {lacking[0]!r}" if lacking else ""
         raise ValueError(
-            f"sequence={name!r}: must hold tasks with make, performance, tuned; {what}"
+            f"sequence={name!r}: must hold tasks, which have make, performance and tuned{wrong}"
         )
     return tasks
 

@@ -117,10 +117,12 @@ def test_the_same_seed_gives_the_same_numbers(result, tmp_path):
 @pytest.mark.parametrize("method", ["rigl", "dense"])
 def test_without_isolation_earlier_tasks_are_looked_at_again(method, tmp_path):
     sparse = dataclasses.replace(SPARSE, method=method)
-    hyper = SPEC.hyper | {"learning_rate": 0.01}
-    spec = dataclasses.replace(QUICK, steps=256, isolation="none", sparse=sparse, hyper=hyper)
+    spec = dataclasses.replace(
+        QUICK, sequence="pendulum", eval_every=32, isolation="none", sparse=sparse
+    )
     result = run(spec, tmp_path, silent)
     assert result["matrix"][1][0] != result["matrix"][0][0]
+    assert result["matrix"][2][0] != result["matrix"][1][0]
     assert result["curve"][-1][1] == result["score"]
     assert "capacity_used" not in result
     assert result["sparsity"]["achieved"] == pytest.approx(0.8 if method == "rigl" else 0, abs=0.01)

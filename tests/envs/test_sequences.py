@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from envs import CartPoleTask, PermuteObservation, sequence
+from envs import CartPoleTask, PendulumTask, PermuteObservation, sequence
 from envs.dynamics import ChangedCartPole
 from envs.sequences import SEQUENCES
 
@@ -18,8 +18,9 @@ ACTIONS = [0, 1, 1, 0, 1, 1, 1, 0]
 
 def trajectory(env, seed=3):
     observations = [env.reset(seed=seed)[0]]
+    discrete = isinstance(env.action_space, gym.spaces.Discrete)
     for action in ACTIONS:
-        observations.append(env.step(action)[0])
+        observations.append(env.step(action if discrete else np.array([action - 0.5]))[0])
     return np.array(observations)
 
 
@@ -50,17 +51,50 @@ def test_a_permutation_changes_the_order_and_nothing_else():
 
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_tasks_of_a_sequence_differ_but_share_their_spaces(name):
-    tasks = sequence(name)
+    tasks = sequence(name)[:3]
     envs = [task.make() for task in tasks]
     assert len(set(tasks)) == len(tasks) == 3
-    assert len({str(env.observation_space) for env in envs}) == 1
     assert all(env.observation_space == envs[0].observation_space for env in envs)
+    assert all(env.action_space == envs[0].action_space for env in envs)
     runs = [trajectory(env) for env in envs]
     assert not np.array_equal(runs[0], runs[1]) and not np.array_equal(runs[1], runs[2])
 
 
-def test_a_sequence_can_be_repeated():
-    assert sequence("cartpole", 2) == SEQUENCES["cartpole"] * 2
+def test_a_sequence_can_have_each_task_twice():
+    assert sequence("cartpole-twice") == SEQUENCES["cartpole"] + SEQUENCES["cartpole"]
+
+
+OWN = [CartPoleTask(gravity=5.0), PendulumTask()]
+NO_TASKS = [CartPoleTask(), "CartPole-v1"]
+EMPTY = ()
+
+
+def test_a_sequence_of_ones_own_is_found_by_where_it_is():
+    assert sequence(f"{__name__}:OWN") == tuple(OWN)
+
+
+def test_a_pendulum_with_the_defaults_is_gymnasiums():
+    assert np.array_equal(trajectory(PendulumTask().make()), trajectory(gym.make("Pendulum-v1")))
+
+
+def test_a_step_of_a_pendulum_follows_the_equations_of_its_physics():
+    env = PendulumTask(gravity=5.0, mass=2.0, length=1.5, permutation=(2, 0, 1)).make()
+    env.reset(seed=0)
+    env.unwrapped.state = np.array([0.5, 0.1])
+    after, *_ = env.step(np.array([1.0]))
+    speed = 0.1 + 0.05 * (3 * 5.0 / (2 * 1.5) * np.sin(0.5) + 3.0 / (2.0 * 1.5**2) * 1.0)
+    angle = 0.5 + 0.05 * speed
+    np.testing.assert_allclose(after, [speed, np.cos(angle), np.sin(angle)], rtol=1e-6)
+
+
+def test_a_pendulum_that_hangs_still_has_performance_nothing():
+    env = PendulumTask().make()
+    env.reset(seed=0)
+    env.unwrapped.state = np.array([np.pi, 0.0])
+    _, reward, *_ = env.step(np.array([0.0]))
+    assert PendulumTask().performance(200 * reward) == pytest.approx(0.0, abs=1e-9)
+    assert PendulumTask().performance(0.0) == 1.0
+    assert PendulumTask().performance(-5_000.0) == 0.0
 
 
 def test_episodes_end_after_500_steps():
@@ -85,7 +119,14 @@ def test_gymnasium_accepts_it():
         (lambda: PermuteObservation(gym.make("CartPole-v1"), (0, 1)), r"permutation=\(0, 1\)"),
         (lambda: PermuteObservation(gym.make("FrozenLake-v1"), (0,)), "must observe a vector"),
         (lambda: sequence("walker"), "sequence='walker': must be one of cartpole-physics"),
-        (lambda: sequence("cartpole", 0), "repeats=0: must be an integer of at least 1"),
+        (lambda: PendulumTask(mass=-1.0), r"mass=-1\.0: must be a positive number"),
+        (lambda: PendulumTask(permutation=(0, 1)), r"permutation=\(0, 1\): must be 0 to 2"),
+        (lambda: sequence("a b:c"), "sequence='a b:c': must be like package.module:NAME"),
+        (lambda: sequence("no.where:X"), "sequence='no.where:X': there is no module 'no'"),
+        (lambda: sequence("math:X"), "sequence='math:X': math has no tuple 'X'"),
+        (lambda: sequence("math:pi"), "sequence='math:pi': math has no tuple 'pi'"),
+        (lambda: sequence(f"{__name__}:NO_TASKS"), "must hold tasks, .*, not 'CartPole-v1'"),
+        (lambda: sequence(f"{__name__}:EMPTY"), "must hold tasks, which have make"),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(make, message):
