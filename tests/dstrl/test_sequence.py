@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import runpy
 from itertools import pairwise
+from pathlib import Path
 from typing import ClassVar
 
 import gymnasium as gym
@@ -18,6 +20,7 @@ from dstrl.transfer import forgetting, forward_transfer, performance
 from envs import CartPoleTask
 from sparse_core.config import SparseConfig
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "continual_rl.py"
 SPARSE = SparseConfig(method="rigl", sparsity=0.8, dense=("input",), update_every=4)
 SPEC = CRLSpec(
     steps=256,
@@ -135,6 +138,14 @@ def test_continuous_actions_are_learnt_on_pendulums(algo, tmp_path):
     result = run(spec, tmp_path, silent)
     assert result["matrix"][2][:2] == result["matrix"][1]
     assert set(result["updates"]) == {"actor", "critic"} and min(result["updates"].values()) > 0
+
+
+def test_an_ordinary_program_with_environments_of_its_own(capsys):
+    main = runpy.run_path(str(EXAMPLE))["main"]
+    main(["--steps", "256"])
+    said = capsys.readouterr().out.splitlines()
+    kept = [line.partition("return ")[2] for line in said if line.endswith("on task 0")]
+    assert len(said) == 3 and len(kept) == 2 and kept[0] == kept[1]
 
 
 class Loose:

@@ -40,6 +40,11 @@ Toys = Callable[[str], Grid]
             "kind: rl\ninclude: [{sparse.method: dense}, {sparse.method: srigl, sparse.group: 4}]",
             ["dense", "srigl"],
         ),
+        (  # tasks that are not isolated share everything: what they may share says nothing
+            "kind: crl\nbase: {sparse.method: set}\n"
+            "include: [{share: none}, {share: reuse}, {isolation: none}, {sparse.method: dense}]",
+            ["set hard share=none", "set hard reuse", "set isolation=none", "dense"],
+        ),
     ],
 )
 def test_labels_say_what_tells_runs_apart(toys: Toys, text: str, labels: list[str]) -> None:

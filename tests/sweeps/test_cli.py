@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sweeps import cli
+from sweeps.kinds import KINDS
 from sweeps.options import first_paragraph
 from sweeps.store import RunDir
 
@@ -86,7 +87,8 @@ def test_a_report_can_be_had_at_any_time(tmp_path: Path, here: Here, grid_file: 
 
 
 def test_status_and_help_need_no_torch(dst: Dst) -> None:
-    for words in (["sweep", "status", "quickstart"], ["--help"], ["train", "rl", "--help"]):
+    kinds = [["train", kind, "--help"] for kind in KINDS]
+    for words in (["sweep", "status", "quickstart"], ["--help"], *kinds):
         loaded = subprocess.run(
             [sys.executable, "-X", "importtime", "-m", "sweeps.cli", *words],
             capture_output=True,
@@ -108,6 +110,10 @@ def test_status_and_help_need_no_torch(dst: Dst) -> None:
         ("train rl --help", "--sparse.sparsity FLOAT"),
         ("train rl --help", "--hyper.KEY VALUE"),
         ("train cl --help", "--benchmark STR"),
+        ("train --help", "crl continual reinforcement learning: one run"),
+        ("train crl --help", "--sequence STR"),
+        ("train crl --help", "--baselines, --no-baselines"),
+        ("train crl --help", "--hyper.KEY VALUE"),
         ("train cl --help", "--out {None}|PATH"),
     ],
 )
@@ -186,6 +192,16 @@ WRONG = [
     ("train cl --benchmark digits", "benchmark='digits': must be one of "),
     ("train cl --tasks 0", "tasks=0: must be an integer of at least 1"),
     ("train cl --isolation soft", "isolation='soft': must be one of "),
+    ("train crl --sequence walker", "sequence='walker': must be one of cartpole-physics, "),
+    ("train crl --sequence no.where:X", "sequence='no.where:X': there is no module 'no'"),
+    ("train crl --steps 0", "dst: steps=0: must be an integer of at least 1"),
+    ("train crl --isolation soft", "isolation='soft': must be one of hard, none"),
+    ("train crl --share all", "share='all': must be one of none, reuse"),
+    ("train crl --sparse.method dense --isolation hard", "method='dense': leaves no room"),
+    ("train crl --sparse.backend condensed", "backend='condensed': tasks in sequence need"),
+    ("train crl --sparse.sparsity 1", "dst: sparse.sparsity=1.0: must be a number in [0, 1)"),
+    ("train crl --hyper.gama 0.9", "hyper='gama': ppo has "),
+    ("train crl --baseline", "--baseline: unknown option; did you mean '--baselines'"),
     ("train cl --data nowhere", "nowhere': must be a folder that exists (--data, DST_DATA)"),
 ]
 

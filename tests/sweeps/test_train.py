@@ -115,6 +115,22 @@ def test_options_that_are_given_override_a_preset() -> None:
     assert (spec.algo, spec.sparse.method, dict(spec.hyper)) == ("td3", "rigl", {"n_steps": 2})
 
 
+def test_options_of_tasks_in_sequence() -> None:
+    words = (
+        "--sequence cartpole --algo ppo --steps 20000 --sparse.sparsity 0.8 --sparse.method rigl "
+        "--isolation hard --share reuse --no-baselines --hyper.gamma 0.9 --seed 4"
+    )
+    spec = parse_train(KINDS["crl"], words.split(), "dst train crl").spec
+    assert (spec.sequence, spec.algo, spec.steps, spec.seed) == ("cartpole", "ppo", 20_000, 4)
+    assert (spec.isolation, spec.share, spec.baselines) == ("hard", "reuse", False)
+    assert (spec.sparse.method, spec.sparse.sparsity, spec.sparse.dense) == (
+        "rigl",
+        0.8,
+        ("input",),
+    )
+    assert dict(spec.hyper) == {"gamma": 0.9}
+
+
 def test_options_that_are_not_given_keep_the_specs_defaults() -> None:
     spec = parse_train(KINDS["cl"], ["--sparse.method", "set"], "dst train cl").spec
     assert spec.sparse.update_every == type(spec)().sparse.update_every
