@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.type_aliases import GymEnv
 
 from dstrl.build import build, replay_callback, vectorised
 from dstrl.callbacks import SparseCallback
@@ -35,13 +35,13 @@ from sparse_core.checks import within
 Curve = list[tuple[int, float]]
 
 
-def begin_task(model: BaseAlgorithm, label: int, env: VecEnv | None = None) -> None:
+def begin_task(model: BaseAlgorithm, label: int, env: GymEnv | None = None) -> None:
     """Let an algorithm go on with the next task, and reset what belonged to the one before.
 
     Args:
         model: An algorithm with a `ContinualPolicy`; a task in training is ended.
         label: The next task.
-        env: Its environments, with the same spaces; None: they stay.
+        env: Its environment or environments, with the same spaces; None: they stay.
 
     Raises:
         ValueError: If the policy cannot learn this task, or the spaces differ.

@@ -80,9 +80,9 @@ KINDS = {
         runner="dstrl.sequence:run",
         title="Continual reinforcement learning",
         task=("sequence", "algo"),
-        score="final performance, mean over tasks (%)",
+        score="final mean performance (%)",
         x="environment steps of all tasks",
-        y="performance, mean over tasks, 0 before they begin (%)",
+        y="mean performance, 0 before a task begins (%)",
         percent=True,
         extra=(
             ("forgetting", "forgetting (%)"),

@@ -57,6 +57,29 @@ def test_sparse_avalanche_in_five_lines():
         assert 0 < layer.used <= layer.total
 
 
+def test_tasks_in_sequence():
+    import numpy as np
+    from stable_baselines3 import PPO
+
+    from dstrl import ContinualActorCriticPolicy, SparseCallback
+    from dstrl.sequence import begin_task
+    from envs import CartPoleTask
+
+    code = example("begin_task").replace("20_000", "64")
+    small = code.replace("policy_kwargs=", "n_steps=32, batch_size=32, policy_kwargs=")
+    names = dict(
+        PPO=PPO,
+        ContinualActorCriticPolicy=ContinualActorCriticPolicy,
+        SparseCallback=SparseCallback,
+        begin_task=begin_task,
+        envs=[CartPoleTask().make(), CartPoleTask(gravity=20.0).make()],
+        observation=np.zeros(4, dtype=np.float32),
+    )
+    exec(compile(small, "README.md", "exec"), names)
+    assert names["model"].policy.ended_tasks == [0, 1]
+    assert names["action"] in (0, 1)
+
+
 def test_any_module_in_one_line():
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
     names = dict(
