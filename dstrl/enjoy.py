@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from dstrl.build import ALGORITHMS, make_env
+from dstrl.crl import CRLSpec
 from dstrl.spec import RLSpec
 
 FASTEST = 50
@@ -34,6 +37,21 @@ class Episode:
     score: float
 
 
+@dataclass(frozen=True)
+class Scene:
+    """What an episode is played in.
+
+    Attributes:
+        name: What errors call it, `env='...'`.
+        make: Makes the environment for a render mode.
+        task: The task that the policy is to act as; None: it knows none.
+    """
+
+    name: str
+    make: Callable[[str | None], gym.Env[Any, Any]]
+    task: int | None = None
+
+
 def enjoy(spec: RLSpec, output: Path, file: Path | None, seed: int) -> Episode:
     """Play one episode with the trained policy, without exploration.
 
@@ -46,32 +64,63 @@ def enjoy(spec: RLSpec, output: Path, file: Path | None, seed: int) -> Episode:
     Raises:
         ValueError: If there is no model, or the environment cannot be rendered so, in one line.
     """
+
+    def make(mode: str | None) -> gym.Env[Any, Any]:
+        return make_env(spec, mode)
+
+    return _show([Scene(f"env={spec.env!r}", make)], spec.algo, output, file, seed)
+
+
+def enjoy_tasks(spec: CRLSpec, output: Path, file: Path | None, seed: int) -> Episode:
+    """Play one episode of each task of a sequence, in its order, as `enjoy` does.
+
+    Returns:
+        The steps and the return of all episodes together.
+
+    Raises:
+        ValueError: As `enjoy`.
+    """
+    tasks = enumerate(spec.tasks)
+    name = f"sequence={spec.sequence!r}"
+    scenes = [Scene(f"{name}: task {label}", task.make, label) for label, task in tasks]
+    return _show(scenes, spec.algo, output, file, seed)
+
+
+def _show(
+    scenes: Sequence[Scene], algo: str, output: Path, file: Path | None, seed: int
+) -> Episode:
     if file is not None and file.suffix.lower() != ".gif":
         raise ValueError(f"out={str(file)!r}: must end in .gif")
     if not (output / "model.zip").is_file():
         raise ValueError(f"model={str(output / 'model.zip')!r}: there is no such file")
     mode = "human" if file is None else "rgb_array"
-    modes = _render_modes(spec)
-    if mode not in modes:
-        known = ", ".join(map(str, modes)) or "no render mode at all"
-        raise ValueError(f"env={spec.env!r}: cannot be rendered as {mode}, it has {known}")
+    for scene in scenes:
+        modes = _render_modes(scene)
+        if mode not in modes:
+            known = ", ".join(map(str, modes)) or "no render mode at all"
+            raise ValueError(f"{scene.name}: cannot be rendered as {mode}, it has {known}")
     if mode == "rgb_array" and sys.platform == "linux" and "DISPLAY" not in os.environ:
         os.environ.setdefault("MUJOCO_GL", "egl")
-    player = _Player(spec, output)
-    try:
-        env = make_env(spec, mode)
-        episode, frames = player.play(env, seed, record=file is not None)
-    except _failures() as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"env={spec.env!r}: cannot be rendered: {said}") from error
+    player = _Player(algo, output, scenes[0])
+    frames: list[Image.Image] = []
+    steps, score, fps = 0, 0.0, 30.0
+    for scene in scenes:
+        try:
+            env = scene.make(mode)
+            episode, shown = player.play(env, scene.task, seed, record=file is not None)
+        except _failures() as error:
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"{scene.name}: cannot be rendered: {said}") from error
+        steps, score, frames = steps + episode.steps, score + episode.score, frames + shown
+        fps = env.metadata.get("render_fps", 30)
+        env.close()
     if file is not None:
-        _write(file, frames, env.metadata.get("render_fps", 30))
-    env.close()
-    return episode
+        _write(file, frames, fps)
+    return Episode(steps, score)
 
 
-def _render_modes(spec: RLSpec) -> list[str]:
-    env = gym.make(spec.env)
+def _render_modes(scene: Scene) -> list[str]:
+    env = scene.make(None)
     env.close()
     return list(env.metadata.get("render_modes", []))
 
@@ -79,18 +128,25 @@ def _render_modes(spec: RLSpec) -> list[str]:
 class _Player:
     """A trained policy, with the normalisation of observations that it was trained with."""
 
-    def __init__(self, spec: RLSpec, output: Path) -> None:
-        self.model: BaseAlgorithm = ALGORITHMS[spec.algo].load(output / "model.zip", device="cpu")
+    def __init__(self, algo: str, output: Path, scene: Scene) -> None:
+        self.model: BaseAlgorithm = ALGORITHMS[algo].load(output / "model.zip", device="cpu")
         self.normalise: VecNormalize | None = None
         statistics = output / "normalise.pkl"
         if statistics.exists():
-            envs = DummyVecEnv([lambda: make_env(spec)])
+            envs = DummyVecEnv([lambda: scene.make(None)])
             self.normalise = VecNormalize.load(str(statistics), envs)
 
     def play(
-        self, env: gym.Env[Any, Any], seed: int, record: bool
+        self, env: gym.Env[Any, Any], task: int | None, seed: int, record: bool
     ) -> tuple[Episode, list[Image.Image]]:
         """Play an episode; return it and, if it is to be recorded, its frames."""
+        policy: Any = self.model.policy
+        with nullcontext() if task is None else policy.task(task):
+            return self._play(env, seed, record)
+
+    def _play(
+        self, env: gym.Env[Any, Any], seed: int, record: bool
+    ) -> tuple[Episode, list[Image.Image]]:
         stride = math.ceil(env.metadata.get("render_fps", 30) / FASTEST)
         frames = []
         observation, _ = env.reset(seed=seed)

@@ -89,6 +89,7 @@ KINDS = {
             ("forward_transfer", "forward transfer (%)"),
             ("capacity_used", "capacity used (%)"),
         ),
+        player="dstrl.enjoy:enjoy_tasks",
         events=True,
     ),
 }

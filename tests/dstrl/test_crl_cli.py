@@ -37,7 +37,7 @@ def test_a_run_of_a_grid_is_done_once_and_reported(capsys):
     out = f"runs/mine/{run.run_id}"
     assert main([*WORDS, "--out", out]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    for name in ("final mean performance", "forgetting (%) 0.000", "forward transfer", "capacity used"):
+    for name in ("final mean", "forgetting (%) 0.000", "forward transfer", "capacity used"):
         assert name in said
     result = json.loads(Path(out, "result.json").read_text())
     assert [len(row) for row in result["matrix"]] == [1, 2, 3]

@@ -10,7 +10,9 @@ import pytest
 from gymnasium import spaces
 from PIL import Image, ImageSequence
 
-from dstrl.enjoy import Episode, enjoy
+from dstrl import sequence
+from dstrl.crl import CRLSpec
+from dstrl.enjoy import Episode, enjoy, enjoy_tasks
 from dstrl.spec import RLSpec
 from dstrl.train import run
 from sparse_core.config import SparseConfig
@@ -126,6 +128,35 @@ def test_distractors_are_there_too(tmp_path):
     episode = enjoy(spec, tmp_path, tmp_path / "cart.gif", seed=3)
     frames, _ = brightness(tmp_path / "cart.gif")
     assert episode.score == episode.steps and 1 < len(frames) <= episode.steps + 1
+
+
+class LampTask:
+    """Lamps as tasks in sequence."""
+
+    tuned: ClassVar[str] = "CartPole-v1"
+
+    def make(self, render_mode=None):
+        return gym.wrappers.TimeLimit(Lamp(render_mode), 4)
+
+    def performance(self, mean_return):
+        return mean_return / 5
+
+
+TASKS = (LampTask(), LampTask())
+
+
+def test_one_episode_of_each_task_is_played(tmp_path):
+    hyper = {"n_steps": 16, "batch_size": 16, "n_epochs": 1}
+    spec = CRLSpec(
+        sequence=f"{__name__}:TASKS", steps=16, eval_episodes=1, baselines=False, hyper=hyper
+    )
+    sequence.run(spec, tmp_path, lambda done, numbers: None)
+    assert enjoy_tasks(spec, tmp_path, tmp_path / "lamps.gif", seed=0) == Episode(8, 8.0)
+    frames, duration = brightness(tmp_path / "lamps.gif")
+    assert np.allclose(frames, [0, 40, 80, 120, 160] * 2, atol=16)
+    assert duration == 40
+    with pytest.raises(ValueError, match=r"sequence='.*:TASKS': task 0: cannot be rendered as hum"):
+        enjoy_tasks(spec, tmp_path, None, seed=0)
 
 
 @pytest.mark.parametrize(
