@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,10 @@ WORDS = (
 
 
 @pytest.fixture(autouse=True)
-def nothing_set(monkeypatch, tmp_path):
+def own_environment(monkeypatch, tmp_path):
+    """Work in a temporary directory, and give the environment back as it was."""
+    for name in (*os.environ, "NUMBA_CACHE_DIR", "PYTHONFAULTHANDLER", "PYTHONUNBUFFERED"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.delenv("DST_DATA", raising=False)
     monkeypatch.delenv("DST_TENSORBOARD", raising=False)
     monkeypatch.chdir(tmp_path)
