@@ -160,8 +160,8 @@ def sequence(name: str) -> tuple[Task, ...]:
         raise ValueError(f"sequence={name!r}: must be like package.module:NAME")
     try:
         tasks = tuple(getattr(importlib.import_module(module), attribute))
-    except ModuleNotFoundError as error:
-        raise ValueError(f"sequence={name!r}: there is no module {error.name!r}") from None
+    except ImportError as error:
+        raise ValueError(f"sequence={name!r}: {' '.join(str(error).split())}") from None
     except (AttributeError, TypeError):
         raise ValueError(f"sequence={name!r}: {module} has no tuple {attribute!r}") from None
     lacking = [task for task in tasks if not _is_task(task)]
