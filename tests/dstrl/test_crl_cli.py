@@ -69,3 +69,4 @@ def test_what_only_running_can_find_is_one_line_too(words, said, capsys):
     assert main(["train", "crl", *words.split()]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("dst: ") and said in lines[0]
+    assert not Path("runs").exists()
