@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from continual.spec import ISOLATIONS, SHARES
-from continual.tasks import NOBODY, Task, key_of
-from sparse_core.bits import packed_size
+from continual.tasks import NOBODY, Task
+from sparse_core.bits import key_of, packed_size
 
 if TYPE_CHECKING:
     from continual.masks import TaskMasks

@@ -51,7 +51,7 @@ def frozen_output(
         if isinstance(tensor, CondensedTensor):
             topologies[tensor.layer] = task.pattern(tensor), beside
             continue
-        mask = task.mask(tensor.name, tensor.weight.shape)
+        mask = task.masks.get(tensor.name, tensor.weight.shape)
         if beside is not None:
             mask |= beside
         weight = parts.get(tensor.name, tensor.weight.detach())
@@ -80,7 +80,7 @@ def trainable_output(
     """
     parts = {slot.name: task.tensor(slot) for slot in slots}
     for head in heads:
-        parts |= {_mask_name(head): task.mask(head.name, head.weight.shape)}
+        parts |= {_mask_name(head): task.masks.get(head.name, head.weight.shape)}
     with _unwatched(heads):
         output: Tensor = functional_call(model, parts, (x,), tie_weights=False)
     return output

@@ -210,8 +210,8 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         task = self._task(label)
         self._bind(task)
         for tensor in self._masked_apart():
-            tensor.start(task.mask(tensor.name, torch.Size(tensor.shape)))
-        task.forget_masks()
+            tensor.start(task.masks.get(tensor.name, tensor.shape))
+        task.masks.clear()
         self.engine.restart()
 
     def attach(self, optimizer: Optimizer, steps: int | None = None) -> None:
@@ -244,7 +244,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             check_pruned(self.engine)
         task.collect(self._slots)
         for tensor in self._masked_apart():
-            task.store(tensor.name, tensor.active())
+            task.masks.put(tensor.name, tensor.active())
         if self.hard:
             task.freeze()
             if self.reserve is not None:
@@ -275,8 +275,8 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             raise ValueError(self._unseen_message(label))
         task = self._task(label)
         return {
-            tensor.name: task.mask(tensor.name, torch.Size(tensor.shape))
-            if task.has_mask(tensor.name)
+            tensor.name: task.masks.get(tensor.name, tensor.shape)
+            if tensor.name in task.masks
             else tensor.active().reshape(tensor.shape)
             for tensor in self.engine.tensors
         }

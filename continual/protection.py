@@ -37,7 +37,7 @@ def protect(tensors: Iterable[SparseTensor], ended: Sequence[Task], share: str) 
         shape = torch.Size(tensor.shape)
         taken = torch.zeros(shape, dtype=torch.bool, device=tensor.weight.device)
         for task in ended:
-            taken |= task.mask(tensor.name, shape)
+            taken |= task.masks.get(tensor.name, shape)
         if isinstance(tensor, CondensedTensor):
             tensor.protect(taken, None if share == "none" else _frozen(tensor, ended))
         else:
@@ -60,7 +60,7 @@ def reserve(tensors: Iterable[SparseTensor], task: Task, fraction: float) -> Non
         count = min(max(1, round(fraction * len(lanes))), int((lanes > 0).sum()))
         chosen = torch.zeros(len(lanes), dtype=torch.bool, device=lanes.device)
         chosen[lanes.argsort(descending=True, stable=True)[:count]] = True
-        task.keep_neurons(tensor.name, chosen.repeat_interleave(group)[: tensor.rows])
+        task.neurons.put(tensor.name, chosen.repeat_interleave(group)[: tensor.rows])
 
 
 def inherit_biases(tensors: Iterable[SparseTensor], task: Task, ended: Sequence[Task]) -> None:
@@ -71,7 +71,7 @@ def inherit_biases(tensors: Iterable[SparseTensor], task: Task, ended: Sequence[
         layer, _, parameter = tensor.name.rpartition(".")
         name = f"{layer}.{BIASES[parameter]}" if layer else BIASES[parameter]
         for owner in ended:
-            neurons = owner.neurons_of(tensor.name, tensor.rows)
+            neurons = owner.neurons.get(tensor.name, (tensor.rows,))
             with torch.no_grad():
                 task.named(name)[neurons] = owner.named(name)[neurons]
 
@@ -80,8 +80,8 @@ def reserved(tensor: SparseTensor, tasks: Sequence[Task]) -> Tensor | None:
     """Return `(rows,)` bool, the neurons that these tasks reserved; None: there are none."""
     found = None
     for task in tasks:
-        if task.has_neurons(tensor.name):
-            neurons = task.neurons_of(tensor.name, tensor.rows)
+        if tensor.name in task.neurons:
+            neurons = task.neurons.get(tensor.name, (tensor.rows,))
             found = neurons if found is None else found | neurons
     return found
 
@@ -93,9 +93,9 @@ def lent(tensor: SparseTensor, tasks: Sequence[Task], share: str) -> Tensor | No
     """
     found = None
     for task in tasks if share in ("forward", "all") else ():
-        mask = task.mask(tensor.name, torch.Size(tensor.shape))
+        mask = task.masks.get(tensor.name, tensor.shape)
         if share == "forward":
-            mask[~task.neurons_of(tensor.name, tensor.rows)] = False
+            mask[~task.neurons.get(tensor.name, (tensor.rows,))] = False
         found = mask if found is None else found | mask
     return found
 
@@ -135,6 +135,6 @@ def _frozen(tensor: CondensedTensor, ended: Sequence[Task]) -> Tensor:
     """Collect what ended tasks have learnt in a condensed layer, `(rows, cols)`."""
     weights = tensor.like_dense()
     for task in ended:
-        mask = task.mask(tensor.name, weights.shape)
+        mask = task.masks.get(tensor.name, weights.shape)
         weights[mask] = task.weight(tensor)[mask]
     return weights

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparse_core.bits import pack, packed_size, unpack
+from sparse_core.bits import Masks, key_of
 from sparse_core.condensed import CondensedTensor
 from sparse_core.engine import Engine, LayerCount
 from sparse_core.kernels.format import Pattern
@@ -116,19 +116,14 @@ def _is_topology(module: nn.Module, key: str) -> bool:
     return type(module) in MASKED.values() or key == "sparse_clock"
 
 
-def key_of(name: str) -> str:
-    """Return what a tensor is called inside a task: names of parameters hold no dots."""
-    return name.replace(".", "/")
-
-
 class Task(nn.Module):
     """One task's own tensors and, once another task is in training, its masks.
 
     Attributes:
         index: `() int64`, how many tasks began before it.
         own: Its tensors, by slot.
-        masks: Its masks as bits, by weight; empty while it is in training.
-        neurons: The neurons that it reserved as bits, by weight; empty while it is in training.
+        masks: Its masks, by weight; empty while it is in training.
+        neurons: The neurons that it reserved, `(rows,)`, by weight; empty while it is in training.
         joined: Its condensed weights with what it reads beside them, once derived, by weight.
     """
 
@@ -138,8 +133,8 @@ class Task(nn.Module):
         super().__init__()
         self.register_buffer("index", torch.tensor(index))
         self.own = nn.Module()
-        self.masks = nn.Module()
-        self.neurons = nn.Module()
+        self.masks = Masks()
+        self.neurons = Masks()
         self.joined: dict[str, Lent] = {}
         self._patterns: dict[str, Pattern] = {}
         for slot, tensor in tensors.items():
@@ -171,8 +166,8 @@ class Task(nn.Module):
 
     def reopen(self, slots: Sequence[Slot]) -> None:
         """Undo what its end did, before a checkpoint is loaded into its tensors."""
-        self.forget_masks()
-        self.neurons = nn.Module()
+        self.masks.clear()
+        self.neurons.clear()
         self.joined, self._patterns = {}, {}
         for slot in slots:
             if slot.trained:
@@ -187,11 +182,7 @@ class Task(nn.Module):
     @property
     def stored(self) -> bool:
         """Whether its masks are stored here, and not in the network."""
-        return bool(self.masks._buffers)
-
-    def store(self, name: str, mask: Tensor) -> None:
-        """Store a bool mask."""
-        self.masks.register_buffer(key_of(name), pack(mask))
+        return not self.masks.empty
 
     def make_room(
         self, tensors: Iterable[SparseTensor], state_dict: Mapping[str, Tensor], stem: str
@@ -204,35 +195,10 @@ class Task(nn.Module):
             stem: What names of the task begin with there.
         """
         for tensor in tensors:
-            key = key_of(tensor.name)
-            for kind, count in (("masks", tensor.numel), ("neurons", tensor.rows)):
-                if f"{stem}{kind}.{key}" in state_dict:
-                    room = torch.zeros(packed_size(count), dtype=torch.uint8)
-                    self.get_submodule(kind).register_buffer(key, room)
-
-    def keep_neurons(self, name: str, neurons: Tensor) -> None:
-        """Reserve the neurons of a weight, `(rows,)` bool."""
-        self.neurons.register_buffer(key_of(name), pack(neurons))
-
-    def has_neurons(self, name: str) -> bool:
-        """Whether it reserved neurons of this weight."""
-        return key_of(name) in self.neurons._buffers
-
-    def neurons_of(self, name: str, rows: int) -> Tensor:
-        """Return the neurons of a weight that it reserved, `(rows,)` bool."""
-        return unpack(self.neurons.get_buffer(key_of(name)), torch.Size([rows]))
-
-    def mask(self, name: str, shape: torch.Size) -> Tensor:
-        """Return a stored mask, bool, in the weight's shape."""
-        return unpack(self.masks.get_buffer(key_of(name)), shape)
-
-    def has_mask(self, name: str) -> bool:
-        """Whether it stores a mask of this weight."""
-        return key_of(name) in self.masks._buffers
-
-    def forget_masks(self) -> None:
-        """Drop the stored masks: the network holds them again."""
-        self.masks = nn.Module()
+            if f"{stem}masks.{key_of(tensor.name)}" in state_dict:
+                self.masks.make_room(tensor.name, tensor.numel)
+            if f"{stem}neurons.{key_of(tensor.name)}" in state_dict:
+                self.neurons.make_room(tensor.name, tensor.rows)
 
     # Condensed weights ----------------------------------------------------------------------------
 

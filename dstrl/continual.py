@@ -172,7 +172,7 @@ class ContinualPolicy(SparsePolicy):
         for slot in self._slots:
             yield slot.tensor, stored.value(slot)
         for name, tensor in self._apart.items():
-            mask = stored.mask(name, tensor)
+            mask = stored.masks.get(name, tensor.shape)
             yield tensor.mask, mask.to(tensor.mask.dtype)
             if name in self._trunk:
                 yield tensor.weight, torch.where(mask, tensor.weight.detach(), 0.0)
@@ -204,7 +204,7 @@ class ContinualPolicy(SparsePolicy):
         if str(label) not in self.sparse_tasks:
             raise ValueError(f"label={label}: has not ended; tasks so far: {self._known()}")
         stored = self._stored(str(label))
-        return {name: stored.mask(name, tensor) for name, tensor in self._apart.items()}
+        return {name: stored.masks.get(name, tensor.shape) for name, tensor in self._apart.items()}
 
     def capacity(self) -> dict[str, float]:
         """Return which fraction of each weight of the trunk ended tasks hold."""
@@ -276,7 +276,7 @@ class ContinualPolicy(SparsePolicy):
     def _refresh_heads(self) -> None:
         for name, tensor in self._apart.items():
             if name not in self._trunk:
-                tensor.start(self.sparse_fresh.mask(name, tensor))
+                tensor.start(self.sparse_fresh.masks.get(name, tensor.shape))
                 if tensor.seen() is not None:
                     tensor.remember()
         for slot in self._slots:
@@ -344,7 +344,7 @@ def _protect(policy: ContinualPolicy, incompatible_keys: object = None) -> None:
         return
     ended = [policy._stored(label) for label in policy.sparse_tasks]
     for name, tensor in policy._trunk.items():
-        masks = [stored.mask(name, tensor) for stored in ended]
+        masks = [stored.masks.get(name, tensor.shape) for stored in ended]
         tensor.protect(torch.stack(masks).any(0) if masks else None)
 
 

@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from sparse_core.bits import pack, unpack
+from sparse_core.bits import Masks, key_of
 from sparse_core.topology import SparseTensor
 
 
@@ -69,7 +68,7 @@ class Stored(nn.Module):
 
     Attributes:
         values: Its tensors by slot.
-        masks: Its masks as bits, by weight.
+        masks: Its masks, by weight.
     """
 
     def __init__(self, slots: Sequence[Slot], tensors: Mapping[str, SparseTensor]) -> None:
@@ -81,21 +80,12 @@ class Stored(nn.Module):
         """
         super().__init__()
         self.values = nn.Module()
-        self.masks = nn.Module()
+        self.masks = Masks()
         for slot in slots:
-            self.values.register_buffer(_key(slot.name), slot.tensor.detach().clone())
+            self.values.register_buffer(key_of(slot.name), slot.tensor.detach().clone())
         for name, tensor in tensors.items():
-            self.masks.register_buffer(_key(name), pack(tensor.active()))
+            self.masks.put(name, tensor.active())
 
     def value(self, slot: Slot) -> Tensor:
         """Return its tensor for a slot."""
-        return self.values.get_buffer(_key(slot.name))
-
-    def mask(self, name: str, tensor: SparseTensor) -> Tensor:
-        """Return its mask of a weight, bool, in the weight's shape."""
-        return unpack(self.masks.get_buffer(_key(name)), torch.Size(tensor.shape))
-
-
-def _key(name: str) -> str:
-    """Return what a tensor is called in a state: names of buffers hold no dots."""
-    return name.replace(".", "/")
+        return self.values.get_buffer(key_of(slot.name))

@@ -26,7 +26,7 @@ def learnt(method="set", **options):
 
 
 def neurons_of(model, label, tensor):
-    return model._task(label).neurons_of(tensor.name, tensor.rows)
+    return model._task(label).neurons.get(tensor.name, (tensor.rows,))
 
 
 @pytest.mark.parametrize("method", ["static", "set", "rigl", "srigl"])
