@@ -49,10 +49,11 @@ def frozen_output(
     for tensor in tensors:
         beside = lent.get(tensor.name)
         if isinstance(tensor, CondensedTensor):
+            assert not isinstance(beside, Tensor)
             topologies[tensor.layer] = task.pattern(tensor), beside
             continue
         mask = task.masks.get(tensor.name, tensor.weight.shape)
-        if beside is not None:
+        if isinstance(beside, Tensor):
             mask |= beside
         weight = parts.get(tensor.name, tensor.weight.detach())
         parts |= {_mask_name(tensor): mask, tensor.name: torch.where(mask, weight, 0.0)}
