@@ -37,6 +37,7 @@ from sparse_core.layers.embedding import (
 from sparse_core.layers.linear import MaskedLinear
 from sparse_core.layers.masked import become_dense, forbid_fused_encoders
 from sparse_core.layers.rows import Rows
+from sparse_core.layers.state import Condensed
 
 DENSE = {masked: dense for dense, masked in reversed((MASKED | MASKED_EMBEDDINGS).items())}
 """Masked type -> the dense type that it was made from."""
@@ -66,6 +67,9 @@ def condense(module: nn.Module, batch: int = TYPICAL_BATCH) -> nn.Module:
     result = _inference_copy(module)
     for layer in _called(result, MaskedLinear):
         _condense_linear(layer)
+    for child in result.modules():
+        if isinstance(child, Condensed):
+            child.forget_training()
     for child in list(result.modules()):
         if isinstance(child, MaskedConv2d) and conv_pays(child, batch):
             become_condensed_conv(child)

@@ -140,6 +140,12 @@ class Condensed(nn.Module):
         lent, weights = self.weight_lent.numpy(), self.weight_frozen.numpy()
         return Lent.beside(self.pattern, lent, weights, capacity)
 
+    def forget_training(self) -> None:
+        """Drop what only training needs: memories of gradients and of where weights have been."""
+        for name in [name for name in self._buffers if name.startswith("weight_")]:
+            if name not in DERIVED:
+                del self._buffers[name]
+
     def floats(self) -> None:
         """Keep the integers of the state as floats from now on, the topology as it is."""
         for name, buffer in self._buffers.items():

@@ -164,6 +164,23 @@ def test_groups_are_found(group):
     torch.testing.assert_close(small(x), net(x), rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("growth", ["gradient", "momentum"])
+def test_nothing_is_left_of_training(growth):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 4))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    config = SparseConfig(
+        method="rigl", growth=growth, sparsity=0.7, update_every=2, backend="condensed"
+    )
+    sparsify(net, config, optimizer)
+    for _ in range(5):
+        net(torch.randn(8, 12)).square().sum().backward()
+        optimizer.step()
+    assert "0.weight_seen" in net.state_dict()
+    held = {name.partition(".")[2] for name in condense(net).state_dict()}
+    assert held == {"values", "columns", "lengths", "bias"}
+
+
 def test_exports_can_be_copied_pickled_saved_and_exported_again():
     net, engine = sparse_mlp("condensed", nn.ReLU)
     ablate(engine, 0, [2, 3])
