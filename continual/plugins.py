@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from continual.avalanche_compat import avalanche
 from continual.masks import TaskMasks
 from sparse_core.condensed import CondensedTensor
+from sparse_core.config import SparseConfig
+from sparse_core.registry import METHODS
+from sparse_core.schedule import Schedule
 
 NOT_UNDER_ISOLATION = {
     "GDumbPlugin": "trains a new network on its memory of all tasks",
@@ -103,13 +107,16 @@ class MaskIsolation(avalanche.core.SupervisedPlugin):  # type: ignore[name-defin
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Attach to the optimizer; the model began the task when it was adapted.
 
-        In an online stream the length of a task is unknown.
+        In an online stream the length of a task is unknown. Where it is known and too short for an
+        update of the topology, there is a warning.
         """
         experience = strategy.experience
         if _at_boundary(experience, "is_first_subexp"):
             online = hasattr(experience, "is_first_subexp")
             steps = None if online else strategy.train_epochs * len(strategy.dataloader)
             strategy.model.attach(strategy.optimizer, steps)
+            if steps is not None:
+                _warn_of_rest(strategy.model.engine.config, steps)
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Let other plugins differentiate with respect to every parameter, as MIR does."""
@@ -140,6 +147,18 @@ def _names(strategy: Any) -> list[str]:
     names = [kind.__name__ for part in parts for kind in type(part).__mro__]
     online = any(getattr(part, "mode", None) == "online" for part in parts)
     return [*names, "EWCPlugin(mode='online')"] if online else names
+
+
+def _warn_of_rest(config: SparseConfig, steps: int) -> None:
+    schedule = Schedule.of(config)
+    if METHODS[config.method].updater is None:
+        return
+    if not any(schedule.due(step, steps) for step in range(1, steps + 1)):
+        warnings.warn(
+            f"update_every={config.update_every}: no update of the topology falls into the {steps} "
+            "optimizer steps of this task, so it is static; update more often, or train for longer",
+            stacklevel=2,
+        )
 
 
 def _refuse(names: list[str], refused: Mapping[str, str], with_: str, remedy: str = "") -> None:

@@ -92,7 +92,8 @@ def test_a_folder_is_learnt_by_convolutions(capsys, parted):  # noqa: F811
 
 def test_a_folder_is_learnt_and_inferred_tasks_are_told_apart(capsys, parted):  # noqa: F811
     words = "--benchmark split-folder --tasks 2 --image-size 4 --epochs 2 --hidden 20 --out run"
-    words += f" --folder {parted} --selector entropy --sparse.sparsity 0.8 --sparse.update-every 2"
+    words += f" --folder {parted} --selector entropy --batch-size 2"
+    words += " --sparse.sparsity 0.8 --sparse.update-every 2"
     assert main(["train", "cl", *words.split()]) == 0
     said = capsys.readouterr().out
     assert "final average accuracy (%)" in said

@@ -225,9 +225,10 @@ def test_canonical_specs_say_what_runs(name):
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_run_of_each(name, tmp_path):
-    sparse = SparseConfig(sparsity=0.9)
+    sparse = SparseConfig(sparsity=0.9, update_every=5)
     spec = CLSpec(strategy=name, tasks=2, epochs=2, hidden=(40, 40), lr=0.01, sparse=sparse)
     result = run(spec, tmp_path, lambda done, numbers: None)
     assert result["forgetting"] == 0
     assert result["score"] > 0.3
     assert len(result["flops"]["tasks"]) == 2
+    assert (result["updates"] > 0) == (name != "static")

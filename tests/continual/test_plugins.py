@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_five_lines(capsys):
     net = Sequential(Linear(64, 100), ReLU(), Linear(100, 100), ReLU(), Linear(100, 2))
     Naive = avalanche.training.Naive
 
-    model = TaskMasks(net, SparseConfig(method="srigl", sparsity=0.9))
+    model = TaskMasks(net, SparseConfig(method="srigl", sparsity=0.9, update_every=2))
     optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
     strategy = Naive(model=model, optimizer=optimizer, train_mb_size=32, plugins=[MaskIsolation()])
     for experience in benchmark.train_stream:
@@ -73,6 +74,18 @@ def test_a_forgotten_plugin_is_named_without_isolation_too():
     strategy = make_strategy(model, plugins=[])
     with pytest.raises(RuntimeError, match=r"is MaskIsolation\(\) among the strategy's plugins"):
         strategy.train(make_benchmark(make_tasks(2)).train_stream, eval_streams=[])
+
+
+@pytest.mark.parametrize(("method", "warned"), [("rigl", 2), ("static", 0), ("edge_popup", 0)])
+def test_a_task_too_short_for_any_update_is_warned_of(method, warned):
+    model = TaskMasks(make_mlp(), SparseConfig(method=method, sparsity=0.8))  # every 100 steps
+    strategy = make_strategy(model, epochs=4)  # 12 steps a task
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        strategy.train(make_benchmark(make_tasks(2)).train_stream, eval_streams=[])
+    about = [str(one.message) for one in said if "update_every=100: no update" in str(one.message)]
+    assert len(about) == warned and all("the 12 optimizer steps" in line for line in about)
+    assert (model.engine.updates == 0) == (method != "edge_popup")
 
 
 def test_updates_follow_each_task_s_own_schedule():
