@@ -1,4 +1,4 @@
-"""Which layer is the head, and what stays frozen: both as the caller says."""
+"""Which layer is the head, what stays frozen, and what one network sees of a mixed batch."""
 
 from __future__ import annotations
 
@@ -54,3 +54,17 @@ def test_constant_weights_of_a_head_stay_constant_after_loading():
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert "tasks.1.own.4/weight" not in trained
     assert {name for name, p in fresh.named_parameters() if p.requires_grad} == trained
+
+
+def test_without_isolation_a_mixed_batch_is_one_batch_of_the_shared_layers():
+    """A task with a single sample in it is no error, and statistics are those of the batch."""
+    net = nn.Sequential(
+        nn.Linear(FEATURES, 20), nn.BatchNorm1d(20), nn.ReLU(), nn.Linear(20, CLASSES)
+    )
+    model = learn(TaskMasks(net, make_config(), isolation="none"), make_tasks(2)).train()
+    x, norm = make_tasks(1)[0].train_x[:5], net[1]
+    norm.reset_running_stats()
+    norm.momentum = 1.0
+    expected = net[0](x).mean(0)
+    model(x, torch.tensor([0, 1, 1, 1, 1]))
+    torch.testing.assert_close(norm.running_mean, expected)
