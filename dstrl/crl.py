@@ -50,10 +50,10 @@ class CRLSpec:
     first task names.
 
     Attributes:
-        sequence: A name of `envs.sequences.SEQUENCES`, or `package.module:NAME` of a tuple of tasks
-            of your own (`envs.sequences.Task`).
-        algo: `ppo`, `a2c` or `dqn` for discrete actions (CartPole); `ppo`, `a2c`, `sac`, `td3` or
-            `ddpg` for continuous ones (Pendulum).
+        sequence: `cartpole`, `cartpole-physics`, `cartpole-permuted`, `cartpole-twice`, `pendulum`,
+            or `package.module:NAME` of a tuple of tasks of your own (`envs.sequences.Task`).
+        algo: `ppo`, `a2c` or `dqn` for the discrete actions of CartPoles; `ppo`, `a2c`, `sac`,
+            `td3` or `ddpg` for the continuous ones of Pendulums.
         steps: Environment steps of each task.
         seed: Seeds weights, masks, environments and exploration, each by a stream of its own.
         sparse: The sparsity of each task's network; its `seed` is mixed with the run's. Unless
