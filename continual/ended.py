@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -64,27 +65,60 @@ def frozen_output(
     return _Constant.apply(output, torch.zeros((), requires_grad=True))
 
 
-def trainable_output(
-    model: nn.Module, slots: Sequence[Slot], heads: Sequence[SparseTensor], task: Task, x: Tensor
+def shared_output(
+    model: nn.Module,
+    slots: Sequence[Slot],
+    heads: Sequence[SparseTensor],
+    tasks: Mapping[int, Task],
+    labels: Tensor,
+    x: Tensor,
 ) -> Tensor:
-    """Compute the logits of a task that shares all but its head; gradients flow to both.
+    """Compute the logits of tasks that share all but their heads, in one pass; gradients flow.
 
     Args:
-        model: The network.
+        model: The network, with the head of the task in training, if there is one.
         slots: The places of the head's tensors.
         heads: The sparse weights of the head.
-        task: A task that is not in training.
+        tasks: The others among `labels`, by label.
+        labels: `(batch,)`, the task of each sample.
         x: `(batch, ...)`.
 
     Returns:
         `(batch, classes)`.
+
+    Raises:
+        ValueError: If samples do not reach the head one by one.
     """
-    parts = {slot.name: task.tensor(slot) for slot in slots}
-    for head in heads:
-        parts |= {_mask_name(head): task.masks.get(head.name, head.weight.shape)}
-    with _unwatched(heads):
-        output: Tensor = functional_call(model, parts, (x,), tie_weights=False)
-    return output
+    others = dict(tasks)
+    parts: dict[str, Tensor] = {}
+    absent = bool(torch.isin(labels, torch.tensor([*others], device=labels.device)).all())
+    if absent:
+        _, task = others.popitem()
+        parts = {slot.name: task.tensor(slot) for slot in slots}
+        for head in heads:
+            parts[_mask_name(head)] = task.masks.get(head.name, head.weight.shape)
+
+    def put_others(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        features = inputs[0]
+        if len(features) != len(labels):
+            raise ValueError(f"the head got {len(features)} samples of a batch of {len(labels)}")
+        for label, task in others.items():
+            own = {slot.key: task.tensor(slot) for slot in slots}
+            for head in heads:
+                mask = task.masks.get(head.name, head.weight.shape)
+                own[head.parameter] = torch.where(mask, own[head.parameter], 0.0)
+            rows = (labels == label).nonzero().squeeze(1)
+            answers = F.linear(features[rows], own["weight"], own.get("bias"))
+            output = output.index_copy(0, rows, answers)
+        return output
+
+    handle = slots[0].module.register_forward_hook(put_others)
+    try:
+        with _unwatched(heads if absent else ()):
+            logits: Tensor = functional_call(model, parts, (x,), tie_weights=False)
+    finally:
+        handle.remove()
+    return logits
 
 
 def _mask_name(tensor: SparseTensor) -> str:

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from continual import refusals
 from continual.avalanche_compat import avalanche
 from continual.capacity import Capacity, capacity_of, room_in
 from continual.checkpoints import prepare, rules_of
-from continual.ended import frozen_output, trainable_output
+from continual.ended import frozen_output, shared_output
 from continual.inference import SELECTORS, infer_tasks
 from continual.protection import inherit_biases, lent, protect, readable, reserve
-from continual.refusals import check_pruned, refuse_dynamic, refuse_move
 from continual.spec import SHARES, check_isolation
 from continual.tasks import NOBODY, Slot, Task, head_of, slots_of
 from sparse_core.building import sparsify
@@ -101,7 +101,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         check_isolation(isolation, config.method)
         if config.embeddings:
             raise ValueError("embeddings=True: tasks do not share sparse embeddings; use False")
-        refuse_dynamic(model)
+        refusals.refuse_dynamic(model)
         super().__init__()
         # Registered before the network, so that a task's parameters keep their names when it ends.
         self.tasks = nn.ModuleDict()
@@ -142,7 +142,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
                 f"tasks {labels} in one experience: isolation='hard' learns one task at a time"
             )
         if self.label is not None and self.label not in labels and self._unwatched:
-            raise RuntimeError(self._forgotten())
+            raise RuntimeError(refusals.still_in_training(self.label))
         for label in labels:
             self.begin(label)
 
@@ -168,7 +168,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             )
         if self.label is not None:
             if self.hard:
-                raise RuntimeError(self._forgotten())
+                raise RuntimeError(refusals.still_in_training(self.label))
             self.end()
         if str(label) in self.tasks:
             self._resume(label)
@@ -241,7 +241,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             raise RuntimeError("no task is in training: begin one first")
         task = self._task(self.label)
         if self.hard:
-            check_pruned(self.engine)
+            refusals.check_pruned(self.engine)
         task.collect(self._slots)
         for tensor in self._masked_apart():
             task.masks.put(tensor.name, tensor.active())
@@ -272,7 +272,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             ValueError: If there is no such task.
         """
         if str(label) not in self.tasks:
-            raise ValueError(self._unseen_message(label))
+            raise ValueError(refusals.never_trained(label, self.labels))
         task = self._task(label)
         return {
             tensor.name: task.masks.get(tensor.name, tensor.shape)
@@ -340,45 +340,46 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         unique = labels.unique().tolist() if labels.numel() else [NOBODY]
         if len(unique) == 1:
             return self.forward_single_task(x, int(unique[0]))
-        rows = [(labels == label).nonzero().squeeze(1) for label in unique]
-        outputs = [
-            self.forward_single_task(x[rows_of_one], int(label))
-            for label, rows_of_one in zip(unique, rows, strict=True)
-        ]
-        return torch.cat(outputs)[torch.cat(rows).argsort()]
+        rows = {int(label): (labels == label).nonzero().squeeze(1) for label in unique}
+        if not self.hard and self.tasks:
+            return self._forward_shared(x, rows)
+        outputs = [self.forward_single_task(x[mine], label) for label, mine in rows.items()]
+        return torch.cat(outputs)[torch.cat([*rows.values()]).argsort()]
 
     def forward_single_task(self, x: Tensor, task_label: int) -> Tensor:
         """Compute the logits of `(batch, ...)` with one task's network; see `forward`."""
-        label = task_label
-        if str(label) not in self.tasks:
-            if label != NOBODY and self.unseen == "error":
-                raise ValueError(self._unseen_message(label))
-            if not self.tasks:
-                return self.model(x)
-            label = self.labels[-1] if self.label is None else self.label
+        label = self._answering(task_label)
         if label == self.label:
             self._unwatched |= self.training and self.engine.optimizer is None
             return self.model(x)
+        if not self.hard:
+            return self._forward_shared(x, {label: torch.arange(len(x), device=x.device)})
         task = self._task(label)
         parts = (self.model, self._slots, self._masked_apart(), task, x)
-        if not self.hard:
-            return trainable_output(*parts)
         return frozen_output(*parts, readable(self._shared, task, self._before(task), self.share))
 
-    def _forgotten(self) -> str:
-        return (
-            f"task {self.label} is still in training: end it first "
-            "(is MaskIsolation() among the strategy's plugins?)"
-        )
+    def _forward_shared(self, x: Tensor, rows: Mapping[int, Tensor]) -> Tensor:
+        """Compute the logits of tasks that differ in their heads only, `rows` of each label."""
+        labels = torch.empty(len(x), dtype=torch.long, device=x.device)
+        for label, mine in rows.items():
+            labels[mine] = self._answering(label)
+        self._unwatched |= self.training and self.engine.optimizer is None
+        found = [label for label in labels.unique().tolist() if label != self.label]
+        tasks = {label: self._task(label) for label in found}
+        return shared_output(self.model, self._slots, self._masked_apart(), tasks, labels, x)
 
-    def _unseen_message(self, label: int) -> str:
-        known = ", ".join(map(str, self.labels)) or "none yet"
-        return f"task label {label}: was never trained; tasks trained: {known}"
+    def _answering(self, label: int) -> int | None:
+        """Return the task that answers for a label; None: there is none yet."""
+        if str(label) in self.tasks:
+            return label
+        if label != NOBODY and self.unseen == "error":
+            raise ValueError(refusals.never_trained(label, self.labels))
+        return self.label if self.label is not None or not self.tasks else self.labels[-1]
 
     # Moving, saving and loading -------------------------------------------------------------------
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TaskMasks:
-        refuse_move(self.engine, fn)
+        refusals.refuse_move(self.engine, fn)
         return super()._apply(fn, recurse)  # type: ignore[no-any-return]
 
     def _load_from_state_dict(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -64,3 +64,17 @@ def refuse_move(engine: Engine, fn: Callable[[Tensor], Tensor]) -> None:
             f"backend={engine.config.backend!r}: condensed layers cannot go to {to.device}, "
             f"{to.dtype}; use backend='masked' there"
         )
+
+
+def still_in_training(label: int | None) -> str:
+    """Say that a task cannot begin yet."""
+    return (
+        f"task {label} is still in training: end it first "
+        "(is MaskIsolation() among the strategy's plugins?)"
+    )
+
+
+def never_trained(label: int, labels: Sequence[int]) -> str:
+    """Say that there is no such task among those of `labels`."""
+    known = ", ".join(map(str, labels)) or "none yet"
+    return f"task label {label}: was never trained; tasks trained: {known}"
