@@ -39,7 +39,8 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
     """A multi-task module around any network; Avalanche's strategies take it as their model.
 
     Each task has masks of its own over the shared weights of linear and convolutional layers, with
-    exactly the budget that the configuration gives each layer, and its own copy of all other
+    exactly the budget that the configuration gives each layer (with constant fan-in a multiple of
+    the neurons that are open to it, so less with `share="forward"`), and its own copy of all other
     tensors: biases, the last layer (the head), normalisation layers with their running statistics,
     layers that stay dense. Under hard isolation every task starts from new random masks and
     weights.
@@ -164,7 +165,8 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             raise ValueError(f"task label {label}: must not be negative")
         if self.hard and str(label) in self.tasks:
             raise ValueError(
-                f"task {label} has ended: isolation='hard' never changes it (isolation='none' does)"
+                f"task {label} has ended: isolation='hard' never changes it, isolation='none' does "
+                "(or does each experience lack a task label of its own?)"
             )
         if self.label is not None:
             if self.hard:

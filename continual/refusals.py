@@ -77,4 +77,7 @@ def still_in_training(label: int | None) -> str:
 def never_trained(label: int, labels: Sequence[int]) -> str:
     """Say that there is no such task among those of `labels`."""
     known = ", ".join(map(str, labels)) or "none yet"
-    return f"task label {label}: was never trained; tasks trained: {known}"
+    return (
+        f"task label {label}: was never trained; tasks trained: {known} (TaskMasks(..., "
+        "unseen='latest') lets the latest answer)"
+    )
