@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.command import Calls
+from benchmarks.peers import sparselab_layer, sparseprop_layer
 from sparse_core.kernels import Lookup, Pattern, cpu, linear, linear_backward, linear_forward
 from sparse_core.kernels.buffers import empty
 
@@ -159,23 +160,16 @@ class Layer:
         """Return the other libraries of sparse training, as far as they are installed."""
         calls: Calls = {}
         outputs, inputs = self.matrix.shape
-        try:
-            import sparselab
-        except ImportError:
-            pass
-        else:
-            layer = sparselab.SparseLinear(
-                inputs, outputs, sparsity=1 - np.count_nonzero(self.matrix) / self.matrix.size
-            )
-            calls["sparselab"] = _step(layer, self.x, self.dy)
-        try:
-            from sparseprop.modules import SparseLinear
-        except ImportError:
-            pass
-        else:
-            dense = torch.nn.Linear(inputs, outputs)
-            dense.weight.data.copy_(torch.from_numpy(self.matrix))
-            calls["sparseprop"] = _step(SparseLinear.from_dense(dense), self.x, self.dy)
+        density = np.count_nonzero(self.matrix) / self.matrix.size
+        dense = torch.nn.Linear(inputs, outputs)
+        dense.weight.data.copy_(torch.from_numpy(self.matrix))
+        peers = {
+            "sparselab": sparselab_layer(inputs, outputs, 1 - density),
+            "sparseprop": sparseprop_layer(dense),
+        }
+        for name, layer in peers.items():
+            if layer is not None:
+                calls[name] = _step(layer, self.x, self.dy)
         return calls
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from benchmarks.peers import sparselab_layer, sparseprop_layer
 from sparse_core import SparseConfig, sparsify
 from sparse_core.layers.condensed import CondensedLinear
 
@@ -62,34 +63,20 @@ def _sparse(widths: tuple[int, ...], sparsity: float, group: int, backend: str) 
 
 def _peers(widths: tuple[int, ...], sparsity: float) -> dict[str, nn.Module]:
     """Return the networks of other libraries of sparse training, as far as they are installed."""
-    nets: dict[str, nn.Module] = {}
-    try:
-        import sparselab
-    except ImportError:
-        pass
-    else:
-        net = _mlp(widths)
-        assert isinstance(net, nn.Sequential)
-        for i, dense in enumerate(net):
-            if isinstance(dense, nn.Linear):
-                net[i] = sparselab.SparseLinear(
-                    dense.in_features, dense.out_features, sparsity=sparsity
-                )
-        nets["sparselab"] = net
-    try:
-        from sparseprop.modules import SparseLinear
-    except ImportError:
-        pass
-    else:
-        net = _sparse(widths, sparsity, 1, "condensed")
-        assert isinstance(net, nn.Sequential)
-        for i, condensed in enumerate(list(net)):
-            if isinstance(condensed, CondensedLinear):
-                dense = nn.Linear(condensed.in_features, condensed.out_features)
-                dense.weight.data.copy_(condensed.dense_weight())
-                net[i] = SparseLinear.from_dense(dense)
-        nets["sparseprop"] = nn.Sequential(*net)
-    return nets
+    layers: dict[str, list[nn.Module | None]] = {"sparselab": [], "sparseprop": []}
+    for condensed in _sparse(widths, sparsity, 1, "condensed").children():
+        if isinstance(condensed, CondensedLinear):
+            dense = nn.Linear(condensed.in_features, condensed.out_features)
+            dense.weight.data.copy_(condensed.dense_weight())
+            shape = dense.in_features, dense.out_features
+            layers["sparselab"].append(sparselab_layer(*shape, sparsity))
+            layers["sparseprop"].append(sparseprop_layer(dense))
+    found = {name: [layer for layer in made if layer is not None] for name, made in layers.items()}
+    return {name: _with_relu(made) for name, made in found.items() if made}
+
+
+def _with_relu(layers: list[nn.Module]) -> nn.Module:
+    return nn.Sequential(*[step for layer in layers for step in (layer, nn.ReLU())][:-1])
 
 
 def _outputs(net: nn.Module, batch: int, inputs: int) -> int:
