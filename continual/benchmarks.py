@@ -19,7 +19,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from continual.avalanche_compat import avalanche
 from continual.images import SIZE, TaskData, image_folder, load_images
 from continual.sources import BENCHMARKS, source_of
-from sparse_core.checks import one_of
+from sparse_core.checks import InputError, one_of
 from sparse_core.streams import stream
 
 
@@ -89,7 +89,7 @@ def split(
     """
     share, rest = divmod(images.classes, tasks)
     if rest or not share:
-        raise ValueError(f"tasks={tasks}: {images.classes} classes cannot be shared out evenly")
+        raise InputError(f"tasks={tasks}: {images.classes} classes cannot be shared out evenly")
     parts = [_classes(images, task * share, share) for task in range(tasks)]
     return [few(part, samples, seed, task) for task, part in enumerate(parts)]
 

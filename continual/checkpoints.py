@@ -11,6 +11,7 @@ from torch import Tensor
 from continual.spec import ISOLATIONS, SHARES
 from continual.tasks import NOBODY, Task
 from sparse_core.bits import key_of, packed_size
+from sparse_core.checks import InputError
 
 if TYPE_CHECKING:
     from continual.masks import TaskMasks
@@ -105,7 +106,7 @@ def _compare(here: Shapes, there: Mapping[str, tuple[int, ...] | None]) -> None:
         mine, theirs = here.get(name), there.get(name)
         if mine != theirs:
             shapes = ["absent" if shape is None else shape for shape in (theirs, mine)]
-            raise ValueError(f"{ANOTHER}: {name} is {shapes[0]} there, {shapes[1]} here")
+            raise InputError(f"{ANOTHER}: {name} is {shapes[0]} there, {shapes[1]} here")
 
 
 def _compare_rules(here: Tensor, there: Tensor) -> None:
@@ -113,4 +114,4 @@ def _compare_rules(here: Tensor, there: Tensor) -> None:
     for name, known, mine, theirs in zip(*RULES, *numbers, strict=True):
         if mine != theirs:
             value = known[theirs] if theirs < len(known) else theirs
-            raise ValueError(f"{ANOTHER}: {name} is {value!r} there, {known[mine]!r} here")
+            raise InputError(f"{ANOTHER}: {name} is {value!r} there, {known[mine]!r} here")

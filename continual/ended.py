@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from continual.tasks import Slot, Task
+from sparse_core.checks import InputError
 from sparse_core.condensed import CondensedTensor
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.sharing import Lent
@@ -101,7 +102,7 @@ def shared_output(
     def put_others(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         features = inputs[0]
         if len(features) != len(labels):
-            raise ValueError(f"the head got {len(features)} samples of a batch of {len(labels)}")
+            raise InputError(f"the head got {len(features)} samples of a batch of {len(labels)}")
         for label, task in others.items():
             own = {slot.key: task.tensor(slot) for slot in slots}
             for head in heads:

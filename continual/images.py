@@ -19,6 +19,7 @@ from torch import Tensor
 
 from continual.avalanche_compat import avalanche
 from continual.sources import find, missing
+from sparse_core.checks import InputError
 
 SIZE = 32
 HELD_OUT = 5
@@ -114,7 +115,7 @@ def image_folder(folder: str | Path, size: int = SIZE) -> TaskData:
         (train, classes), (test, others) = (_listed(root / part) for part in ("train", "test"))
         if classes != others:
             odd = sorted(set(classes) ^ set(others))[0]
-            raise ValueError(f"folder={str(root)!r}: class {odd!r} is in one of train and test")
+            raise InputError(f"folder={str(root)!r}: class {odd!r} is in one of train and test")
     else:
         every, _ = _listed(root)
         ranks = _ranks([label for _, label in every])
@@ -122,7 +123,7 @@ def image_folder(folder: str | Path, size: int = SIZE) -> TaskData:
         train = [item for item, out in zip(every, held, strict=True) if not out]
         test = [item for item, out in zip(every, held, strict=True) if out]
         if len({label for _, label in test}) < len({label for _, label in train}):
-            raise ValueError(
+            raise InputError(
                 f"folder={str(root)!r}: without train/ and test/ each class needs at least "
                 f"{HELD_OUT} images"
             )
@@ -137,7 +138,7 @@ def _listed(root: Path) -> tuple[list[tuple[str, int]], list[str]]:
         found = ImageFolder(str(root))
     except (FileNotFoundError, NotADirectoryError) as error:
         why = str(error).partition(". ")[0]
-        raise ValueError(
+        raise InputError(
             f"folder={str(root)!r}: must hold a folder of images for each class: {why}"
         ) from None
     return sorted(found.samples), found.classes
@@ -174,7 +175,7 @@ def _pixels(path: str | os.PathLike[str], size: int) -> np.ndarray:
             coloured = image.convert("RGB")
             return np.asarray(coloured if image.size == (size, size) else _fit(coloured, size))
     except OSError as error:
-        raise ValueError(f"image={str(path)!r}: cannot be read as an image: {error}") from None
+        raise InputError(f"image={str(path)!r}: cannot be read as an image: {error}") from None
 
 
 def _fit(image: Any, size: int) -> Any:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from continual.spec import SELECTORS
-from sparse_core.checks import one_of
+from sparse_core.checks import InputError, one_of
 
 if TYPE_CHECKING:
     from continual.masks import TaskMasks
@@ -40,7 +40,7 @@ def infer_tasks(model: TaskMasks, x: Tensor, selector: str = "max-confidence") -
     """
     one_of("selector", selector, SELECTORS)
     if not model.labels:
-        raise ValueError("no task was trained: there is none to infer")
+        raise InputError("no task was trained: there is none to infer")
     sureness = []
     for label in model.labels:
         log_p = model(x, label).log_softmax(1)

@@ -26,7 +26,7 @@ from continual.protection import inherit_biases, lent, protect, readable, reserv
 from continual.spec import SHARES, check_isolation
 from continual.tasks import NOBODY, Slot, Task, head_of, slots_of
 from sparse_core.building import sparsify
-from sparse_core.checks import one_of, within
+from sparse_core.checks import InputError, one_of, within
 from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.config import SparseConfig
 from sparse_core.selection import select
@@ -101,7 +101,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         within("reserve", reserve, 0, 1, open_right=True)
         check_isolation(isolation, config.method)
         if config.embeddings:
-            raise ValueError("embeddings=True: tasks do not share sparse embeddings; use False")
+            raise InputError("embeddings=True: tasks do not share sparse embeddings; use False")
         refusals.refuse_dynamic(model)
         super().__init__()
         # Registered before the network, so that a task's parameters keep their names when it ends.
@@ -139,7 +139,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         labelled = getattr(experience, "task_labels", [experience.current_experience])
         labels = sorted({int(label) for label in labelled})
         if self.hard and len(labels) > 1:
-            raise ValueError(
+            raise InputError(
                 f"tasks {labels} in one experience: isolation='hard' learns one task at a time"
             )
         if self.label is not None and self.label not in labels and self._unwatched:
@@ -162,9 +162,9 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         if label == self.label:
             return
         if label < 0:
-            raise ValueError(f"task label {label}: must not be negative")
+            raise InputError(f"task label {label}: must not be negative")
         if self.hard and str(label) in self.tasks:
-            raise ValueError(
+            raise InputError(
                 f"task {label} has ended: isolation='hard' never changes it, isolation='none' does "
                 "(or does each experience lack a task label of its own?)"
             )
@@ -195,7 +195,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             for slot, tensor in before:
                 slot.bind(tensor)
             self.engine.refresh()
-            raise ValueError(
+            raise InputError(
                 f"task {label} does not fit: {error}; raise the sparsity, widen the layer, or let "
                 "tasks share weights with share='reuse'"
             ) from None
@@ -274,7 +274,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
             ValueError: If there is no such task.
         """
         if str(label) not in self.tasks:
-            raise ValueError(refusals.never_trained(label, self.labels))
+            raise InputError(refusals.never_trained(label, self.labels))
         task = self._task(label)
         return {
             tensor.name: task.masks.get(tensor.name, tensor.shape)
@@ -375,7 +375,7 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         if str(label) in self.tasks:
             return label
         if label != NOBODY and self.unseen == "error":
-            raise ValueError(refusals.never_trained(label, self.labels))
+            raise InputError(refusals.never_trained(label, self.labels))
         return self.label if self.label is not None or not self.tasks else self.labels[-1]
 
     # Moving, saving and loading -------------------------------------------------------------------

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sparse_core.checks import InputError
+
 Matrix = Sequence[Sequence[float]]
 
 
@@ -64,7 +66,7 @@ def forward_transfer(matrix: Matrix, untrained: Sequence[float]) -> float:
     for task in range(1, len(matrix)):
         row = matrix[task - 1]
         if len(row) <= task:
-            raise ValueError(f"matrix row {task - 1} has {len(row)} tasks: must reach task {task}")
+            raise InputError(f"matrix row {task - 1} has {len(row)} tasks: must reach task {task}")
         gains.append(row[task] - untrained[task])
     return sum(gains) / len(gains) if gains else 0.0
 

@@ -18,7 +18,7 @@ from itertools import pairwise
 from torch import nn
 
 from continual.spec import NETWORKS, check_channels
-from sparse_core.checks import one_of
+from sparse_core.checks import InputError, one_of
 
 
 def make_network(
@@ -62,7 +62,7 @@ def image_shape(features: int) -> tuple[int, int, int]:
         side = math.isqrt(features // channels)
         if side > 0 and channels * side * side == features:
             return channels, side, side
-    raise ValueError(f"features={features}: network 'cnn' needs square images, grey or in colour")
+    raise InputError(f"features={features}: network 'cnn' needs square images, grey or in colour")
 
 
 def _blocks(inputs: int, channels: Sequence[int]) -> list[nn.Module]:

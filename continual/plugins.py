@@ -8,6 +8,7 @@ from typing import Any
 
 from continual.avalanche_compat import avalanche
 from continual.masks import TaskMasks
+from sparse_core.checks import InputError
 from sparse_core.condensed import CondensedTensor
 from sparse_core.config import SparseConfig
 from sparse_core.registry import METHODS
@@ -77,7 +78,7 @@ class MaskIsolation(avalanche.core.SupervisedPlugin):  # type: ignore[name-defin
                 "pass model=TaskMasks(model, config) to the strategy"
             )
         if names.count("MaskIsolation") > 1:
-            raise ValueError("MaskIsolation is among the strategy's plugins twice: give it one")
+            raise InputError("MaskIsolation is among the strategy's plugins twice: give it one")
         if model.hard:
             remedy = "; TaskMasks(..., isolation='none') can"
             _refuse(names, NOT_UNDER_ISOLATION, "MaskIsolation", remedy)
@@ -164,4 +165,4 @@ def _warn_of_rest(config: SparseConfig, steps: int) -> None:
 def _refuse(names: list[str], refused: Mapping[str, str], with_: str, remedy: str = "") -> None:
     for name in names:
         if name in refused:
-            raise ValueError(f"{name} cannot go with {with_}: it {refused[name]}{remedy}")
+            raise InputError(f"{name} cannot go with {with_}: it {refused[name]}{remedy}")

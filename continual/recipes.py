@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sparse_core.checks import one_of
+from sparse_core.checks import InputError, one_of
 from sparse_core.config import SparseConfig
 
 MASKS = "masks"
@@ -63,13 +63,13 @@ def resolve(strategy: str, sparse: SparseConfig, share: str) -> tuple[SparseConf
     recipe = RECIPES[strategy]
     for name, own in recipe.settings.items():
         if getattr(sparse, name) not in (own, getattr(SparseConfig, name)):
-            raise ValueError(
+            raise InputError(
                 f"{name}={getattr(sparse, name)!r}: strategy {strategy!r} decides it, {own!r}"
             )
     if recipe.methods and sparse.method not in recipe.methods:
-        raise ValueError(
+        raise InputError(
             f"method={sparse.method!r}: strategy {strategy!r} can use {', '.join(recipe.methods)}"
         )
     if recipe.share is not None and share not in (recipe.share, "none"):
-        raise ValueError(f"share={share!r}: strategy {strategy!r} decides it, {recipe.share!r}")
+        raise InputError(f"share={share!r}: strategy {strategy!r} decides it, {recipe.share!r}")
     return dataclasses.replace(sparse, **recipe.settings), recipe.share or share  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from continual.avalanche_compat import avalanche
+from sparse_core.checks import InputError
 from sparse_core.condensed import CondensedTensor
 from sparse_core.engine import Engine
 from sparse_core.registry import METHODS
@@ -39,7 +40,7 @@ def refuse_dynamic(model: nn.Module) -> None:
     dynamic = avalanche.models.DynamicModule
     for name, module in model.named_modules():
         if isinstance(module, dynamic):
-            raise ValueError(
+            raise InputError(
                 f"{type(module).__name__} {name!r} grows by itself: each task has its own head "
                 "here, let the network end in a plain nn.Linear"
             )
@@ -60,7 +61,7 @@ def refuse_move(engine: Engine, fn: Callable[[Tensor], Tensor]) -> None:
         return
     to = fn(torch.empty(0, dtype=condensed[0].weight.dtype))
     if to.device.type != "cpu" or to.dtype not in (torch.float32, torch.float64):
-        raise ValueError(
+        raise InputError(
             f"backend={engine.config.backend!r}: condensed layers cannot go to {to.device}, "
             f"{to.dtype}; use backend='masked' there"
         )

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from continual.recipes import MASKS, resolve
 from continual.sources import BENCHMARKS, SOURCES, find, source_of, splits
-from sparse_core.checks import at_least, one_of, within
+from sparse_core.checks import InputError, at_least, one_of, within
 from sparse_core.config import SparseConfig
 from sparse_core.registry import METHODS
 
@@ -102,7 +102,7 @@ class CLSpec:
         at_least("seed", self.seed, 0)
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if not self.hidden:
-            raise ValueError("hidden=(): must name at least one layer's neurons")
+            raise InputError("hidden=(): must name at least one layer's neurons")
         for neurons in self.hidden:
             at_least("hidden", neurons, 1)
         object.__setattr__(self, "channels", tuple(self.channels))
@@ -110,18 +110,18 @@ class CLSpec:
             check_channels(self.channels, self.side)
         number = isinstance(self.lr, (int, float)) and not isinstance(self.lr, bool)
         if not number or not 0 < self.lr < math.inf:
-            raise ValueError(f"lr={self.lr!r}: must be a positive number")
+            raise InputError(f"lr={self.lr!r}: must be a positive number")
         classes = SOURCES[source_of(self.benchmark)].classes
         if self.benchmark.startswith("split") and classes is not None:
             one_of("tasks", self.tasks, splits(classes))
         if self.benchmark == "split-folder" and not self.folder:
-            raise ValueError(f"folder={self.folder!r}: must name a folder of images to split")
+            raise InputError(f"folder={self.folder!r}: must name a folder of images to split")
         if self.benchmark != "split-folder" and self.folder is not None:
-            raise ValueError(f"folder={self.folder!r}: is for benchmark 'split-folder' only")
+            raise InputError(f"folder={self.folder!r}: is for benchmark 'split-folder' only")
         if self.isolation is not None:
             check_isolation(self.isolation, sparse.method)
             if self.strategy != MASKS and self.isolation == "none":
-                raise ValueError(f"isolation='none': strategy {self.strategy!r} needs 'hard'")
+                raise InputError(f"isolation='none': strategy {self.strategy!r} needs 'hard'")
 
     @property
     def isolation_in_force(self) -> str:
@@ -182,7 +182,7 @@ def check_isolation(isolation: str, method: str) -> None:
     """
     one_of("isolation", isolation, ISOLATIONS)
     if isolation == "hard" and method == "dense":
-        raise ValueError("isolation='hard': method 'dense' needs all weights for one task")
+        raise InputError("isolation='hard': method 'dense' needs all weights for one task")
 
 
 def check_channels(channels: Sequence[int], side: int) -> None:
@@ -195,7 +195,7 @@ def check_channels(channels: Sequence[int], side: int) -> None:
         at_least("channels", width, 1)
     most = side.bit_length() - 1
     if not 1 <= len(channels) <= most:
-        raise ValueError(
+        raise InputError(
             f"channels={tuple(channels)}: must name the channels of 1 to {most} blocks, each of "
             f"which halves the images of {side} x {side}"
         )

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sparse_core.bits import Masks, key_of
+from sparse_core.checks import InputError
 from sparse_core.condensed import CondensedTensor
 from sparse_core.engine import Engine, LayerCount
 from sparse_core.kernels.format import Pattern
@@ -99,7 +100,7 @@ def slots_of(root: nn.Module, engine: Engine, hard: bool) -> list[Slot]:
                 if tensor is None or (not trained and _is_topology(module, key)):
                     continue
                 if id(tensor) in seen:
-                    raise ValueError(
+                    raise InputError(
                         f"{seen[id(tensor)]!r} and {name!r} are one tensor: tasks need them apart"
                     )
                 seen[id(tensor)] = name

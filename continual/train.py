@@ -27,6 +27,7 @@ from continual.overlap import capacity_used, masks_of_shared, overlaps, task_flo
 from continual.plugins import MaskIsolation
 from continual.recipes import RECIPES
 from continual.spec import CLSpec
+from sparse_core.checks import InputError
 
 Progress = Callable[[float, Mapping[str, float]], None]
 
@@ -134,7 +135,7 @@ def make_model(spec: CLSpec, task: TaskData) -> TaskMasks:
         remedies = ["raise sparse.sparsity", *wider, "widen hidden"]
         if RECIPES[spec.strategy].share is None:
             remedies.append("set share='reuse'")
-        raise ValueError(
+        raise InputError(
             f"tasks={spec.tasks}: at sparsity {spec.sparse.sparsity} only {room} {sure}have room "
             f"beside each other; {' or '.join(remedies)}"
         )

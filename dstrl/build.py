@@ -24,6 +24,7 @@ from dstrl.policies import POLICIES
 from dstrl.replay import DynamicReplayBuffer, ReplayCallback
 from dstrl.spec import RLSpec
 from envs.wrappers import NoisyFeatures
+from sparse_core.checks import InputError
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "ppo": PPO,
@@ -146,7 +147,7 @@ def _replay(hyper: dict[str, Any], space: spaces.Space[Any]) -> dict[str, Any]:
     """
     conducted = replay_callback(hyper) is not None
     if conducted and isinstance(space, spaces.Dict):
-        raise ValueError(
+        raise InputError(
             "hyper.n_steps_from, hyper.buffer_distance: need vectors or images as observations, "
             "not dictionaries"
         )
@@ -168,7 +169,7 @@ def _check_actions(algo: str, env: str, space: spaces.Space[Any]) -> None:
         algo == "dqn" and not isinstance(space, spaces.Discrete)
     ):
         needed = "discrete" if algo == "dqn" else "continuous"
-        raise ValueError(f"algo={algo!r}: needs {needed} actions, those of {env} are {space}")
+        raise InputError(f"algo={algo!r}: needs {needed} actions, those of {env} are {space}")
 
 
 def _policy_for(algorithm: type[BaseAlgorithm], space: spaces.Space[Any]) -> type[Any]:

@@ -15,6 +15,7 @@ from dstrl.metrics import (
 )
 from dstrl.mixin import SparsePolicy
 from sparse_core import Engine
+from sparse_core.checks import InputError
 from sparse_core.metrics import TopologyMeter
 
 FILES_ONLY = ("stdout", "log")
@@ -60,7 +61,7 @@ class SparseCallback(BaseCallback):
         policy = self.model.policy
         if not isinstance(policy, SparsePolicy):
             kind = type(policy).__name__
-            raise ValueError(f"policy={kind}: SparseCallback needs a sparse policy")
+            raise InputError(f"policy={kind}: SparseCallback needs a sparse policy")
         return policy.sparse_engines
 
     def _on_training_start(self) -> None:

@@ -32,7 +32,7 @@ from dstrl.policies import (
     SparseTD3Policy,
 )
 from dstrl.settings import Settings
-from sparse_core.checks import at_least
+from sparse_core.checks import InputError, at_least
 from sparse_core.config import SparseConfig
 from sparse_core.initialisation import draw_mask
 
@@ -109,7 +109,7 @@ class ContinualPolicy(SparsePolicy):
         if self.training_task is not None:
             raise RuntimeError(f"task {self.training_task} is still in training: end it first")
         if str(label) in self.sparse_tasks:
-            raise ValueError(f"label={label}: was trained already; tasks so far: {self._known()}")
+            raise InputError(f"label={label}: was trained already; tasks so far: {self._known()}")
         engines = self.sparse_engines.values()
         drawn = self._apart if self.sparse_tasks else None
         if self.hard:
@@ -152,7 +152,7 @@ class ContinualPolicy(SparsePolicy):
         """
         self._leave_alone("task")
         if label != self.training_task and str(label) not in self.sparse_tasks:
-            raise ValueError(f"label={label}: was never trained; tasks so far: {self._known()}")
+            raise InputError(f"label={label}: was never trained; tasks so far: {self._known()}")
         self._viewed = label
         kept: list[tuple[Tensor, Tensor]] = []
         try:
@@ -202,7 +202,7 @@ class ContinualPolicy(SparsePolicy):
             ValueError: If no task of this label has ended.
         """
         if str(label) not in self.sparse_tasks:
-            raise ValueError(f"label={label}: has not ended; tasks so far: {self._known()}")
+            raise InputError(f"label={label}: has not ended; tasks so far: {self._known()}")
         stored = self._stored(str(label))
         return {name: stored.masks.get(name, tensor.shape) for name, tensor in self._apart.items()}
 
@@ -268,7 +268,7 @@ class ContinualPolicy(SparsePolicy):
                 try:
                     draw_mask(tensor, engine.config.seed, label)
                 except ValueError as error:
-                    raise ValueError(
+                    raise InputError(
                         f"task {label} does not fit: {error}; raise the sparsity, widen the layer, "
                         "or let tasks share weights with share='reuse'"
                     ) from None

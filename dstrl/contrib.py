@@ -29,6 +29,7 @@ from dstrl.policies import (
     SparseMultiInputActorCriticPolicy,
 )
 from dstrl.roles import roles_of
+from sparse_core.checks import InputError
 from sparse_core.updaters import updater_for
 
 
@@ -131,12 +132,12 @@ class SparseTRPOPolicy(SparseActorCriticPolicy):
         """The actor and the critic, or the whole policy."""
         updater = updater_for(self.sparse.actor)
         if updater is not None and updater.needs != "nothing":
-            raise ValueError(
+            raise InputError(
                 f"method={self.sparse.actor.method!r}: TRPO's actor has no gradients to move by; "
                 "set actor_method to dense, static or set"
             )
         if self.sparse.actor.backend == "condensed" and self.sparse.actor.method != "dense":
-            raise ValueError(
+            raise InputError(
                 "backend='condensed': TRPO's actor needs second derivatives, which condensed "
                 "layers do not have; use masked or auto"
             )
@@ -161,7 +162,7 @@ class SparseRecurrentPolicy(SparseActorCriticPolicy, recurrent.RecurrentActorCri
     def sparse_parts(self) -> list[Part]:
         """One part for the whole policy; what follows an LSTM is no input layer."""
         if self.sparse.split:
-            raise ValueError("actor_sparsity, critic_sparsity: RecurrentPPO has one budget for all")
+            raise InputError("actor_sparsity, critic_sparsity: RecurrentPPO has one budget for all")
         extractor = (
             "features_extractor" if self.share_features_extractor else "vf_features_extractor"
         )

@@ -14,7 +14,7 @@ from dstrl.isolation import supported
 from dstrl.settings import SPLIT_KEYS, Settings
 from dstrl.spec import RLSpec
 from envs.sequences import Task, sequence
-from sparse_core.checks import at_least
+from sparse_core.checks import InputError, at_least
 from sparse_core.config import SparseConfig
 
 EVALUATIONS = 10
@@ -98,11 +98,11 @@ class CRLSpec:
             object.__setattr__(self, "net_arch", tuple(self.net_arch))
         at_least("steps", self.steps, 1)
         if not isinstance(self.baselines, bool):
-            raise ValueError(f"baselines={self.baselines!r}: must be true or false")
+            raise InputError(f"baselines={self.baselines!r}: must be true or false")
         run = self.run
         self.settings()
         if run.resolve().hyper["normalize"]:
-            raise ValueError("hyper.normalize=True: its statistics would be shared by all tasks")
+            raise InputError("hyper.normalize=True: its statistics would be shared by all tasks")
 
     @property
     def tasks(self) -> tuple[Task, ...]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from sparse_core.bits import Masks, key_of
+from sparse_core.checks import InputError
 from sparse_core.topology import SparseTensor
 
 
@@ -55,7 +56,7 @@ def slots_of(policy: nn.Module, shared: Collection[nn.Parameter]) -> list[Slot]:
         if path.partition(".")[0].endswith("_target"):
             continue
         if getattr(module, "running_mean", None) is not None:
-            raise ValueError(f"layer {path!r}: its running statistics would be shared by all tasks")
+            raise InputError(f"layer {path!r}: its running statistics would be shared by all tasks")
         for key, parameter in module._parameters.items():
             if parameter is not None and id(parameter) not in seen:
                 seen.add(id(parameter))

@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from dstrl.build import ALGORITHMS, make_env
 from dstrl.crl import CRLSpec
 from dstrl.spec import RLSpec
+from sparse_core.checks import InputError
 
 FASTEST = 50
 """Frames per second that viewers of GIFs show; of faster environments some are left out."""
@@ -90,15 +91,15 @@ def _show(
     scenes: Sequence[Scene], algo: str, output: Path, file: Path | None, seed: int
 ) -> Episode:
     if file is not None and file.suffix.lower() != ".gif":
-        raise ValueError(f"out={str(file)!r}: must end in .gif")
+        raise InputError(f"out={str(file)!r}: must end in .gif")
     if not (output / "model.zip").is_file():
-        raise ValueError(f"model={str(output / 'model.zip')!r}: there is no such file")
+        raise InputError(f"model={str(output / 'model.zip')!r}: there is no such file")
     mode = "human" if file is None else "rgb_array"
     for scene in scenes:
         modes = _render_modes(scene)
         if mode not in modes:
             known = ", ".join(map(str, modes)) or "no render mode at all"
-            raise ValueError(f"{scene.name}: cannot be rendered as {mode}, it has {known}")
+            raise InputError(f"{scene.name}: cannot be rendered as {mode}, it has {known}")
     if mode == "rgb_array" and sys.platform == "linux" and "DISPLAY" not in os.environ:
         os.environ.setdefault("MUJOCO_GL", "egl")
     player = _Player(algo, output, scenes[0])
@@ -110,7 +111,7 @@ def _show(
             episode, shown = player.play(env, scene.task, seed, record=file is not None)
         except _failures() as error:
             said = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"{scene.name}: cannot be rendered: {said}") from error
+            raise InputError(f"{scene.name}: cannot be rendered: {said}") from error
         steps, score, frames = steps + episode.steps, score + episode.score, frames + shown
         fps = env.metadata.get("render_fps", 30)
         env.close()
@@ -174,7 +175,7 @@ def _write(file: Path, frames: list[Image.Image], fps: float) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         frames[0].save(file, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
     except OSError as error:
-        raise ValueError(f"out={str(file)!r}: cannot be written: {error.strerror}") from error
+        raise InputError(f"out={str(file)!r}: cannot be written: {error.strerror}") from error
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from sparse_core.checks import InputError
+
 ALGORITHMS = ("ppo", "a2c", "dqn", "sac", "td3", "ddpg")
 
 SCHEDULED = frozenset({"learning_rate", "clip_range"})
@@ -42,10 +44,10 @@ def check(algo: str, env: str, values: Mapping[str, Any]) -> None:
     known = _table(algo)["default"]
     for key, value in values.items():
         if key not in known:
-            raise ValueError(f"hyper={key!r}: {algo} has {', '.join(known)}")
+            raise InputError(f"hyper={key!r}: {algo} has {', '.join(known)}")
         expected = _refusal(key, value, known[key])
         if expected:
-            raise ValueError(f"hyper.{key}={value!r}: must be {expected}")
+            raise InputError(f"hyper.{key}={value!r}: must be {expected}")
 
 
 def is_tuned(algo: str, env: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from dstrl.settings import MASKED_RULES, Settings
-from sparse_core.checks import one_of
+from sparse_core.checks import InputError, one_of
 from sparse_core.registry import METHODS
 
 ISOLATION = ("hard", "none")
@@ -29,19 +29,19 @@ def supported(settings: Settings, isolation: str, share: str) -> Settings:
     one_of("isolation", isolation, ISOLATION)
     one_of("share", share, SHARES)
     if settings.tiny:
-        raise ValueError("tiny=True: a policy for tasks in sequence is sparse")
+        raise InputError("tiny=True: a policy for tasks in sequence is sparse")
     if settings.target in MASKED_RULES:
-        raise ValueError(f"target={settings.target!r}: targets start anew with each task: online")
+        raise InputError(f"target={settings.target!r}: targets start anew with each task: online")
     for config in (settings.actor, settings.critic):
         method = METHODS[config.method]
         if config.backend == "condensed":
-            raise ValueError("backend='condensed': tasks in sequence need masked layers")
+            raise InputError("backend='condensed': tasks in sequence need masked layers")
         if method.latent or method.starts_dense:
-            raise ValueError(
+            raise InputError(
                 f"method={config.method!r}: writes weights outside its masks, as tasks must not"
             )
         if config.method == "dense" and isolation == "hard":
-            raise ValueError("method='dense': leaves no room for a second task; isolation='none'")
+            raise InputError("method='dense': leaves no room for a second task; isolation='none'")
     actor, critic = (
         dataclasses.replace(config, backend="masked")
         for config in (settings.actor, settings.critic)

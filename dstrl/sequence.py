@@ -30,7 +30,7 @@ from dstrl.seeds import derive
 from dstrl.train import PROGRESS_EVERY, TENSORBOARD, Progress
 from dstrl.transfer import forgetting, performance, transfers
 from dstrl.weights import weights_of
-from sparse_core.checks import within
+from sparse_core.checks import InputError, within
 
 Curve = list[tuple[int, float]]
 
@@ -62,7 +62,7 @@ def begin_task(model: BaseAlgorithm, label: int, env: GymEnv | None = None) -> N
 def _policy(model: BaseAlgorithm) -> ContinualPolicy:
     if not isinstance(model.policy, ContinualPolicy):
         kind = type(model.policy).__name__
-        raise ValueError(f"policy={kind}: tasks in sequence need one of dstrl.continual")
+        raise InputError(f"policy={kind}: tasks in sequence need one of dstrl.continual")
     return model.policy
 
 
@@ -167,12 +167,12 @@ class _Course:
         name, spaces = self.spec.sequence, (model.observation_space, model.action_space)
         for label, evaluator in enumerate(self.evaluators):
             if (evaluator.envs.observation_space, evaluator.envs.action_space) != spaces:
-                raise ValueError(
+                raise InputError(
                     f"sequence={name!r}: task {label} has other observations or actions than task 0"
                 )
         room = _policy(model).room()
         if room is not None and room < len(self.tasks):
-            raise ValueError(
+            raise InputError(
                 f"sequence={name!r}: of its {len(self.tasks)} tasks only {room} have room beside "
                 "each other; raise the sparsity, widen net_arch, or set share='reuse'"
             )

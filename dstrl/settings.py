@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sparse_core.checks import at_least, one_of
+from sparse_core.checks import InputError, at_least, one_of
 from sparse_core.config import SparseConfig
 
 TARGET_RULES = ("online", "copy", "density", "union")
@@ -57,12 +57,12 @@ class Settings:
         if self.batch is not None:
             at_least("batch", self.batch, 1)
         if self.target in MASKED_RULES and "condensed" in (self.actor.backend, self.critic.backend):
-            raise ValueError(
+            raise InputError(
                 f"target={self.target!r}: its targets have a topology of their own, which needs "
                 "backend masked or auto; condensed layers can have online or copy"
             )
         if not isinstance(self.tiny, bool):
-            raise ValueError(f"tiny={self.tiny!r}: must be true or false")
+            raise InputError(f"tiny={self.tiny!r}: must be true or false")
 
     @classmethod
     def read(cls, sparse: Settings | SparseConfig | Mapping[str, Any] | None) -> Settings:
@@ -80,7 +80,7 @@ class Settings:
         if isinstance(sparse, SparseConfig):
             return cls(sparse, sparse)
         if sparse is not None and not isinstance(sparse, Mapping):
-            raise ValueError(f"sparse={sparse!r}: must be a mapping or a SparseConfig")
+            raise InputError(f"sparse={sparse!r}: must be a mapping or a SparseConfig")
         values = {"backend": "auto"} | dict(sparse or {})
         if "seed" not in values:
             import torch
@@ -92,7 +92,7 @@ class Settings:
         unknown = sorted(set(values) - set(known), key=str)
         if unknown:
             allowed = ", ".join([*known, *SPLIT_KEYS, *OWN_KEYS])
-            raise ValueError(f"sparse={unknown[0]!r}: unknown key; there are {allowed}")
+            raise InputError(f"sparse={unknown[0]!r}: unknown key; there are {allowed}")
         actor, critic = (_config(role, values, special) for role in ("actor", "critic"))
         return cls(actor, critic, split=bool(special), **own)
 
@@ -115,4 +115,4 @@ def _config(role: str, common: Mapping[str, Any], special: Mapping[str, Any]) ->
         return SparseConfig(**dict(common) | own)
     except ValueError as error:
         field = str(error).partition("=")[0]
-        raise ValueError(f"{prefix if field in own else ''}{error}") from None
+        raise InputError(f"{prefix if field in own else ''}{error}") from None

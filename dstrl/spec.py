@@ -14,7 +14,7 @@ from dstrl import presets
 from dstrl.hyperparameters import ALGORITHMS, check, defaults, is_tuned
 from dstrl.seeds import derive
 from dstrl.settings import SPLIT_KEYS, TARGET_RULES, Settings
-from sparse_core.checks import at_least, one_of, positive, within
+from sparse_core.checks import InputError, at_least, one_of, positive, within
 from sparse_core.config import SparseConfig
 
 EVALUATIONS = 20
@@ -110,7 +110,7 @@ class RLSpec:
         one_of("algo", self.algo, ALGORITHMS)
         at_least("seed", self.seed, 0)
         if self.seed >= 2**32:
-            raise ValueError(f"seed={self.seed!r}: must be less than 2^32")
+            raise InputError(f"seed={self.seed!r}: must be less than 2^32")
         within("noise", self.noise, 0, 0.99)
         at_least("eval_episodes", self.eval_episodes, 1)
         for name in ("steps", "n_envs", "eval_every"):
@@ -125,12 +125,12 @@ class RLSpec:
         if self.target is not None:
             one_of("target", self.target, TARGET_RULES)
         if self.preset is not None:
-            raise ValueError(f"preset={self.preset!r}: make the spec with RLSpec.of")
+            raise InputError(f"preset={self.preset!r}: make the spec with RLSpec.of")
         self.settings()
         self._check_env()
         own = [name for name in OWN_FIELDS if name in self.hyper]
         if own:
-            raise ValueError(f"hyper={own[0]!r}: is a field of the run itself, set {own[0]}")
+            raise InputError(f"hyper={own[0]!r}: is a field of the run itself, set {own[0]}")
         check(self.algo, self.env, self.hyper)
 
     def _check_env(self) -> None:
@@ -141,7 +141,7 @@ class RLSpec:
         try:
             gymnasium.spec(self.env)
         except (gymnasium.error.Error, ImportError) as error:
-            raise ValueError(f"env={self.env!r}: {' '.join(str(error).split())}") from None
+            raise InputError(f"env={self.env!r}: {' '.join(str(error).split())}") from None
 
     def settings(self) -> Settings:
         """Return what the policy is told about sparsity; masks are seeded by the run's seed."""

@@ -25,6 +25,7 @@ from torch import nn
 
 from dstrl.settings import MASKED_RULES
 from sparse_core import Engine
+from sparse_core.checks import InputError
 from sparse_core.registry import METHODS
 
 
@@ -41,7 +42,7 @@ def follow(engine: Engine, online: nn.Module, target: nn.Module, rule: str) -> N
         ValueError: If the rule needs zeros to tell the topology, but inactive weights have values.
     """
     if rule in MASKED_RULES and METHODS[engine.config.method].latent:
-        raise ValueError(
+        raise InputError(
             f"target={rule!r}: method {engine.config.method!r} needs 'online' or 'copy', its "
             "inactive weights keep values"
         )

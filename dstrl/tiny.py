@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from sparse_core.checks import InputError
+
 Arch = list[int] | dict[str, list[int]]
 
 
@@ -23,7 +25,7 @@ def tiny_arch(arch: Arch, weights: Callable[[Arch], int], budget: int) -> Arch:
     """
     widest = max(_widths(arch), default=0)
     if widest == 0 or weights(_shrink(arch, 1, widest)) > budget:
-        raise ValueError(
+        raise InputError(
             f"tiny=True: no network of the shape {arch} has at most {budget} weights, "
             "lower the sparsity"
         )

@@ -17,6 +17,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from sparse_core.checks import InputError
+
 Matrix = Sequence[Sequence[float]]
 Curve = Sequence[tuple[float, float]]
 
@@ -60,12 +62,12 @@ def transfers(curves: Sequence[Curve], baselines: Sequence[Curve]) -> list[float
             leaves nothing to gain.
     """
     if len(curves) != len(baselines):
-        raise ValueError(f"{len(curves)} curves: need as many baselines, not {len(baselines)}")
+        raise InputError(f"{len(curves)} curves: need as many baselines, not {len(baselines)}")
     gains = []
     for task, (curve, baseline) in enumerate(zip(curves, baselines, strict=True)):
         alone = area(baseline)
         if alone >= 1:
-            raise ValueError(f"baseline of task {task} has area {alone:g}: nothing is left to gain")
+            raise InputError(f"baseline of task {task} has area {alone:g}: nothing is left to gain")
         gains.append((area(curve) - alone) / (1 - alone))
     return gains
 
@@ -80,7 +82,7 @@ def area(curve: Curve) -> float:
         ValueError: If it has no length.
     """
     if len(curve) < 2 or curve[-1][0] <= curve[0][0]:
-        raise ValueError(f"curve of {len(curve)} evaluations: need two at different steps")
+        raise InputError(f"curve of {len(curve)} evaluations: need two at different steps")
     pairs = itertools.pairwise(curve)
     whole = sum((right - left) * (one + two) / 2 for (left, one), (right, two) in pairs)
     return whole / (curve[-1][0] - curve[0][0])

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
+from sparse_core.checks import InputError
+
 CARTPOLE = "ChangedCartPole-v0"
 """Gymnasium's id of it, known once `envs` is imported."""
 
@@ -55,4 +57,4 @@ def check_physics(values: Mapping[str, float]) -> None:
     for name, value in values.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or value <= 0:
-            raise ValueError(f"{name}={value!r}: must be a positive number")
+            raise InputError(f"{name}={value!r}: must be a positive number")

@@ -17,6 +17,7 @@ import gymnasium as gym
 
 from envs.dynamics import CARTPOLE, MAX_RETURN, check_physics
 from envs.wrappers import PermuteObservation
+from sparse_core.checks import InputError
 
 
 class Task(Protocol):
@@ -37,7 +38,7 @@ class Task(Protocol):
 
 def _order(permutation: tuple[int, ...], size: int) -> tuple[int, ...]:
     if sorted(permutation) != list(range(size)):
-        raise ValueError(f"permutation={permutation!r}: must be 0 to {size - 1} in some order")
+        raise InputError(f"permutation={permutation!r}: must be 0 to {size - 1} in some order")
     return tuple(permutation)
 
 
@@ -155,19 +156,19 @@ def sequence(name: str) -> tuple[Task, ...]:
     module, colon, attribute = str(name).partition(":")
     if not colon:
         known = ", ".join(SEQUENCES)
-        raise ValueError(f"sequence={name!r}: must be one of {known}, or package.module:NAME")
+        raise InputError(f"sequence={name!r}: must be one of {known}, or package.module:NAME")
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", name):
-        raise ValueError(f"sequence={name!r}: must be like package.module:NAME")
+        raise InputError(f"sequence={name!r}: must be like package.module:NAME")
     try:
         tasks = tuple(getattr(importlib.import_module(module), attribute))
     except ImportError as error:
-        raise ValueError(f"sequence={name!r}: {' '.join(str(error).split())}") from None
+        raise InputError(f"sequence={name!r}: {' '.join(str(error).split())}") from None
     except (AttributeError, TypeError):
-        raise ValueError(f"sequence={name!r}: {module} has no tuple {attribute!r}") from None
+        raise InputError(f"sequence={name!r}: {module} has no tuple {attribute!r}") from None
     lacking = [task for task in tasks if not _is_task(task)]
     if lacking or not tasks:
         wrong = f", not {lacking[0]!r}" if lacking else ""
-        raise ValueError(
+        raise InputError(
             f"sequence={name!r}: must hold tasks, which have make, performance and tuned{wrong}"
         )
     return tasks

@@ -11,6 +11,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from sparse_core.checks import InputError
+
 STREAM = 0x6E6F6973
 """Tells the wrapper's random stream apart from others of the same seed."""
 
@@ -41,7 +43,7 @@ class NoisyFeatures(
         gym.ObservationWrapper.__init__(self, env)
         number = isinstance(fraction, (int, float)) and not isinstance(fraction, bool)
         if not number or not 0 <= fraction < 1:
-            raise ValueError(f"fraction={fraction!r}: must be a number in [0, 1)")
+            raise InputError(f"fraction={fraction!r}: must be a number in [0, 1)")
         space = _vector_space(env)
         size = space.shape[0]
         self.distractors = noisy_size(size, fraction) - size
@@ -89,7 +91,7 @@ class PermuteObservation(
         space = _vector_space(env)
         size = space.shape[0]
         if sorted(permutation) != list(range(size)):
-            raise ValueError(f"permutation={permutation!r}: must be 0 to {size - 1} in some order")
+            raise InputError(f"permutation={permutation!r}: must be 0 to {size - 1} in some order")
         self.permutation = np.array(permutation, dtype=np.int64)
         self.observation_space = spaces.Box(
             space.low.min(), space.high.max(), (size,), dtype=space.dtype.type
@@ -105,7 +107,7 @@ def _vector_space(env: gym.Env[Any, Any]) -> spaces.Box:
     space = env.observation_space
     vector = isinstance(space, spaces.Box) and len(space.shape) == 1
     if not vector or not np.issubdtype(space.dtype, np.floating):
-        raise ValueError(f"env={env}: must observe a vector of floats, not {space}")
+        raise InputError(f"env={env}: must observe a vector of floats, not {space}")
     assert isinstance(space, spaces.Box)
     return space
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sparse_core.building import sparsify
+    from sparse_core.checks import InputError
     from sparse_core.config import SparseConfig
     from sparse_core.engine import Engine
     from sparse_core.export import condense, to_onnx, to_torch_csr
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Engine",
+    "InputError",
     "SparseConfig",
     "condense",
     "sparsify",
@@ -32,6 +34,7 @@ __all__ = [
 
 _HOME = {
     "Engine": "sparse_core.engine",
+    "InputError": "sparse_core.checks",
     "SparseConfig": "sparse_core.config",
     "condense": "sparse_core.export",
     "sparsify": "sparse_core.building",

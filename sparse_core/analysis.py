@@ -11,6 +11,8 @@ constant fan-in has the least (the theory behind SRigL, Lasby et al. 2024, secti
 
 from __future__ import annotations
 
+from sparse_core.checks import InputError
+
 PATTERNS = ("bernoulli", "constant_per_layer", "constant_fan_in")
 
 
@@ -34,11 +36,11 @@ def output_norm_variance(pattern: str, n: int, k: int) -> float:
         ValueError: If the pattern is unknown or n or k is out of range.
     """
     if pattern not in PATTERNS:
-        raise ValueError(f"pattern={pattern!r}: must be one of {', '.join(PATTERNS)}")
+        raise InputError(f"pattern={pattern!r}: must be one of {', '.join(PATTERNS)}")
     if n < 2:
-        raise ValueError(f"n={n}: must be at least 2")
+        raise InputError(f"n={n}: must be at least 2")
     if not 1 <= k <= n:
-        raise ValueError(f"k={k}: must be between 1 and n={n}")
+        raise InputError(f"k={k}: must be between 1 and n={n}")
     if pattern == "bernoulli":
         numerator = 5 * n - 8 + 18 * n / k
     elif pattern == "constant_per_layer":

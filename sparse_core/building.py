@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sparse_core.checks import at_least
+from sparse_core.checks import InputError, at_least
 from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.config import SparseConfig
 from sparse_core.distributions import budgets, budgets_by_score
@@ -59,10 +59,10 @@ def sparsify(
     config = config or SparseConfig()
     at_least("batch", batch, 1)
     if any(hasattr(child, "sparse_engine") for child in module.modules()):
-        raise ValueError(f"{type(module).__name__} is sparse already: sparsify it once")
+        raise InputError(f"{type(module).__name__} is sparse already: sparsify it once")
     selected = select(module, roles, embeddings=config.embeddings)
     if not selected:
-        raise ValueError(
+        raise InputError(
             f"{type(module).__name__} has no layer that can be sparse: "
             f"looked for {', '.join(kind.__name__ for kind in selectable(config.embeddings))}"
         )
@@ -173,7 +173,7 @@ def _check_patterns(selected: Sequence[Selected], config: SparseConfig) -> None:
     for field, patterns in (("dense", config.dense), ("layer_sparsity", layered)):
         for pattern in patterns:
             if not any(item.matches(pattern) for item in selected):
-                raise ValueError(
+                raise InputError(
                     f"{field}={pattern!r}: no such layer or role; there are "
                     f"{', '.join(item.name for item in selected)} and the roles input, hidden, "
                     "output, qkv"
@@ -185,10 +185,10 @@ def _check_scores(sparse: Sequence[Selected], scores: Mapping[str, Tensor] | Non
         return
     for item in sparse:
         if item.name not in scores or tuple(scores[item.name].shape) != item.shape:
-            raise ValueError(f"scores: need one for {item.name!r} of shape {item.shape}")
+            raise InputError(f"scores: need one for {item.name!r} of shape {item.shape}")
         bad = int((~scores[item.name].isfinite()).sum())
         if bad:
-            raise ValueError(
+            raise InputError(
                 f"scores: {bad} of {item.numel} of layer {item.name!r} are NaN or infinite"
             )
 
@@ -203,7 +203,7 @@ def _check_unshared(module: nn.Module, sparse: Sequence[Selected]) -> None:
     for item in sparse:
         names = list(users[id(item.layer.get_parameter(item.parameter))].values())
         if len(names) > 1:
-            raise ValueError(
+            raise InputError(
                 f"layer {item.name!r}: its weight is shared by {len(names)} layers "
                 f"({', '.join(names)}); keep it dense"
             )
@@ -221,7 +221,7 @@ def _check_embeddings(sparse: Sequence[Selected], structure: Structure) -> None:
                 f"masks and constant fan-in without groups only, not of a {structure}"
             )
         if reason is not None:
-            raise ValueError(f"layer {item.name!r}: {reason}; keep it dense")
+            raise InputError(f"layer {item.name!r}: {reason}; keep it dense")
 
 
 def _check_signals(sparse: Sequence[Selected], config: SparseConfig) -> None:
@@ -231,7 +231,7 @@ def _check_signals(sparse: Sequence[Selected], config: SparseConfig) -> None:
     for item in sparse:
         linear = isinstance(item.layer, nn.Linear) and item.parent is None
         if not linear:
-            raise ValueError(
+            raise InputError(
                 f"growth={config.growth_rule!r}: layer {item.name!r} of shape {item.shape} is no "
                 "linear layer, whose inputs guided sampling needs; use 'sampled' or keep it dense"
             )

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sparse_core.checks import at_least, one_of, positive, within
+from sparse_core.checks import InputError, at_least, one_of, positive, within
 from sparse_core.registry import DROP_RULES, GROWTH_RULES, METHODS, ROLES
 
 DISTRIBUTIONS = ("erk", "er", "uniform")
@@ -150,12 +150,12 @@ class SparseConfig:
             at_least("horizon", self.horizon, 1)
         positive("ablation_threshold", self.ablation_threshold)
         if METHODS[self.method].starts_dense and self.initial_sparsity > self.sparsity:
-            raise ValueError(
+            raise InputError(
                 f"initial_sparsity={self.initial_sparsity}: must be at most sparsity="
                 f"{self.sparsity}"
             )
         if self.gradient_steps > self.update_every:
-            raise ValueError(
+            raise InputError(
                 f"gradient_steps={self.gradient_steps}: must be at most update_every="
                 f"{self.update_every}"
             )
@@ -174,15 +174,15 @@ class SparseConfig:
         one_of("growth", self.growth, GROWTH_RULES)
         usable = METHODS[self.method].growth
         if not usable:
-            raise ValueError(f"growth={self.growth!r}: method {self.method!r} grows nothing")
+            raise InputError(f"growth={self.growth!r}: method {self.method!r} grows nothing")
         if self.growth not in usable:
-            raise ValueError(
+            raise InputError(
                 f"growth={self.growth!r}: method {self.method!r} can use {', '.join(usable)}"
             )
 
     def _check_backend(self) -> None:
         if self.backend == "condensed" and self.needs_masks is not None:
-            raise ValueError(f"backend={self.backend!r}: {self.needs_masks}")
+            raise InputError(f"backend={self.backend!r}: {self.needs_masks}")
 
     @property
     def needs_masks(self) -> str | None:
@@ -206,43 +206,43 @@ class SparseConfig:
         known = ("unstructured", "constant_fan_in", "neurons")
         pattern = parse_pattern(structure)
         if structure not in known and pattern is None:
-            raise ValueError(f"structure={structure!r}: must be one of {', '.join(STRUCTURES)}")
+            raise InputError(f"structure={structure!r}: must be one of {', '.join(STRUCTURES)}")
         if self.embeddings and structure == "neurons":
-            raise ValueError(
+            raise InputError(
                 "embeddings=True: structure 'neurons' would take whole tokens, use another"
             )
         own = METHODS[self.method].structure
         if own != "unstructured" and structure != own:
-            raise ValueError(f"structure={structure!r}: method {self.method!r} needs {own}")
+            raise InputError(f"structure={structure!r}: method {self.method!r} needs {own}")
         if self.group > 1 and structure != "constant_fan_in":
-            raise ValueError(f"group={self.group}: needs structure constant_fan_in")
+            raise InputError(f"group={self.group}: needs structure constant_fan_in")
         if self.scope == "global" and not METHODS[self.method].global_scope:
             able = ", ".join(name for name, method in METHODS.items() if method.global_scope)
-            raise ValueError(f"scope='global': method {self.method!r} cannot, these can: {able}")
+            raise InputError(f"scope='global': method {self.method!r} cannot, these can: {able}")
         if self.scope == "global" and structure != "unstructured":
-            raise ValueError(f"scope='global': needs structure unstructured, not {structure}")
+            raise InputError(f"scope='global': needs structure unstructured, not {structure}")
         if self.method in ("snfs", "gse", "granet") and structure != "unstructured":
-            raise ValueError(
+            raise InputError(
                 f"structure={structure!r}: method {self.method!r} moves weights between lanes, it "
                 "needs unstructured"
             )
         if self.method == "sr_ste" and (pattern is None or pattern[0] != ":"):
-            raise ValueError(f"structure={structure!r}: method 'sr_ste' needs N:M, such as '2:4'")
+            raise InputError(f"structure={structure!r}: method 'sr_ste' needs N:M, such as '2:4'")
         if pattern is not None and pattern[0] == ":" and self.method != "dense":
             n, m = pattern[1:]
             if n > m:
-                raise ValueError(f"structure={structure!r}: N must not exceed M")
+                raise InputError(f"structure={structure!r}: N must not exceed M")
             if self.layer_sparsity:
-                raise ValueError(
+                raise InputError(
                     f"layer_sparsity={self.layer_sparsity}: structure {structure} leaves no choice"
                 )
             if METHODS[self.method].starts_dense:
-                raise ValueError(
+                raise InputError(
                     f"structure={structure!r}: method {self.method!r} starts dense, which is no "
                     "N:M pattern"
                 )
             if abs(self.sparsity - (1 - n / m)) > 1e-9:
-                raise ValueError(
+                raise InputError(
                     f"sparsity={self.sparsity}: structure {structure} means {1 - n / m:g}"
                 )
 
@@ -321,14 +321,14 @@ def parse_pattern(structure: str) -> tuple[str, int, int] | None:
 def _patterns(field: str, value: object) -> tuple[str, ...]:
     given = (value,) if isinstance(value, str) else value
     if not isinstance(given, (tuple, list)) or not all(isinstance(p, str) for p in given):
-        raise ValueError(f"{field}={value!r}: must be a list of roles or name patterns")
+        raise InputError(f"{field}={value!r}: must be a list of roles or name patterns")
     return tuple(given)
 
 
 def _pairs(value: object) -> tuple[tuple[str, float], ...]:
     items = value.items() if isinstance(value, Mapping) else value
     if not isinstance(items, Iterable):
-        raise ValueError(f"layer_sparsity={value!r}: must map name patterns to sparsities")
+        raise InputError(f"layer_sparsity={value!r}: must map name patterns to sparsities")
     pairs = tuple((str(pattern), sparsity) for pattern, sparsity in items)
     for pattern, sparsity in pairs:
         within(f"layer_sparsity[{pattern!r}]", sparsity, 0, 1, open_right=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
 from sparse_core.ranking import top_of_network
 from sparse_core.selection import Selected
@@ -142,7 +143,7 @@ def allocate(shares: Sequence[Share], total: int, sparsity: float) -> list[int]:
     least = sum(share.least for share in shares)
     if total < least:
         neediest = max(shares, key=lambda s: s.least - s.wish * total / sum(x.wish for x in shares))
-        raise ValueError(
+        raise InputError(
             f"sparsity={sparsity}: leaves {max(total, 0)} weights, but the layers need at least "
             f"{least} (layer {neediest.name!r} alone {neediest.least})"
         )

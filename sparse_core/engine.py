@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from sparse_core.checks import InputError
 from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.clock import Clock
 from sparse_core.config import SparseConfig
@@ -55,7 +56,7 @@ class LayerCount:
 
 def _checked_horizon(steps: int) -> int:
     if steps < 1:
-        raise ValueError(f"horizon={steps}: must be at least 1 optimizer step")
+        raise InputError(f"horizon={steps}: must be at least 1 optimizer step")
     return steps
 
 
@@ -256,7 +257,7 @@ class Engine:
                 keeps scores.
         """
         if any(tensor.companion("scores") is not None for tensor in self.tensors):
-            raise ValueError(f"method={self.config.method!r}: no target can follow its scores")
+            raise InputError(f"method={self.config.method!r}: no target can follow its scores")
         copies = copy_topology(self.tensors, target, partial=partial)
         if not partial:
             target.register_buffer("sparse_clock", self._clock.buffer.clone())

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sparse_core.checks import InputError
 from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.folding import remove_ablated
 from sparse_core.followers import Follower
@@ -120,7 +121,7 @@ def to_onnx(module: nn.Module, example: Tensor | Sequence[Tensor], path: str | P
     inputs = (example,) if isinstance(example, Tensor) else tuple(example)
     for i, tensor in enumerate(inputs):
         if tensor.dim() == 0 or len(tensor) < 2:
-            raise ValueError(
+            raise InputError(
                 f"example {i} is {tuple(tensor.shape)}: needs a batch of two samples or more"
             )
     result = _inference_copy(module)
@@ -185,7 +186,7 @@ def _condense_linear(layer: nn.Linear) -> None:
     mask = layer.get_buffer("weight_mask")
     become_dense(layer, nn.Linear)
     if layer.weight.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"condense: weights are {layer.weight.dtype}, not float32 or float64")
+        raise InputError(f"condense: weights are {layer.weight.dtype}, not float32 or float64")
     if not bool((mask != 0).all()):
         rows = Rows.of_matrix(layer.weight.detach().numpy(), (mask != 0).numpy())
         hold(layer, *rows.condensed())

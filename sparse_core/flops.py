@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from sparse_core.checks import InputError
 from sparse_core.engine import Engine
 from sparse_core.layers.state import Condensed
 from sparse_core.probing import undisturbed
@@ -170,7 +171,7 @@ class FlopCounter:
         active = active or {}
         unknown = sorted(set(active) - set(self._sizes))
         if unknown:
-            raise ValueError(
+            raise InputError(
                 f"active={unknown}: no such weight; there are {', '.join(self._sizes)}"
             )
         layers = [

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparse_core.checks import InputError
 from sparse_core.layers.masked import forbid_fused_path
 from sparse_core.selection import Selected, select
 from sparse_core.topology import Delta, SparseTensor
@@ -125,7 +126,7 @@ def copy_topology(
         if twin is not None and twin.shape == shape:
             twins[tensor.name] = twin
         elif twin is not None or not partial:
-            raise ValueError(
+            raise InputError(
                 f"target has no layer like {tensor.name!r}: it cannot follow; needed is a "
                 f"dense one of shape {shape}, there is {twin.shape if twin else 'none'}"
             )

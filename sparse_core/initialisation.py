@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from sparse_core.checks import InputError
 from sparse_core.streams import stream
 from sparse_core.topology import SparseTensor
 
@@ -52,7 +53,7 @@ def draw_mask(
         free = tensor.numel if available is None else int(available.sum())
         budget = max(budget, min(tensor.initial_budget, free))
     if live is not None and available is not None and int(available.sum()) < budget:
-        raise ValueError(
+        raise InputError(
             f"layer {tensor.name!r} is full: {budget} free places are needed in neurons of its "
             f"own, {int(available.sum())} are left"
         )
@@ -65,7 +66,7 @@ def draw_mask(
             None if live is None else live.cpu(),
         )
     except ValueError as error:
-        raise ValueError(f"layer {tensor.name!r} is full: {error}") from None
+        raise InputError(f"layer {tensor.name!r} is full: {error}") from None
     return mask.to(tensor.weight.device)
 
 

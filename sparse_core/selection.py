@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from sparse_core.checks import one_of
+from sparse_core.checks import InputError, one_of
 from sparse_core.layers import (
     MASKED,
     MASKED_EMBEDDINGS,
@@ -120,7 +120,7 @@ def select(
         shape = tuple(layer.get_parameter(parameter).shape)
         selected.append(Selected(full, layer, parameter, role, shape, parent))
     if unmatched:
-        raise ValueError(
+        raise InputError(
             f"roles={sorted(unmatched)}: no such layer; there are "
             f"{', '.join(name for name, *_ in found)}"
         )

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sparse_core.building import sparsify
-from sparse_core.checks import at_least
+from sparse_core.checks import InputError, at_least
 from sparse_core.config import SparseConfig
 from sparse_core.engine import Engine
 from sparse_core.ranking import top_of_network
@@ -47,7 +47,7 @@ class LotteryTicket:
         at_least("rounds", rounds, 1)
         at_least("rewind_step", rewind_step, 0)
         if config.method != "static" or config.structure_in_force != "unstructured":
-            raise ValueError(
+            raise InputError(
                 f"method={config.method!r}, structure={config.structure_in_force!r}: a lottery "
                 "ticket is static and unstructured"
             )

@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sparse_core.checks import at_least, one_of
+from sparse_core.checks import InputError, at_least, one_of
 
 
 @dataclass(frozen=True)
@@ -58,19 +58,19 @@ class Cost:
         at_least("update_every", self.update_every, 1)
         at_least("gradient_steps", self.gradient_steps, 1)
         if self.gradient_steps > self.update_every:
-            raise ValueError(
+            raise InputError(
                 f"gradient_steps={self.gradient_steps}: must be at most update_every="
                 f"{self.update_every}"
             )
         if not 0 <= self.sparse <= self.dense:
-            raise ValueError(f"sparse={self.sparse!r}: must be between 0 and dense={self.dense!r}")
+            raise InputError(f"sparse={self.sparse!r}: must be between 0 and dense={self.dense!r}")
         if self.backward is not None and not self.sparse <= self.backward <= self.dense:
-            raise ValueError(
+            raise InputError(
                 f"backward={self.backward!r}: must be between sparse={self.sparse!r} and "
                 f"dense={self.dense!r}"
             )
         if self.samples < 0:
-            raise ValueError(f"samples={self.samples!r}: must be at least 0")
+            raise InputError(f"samples={self.samples!r}: must be at least 0")
 
 
 def _dense(cost: Cost) -> float:
@@ -93,7 +93,7 @@ def _dense_gradient_always(cost: Cost) -> float:
 
 def _backward_mask(cost: Cost) -> float:
     if cost.backward is None:
-        raise ValueError("backward=None: method 'topkast' needs the cost of its backward mask")
+        raise InputError("backward=None: method 'topkast' needs the cost of its backward mask")
     return 2 * cost.sparse + cost.backward
 
 

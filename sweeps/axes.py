@@ -10,9 +10,9 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from sparse_core.checks import InputError
 from sweeps import spec as specs
 from sweeps.grid import Run
-from sweeps.spec import InputError
 
 METHOD = "sparse.method"
 DISTRIBUTION = "sparse.distribution"

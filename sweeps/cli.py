@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from sparse_core.checks import InputError
 from sweeps.kinds import KINDS, resolve
-from sweeps.spec import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from sparse_core.checks import InputError
 from sweeps.kinds import KINDS, resolve
 from sweeps.launchers.environment import worker_environment
-from sweeps.spec import InputError, load
+from sweeps.spec import load
 from sweeps.store import RunDir, State
 from sweeps.tables import number
 

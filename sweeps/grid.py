@@ -26,9 +26,10 @@ from typing import Any
 
 import yaml
 
+from sparse_core.checks import InputError
 from sweeps import spec as specs
 from sweeps.kinds import KINDS, Kind, resolve
-from sweeps.spec import InputError, unknown
+from sweeps.spec import unknown
 
 BLOCK_KEYS = ("kind", "base", "grid", "include", "exclude", "seeds")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

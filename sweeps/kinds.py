@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.spec import InputError
+from sparse_core.checks import InputError
 
 
 @dataclass(frozen=True)

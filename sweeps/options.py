@@ -19,10 +19,11 @@ from typing import Annotated, Any, get_origin, get_type_hints
 
 import tyro
 
+from sparse_core.checks import InputError
 from sweeps import spec as specs
 from sweeps.grid import read_yaml
 from sweeps.kinds import Kind, resolve
-from sweeps.spec import InputError, unknown
+from sweeps.spec import unknown
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sparse_core.checks import InputError
+
 T = TypeVar("T")
 
 _HINTS: dict[type[Any], dict[str, Any]] = {}
-
-
-class InputError(ValueError):
-    """A wrong value from outside: its message is one line that names field, value and choices."""
 
 
 def load(cls: type[T], values: Mapping[str, Any]) -> T:

@@ -29,8 +29,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sparse_core.checks import InputError
 from sweeps.files import read_json, write_json
-from sweeps.spec import InputError
 
 OWN_FILES = {
     "spec.json",

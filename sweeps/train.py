@@ -12,10 +12,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from sparse_core.checks import InputError
 from sweeps import worker
 from sweeps.grid import Run
 from sweeps.launchers.environment import worker_environment
-from sweeps.spec import InputError
 from sweeps.store import RunDir, is_number, prepare
 from sweeps.tables import duration, number
 

@@ -17,9 +17,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from sparse_core.checks import InputError
 from sweeps import provenance
 from sweeps.kinds import resolve
-from sweeps.spec import InputError, load
+from sweeps.spec import load
 from sweeps.store import RunDir, fault_of
 
 DONE, FAILED, BUSY = 0, 1, 75

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.passes import run
 from sparse_core.layers.state import Condensed
@@ -53,7 +54,7 @@ def become_condensed(
     """
     weight = layer.weight
     if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
-        raise ValueError(
+        raise InputError(
             f"condensed layers are for float32 and float64 on the CPU, got {weight.dtype} on "
             f"{weight.device}"
         )

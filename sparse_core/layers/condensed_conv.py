@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparse_core.checks import InputError
 from sparse_core.choice import condensed_conv_pays
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.condensed import CondensedLinear, hold
@@ -44,7 +45,7 @@ class CondensedConv2d(nn.Conv2d):
             ValueError: If the shape is another.
         """
         if input.dim() not in (3, 4) or input.shape[-3] != self.in_channels:
-            raise ValueError(
+            raise InputError(
                 f"input must be (batch, {self.in_channels}, height, width) or without batch, got "
                 f"{tuple(input.shape)}"
             )
@@ -55,7 +56,7 @@ class CondensedConv2d(nn.Conv2d):
         reach = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True)]
         height, width = ((padded.shape[2 + i] - reach[i]) // self.stride[i] + 1 for i in range(2))
         if height < 1 or width < 1:
-            raise ValueError(f"input of shape {tuple(input.shape)} is smaller than the kernel")
+            raise InputError(f"input of shape {tuple(input.shape)} is smaller than the kernel")
         image = padded.permute(0, 2, 3, 1)
         strip = min(height, max(1, STRIP_WEIGHTS // max(1, width * self.product.pattern.size)))
         layer = self._repeat(strip, width, image.shape[2])

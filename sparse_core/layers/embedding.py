@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.masked import become_masked, masked_weight
 from sparse_core.layers.state import Condensed
@@ -110,7 +111,7 @@ def become_condensed_embedding(
     """
     _check(layer, mask)
     if layer.weight.device.type != "cpu":
-        raise ValueError(f"condensed embeddings are on the CPU, this one on {layer.weight.device}")
+        raise InputError(f"condensed embeddings are on the CPU, this one on {layer.weight.device}")
     if isinstance(layer, MaskedEmbedding):
         _forget_masks(layer)
     pattern = Pattern.from_mask(mask.numpy())
@@ -147,13 +148,13 @@ def why_dense(layer: nn.Embedding) -> str | None:
 
 def _check(layer: nn.Embedding, mask: Tensor) -> None:
     if mask.shape != layer.weight.shape or mask.dtype != torch.bool:
-        raise ValueError(
+        raise InputError(
             f"mask must be bool of shape {tuple(layer.weight.shape)}, got {mask.dtype} "
             f"{tuple(mask.shape)}"
         )
     reason = why_dense(layer)
     if reason is not None:
-        raise ValueError(reason)
+        raise InputError(reason)
 
 
 def _forget_masks(layer: nn.Module) -> None:

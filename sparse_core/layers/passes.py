@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from sparse_core.checks import InputError
 from sparse_core.kernels import cpu, linear, plan, prepared, reference
 from sparse_core.kernels.buffers import empty
 from sparse_core.kernels.checks import tile_size
@@ -80,9 +81,9 @@ def run(steps: Sequence[nn.Module], input: Tensor) -> Tensor:
 def _check(link: Link, input: Tensor) -> None:
     features, dtype = link.pattern.in_features, link.parameters[0].dtype
     if not input.is_cpu:
-        raise ValueError(f"condensed layers run on the CPU, got an input on {input.device}")
+        raise InputError(f"condensed layers run on the CPU, got an input on {input.device}")
     if input.dim() == 0 or input.shape[-1] != features:
-        raise ValueError(f"input must be (..., {features}), got {tuple(input.shape)}")
+        raise InputError(f"input must be (..., {features}), got {tuple(input.shape)}")
     if input.dtype != dtype:
         raise TypeError(f"input is {input.dtype}, the layer's weights are {dtype}")
 

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.sharing import Lent, Reused, Shared
 from sparse_core.layers.tap import GradientTap
@@ -111,7 +112,7 @@ class Condensed(nn.Module):
             ValueError: If it does not fit into the layer's capacity.
         """
         if pattern.slots > self.columns.numel():
-            raise ValueError(f"pattern has {pattern.slots} slots, room is {self.columns.numel()}")
+            raise InputError(f"pattern has {pattern.slots} slots, room is {self.columns.numel()}")
         self.columns.zero_()
         self.columns[: pattern.slots] = torch.from_numpy(pattern.columns.astype(np.int32))
         self.lengths.copy_(torch.from_numpy(pattern.lengths))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from sparse_core.checks import InputError
 from sparse_core.probing import undisturbed
 
 ACTIVATIONS = (
@@ -126,7 +127,7 @@ class ActivationMeter:
             ValueError: If no activation was seen.
         """
         if not self._sums:
-            raise ValueError(
+            raise InputError(
                 f"{type(self._module).__name__}: no activation module ran after a layer; give "
                 "`activation` if it calls a function instead"
             )

@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
+from sparse_core.checks import InputError
 from sweeps import worker
 from sweeps.launchers.environment import worker_environment
 from sweeps.provenance import available_cpus
-from sweeps.spec import InputError
 from sweeps.store import RunDir, State
 
 POLL = 0.05

@@ -12,8 +12,9 @@ from dstrl.presets import PRESETS, expand, layer_sparsities, merge
 from dstrl.replay import DynamicReplayBuffer
 from dstrl.spec import RLSpec
 from dstrl.train import run
+from sparse_core.checks import InputError
 from sweeps.grid import parse
-from sweeps.spec import InputError, canonical, load, plain, run_id
+from sweeps.spec import canonical, load, plain, run_id
 
 ALGORITHMS = {
     "ds-td3": ("td3",),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sparse_core.checks import InputError
 from sweeps.grid import Grid, load_grid, packaged, parse
-from sweeps.spec import InputError
 from tests.sweeps.toys import KIND
 
 Toys = Callable[[str], Grid]

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from sparse_core.checks import InputError
 from sweeps.grid import Grid
 from sweeps.launchers import local
 from sweeps.launchers.environment import numba_cache, worker_environment
 from sweeps.launchers.local import Options, launch
 from sweeps.provenance import THREAD_VARIABLES, available_cpus
-from sweeps.spec import InputError
 from sweeps.store import RunDir, State
 
 Toys = Callable[[str], Grid]

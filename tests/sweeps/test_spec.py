@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparse_core.checks import InputError
 from sweeps import spec as specs
-from sweeps.spec import InputError
 from tests.sweeps.toys import ToySparse, ToySpec
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from sparse_core.checks import InputError
 from sweeps.files import read_json, write_json
 from sweeps.grid import Grid, parse
-from sweeps.spec import InputError
 from sweeps.store import RunDir, State, fault_of, prepare
 from tests.sweeps.toys import KIND, ToySpec, result
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from sparse_core.checks import InputError
 from sweeps.grid import Grid
 from sweeps.kinds import KINDS
 from sweeps.options import parse_train
-from sweeps.spec import InputError
 from sweeps.store import RunDir
 from sweeps.train import RunFailed, train
 
