@@ -48,8 +48,8 @@ def load_tasks(
         download: Whether to download what is missing.
 
     Raises:
-        ValueError: If there is no such benchmark, or its classes cannot be shared out evenly.
-        FileNotFoundError: If the data is not where it should be.
+        InputError: If there is no such benchmark, its classes cannot be shared out evenly, or the
+            data is not where it should be.
     """
     one_of("benchmark", benchmark, BENCHMARKS)
     images = load_images(source_of(benchmark), data, folder=folder, size=size, download=download)
@@ -89,7 +89,9 @@ def split(
     """
     share, rest = divmod(images.classes, tasks)
     if rest or not share:
-        raise InputError(f"tasks={tasks}: {images.classes} classes cannot be shared out evenly")
+        raise InputError(
+            f"tasks={tasks}: {images.classes} classes cannot be shared out evenly", field="tasks"
+        )
     parts = [_classes(images, task * share, share) for task in range(tasks)]
     return [few(part, samples, seed, task) for task, part in enumerate(parts)]
 

@@ -66,8 +66,8 @@ def load_images(
         download: Whether to download what is missing into `data` (MNIST, CIFAR, TinyImageNet).
 
     Raises:
-        FileNotFoundError: If the data is not where it should be.
-        ValueError: If a folder holds something else than images of some classes.
+        InputError: If the data is not where it should be, or a folder holds something else than
+            images of some classes.
     """
     if source == "digits":
         return digits()
@@ -115,7 +115,9 @@ def image_folder(folder: str | Path, size: int = SIZE) -> TaskData:
         (train, classes), (test, others) = (_listed(root / part) for part in ("train", "test"))
         if classes != others:
             odd = sorted(set(classes) ^ set(others))[0]
-            raise InputError(f"folder={str(root)!r}: class {odd!r} is in one of train and test")
+            raise InputError(
+                f"folder={str(root)!r}: class {odd!r} is in one of train and test", field="folder"
+            )
     else:
         every, _ = _listed(root)
         ranks = _ranks([label for _, label in every])
@@ -125,7 +127,8 @@ def image_folder(folder: str | Path, size: int = SIZE) -> TaskData:
         if len({label for _, label in test}) < len({label for _, label in train}):
             raise InputError(
                 f"folder={str(root)!r}: without train/ and test/ each class needs at least "
-                f"{HELD_OUT} images"
+                f"{HELD_OUT} images",
+                field="folder",
             )
     return _read(train, test, size)
 
@@ -139,7 +142,8 @@ def _listed(root: Path) -> tuple[list[tuple[str, int]], list[str]]:
     except (FileNotFoundError, NotADirectoryError) as error:
         why = str(error).partition(". ")[0]
         raise InputError(
-            f"folder={str(root)!r}: must hold a folder of images for each class: {why}"
+            f"folder={str(root)!r}: must hold a folder of images for each class: {why}",
+            field="folder",
         ) from None
     return sorted(found.samples), found.classes
 
@@ -175,7 +179,9 @@ def _pixels(path: str | os.PathLike[str], size: int) -> np.ndarray:
             coloured = image.convert("RGB")
             return np.asarray(coloured if image.size == (size, size) else _fit(coloured, size))
     except OSError as error:
-        raise InputError(f"image={str(path)!r}: cannot be read as an image: {error}") from None
+        raise InputError(
+            f"image={str(path)!r}: cannot be read as an image: {error}", field="image"
+        ) from None
 
 
 def _fit(image: Any, size: int) -> Any:

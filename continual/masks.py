@@ -101,7 +101,10 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         within("reserve", reserve, 0, 1, open_right=True)
         check_isolation(isolation, config.method)
         if config.embeddings:
-            raise InputError("embeddings=True: tasks do not share sparse embeddings; use False")
+            raise InputError(
+                "embeddings=True: tasks do not share sparse embeddings; use False",
+                field="embeddings",
+            )
         refusals.refuse_dynamic(model)
         super().__init__()
         # Registered before the network, so that a task's parameters keep their names when it ends.

@@ -62,7 +62,10 @@ def image_shape(features: int) -> tuple[int, int, int]:
         side = math.isqrt(features // channels)
         if side > 0 and channels * side * side == features:
             return channels, side, side
-    raise InputError(f"features={features}: network 'cnn' needs square images, grey or in colour")
+    raise InputError(
+        f"features={features}: network 'cnn' needs square images, grey or in colour",
+        field="features",
+    )
 
 
 def _blocks(inputs: int, channels: Sequence[int]) -> list[nn.Module]:

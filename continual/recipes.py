@@ -64,12 +64,16 @@ def resolve(strategy: str, sparse: SparseConfig, share: str) -> tuple[SparseConf
     for name, own in recipe.settings.items():
         if getattr(sparse, name) not in (own, getattr(SparseConfig, name)):
             raise InputError(
-                f"{name}={getattr(sparse, name)!r}: strategy {strategy!r} decides it, {own!r}"
+                f"{name}={getattr(sparse, name)!r}: strategy {strategy!r} decides it, {own!r}",
+                field=name,
             )
     if recipe.methods and sparse.method not in recipe.methods:
         raise InputError(
-            f"method={sparse.method!r}: strategy {strategy!r} can use {', '.join(recipe.methods)}"
+            f"method={sparse.method!r}: strategy {strategy!r} can use {', '.join(recipe.methods)}",
+            field="method",
         )
     if recipe.share is not None and share not in (recipe.share, "none"):
-        raise InputError(f"share={share!r}: strategy {strategy!r} decides it, {recipe.share!r}")
+        raise InputError(
+            f"share={share!r}: strategy {strategy!r} decides it, {recipe.share!r}", field="share"
+        )
     return dataclasses.replace(sparse, **recipe.settings), recipe.share or share  # type: ignore[arg-type]

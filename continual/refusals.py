@@ -63,7 +63,8 @@ def refuse_move(engine: Engine, fn: Callable[[Tensor], Tensor]) -> None:
     if to.device.type != "cpu" or to.dtype not in (torch.float32, torch.float64):
         raise InputError(
             f"backend={engine.config.backend!r}: condensed layers cannot go to {to.device}, "
-            f"{to.dtype}; use backend='masked' there"
+            f"{to.dtype}; use backend='masked' there",
+            field="backend",
         )
 
 

@@ -9,6 +9,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparse_core.checks import InputError
+
 DATA_VARIABLE = "DST_DATA"
 
 
@@ -78,29 +80,32 @@ def find(source: str, data: str | Path | None = None, folder: str | None = None)
         folder: Of source `folder`: the folder of images, below the data folder or absolute.
 
     Raises:
-        FileNotFoundError: If something is missing, in one line.
+        InputError: If something is missing.
     """
     known = SOURCES[source]
     if source == "folder":
         path = Path(data or os.environ.get(DATA_VARIABLE) or ".") / str(folder)
         if not path.is_dir():
-            raise FileNotFoundError(f"folder={str(path)!r}: must be a folder of images that exists")
+            raise InputError(
+                f"folder={str(path)!r}: must be a folder of images that exists", field="folder"
+            )
         return path
     if known.expected is None:
         return Path()
     root = data or os.environ.get(DATA_VARIABLE)
     if not root:
-        raise FileNotFoundError(
-            f"data=None: set {DATA_VARIABLE} (or data) to a folder that holds {known.layout}"
+        raise InputError(
+            f"data=None: set {DATA_VARIABLE} (or data) to a folder that holds {known.layout}",
+            field="data",
         )
     if not (Path(root) / known.expected).exists():
         raise missing(source, Path(root))
     return Path(root)
 
 
-def missing(source: str, root: Path) -> FileNotFoundError:
+def missing(source: str, root: Path) -> InputError:
     """Return the error that a source is not in the data folder."""
     known = SOURCES[source]
-    return FileNotFoundError(
-        f"data={str(root)!r}: no {known.title} there; expected {known.layout} in it"
+    return InputError(
+        f"data={str(root)!r}: no {known.title} there; expected {known.layout} in it", field="data"
     )

@@ -102,7 +102,7 @@ class CLSpec:
         at_least("seed", self.seed, 0)
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if not self.hidden:
-            raise InputError("hidden=(): must name at least one layer's neurons")
+            raise InputError("hidden=(): must name at least one layer's neurons", field="hidden")
         for neurons in self.hidden:
             at_least("hidden", neurons, 1)
         object.__setattr__(self, "channels", tuple(self.channels))
@@ -110,18 +110,24 @@ class CLSpec:
             check_channels(self.channels, self.side)
         number = isinstance(self.lr, (int, float)) and not isinstance(self.lr, bool)
         if not number or not 0 < self.lr < math.inf:
-            raise InputError(f"lr={self.lr!r}: must be a positive number")
+            raise InputError(f"lr={self.lr!r}: must be a positive number", field="lr")
         classes = SOURCES[source_of(self.benchmark)].classes
         if self.benchmark.startswith("split") and classes is not None:
             one_of("tasks", self.tasks, splits(classes))
         if self.benchmark == "split-folder" and not self.folder:
-            raise InputError(f"folder={self.folder!r}: must name a folder of images to split")
+            raise InputError(
+                f"folder={self.folder!r}: must name a folder of images to split", field="folder"
+            )
         if self.benchmark != "split-folder" and self.folder is not None:
-            raise InputError(f"folder={self.folder!r}: is for benchmark 'split-folder' only")
+            raise InputError(
+                f"folder={self.folder!r}: is for benchmark 'split-folder' only", field="folder"
+            )
         if self.isolation is not None:
             check_isolation(self.isolation, sparse.method)
             if self.strategy != MASKS and self.isolation == "none":
-                raise InputError(f"isolation='none': strategy {self.strategy!r} needs 'hard'")
+                raise InputError(
+                    f"isolation='none': strategy {self.strategy!r} needs 'hard'", field="isolation"
+                )
 
     @property
     def isolation_in_force(self) -> str:
@@ -153,7 +159,7 @@ class CLSpec:
         """Look for the images.
 
         Raises:
-            FileNotFoundError: If they are not where they should be.
+            InputError: If they are not where they should be.
         """
         find(source_of(self.benchmark), folder=self.folder)
 
@@ -182,7 +188,9 @@ def check_isolation(isolation: str, method: str) -> None:
     """
     one_of("isolation", isolation, ISOLATIONS)
     if isolation == "hard" and method == "dense":
-        raise InputError("isolation='hard': method 'dense' needs all weights for one task")
+        raise InputError(
+            "isolation='hard': method 'dense' needs all weights for one task", field="isolation"
+        )
 
 
 def check_channels(channels: Sequence[int], side: int) -> None:
@@ -197,5 +205,6 @@ def check_channels(channels: Sequence[int], side: int) -> None:
     if not 1 <= len(channels) <= most:
         raise InputError(
             f"channels={tuple(channels)}: must name the channels of 1 to {most} blocks, each of "
-            f"which halves the images of {side} x {side}"
+            f"which halves the images of {side} x {side}",
+            field="channels",
         )

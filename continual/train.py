@@ -57,8 +57,7 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         training.
 
     Raises:
-        ValueError: If the tasks do not fit into the network.
-        FileNotFoundError: If the data is missing.
+        InputError: If the tasks do not fit into the network, or the data is missing.
     """
     torch.set_num_threads(1)
     random.seed(spec.seed)
@@ -137,7 +136,8 @@ def make_model(spec: CLSpec, task: TaskData) -> TaskMasks:
             remedies.append("set share='reuse'")
         raise InputError(
             f"tasks={spec.tasks}: at sparsity {spec.sparse.sparsity} only {room} {sure}have room "
-            f"beside each other; {' or '.join(remedies)}"
+            f"beside each other; {' or '.join(remedies)}",
+            field="tasks",
         )
     return model
 

@@ -169,7 +169,9 @@ def _check_actions(algo: str, env: str, space: spaces.Space[Any]) -> None:
         algo == "dqn" and not isinstance(space, spaces.Discrete)
     ):
         needed = "discrete" if algo == "dqn" else "continuous"
-        raise InputError(f"algo={algo!r}: needs {needed} actions, those of {env} are {space}")
+        raise InputError(
+            f"algo={algo!r}: needs {needed} actions, those of {env} are {space}", field="algo"
+        )
 
 
 def _policy_for(algorithm: type[BaseAlgorithm], space: spaces.Space[Any]) -> type[Any]:

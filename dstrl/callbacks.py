@@ -61,7 +61,7 @@ class SparseCallback(BaseCallback):
         policy = self.model.policy
         if not isinstance(policy, SparsePolicy):
             kind = type(policy).__name__
-            raise InputError(f"policy={kind}: SparseCallback needs a sparse policy")
+            raise InputError(f"policy={kind}: SparseCallback needs a sparse policy", field="policy")
         return policy.sparse_engines
 
     def _on_training_start(self) -> None:

@@ -109,7 +109,9 @@ class ContinualPolicy(SparsePolicy):
         if self.training_task is not None:
             raise RuntimeError(f"task {self.training_task} is still in training: end it first")
         if str(label) in self.sparse_tasks:
-            raise InputError(f"label={label}: was trained already; tasks so far: {self._known()}")
+            raise InputError(
+                f"label={label}: was trained already; tasks so far: {self._known()}", field="label"
+            )
         engines = self.sparse_engines.values()
         drawn = self._apart if self.sparse_tasks else None
         if self.hard:
@@ -152,7 +154,9 @@ class ContinualPolicy(SparsePolicy):
         """
         self._leave_alone("task")
         if label != self.training_task and str(label) not in self.sparse_tasks:
-            raise InputError(f"label={label}: was never trained; tasks so far: {self._known()}")
+            raise InputError(
+                f"label={label}: was never trained; tasks so far: {self._known()}", field="label"
+            )
         self._viewed = label
         kept: list[tuple[Tensor, Tensor]] = []
         try:
@@ -202,7 +206,9 @@ class ContinualPolicy(SparsePolicy):
             ValueError: If no task of this label has ended.
         """
         if str(label) not in self.sparse_tasks:
-            raise InputError(f"label={label}: has not ended; tasks so far: {self._known()}")
+            raise InputError(
+                f"label={label}: has not ended; tasks so far: {self._known()}", field="label"
+            )
         stored = self._stored(str(label))
         return {name: stored.masks.get(name, tensor.shape) for name, tensor in self._apart.items()}
 

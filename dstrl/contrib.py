@@ -134,12 +134,14 @@ class SparseTRPOPolicy(SparseActorCriticPolicy):
         if updater is not None and updater.needs != "nothing":
             raise InputError(
                 f"method={self.sparse.actor.method!r}: TRPO's actor has no gradients to move by; "
-                "set actor_method to dense, static or set"
+                "set actor_method to dense, static or set",
+                field="method",
             )
         if self.sparse.actor.backend == "condensed" and self.sparse.actor.method != "dense":
             raise InputError(
                 "backend='condensed': TRPO's actor needs second derivatives, which condensed "
-                "layers do not have; use masked or auto"
+                "layers do not have; use masked or auto",
+                field="backend",
             )
         first, *others = super().sparse_parts()
         masked = dataclasses.replace(first.config, backend="masked")

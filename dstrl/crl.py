@@ -98,11 +98,16 @@ class CRLSpec:
             object.__setattr__(self, "net_arch", tuple(self.net_arch))
         at_least("steps", self.steps, 1)
         if not isinstance(self.baselines, bool):
-            raise InputError(f"baselines={self.baselines!r}: must be true or false")
+            raise InputError(
+                f"baselines={self.baselines!r}: must be true or false", field="baselines"
+            )
         run = self.run
         self.settings()
         if run.resolve().hyper["normalize"]:
-            raise InputError("hyper.normalize=True: its statistics would be shared by all tasks")
+            raise InputError(
+                "hyper.normalize=True: its statistics would be shared by all tasks",
+                field="hyper.normalize",
+            )
 
     @property
     def tasks(self) -> tuple[Task, ...]:

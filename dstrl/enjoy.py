@@ -91,9 +91,11 @@ def _show(
     scenes: Sequence[Scene], algo: str, output: Path, file: Path | None, seed: int
 ) -> Episode:
     if file is not None and file.suffix.lower() != ".gif":
-        raise InputError(f"out={str(file)!r}: must end in .gif")
+        raise InputError(f"out={str(file)!r}: must end in .gif", field="out")
     if not (output / "model.zip").is_file():
-        raise InputError(f"model={str(output / 'model.zip')!r}: there is no such file")
+        raise InputError(
+            f"model={str(output / 'model.zip')!r}: there is no such file", field="model"
+        )
     mode = "human" if file is None else "rgb_array"
     for scene in scenes:
         modes = _render_modes(scene)
@@ -175,7 +177,9 @@ def _write(file: Path, frames: list[Image.Image], fps: float) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         frames[0].save(file, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
     except OSError as error:
-        raise InputError(f"out={str(file)!r}: cannot be written: {error.strerror}") from error
+        raise InputError(
+            f"out={str(file)!r}: cannot be written: {error.strerror}", field="out"
+        ) from error
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -44,10 +44,10 @@ def check(algo: str, env: str, values: Mapping[str, Any]) -> None:
     known = _table(algo)["default"]
     for key, value in values.items():
         if key not in known:
-            raise InputError(f"hyper={key!r}: {algo} has {', '.join(known)}")
+            raise InputError(f"hyper={key!r}: {algo} has {', '.join(known)}", field="hyper")
         expected = _refusal(key, value, known[key])
         if expected:
-            raise InputError(f"hyper.{key}={value!r}: must be {expected}")
+            raise InputError(f"hyper.{key}={value!r}: must be {expected}", field=f"hyper.{key}")
 
 
 def is_tuned(algo: str, env: str) -> bool:

@@ -29,19 +29,26 @@ def supported(settings: Settings, isolation: str, share: str) -> Settings:
     one_of("isolation", isolation, ISOLATION)
     one_of("share", share, SHARES)
     if settings.tiny:
-        raise InputError("tiny=True: a policy for tasks in sequence is sparse")
+        raise InputError("tiny=True: a policy for tasks in sequence is sparse", field="tiny")
     if settings.target in MASKED_RULES:
-        raise InputError(f"target={settings.target!r}: targets start anew with each task: online")
+        raise InputError(
+            f"target={settings.target!r}: targets start anew with each task: online", field="target"
+        )
     for config in (settings.actor, settings.critic):
         method = METHODS[config.method]
         if config.backend == "condensed":
-            raise InputError("backend='condensed': tasks in sequence need masked layers")
+            raise InputError(
+                "backend='condensed': tasks in sequence need masked layers", field="backend"
+            )
         if method.latent or method.starts_dense:
             raise InputError(
-                f"method={config.method!r}: writes weights outside its masks, as tasks must not"
+                f"method={config.method!r}: writes weights outside its masks, as tasks must not",
+                field="method",
             )
         if config.method == "dense" and isolation == "hard":
-            raise InputError("method='dense': leaves no room for a second task; isolation='none'")
+            raise InputError(
+                "method='dense': leaves no room for a second task; isolation='none'", field="method"
+            )
     actor, critic = (
         dataclasses.replace(config, backend="masked")
         for config in (settings.actor, settings.critic)

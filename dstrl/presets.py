@@ -44,7 +44,9 @@ def expand(values: Mapping[str, Any]) -> dict[str, Any]:
     algorithms = [key for key in recipe if key not in ("paper", "environments")]
     algo = said.get("algo", algorithms[0])
     if algo not in algorithms:
-        raise InputError(f"preset={name!r}: is for {', '.join(algorithms)}, not for {algo}")
+        raise InputError(
+            f"preset={name!r}: is for {', '.join(algorithms)}, not for {algo}", field="preset"
+        )
     fields = dict(recipe[algo])
     env = said.get("env", "")
     special = recipe.get("environments", {}).get(algo, {})
@@ -99,16 +101,20 @@ def _sizes(values: Mapping[str, Any]) -> tuple[int, int]:
 
     name, noise = values.get("env"), values.get("noise", 0.0)
     if name is None:
-        raise InputError("env=None: must be given, the preset's sparsities depend on it")
+        raise InputError(
+            "env=None: must be given, the preset's sparsities depend on it", field="env"
+        )
     within("noise", noise, 0, 0.99)
     try:
         env = gymnasium.make(str(name))
     except (gymnasium.error.Error, ImportError) as error:
-        raise InputError(f"env={name!r}: {' '.join(str(error).split())}") from None
+        raise InputError(f"env={name!r}: {' '.join(str(error).split())}", field="env") from None
     shapes = env.observation_space.shape, env.action_space.shape
     env.close()
     if not all(shape and len(shape) == 1 for shape in shapes):
-        raise InputError(f"env={name!r}: the preset needs vectors as observations and actions")
+        raise InputError(
+            f"env={name!r}: the preset needs vectors as observations and actions", field="env"
+        )
     (observed,), (acted,) = (shape or () for shape in shapes)
     return noisy_size(observed, noise), acted
 

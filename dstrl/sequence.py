@@ -62,7 +62,9 @@ def begin_task(model: BaseAlgorithm, label: int, env: GymEnv | None = None) -> N
 def _policy(model: BaseAlgorithm) -> ContinualPolicy:
     if not isinstance(model.policy, ContinualPolicy):
         kind = type(model.policy).__name__
-        raise InputError(f"policy={kind}: tasks in sequence need one of dstrl.continual")
+        raise InputError(
+            f"policy={kind}: tasks in sequence need one of dstrl.continual", field="policy"
+        )
     return model.policy
 
 
@@ -168,13 +170,16 @@ class _Course:
         for label, evaluator in enumerate(self.evaluators):
             if (evaluator.envs.observation_space, evaluator.envs.action_space) != spaces:
                 raise InputError(
-                    f"sequence={name!r}: task {label} has other observations or actions than task 0"
+                    f"sequence={name!r}: task {label} has other observations or actions than "
+                    "task 0",
+                    field="sequence",
                 )
         room = _policy(model).room()
         if room is not None and room < len(self.tasks):
             raise InputError(
                 f"sequence={name!r}: of its {len(self.tasks)} tasks only {room} have room beside "
-                "each other; raise the sparsity, widen net_arch, or set share='reuse'"
+                "each other; raise the sparsity, widen net_arch, or set share='reuse'",
+                field="sequence",
             )
 
     def learn(self, model: BaseAlgorithm, label: int) -> None:

@@ -59,10 +59,11 @@ class Settings:
         if self.target in MASKED_RULES and "condensed" in (self.actor.backend, self.critic.backend):
             raise InputError(
                 f"target={self.target!r}: its targets have a topology of their own, which needs "
-                "backend masked or auto; condensed layers can have online or copy"
+                "backend masked or auto; condensed layers can have online or copy",
+                field="target",
             )
         if not isinstance(self.tiny, bool):
-            raise InputError(f"tiny={self.tiny!r}: must be true or false")
+            raise InputError(f"tiny={self.tiny!r}: must be true or false", field="tiny")
 
     @classmethod
     def read(cls, sparse: Settings | SparseConfig | Mapping[str, Any] | None) -> Settings:
@@ -80,7 +81,9 @@ class Settings:
         if isinstance(sparse, SparseConfig):
             return cls(sparse, sparse)
         if sparse is not None and not isinstance(sparse, Mapping):
-            raise InputError(f"sparse={sparse!r}: must be a mapping or a SparseConfig")
+            raise InputError(
+                f"sparse={sparse!r}: must be a mapping or a SparseConfig", field="sparse"
+            )
         values = {"backend": "auto"} | dict(sparse or {})
         if "seed" not in values:
             import torch
@@ -92,7 +95,9 @@ class Settings:
         unknown = sorted(set(values) - set(known), key=str)
         if unknown:
             allowed = ", ".join([*known, *SPLIT_KEYS, *OWN_KEYS])
-            raise InputError(f"sparse={unknown[0]!r}: unknown key; there are {allowed}")
+            raise InputError(
+                f"sparse={unknown[0]!r}: unknown key; there are {allowed}", field="sparse"
+            )
         actor, critic = (_config(role, values, special) for role in ("actor", "critic"))
         return cls(actor, critic, split=bool(special), **own)
 
@@ -113,6 +118,7 @@ def _config(role: str, common: Mapping[str, Any], special: Mapping[str, Any]) ->
     own = {k.removeprefix(prefix): v for k, v in special.items() if k.startswith(prefix)}
     try:
         return SparseConfig(**dict(common) | own)
-    except ValueError as error:
-        field = str(error).partition("=")[0]
-        raise InputError(f"{prefix if field in own else ''}{error}") from None
+    except InputError as error:
+        if error.concerns(own):
+            raise InputError(f"{prefix}{error}", field=f"{prefix}{error.field}") from None
+        raise

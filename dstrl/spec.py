@@ -110,7 +110,7 @@ class RLSpec:
         one_of("algo", self.algo, ALGORITHMS)
         at_least("seed", self.seed, 0)
         if self.seed >= 2**32:
-            raise InputError(f"seed={self.seed!r}: must be less than 2^32")
+            raise InputError(f"seed={self.seed!r}: must be less than 2^32", field="seed")
         within("noise", self.noise, 0, 0.99)
         at_least("eval_episodes", self.eval_episodes, 1)
         for name in ("steps", "n_envs", "eval_every"):
@@ -125,12 +125,16 @@ class RLSpec:
         if self.target is not None:
             one_of("target", self.target, TARGET_RULES)
         if self.preset is not None:
-            raise InputError(f"preset={self.preset!r}: make the spec with RLSpec.of")
+            raise InputError(
+                f"preset={self.preset!r}: make the spec with RLSpec.of", field="preset"
+            )
         self.settings()
         self._check_env()
         own = [name for name in OWN_FIELDS if name in self.hyper]
         if own:
-            raise InputError(f"hyper={own[0]!r}: is a field of the run itself, set {own[0]}")
+            raise InputError(
+                f"hyper={own[0]!r}: is a field of the run itself, set {own[0]}", field="hyper"
+            )
         check(self.algo, self.env, self.hyper)
 
     def _check_env(self) -> None:
@@ -141,7 +145,9 @@ class RLSpec:
         try:
             gymnasium.spec(self.env)
         except (gymnasium.error.Error, ImportError) as error:
-            raise InputError(f"env={self.env!r}: {' '.join(str(error).split())}") from None
+            raise InputError(
+                f"env={self.env!r}: {' '.join(str(error).split())}", field="env"
+            ) from None
 
     def settings(self) -> Settings:
         """Return what the policy is told about sparsity; masks are seeded by the run's seed."""

@@ -44,7 +44,8 @@ def follow(engine: Engine, online: nn.Module, target: nn.Module, rule: str) -> N
     if rule in MASKED_RULES and METHODS[engine.config.method].latent:
         raise InputError(
             f"target={rule!r}: method {engine.config.method!r} needs 'online' or 'copy', its "
-            "inactive weights keep values"
+            "inactive weights keep values",
+            field="target",
         )
     if rule not in MASKED_RULES:
         engine.follow(target, lagging=rule == "copy")

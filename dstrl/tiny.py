@@ -27,7 +27,8 @@ def tiny_arch(arch: Arch, weights: Callable[[Arch], int], budget: int) -> Arch:
     if widest == 0 or weights(_shrink(arch, 1, widest)) > budget:
         raise InputError(
             f"tiny=True: no network of the shape {arch} has at most {budget} weights, "
-            "lower the sparsity"
+            "lower the sparsity",
+            field="tiny",
         )
     low, high = 1, widest
     while low < high:

@@ -57,4 +57,4 @@ def check_physics(values: Mapping[str, float]) -> None:
     for name, value in values.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or value <= 0:
-            raise InputError(f"{name}={value!r}: must be a positive number")
+            raise InputError(f"{name}={value!r}: must be a positive number", field=name)

@@ -38,7 +38,10 @@ class Task(Protocol):
 
 def _order(permutation: tuple[int, ...], size: int) -> tuple[int, ...]:
     if sorted(permutation) != list(range(size)):
-        raise InputError(f"permutation={permutation!r}: must be 0 to {size - 1} in some order")
+        raise InputError(
+            f"permutation={permutation!r}: must be 0 to {size - 1} in some order",
+            field="permutation",
+        )
     return tuple(permutation)
 
 
@@ -156,20 +159,27 @@ def sequence(name: str) -> tuple[Task, ...]:
     module, colon, attribute = str(name).partition(":")
     if not colon:
         known = ", ".join(SEQUENCES)
-        raise InputError(f"sequence={name!r}: must be one of {known}, or package.module:NAME")
+        raise InputError(
+            f"sequence={name!r}: must be one of {known}, or package.module:NAME", field="sequence"
+        )
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", name):
-        raise InputError(f"sequence={name!r}: must be like package.module:NAME")
+        raise InputError(f"sequence={name!r}: must be like package.module:NAME", field="sequence")
     try:
         tasks = tuple(getattr(importlib.import_module(module), attribute))
     except ImportError as error:
-        raise InputError(f"sequence={name!r}: {' '.join(str(error).split())}") from None
+        raise InputError(
+            f"sequence={name!r}: {' '.join(str(error).split())}", field="sequence"
+        ) from None
     except (AttributeError, TypeError):
-        raise InputError(f"sequence={name!r}: {module} has no tuple {attribute!r}") from None
+        raise InputError(
+            f"sequence={name!r}: {module} has no tuple {attribute!r}", field="sequence"
+        ) from None
     lacking = [task for task in tasks if not _is_task(task)]
     if lacking or not tasks:
         wrong = f", not {lacking[0]!r}" if lacking else ""
         raise InputError(
-            f"sequence={name!r}: must hold tasks, which have make, performance and tuned{wrong}"
+            f"sequence={name!r}: must hold tasks, which have make, performance and tuned{wrong}",
+            field="sequence",
         )
     return tasks
 

@@ -43,7 +43,7 @@ class NoisyFeatures(
         gym.ObservationWrapper.__init__(self, env)
         number = isinstance(fraction, (int, float)) and not isinstance(fraction, bool)
         if not number or not 0 <= fraction < 1:
-            raise InputError(f"fraction={fraction!r}: must be a number in [0, 1)")
+            raise InputError(f"fraction={fraction!r}: must be a number in [0, 1)", field="fraction")
         space = _vector_space(env)
         size = space.shape[0]
         self.distractors = noisy_size(size, fraction) - size
@@ -91,7 +91,10 @@ class PermuteObservation(
         space = _vector_space(env)
         size = space.shape[0]
         if sorted(permutation) != list(range(size)):
-            raise InputError(f"permutation={permutation!r}: must be 0 to {size - 1} in some order")
+            raise InputError(
+                f"permutation={permutation!r}: must be 0 to {size - 1} in some order",
+                field="permutation",
+            )
         self.permutation = np.array(permutation, dtype=np.int64)
         self.observation_space = spaces.Box(
             space.low.min(), space.high.max(), (size,), dtype=space.dtype.type
@@ -107,7 +110,7 @@ def _vector_space(env: gym.Env[Any, Any]) -> spaces.Box:
     space = env.observation_space
     vector = isinstance(space, spaces.Box) and len(space.shape) == 1
     if not vector or not np.issubdtype(space.dtype, np.floating):
-        raise InputError(f"env={env}: must observe a vector of floats, not {space}")
+        raise InputError(f"env={env}: must observe a vector of floats, not {space}", field="env")
     assert isinstance(space, spaces.Box)
     return space
 

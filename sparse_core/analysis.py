@@ -36,11 +36,13 @@ def output_norm_variance(pattern: str, n: int, k: int) -> float:
         ValueError: If the pattern is unknown or n or k is out of range.
     """
     if pattern not in PATTERNS:
-        raise InputError(f"pattern={pattern!r}: must be one of {', '.join(PATTERNS)}")
+        raise InputError(
+            f"pattern={pattern!r}: must be one of {', '.join(PATTERNS)}", field="pattern"
+        )
     if n < 2:
-        raise InputError(f"n={n}: must be at least 2")
+        raise InputError(f"n={n}: must be at least 2", field="n")
     if not 1 <= k <= n:
-        raise InputError(f"k={k}: must be between 1 and n={n}")
+        raise InputError(f"k={k}: must be between 1 and n={n}", field="k")
     if pattern == "bernoulli":
         numerator = 5 * n - 8 + 18 * n / k
     elif pattern == "constant_per_layer":

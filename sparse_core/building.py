@@ -176,7 +176,8 @@ def _check_patterns(selected: Sequence[Selected], config: SparseConfig) -> None:
                 raise InputError(
                     f"{field}={pattern!r}: no such layer or role; there are "
                     f"{', '.join(item.name for item in selected)} and the roles input, hidden, "
-                    "output, qkv"
+                    "output, qkv",
+                    field=field,
                 )
 
 
@@ -233,5 +234,6 @@ def _check_signals(sparse: Sequence[Selected], config: SparseConfig) -> None:
         if not linear:
             raise InputError(
                 f"growth={config.growth_rule!r}: layer {item.name!r} of shape {item.shape} is no "
-                "linear layer, whose inputs guided sampling needs; use 'sampled' or keep it dense"
+                "linear layer, whose inputs guided sampling needs; use 'sampled' or keep it dense",
+                field="growth",
             )

@@ -152,12 +152,14 @@ class SparseConfig:
         if METHODS[self.method].starts_dense and self.initial_sparsity > self.sparsity:
             raise InputError(
                 f"initial_sparsity={self.initial_sparsity}: must be at most sparsity="
-                f"{self.sparsity}"
+                f"{self.sparsity}",
+                field="initial_sparsity",
             )
         if self.gradient_steps > self.update_every:
             raise InputError(
                 f"gradient_steps={self.gradient_steps}: must be at most update_every="
-                f"{self.update_every}"
+                f"{self.update_every}",
+                field="gradient_steps",
             )
         object.__setattr__(self, "dense", _patterns("dense", self.dense))
         object.__setattr__(self, "never_ablate", _patterns("never_ablate", self.never_ablate))
@@ -174,15 +176,18 @@ class SparseConfig:
         one_of("growth", self.growth, GROWTH_RULES)
         usable = METHODS[self.method].growth
         if not usable:
-            raise InputError(f"growth={self.growth!r}: method {self.method!r} grows nothing")
+            raise InputError(
+                f"growth={self.growth!r}: method {self.method!r} grows nothing", field="growth"
+            )
         if self.growth not in usable:
             raise InputError(
-                f"growth={self.growth!r}: method {self.method!r} can use {', '.join(usable)}"
+                f"growth={self.growth!r}: method {self.method!r} can use {', '.join(usable)}",
+                field="growth",
             )
 
     def _check_backend(self) -> None:
         if self.backend == "condensed" and self.needs_masks is not None:
-            raise InputError(f"backend={self.backend!r}: {self.needs_masks}")
+            raise InputError(f"backend={self.backend!r}: {self.needs_masks}", field="backend")
 
     @property
     def needs_masks(self) -> str | None:
@@ -206,44 +211,61 @@ class SparseConfig:
         known = ("unstructured", "constant_fan_in", "neurons")
         pattern = parse_pattern(structure)
         if structure not in known and pattern is None:
-            raise InputError(f"structure={structure!r}: must be one of {', '.join(STRUCTURES)}")
+            raise InputError(
+                f"structure={structure!r}: must be one of {', '.join(STRUCTURES)}",
+                field="structure",
+            )
         if self.embeddings and structure == "neurons":
             raise InputError(
-                "embeddings=True: structure 'neurons' would take whole tokens, use another"
+                "embeddings=True: structure 'neurons' would take whole tokens, use another",
+                field="embeddings",
             )
         own = METHODS[self.method].structure
         if own != "unstructured" and structure != own:
-            raise InputError(f"structure={structure!r}: method {self.method!r} needs {own}")
+            raise InputError(
+                f"structure={structure!r}: method {self.method!r} needs {own}", field="structure"
+            )
         if self.group > 1 and structure != "constant_fan_in":
-            raise InputError(f"group={self.group}: needs structure constant_fan_in")
+            raise InputError(f"group={self.group}: needs structure constant_fan_in", field="group")
         if self.scope == "global" and not METHODS[self.method].global_scope:
             able = ", ".join(name for name, method in METHODS.items() if method.global_scope)
-            raise InputError(f"scope='global': method {self.method!r} cannot, these can: {able}")
+            raise InputError(
+                f"scope='global': method {self.method!r} cannot, these can: {able}", field="scope"
+            )
         if self.scope == "global" and structure != "unstructured":
-            raise InputError(f"scope='global': needs structure unstructured, not {structure}")
+            raise InputError(
+                f"scope='global': needs structure unstructured, not {structure}", field="scope"
+            )
         if self.method in ("snfs", "gse", "granet") and structure != "unstructured":
             raise InputError(
                 f"structure={structure!r}: method {self.method!r} moves weights between lanes, it "
-                "needs unstructured"
+                "needs unstructured",
+                field="structure",
             )
         if self.method == "sr_ste" and (pattern is None or pattern[0] != ":"):
-            raise InputError(f"structure={structure!r}: method 'sr_ste' needs N:M, such as '2:4'")
+            raise InputError(
+                f"structure={structure!r}: method 'sr_ste' needs N:M, such as '2:4'",
+                field="structure",
+            )
         if pattern is not None and pattern[0] == ":" and self.method != "dense":
             n, m = pattern[1:]
             if n > m:
-                raise InputError(f"structure={structure!r}: N must not exceed M")
+                raise InputError(f"structure={structure!r}: N must not exceed M", field="structure")
             if self.layer_sparsity:
                 raise InputError(
-                    f"layer_sparsity={self.layer_sparsity}: structure {structure} leaves no choice"
+                    f"layer_sparsity={self.layer_sparsity}: structure {structure} leaves no choice",
+                    field="layer_sparsity",
                 )
             if METHODS[self.method].starts_dense:
                 raise InputError(
                     f"structure={structure!r}: method {self.method!r} starts dense, which is no "
-                    "N:M pattern"
+                    "N:M pattern",
+                    field="structure",
                 )
             if abs(self.sparsity - (1 - n / m)) > 1e-9:
                 raise InputError(
-                    f"sparsity={self.sparsity}: structure {structure} means {1 - n / m:g}"
+                    f"sparsity={self.sparsity}: structure {structure} means {1 - n / m:g}",
+                    field="sparsity",
                 )
 
     @property
@@ -321,14 +343,19 @@ def parse_pattern(structure: str) -> tuple[str, int, int] | None:
 def _patterns(field: str, value: object) -> tuple[str, ...]:
     given = (value,) if isinstance(value, str) else value
     if not isinstance(given, (tuple, list)) or not all(isinstance(p, str) for p in given):
-        raise InputError(f"{field}={value!r}: must be a list of roles or name patterns")
+        raise InputError(
+            f"{field}={value!r}: must be a list of roles or name patterns", field=field
+        )
     return tuple(given)
 
 
 def _pairs(value: object) -> tuple[tuple[str, float], ...]:
     items = value.items() if isinstance(value, Mapping) else value
     if not isinstance(items, Iterable):
-        raise InputError(f"layer_sparsity={value!r}: must map name patterns to sparsities")
+        raise InputError(
+            f"layer_sparsity={value!r}: must map name patterns to sparsities",
+            field="layer_sparsity",
+        )
     pairs = tuple((str(pattern), sparsity) for pattern, sparsity in items)
     for pattern, sparsity in pairs:
         within(f"layer_sparsity[{pattern!r}]", sparsity, 0, 1, open_right=True)

@@ -145,7 +145,8 @@ def allocate(shares: Sequence[Share], total: int, sparsity: float) -> list[int]:
         neediest = max(shares, key=lambda s: s.least - s.wish * total / sum(x.wish for x in shares))
         raise InputError(
             f"sparsity={sparsity}: leaves {max(total, 0)} weights, but the layers need at least "
-            f"{least} (layer {neediest.name!r} alone {neediest.least})"
+            f"{least} (layer {neediest.name!r} alone {neediest.least})",
+            field="sparsity",
         )
     scale = _scale(shares, total)
     targets = [_clip(scale * s.wish, s) for s in shares]

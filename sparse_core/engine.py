@@ -56,7 +56,7 @@ class LayerCount:
 
 def _checked_horizon(steps: int) -> int:
     if steps < 1:
-        raise InputError(f"horizon={steps}: must be at least 1 optimizer step")
+        raise InputError(f"horizon={steps}: must be at least 1 optimizer step", field="horizon")
     return steps
 
 
@@ -257,7 +257,9 @@ class Engine:
                 keeps scores.
         """
         if any(tensor.companion("scores") is not None for tensor in self.tensors):
-            raise InputError(f"method={self.config.method!r}: no target can follow its scores")
+            raise InputError(
+                f"method={self.config.method!r}: no target can follow its scores", field="method"
+            )
         copies = copy_topology(self.tensors, target, partial=partial)
         if not partial:
             target.register_buffer("sparse_clock", self._clock.buffer.clone())

@@ -172,7 +172,8 @@ class FlopCounter:
         unknown = sorted(set(active) - set(self._sizes))
         if unknown:
             raise InputError(
-                f"active={unknown}: no such weight; there are {', '.join(self._sizes)}"
+                f"active={unknown}: no such weight; there are {', '.join(self._sizes)}",
+                field="active",
             )
         layers = [
             LayerFlops(name, self._dense[name], size, active.get(name, size))

@@ -90,7 +90,9 @@ def top_of_network(
     first = [top_of_layer(s, a, each) for s, a in zip(scores, among, strict=True)]
     left = count - sum(int(f.sum()) for f in first)
     if left < 0:
-        raise InputError(f"count={count}: {len(scores)} layers need at least {count - left}")
+        raise InputError(
+            f"count={count}: {len(scores)} layers need at least {count - left}", field="count"
+        )
     flat = torch.cat([s.reshape(-1).double() for s in scores]).unsqueeze(0)
     certain = torch.cat([f.reshape(-1) for f in first]).unsqueeze(0)
     allowed = torch.cat([a.reshape(-1) for a in among]).unsqueeze(0) & ~certain

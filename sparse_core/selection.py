@@ -122,7 +122,8 @@ def select(
     if unmatched:
         raise InputError(
             f"roles={sorted(unmatched)}: no such layer; there are "
-            f"{', '.join(name for name, *_ in found)}"
+            f"{', '.join(name for name, *_ in found)}",
+            field="roles",
         )
     return selected
 

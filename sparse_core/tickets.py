@@ -49,7 +49,8 @@ class LotteryTicket:
         if config.method != "static" or config.structure_in_force != "unstructured":
             raise InputError(
                 f"method={config.method!r}, structure={config.structure_in_force!r}: a lottery "
-                "ticket is static and unstructured"
+                "ticket is static and unstructured",
+                field="method",
             )
         self.config = config
         self.rounds = rounds

@@ -60,17 +60,22 @@ class Cost:
         if self.gradient_steps > self.update_every:
             raise InputError(
                 f"gradient_steps={self.gradient_steps}: must be at most update_every="
-                f"{self.update_every}"
+                f"{self.update_every}",
+                field="gradient_steps",
             )
         if not 0 <= self.sparse <= self.dense:
-            raise InputError(f"sparse={self.sparse!r}: must be between 0 and dense={self.dense!r}")
+            raise InputError(
+                f"sparse={self.sparse!r}: must be between 0 and dense={self.dense!r}",
+                field="sparse",
+            )
         if self.backward is not None and not self.sparse <= self.backward <= self.dense:
             raise InputError(
                 f"backward={self.backward!r}: must be between sparse={self.sparse!r} and "
-                f"dense={self.dense!r}"
+                f"dense={self.dense!r}",
+                field="backward",
             )
         if self.samples < 0:
-            raise InputError(f"samples={self.samples!r}: must be at least 0")
+            raise InputError(f"samples={self.samples!r}: must be at least 0", field="samples")
 
 
 def _dense(cost: Cost) -> float:
@@ -93,7 +98,9 @@ def _dense_gradient_always(cost: Cost) -> float:
 
 def _backward_mask(cost: Cost) -> float:
     if cost.backward is None:
-        raise InputError("backward=None: method 'topkast' needs the cost of its backward mask")
+        raise InputError(
+            "backward=None: method 'topkast' needs the cost of its backward mask", field="backward"
+        )
     return 2 * cost.sparse + cost.backward
 
 

@@ -279,7 +279,8 @@ def _set_data(folder: Path | None) -> None:
         os.environ[DATA] = str(folder.absolute())
     if DATA in os.environ and not Path(os.environ[DATA]).is_dir():
         raise InputError(
-            f"data={os.environ[DATA]!r}: must be a folder that exists (--data, {DATA})"
+            f"data={os.environ[DATA]!r}: must be a folder that exists (--data, {DATA})",
+            field="data",
         )
 
 

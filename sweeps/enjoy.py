@@ -32,7 +32,7 @@ def enjoy(
         InputError: If there is no such run, it is not finished, or it cannot be shown.
     """
     if seed < 0:
-        raise InputError(f"seed={seed!r}: must be an integer of at least 0")
+        raise InputError(f"seed={seed!r}: must be an integer of at least 0", field="seed")
     folder = find(name, runs_dir)
     record = folder.record()
     runner = record.get("runner")
@@ -45,10 +45,7 @@ def enjoy(
     file = None if human else out or folder.output / "episode.gif"
     os.environ.update(worker_environment(1, os.environ))
     spec = load(resolve(record["spec_type"]), record["spec"])
-    try:
-        episode = resolve(kind.player)(spec, folder.output, file, seed)
-    except ValueError as error:
-        raise InputError(" ".join(str(error).split())) from error
+    episode = resolve(kind.player)(spec, folder.output, file, seed)
     console.print(
         f"{episode.steps} steps, return {number(episode.score)}"
         + (f": {file}" if file is not None else ""),

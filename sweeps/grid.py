@@ -132,7 +132,9 @@ def parse(text: str, reference: str = "") -> Grid:
     _check_keys(document, ("name", "kinds", *(BLOCK_KEYS if single else ["blocks"])), "")
     name = document.get("name")
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise InputError(f"name={name!r}: must be text of letters, digits, '.', '_' and '-'")
+        raise InputError(
+            f"name={name!r}: must be text of letters, digits, '.', '_' and '-'", field="name"
+        )
     kinds = KINDS | _own_kinds(document.get("kinds", {}))
     blocks = [{key: document[key] for key in BLOCK_KEYS if key in document}]
     if not single:
@@ -153,7 +155,7 @@ def parse(text: str, reference: str = "") -> Grid:
 
 def _own_kinds(values: Any) -> dict[str, Kind]:
     if not isinstance(values, dict):
-        raise InputError(f"kinds={values!r}: must be a mapping of names to kinds")
+        raise InputError(f"kinds={values!r}: must be a mapping of names to kinds", field="kinds")
     kinds = {}
     for name, fields in values.items():
         if not isinstance(fields, dict):
@@ -161,7 +163,7 @@ def _own_kinds(values: Any) -> dict[str, Kind]:
         try:
             kinds[str(name)] = specs.load(Kind, fields)
         except InputError as error:
-            raise InputError(f"kinds.{name}.{error}") from error
+            raise error.below(f"kinds.{name}") from error
     return kinds
 
 
@@ -171,7 +173,7 @@ def _expand(block: Any, kinds: Mapping[str, Kind]) -> Iterator[Run]:
     _check_keys(block, BLOCK_KEYS, "")
     kind_name = block.get("kind")
     if not isinstance(kind_name, str) or kind_name not in kinds:
-        raise InputError(f"kind={kind_name!r}: must be one of {', '.join(kinds)}")
+        raise InputError(f"kind={kind_name!r}: must be one of {', '.join(kinds)}", field="kind")
     kind = kinds[kind_name]
     spec_type = resolve(kind.spec)
     base = _fields(spec_type, block.get("base", {}), "base")
@@ -197,7 +199,9 @@ def _expand(block: Any, kinds: Mapping[str, Kind]) -> Iterator[Run]:
 def _axes(spec_type: type[Any], values: Any) -> list[list[list[tuple[str, Any]]]]:
     """Return, for each axis, its choices; a choice is a list of fields and values."""
     if not isinstance(values, dict):
-        raise InputError(f"grid={values!r}: must be a mapping of fields to lists of values")
+        raise InputError(
+            f"grid={values!r}: must be a mapping of fields to lists of values", field="grid"
+        )
     axes = []
     for name, choices in values.items():
         if not isinstance(choices, list) or not choices:
@@ -211,21 +215,25 @@ def _axes(spec_type: type[Any], values: Any) -> list[list[list[tuple[str, Any]]]
 def _entries(spec_type: type[Any], block: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     entries = block.get(key, [])
     if not isinstance(entries, list) or not all(entry for entry in entries):
-        raise InputError(f"{key}={entries!r}: must be a list of mappings of fields to values")
+        raise InputError(
+            f"{key}={entries!r}: must be a list of mappings of fields to values", field=key
+        )
     return [_fields(spec_type, entry, key) for entry in entries]
 
 
 def _fields(spec_type: type[Any], values: Any, section: str) -> dict[str, Any]:
     """Return dotted fields and coerced values; errors name the section and the field."""
     if not isinstance(values, dict):
-        raise InputError(f"{section}={values!r}: must be a mapping of fields to values")
+        raise InputError(
+            f"{section}={values!r}: must be a mapping of fields to values", field=section
+        )
     if "seed" in values:
         raise InputError(f"{section}.seed: give 'seeds' of the block instead")
     try:
         flat = specs.flatten(values)
         return {name: specs.coerce_field(spec_type, name, flat[name]) for name in flat}
     except InputError as error:
-        raise InputError(f"{section}.{error}") from error
+        raise error.below(section) from error
 
 
 def _matches(spec_type: type[Any], values: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
@@ -241,7 +249,9 @@ def _seeds(value: Any) -> list[int]:
     is_list = isinstance(value, list) and bool(value)
     if is_list and all(type(seed) is int and seed >= 0 for seed in value):
         return list(dict.fromkeys(value))
-    raise InputError(f"seeds={value!r}: must be a number of at least 1, or a list of seeds >= 0")
+    raise InputError(
+        f"seeds={value!r}: must be a number of at least 1, or a list of seeds >= 0", field="seeds"
+    )
 
 
 def _check_keys(values: Mapping[Any, Any], allowed: tuple[str, ...], prefix: str) -> None:

@@ -46,7 +46,9 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         if self.threads < 1:
-            raise InputError(f"threads={self.threads!r}: must be an integer of at least 1")
+            raise InputError(
+                f"threads={self.threads!r}: must be an integer of at least 1", field="threads"
+            )
 
 
 def parse_train(kind: Kind, arguments: Sequence[str], prog: str) -> TrainOptions:

@@ -48,7 +48,7 @@ def load(cls: type[T], values: Mapping[str, Any]) -> T:
         try:
             tree = expand(tree)
         except ValueError as error:
-            raise InputError(" ".join(str(error).split())) from error
+            raise _located(cls, "", error) from error
     return typing.cast(T, _build(cls, tree, None, ""))
 
 
@@ -61,9 +61,9 @@ def nest(values: Mapping[Any, Any]) -> dict[str, Any]:
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise InputError(f"{name}: given twice, whole and in part")
+                raise InputError(f"{name}: given twice, whole and in part", field=name)
         if leaf in node:
-            raise InputError(f"{name}: given twice, whole and in part")
+            raise InputError(f"{name}: given twice, whole and in part", field=name)
         node[leaf] = dict(value) if isinstance(value, Mapping) else value
     return tree
 
@@ -77,7 +77,7 @@ def flatten(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
         inner = flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else None
         for name, item in (inner if inner is not None else {prefix + key: value}).items():
             if name in flat:
-                raise InputError(f"{name}: given twice")
+                raise InputError(f"{name}: given twice", field=name)
             flat[name] = item
     return flat
 
@@ -133,10 +133,10 @@ def coerce_field(cls: type[Any], name: str, value: Any) -> Any:
         try:
             return coerce_field(nested, rest, value)
         except InputError as error:
-            raise InputError(f"{head}.{error}") from None
+            raise error.below(head) from None
     if rest:
         if not _is_mapping(annotation):
-            raise InputError(f"{name}: unknown key; {head!r} has no fields")
+            raise InputError(f"{name}: unknown key; {head!r} has no fields", field=name)
         return value
     return _coerce(annotation, value, name, _Missing)
 
@@ -163,17 +163,22 @@ def _build(cls: type[Any], values: Mapping[str, Any], base: Any, path: str) -> A
     if base is None:
         for field in _fields(cls):
             if field.name not in changes and _default(field) is _Missing:
-                raise InputError(f"{path}{field.name}: missing, it has no default")
+                name = path + field.name
+                raise InputError(f"{name}: missing, it has no default", field=name)
     try:
         return cls(**changes) if base is None else dataclasses.replace(base, **changes)
     except ValueError as error:
-        raise InputError(_located(cls, path, error)) from error
+        raise _located(cls, path.removesuffix("."), error) from error
 
 
-def _located(cls: type[Any], path: str, error: ValueError) -> str:
-    message = " ".join(str(error).split())
-    names_field = any(message.startswith(f"{field.name}=") for field in _fields(cls))
-    return f"{path}{message}" if names_field or not path else f"{path.rstrip('.')}: {message}"
+def _located(cls: type[Any], path: str, error: ValueError) -> InputError:
+    """Return what a dataclass at this path refused, as an error of the whole spec."""
+    refusal = InputError(" ".join(str(error).split()), getattr(error, "field", None))
+    if not path:
+        return refusal
+    if refusal.concerns([field.name for field in _fields(cls)]):
+        return refusal.below(path)
+    return InputError(f"{path}: {refusal}", field=path)
 
 
 def _coerce(annotation: Any, value: Any, path: str, default: Any) -> Any:
@@ -269,7 +274,7 @@ def _number(value: Any) -> float | None:
 
 
 def _refused(path: str, value: Any, expected: str) -> InputError:
-    return InputError(f"{path}={value!r}: must be {expected}")
+    return InputError(f"{path}={value!r}: must be {expected}", field=path)
 
 
 def _plain(value: Any) -> Any:
@@ -303,7 +308,7 @@ def _delta(spec: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
 def _annotation(cls: type[Any], name: str, path: str) -> Any:
     names = [field.name for field in _fields(cls)]
     if name not in names:
-        raise InputError(f"{path}{name}: {unknown(name, names)}")
+        raise InputError(f"{path}{name}: {unknown(name, names)}", field=path + name)
     return _hints(cls)[name]
 
 

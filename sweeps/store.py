@@ -6,7 +6,7 @@
         attempts.jsonl  one line for each start and each end
         progress.json   how far it is
         result.json     its result, or
-        error.json      why there is none
+        error.json      why there is none: the error's type, whether it is one of input, its message
         log.txt         what it printed
         output/         what the runner wrote, anew for each attempt
 
@@ -32,16 +32,10 @@ from typing import Any
 from sparse_core.checks import InputError
 from sweeps.files import read_json, write_json
 
-OWN_FILES = {
-    "spec.json",
-    "lock",
-    "attempts.jsonl",
-    "progress.json",
-    "result.json",
-    "error.json",
-    "log.txt",
-    "output",
-}
+BOOKKEEPING = {"spec.json", "lock", "attempts.jsonl", "progress.json", "error.json", "output"}
+"""What there is of a run that came to nothing, its output being empty."""
+
+OWN_FILES = BOOKKEEPING | {"result.json", "log.txt"}
 
 _held: set[Path] = set()
 
@@ -180,6 +174,20 @@ class RunDir:
         """Write why there is no result."""
         write_json(self.path / "error.json", {**error, "time": time.time()})
         self._append({"event": "failed", "time": time.time()})
+
+    def remove_unused(self) -> None:
+        """Remove the directory if it says that a run was tried, and nothing else.
+
+        What a runner or its libraries wrote stays, whatever it is: only files that this class
+        writes are removed, and then directories that are empty.
+        """
+        if self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= BOOKKEEPING:
+            with contextlib.suppress(OSError):
+                if self.output.exists():
+                    self.output.rmdir()
+                for name in BOOKKEEPING - {self.output.name}:
+                    (self.path / name).unlink(missing_ok=True)
+                self.path.rmdir()
 
     def forget_error(self) -> None:
         """Remove the error of an earlier attempt: the run is pending again."""

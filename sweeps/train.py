@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,8 +16,6 @@ from sweeps.grid import Run
 from sweeps.launchers.environment import worker_environment
 from sweeps.store import RunDir, is_number, prepare
 from sweeps.tables import duration, number
-
-WRONG_FIELD = re.compile(r"[a-z_][\w.]*=")
 
 
 class RunFailed(Exception):
@@ -37,7 +33,8 @@ def train(run: Run, out: Path | None, threads: int, console: Console) -> None:
 
     Raises:
         InputError: If the directory belongs to another run, or another process holds it; or if
-            only running found out that the input is wrong. A directory made for it is gone then.
+            only running found out that the input is wrong. If it did so before anything was done,
+            a directory made for it is gone then; what a run has written never is.
         RunFailed: If there is no result.
     """
     folder = RunDir(out or Path("runs") / "train" / run.run_id)
@@ -49,36 +46,31 @@ def train(run: Run, out: Path | None, threads: int, console: Console) -> None:
         os.environ.update(worker_environment(threads, os.environ))
         code = _execute(folder, console)
         if code == worker.BUSY:
-            raise InputError(f"out={str(folder.path)!r}: another process is at this run")
+            raise InputError(
+                f"out={str(folder.path)!r}: another process is at this run", field="out"
+            )
         if code == worker.FAILED:
-            failure = _failure(folder)
-            if isinstance(failure, InputError):
-                _remove(made)
-            raise failure
+            raise _failure(folder, made)
     _print_result(folder, run, console)
 
 
-def _remove(made: Sequence[Path]) -> None:
-    """Remove a run's directory that was made for it, and what of its parents is empty then."""
-    for path in made[:1]:
-        shutil.rmtree(path)
-    for path in made[1:]:
-        with contextlib.suppress(OSError):
-            path.rmdir()
-
-
-def _failure(folder: RunDir) -> Exception:
+def _failure(folder: RunDir, made: Sequence[Path]) -> Exception:
     """Return what to raise about a failed run.
 
-    An error that begins with `field=value:`, as checks of input do everywhere in this project, is
-    one of input even if only running could find it, such as an environment of the wrong kind.
+    An `InputError` is one even if only running could find it, such as an environment of the wrong
+    kind. If it came before anything was done, the directories that were made for it go.
     """
     error = folder.error() or {}
     message = " ".join(str(error.get("message")).split())
-    if error.get("type") in ("ValueError", "FileNotFoundError") and WRONG_FIELD.match(message):
-        return InputError(message)
-    where = folder.path / "error.json"
-    return RunFailed(f"{error.get('type')}: {message} (traceback in {where})")
+    if error.get("input") is not True:
+        where = folder.path / "error.json"
+        return RunFailed(f"{error.get('type')}: {message} (traceback in {where})")
+    if made and not error.get("done"):
+        folder.remove_unused()
+        for path in made[1:]:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+    return InputError(message)
 
 
 def _execute(folder: RunDir, console: Console) -> int:

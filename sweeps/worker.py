@@ -45,29 +45,31 @@ def execute(run: RunDir, observer: Observer | None = None) -> int:
         if run.result() is not None:
             return DONE
         attempt = run.begin()
+        reporter = _Reporter(run, observer)
         try:
-            run.finish(_run(run, attempt, observer))
+            run.finish(_run(run, attempt, reporter))
         except Exception as error:  # the one place: whatever a runner raises is recorded
             run.fail(
                 {
                     "type": type(error).__name__,
+                    "input": isinstance(error, InputError),
                     "message": str(error),
                     "traceback": traceback.format_exc(),
                     "attempt": attempt,
+                    "done": reporter.done,
                 }
             )
             return FAILED
         return DONE
 
 
-def _run(run: RunDir, attempt: int, observer: Observer | None) -> dict[str, Any]:
+def _run(run: RunDir, attempt: int, reporter: _Reporter) -> dict[str, Any]:
     record = run.record()
     setup = provenance.Meter()
     origin = provenance.describe()
     spec = load(resolve(record["spec_type"]), record["spec"])
     runner = resolve(record["runner"])
     _limit_torch(origin["threads"])
-    reporter = _Reporter(run, observer)
     origin["setup_s"] = setup.read()["wall_s"]
     meter = provenance.Meter()
     reporter(0.0, {})
@@ -90,9 +92,14 @@ def _limit_torch(threads: int) -> None:
 
 
 class _Reporter:
-    """The progress callable that a runner is given: writes the progress file, but not too often."""
+    """The progress callable that a runner is given: writes the progress file, but not too often.
+
+    Attributes:
+        done: The largest fraction that the runner said was done.
+    """
 
     def __init__(self, run: RunDir, observer: Observer | None) -> None:
+        self.done = 0.0
         self._run = run
         self._observer = observer
         self._started = time.time()
@@ -100,11 +107,13 @@ class _Reporter:
 
     def __call__(self, done: float, numbers: Mapping[str, float]) -> None:
         now = time.monotonic()
+        part = min(max(float(done), 0.0), 1.0)
+        self.done = max(self.done, part)
         if now >= self._next or done >= 1:
             self._next = now + PROGRESS_INTERVAL
             self._run.report_progress(
                 {
-                    "done": min(max(float(done), 0.0), 1.0),
+                    "done": part,
                     "numbers": {
                         name: float(value) for name, value in numbers.items() if isfinite(value)
                     },

@@ -49,13 +49,19 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:
-            raise InputError(f"jobs={self.jobs!r}: must be an integer of at least 1")
+            raise InputError(f"jobs={self.jobs!r}: must be an integer of at least 1", field="jobs")
         if self.threads < 1:
-            raise InputError(f"threads={self.threads!r}: must be an integer of at least 1")
+            raise InputError(
+                f"threads={self.threads!r}: must be an integer of at least 1", field="threads"
+            )
         if self.timeout is not None and not self.timeout > 0:
-            raise InputError(f"timeout={self.timeout!r}: must be a positive number of seconds")
+            raise InputError(
+                f"timeout={self.timeout!r}: must be a positive number of seconds", field="timeout"
+            )
         if self.retries < 0:
-            raise InputError(f"retries={self.retries!r}: must be an integer of at least 0")
+            raise InputError(
+                f"retries={self.retries!r}: must be an integer of at least 0", field="retries"
+            )
 
     @property
     def slots(self) -> int:

@@ -7,6 +7,7 @@ import torch
 
 from continual.benchmarks import as_avalanche, load_tasks, rotated
 from continual.images import TaskData
+from sparse_core.checks import InputError
 
 
 def test_split_digits_have_their_own_classes_from_zero():
@@ -86,10 +87,10 @@ def test_unknown_benchmarks_are_named():
 
 def test_missing_data_is_named_with_what_is_expected(tmp_path, monkeypatch):
     monkeypatch.delenv("DST_DATA", raising=False)
-    with pytest.raises(FileNotFoundError, match=r"set DST_DATA .* MNIST/raw"):
+    with pytest.raises(InputError, match=r"set DST_DATA .* MNIST/raw"):
         load_tasks("split-mnist", 5)
     monkeypatch.setenv("DST_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError) as caught:
+    with pytest.raises(InputError) as caught:
         load_tasks("permuted-mnist", 2)
     assert str(tmp_path) in str(caught.value) and "MNIST/raw" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -12,6 +12,7 @@ from PIL import Image
 from continual.benchmarks import load_tasks, split_image_folder
 from continual.images import image_folder
 from continual.spec import CLSpec
+from sparse_core.checks import InputError
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "grey": (128, 128, 128), "red": (255, 0, 0)}
 
@@ -100,7 +101,7 @@ def test_a_spec_finds_its_folder_below_the_data(parted, monkeypatch):
     spec = CLSpec(benchmark="split-folder", folder=parted.name, tasks=2)
     spec.check_data()
     missing = CLSpec(benchmark="split-folder", folder="nowhere", tasks=2)
-    said = complain(missing.check_data, FileNotFoundError)
+    said = complain(missing.check_data, InputError)
     assert said == f"folder='{parted.parent}/nowhere': must be a folder of images that exists"
     assert complain(lambda: CLSpec(benchmark="split-folder")).startswith("folder=None: must name")
     assert complain(lambda: CLSpec(folder="x")).startswith("folder='x': is for")
@@ -117,12 +118,12 @@ def test_a_spec_finds_its_folder_below_the_data(parted, monkeypatch):
 )
 def test_missing_data_is_named_before_and_by_loading(benchmark, expected, tmp_path, monkeypatch):
     monkeypatch.setenv("DST_DATA", str(tmp_path))
-    assert expected in complain(CLSpec(benchmark=benchmark, tasks=5).check_data, FileNotFoundError)
-    assert expected in complain(lambda: load_tasks(benchmark, 5), FileNotFoundError)
+    assert expected in complain(CLSpec(benchmark=benchmark, tasks=5).check_data, InputError)
+    assert expected in complain(lambda: load_tasks(benchmark, 5), InputError)
     folder = {"split-cifar10": "cifar-10-batches-py", "split-cifar100": "cifar-100-python"}
     (tmp_path / folder.get(benchmark, "tiny-imagenet-200")).mkdir()
     (tmp_path / "MNIST" / "raw").mkdir(parents=True)
-    assert expected in complain(lambda: load_tasks(benchmark, 5), FileNotFoundError)
+    assert expected in complain(lambda: load_tasks(benchmark, 5), InputError)
 
 
 def test_cifar_through_its_loader(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sparse_core.checks import InputError
 from sweeps import cli, worker
 from sweeps.grid import Grid, Run
 from sweeps.kinds import KINDS
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("own_environment")
 def play(spec: ToySpec, output: Path, file: Path | None, seed: int) -> Any:
     """Stand in for a player."""
     if spec.note == "blind":
-        raise ValueError("env='tower': cannot be\nrendered")
+        raise InputError("env='tower': cannot be\nrendered", field="env")
     if file is not None:
         file.write_text(f"{spec.task} {seed}")
     return SimpleNamespace(steps=7, score=1.5)

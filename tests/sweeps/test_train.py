@@ -13,7 +13,7 @@ from sparse_core.checks import InputError
 from sweeps.grid import Grid
 from sweeps.kinds import KINDS
 from sweeps.options import parse_train
-from sweeps.store import RunDir
+from sweeps.store import RunDir, prepare
 from sweeps.train import RunFailed, train
 
 Toys = Callable[[str], Grid]
@@ -67,12 +67,53 @@ def test_a_run_that_fails_points_at_its_traceback(toys: Toys, console: Console) 
     assert "fell over" in (RunDir(Path("here")).error() or {})["traceback"]
 
 
-def test_a_wrong_value_that_only_the_runner_can_see_is_one_of_input(
+def test_what_only_the_runner_can_refuse_leaves_nothing_behind(
     toys: Toys, console: Console
 ) -> None:
     (run,) = toys("kind: toy\nbase: {fate: refuse}").runs
+    Path("old").mkdir()
+    with pytest.raises(InputError, match=r"^task='tower': cannot be built$"):
+        train(run, Path("old/new/here"), 1, console)
+    assert list(Path().iterdir()) == [Path("old")] and not list(Path("old").iterdir())
+
+
+@pytest.mark.parametrize("fate", ["refuse when written", "refuse in progress"])
+def test_a_refusal_after_work_was_done_removes_nothing(
+    toys: Toys, console: Console, fate: str
+) -> None:
+    (run,) = toys(f"kind: toy\nbase: {{fate: {fate}}}").runs
     with pytest.raises(InputError, match=r"^task='tower': cannot be built$"):
         train(run, Path("here"), 1, console)
+    assert (RunDir(Path("here")).error() or {})["input"] is True
+    assert Path("here/output/notes.txt").exists() == (fate == "refuse when written")
+
+
+def test_a_refusal_removes_no_directory_that_was_there(toys: Toys, console: Console) -> None:
+    (run,) = toys("kind: toy\nbase: {fate: refuse}").runs
+    Path("here").mkdir()
+    with pytest.raises(InputError):
+        train(run, Path("here"), 1, console)
+    assert (RunDir(Path("here")).error() or {})["input"] is True
+
+
+def test_a_crash_is_no_refusal_whatever_it_says(toys: Toys, console: Console) -> None:
+    (run,) = toys("kind: toy\nbase: {fate: diverge}").runs
+    with pytest.raises(RunFailed, match=r"^ValueError: torque=nan: simulation diverged \(trace"):
+        train(run, Path("here"), 1, console)
+    error = RunDir(Path("here")).error() or {}
+    assert error["input"] is False and error["done"] == 0.5 and "toys.py" in error["traceback"]
+    assert Path("here/output/notes.txt").read_text() == "built"
+
+
+@pytest.mark.parametrize("stranger", ["log.txt", "output/tensorboard", "mine.csv"])
+def test_only_an_unused_directory_is_removed(toys: Toys, console: Console, stranger: str) -> None:
+    (run,) = toys("kind: toy").runs
+    folder = RunDir(Path("here"))
+    prepare(folder, run.record())
+    folder.begin()
+    Path("here", stranger).write_text("kept")
+    folder.remove_unused()
+    assert Path("here", stranger).read_text() == "kept" and Path("here/spec.json").exists()
 
 
 def test_a_run_that_another_process_holds_is_refused(toys: Toys, console: Console) -> None:

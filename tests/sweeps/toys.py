@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from sparse_core.checks import InputError
+
 KIND = """
 kinds:
   toy:
@@ -25,7 +27,20 @@ kinds:
     y: height (m)
 """
 
-Fate = Literal["fine", "raise", "refuse", "kill", "kill once", "hang", "nan", "exit", "print"]
+Fate = Literal[
+    "fine",
+    "raise",
+    "diverge",
+    "refuse",
+    "refuse when written",
+    "refuse in progress",
+    "kill",
+    "kill once",
+    "hang",
+    "nan",
+    "exit",
+    "print",
+]
 
 
 @dataclass(frozen=True)
@@ -38,9 +53,13 @@ class ToySparse:
 
     def __post_init__(self) -> None:
         if self.method not in ("dense", "static", "set"):
-            raise ValueError(f"method={self.method!r}: must be one of dense, static, set")
+            raise InputError(
+                f"method={self.method!r}: must be one of dense, static, set", field="method"
+            )
         if not 0 <= self.sparsity < 1:
-            raise ValueError(f"sparsity={self.sparsity!r}: must be a number in [0, 1)")
+            raise InputError(
+                f"sparsity={self.sparsity!r}: must be a number in [0, 1)", field="sparsity"
+            )
 
     def canonical(self) -> ToySparse:
         return ToySparse() if self.method == "dense" else self
@@ -76,7 +95,7 @@ class ToySpec:
 
     def __post_init__(self) -> None:
         if self.rate <= 0:
-            raise ValueError(f"rate={self.rate!r}: must be a positive number")
+            raise InputError(f"rate={self.rate!r}: must be a positive number", field="rate")
 
     def canonical(self) -> ToySpec:
         return dataclasses.replace(self, sparse=self.sparse.canonical())
@@ -90,7 +109,13 @@ def run(
     spec: ToySpec, out: Path, progress: Callable[[float, Mapping[str, float]], None]
 ) -> dict[str, Any]:
     """Meet the fate of the spec."""
-    (out / "notes.txt").write_text("built")
+    refusal = InputError(f"task={spec.task!r}: cannot be built", field="task")
+    if spec.fate == "refuse":
+        raise refusal
+    if spec.fate != "refuse in progress":
+        (out / "notes.txt").write_text("built")
+    if spec.fate == "refuse when written":
+        raise refusal
     progress(0.5, {"height": float("nan"), "speed": 2.0})
     end = time.monotonic() + spec.seconds
     while time.monotonic() < end:
@@ -98,8 +123,10 @@ def run(
     match spec.fate:
         case "raise":
             raise RuntimeError("the tower\nfell over")
-        case "refuse":
-            raise ValueError(f"task={spec.task!r}: cannot be built")
+        case "refuse in progress":
+            raise refusal
+        case "diverge":
+            raise ValueError("torque=nan: simulation diverged")
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         case "kill once":
