@@ -28,6 +28,7 @@ from dstrl.policies import (
     SparseActorCriticPolicy,
     SparseMultiInputActorCriticPolicy,
 )
+from dstrl.renorm import make_safe
 from dstrl.roles import roles_of
 from sparse_core.checks import InputError
 from sparse_core.updaters import updater_for
@@ -61,6 +62,10 @@ class SparseCrossQActor(SparseNet, crossq.Actor):
 
     sparse_chains = SparseSACActor.sparse_chains
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        make_safe(self)
+
 
 class SparseCrossQPolicy(SparseActorAndCritics, crossq.CrossQPolicy):
     """CrossQ's policy, sparse; it has no target networks."""
@@ -71,6 +76,14 @@ class SparseCrossQPolicy(SparseActorAndCritics, crossq.CrossQPolicy):
         """Build the actor, dense still."""
         kwargs = self._update_features_extractor(self.actor_kwargs, features_extractor)
         return SparseCrossQActor(**kwargs).to(self.device)
+
+    def make_critic(
+        self, features_extractor: BaseFeaturesExtractor | None = None
+    ) -> crossq.CrossQCritic:
+        """Build the critics, dense still."""
+        critic = super().make_critic(features_extractor)
+        make_safe(critic)
+        return critic
 
 
 class SparseQuantileNetwork(SparseNet, qrdqn.QuantileNetwork):
