@@ -1,4 +1,4 @@
-"""Sparse policies for sb3-contrib's TQC, QR-DQN, CrossQ, TRPO and RecurrentPPO.
+"""Sparse policies for sb3-contrib's TQC, QR-DQN, CrossQ, TRPO, RecurrentPPO and MaskablePPO.
 
 sb3-contrib is optional (`pip install sb3-contrib`); `dstrl.register()` makes these known by name
 when it is installed. LSTMs stay dense, the layers before and after them become sparse.
@@ -10,7 +10,8 @@ import dataclasses
 from typing import Any
 
 import torch
-from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, RecurrentPPO
+from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
+from sb3_contrib.common.maskable import policies as maskable
 from sb3_contrib.common.recurrent import policies as recurrent
 from sb3_contrib.crossq import policies as crossq
 from sb3_contrib.qrdqn import policies as qrdqn
@@ -24,6 +25,7 @@ from dstrl.nets import SparseNet, SparseSACActor
 from dstrl.policies import (
     NAMES,
     SparseActorAndCritics,
+    SparseActorAndValue,
     SparseActorCriticCnnPolicy,
     SparseActorCriticPolicy,
     SparseMultiInputActorCriticPolicy,
@@ -223,6 +225,20 @@ class SparseRecurrentMultiInputPolicy(
     """RecurrentPPO's policy for dictionaries, sparse but for its LSTMs."""
 
 
+class SparseMaskablePolicy(SparseActorAndValue, maskable.MaskableActorCriticPolicy):
+    """MaskablePPO's policy, sparse. The masks in its name are those of invalid actions."""
+
+
+class SparseMaskableCnnPolicy(SparseMaskablePolicy, maskable.MaskableActorCriticCnnPolicy):
+    """MaskablePPO's policy for images, sparse."""
+
+
+class SparseMaskableMultiInputPolicy(
+    SparseMaskablePolicy, maskable.MaskableMultiInputActorCriticPolicy
+):
+    """MaskablePPO's policy for dictionaries, sparse."""
+
+
 class ContinualTQCPolicy(ContinualPolicy, SparseTQCPolicy):
     """TQC's policy for tasks in sequence."""
 
@@ -251,6 +267,13 @@ POLICIES: dict[type[Any], dict[str, type[Any]]] = {
         "SparseCnnLstmPolicy": SparseRecurrentCnnPolicy,
         "SparseMultiInputLstmPolicy": SparseRecurrentMultiInputPolicy,
     },
+    MaskablePPO: dict(
+        zip(
+            NAMES,
+            (SparseMaskablePolicy, SparseMaskableCnnPolicy, SparseMaskableMultiInputPolicy),
+            strict=True,
+        )
+    ),
 }
 """Algorithm -> its policies by name."""
 

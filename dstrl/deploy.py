@@ -76,6 +76,8 @@ def _without_graph(distribution: Any) -> Any:
             setattr(result, name, value.detach())
         elif isinstance(value, Distribution):
             setattr(result, name, None)
+        elif isinstance(value, list) and any(isinstance(one, Distribution) for one in value):
+            setattr(result, name, [])
     return result
 
 

@@ -31,10 +31,19 @@ from dstrl.nets import SparseQNetwork, SparseSACActor, SparseTD3Actor
 from dstrl.roles import Roles, roles_of
 
 
-class SparseActorCriticPolicy(SparsePolicy, ActorCriticPolicy):
-    """The policy of PPO and A2C, sparse."""
+class SparseActorAndValue(SparsePolicy):
+    """What the policies of PPO and its kin have in common: one optimizer for actor and critic."""
 
     typical_batch = 64
+    optimizer: Any
+    features_extractor: Any
+    vf_features_extractor: Any
+    share_features_extractor: bool
+    mlp_extractor: Any
+    action_net: Any
+    value_net: Any
+    get_distribution: Any
+    predict_values: Any
 
     def sparse_parts(self) -> list[Part]:
         """One part for the whole policy, or two if actor and critic have their own settings."""
@@ -72,6 +81,10 @@ class SparseActorCriticPolicy(SparsePolicy, ActorCriticPolicy):
         """Compute distribution and value."""
         self.get_distribution(observations)
         self.predict_values(observations)
+
+
+class SparseActorCriticPolicy(SparseActorAndValue, ActorCriticPolicy):
+    """The policy of PPO and A2C, sparse."""
 
 
 class SparseActorCriticCnnPolicy(SparseActorCriticPolicy, ActorCriticCnnPolicy):

@@ -4,11 +4,12 @@ After its warm-up sb3-contrib's `BatchRenorm` normalises by a mean that the batc
 
     mu = mean - d sqrt(var) / r
 
-whose derivative by `var` is infinite where `var` is zero. A neuron without active inputs is constant
-over every batch, so that the derivative by its activation is infinity times zero: NaN. Dense
-networks meet this at silent ReLUs only, which drop it. The standard deviation grows in both
-directions from such a feature, and zero is the slope between them: here the derivative of sqrt(var)
-is zero at zero. Values, and gradients of features that vary, are sb3-contrib's to the bit.
+whose derivative by `var` is infinite where `var` is zero. A neuron without active inputs is
+constant over every batch, so that the derivative by its activation is infinity times zero: NaN.
+Dense networks meet this at silent ReLUs only, which drop it. The standard deviation grows in both
+directions from a constant feature, and zero is the slope between them: here the derivative of
+sqrt(var) is zero at zero. Values, and gradients of features that vary, are sb3-contrib's to the
+bit.
 """
 
 from __future__ import annotations

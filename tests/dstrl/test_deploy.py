@@ -57,6 +57,19 @@ def test_it_predicts_the_same_actions(algorithm, backend):
     model.learn(40, reset_num_timesteps=False)
 
 
+@pytest.mark.parametrize("space", [spaces.MultiDiscrete([3, 4]), spaces.MultiBinary(5)])
+def test_actions_of_several_parts_do_not_keep_the_last_batch(space):
+    dstrl.register()
+    cartpole = gym.make("CartPole-v1")
+    env = gym.wrappers.TransformAction(cartpole, lambda action: int(action.sum() > 2), space)
+    model = PPO("SparseMlpPolicy", env, n_steps=64, n_epochs=2, seed=0, device="cpu").learn(64)
+    small = model.policy.condense()
+    batch = observations(model.observation_space, 20)
+    expected, _ = model.predict(batch, deterministic=True)
+    actions, _ = small.predict(batch, deterministic=True)
+    assert np.array_equal(actions, expected)
+
+
 def test_only_what_acting_needs_is_left():
     model = trained(SAC, "condensed")
     small = model.policy.condense()
