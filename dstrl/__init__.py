@@ -7,12 +7,14 @@
     PPO(SparseActorCriticPolicy, "CartPole-v1", policy_kwargs=dict(sparse=sparse)).learn(50_000)
 
 After `dstrl.register()` the names `"SparseMlpPolicy"` and so on work too. Names are imported on
-first use, so `dstrl.spec` costs no torch.
+first use, so `dstrl.spec` costs no torch; those of `dstrl.contrib` need the extra `contrib` and are
+left out of `from dstrl import *`.
 """
 
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,7 +27,21 @@ if TYPE_CHECKING:
         ContinualTD3Policy,
     )
     from dstrl.mixin import SparsePolicy
-    from dstrl.policies import SparseActorCriticPolicy, SparseSACPolicy, register
+    from dstrl.policies import (
+        SparseActorCriticCnnPolicy,
+        SparseActorCriticPolicy,
+        SparseDQNCnnPolicy,
+        SparseDQNMultiInputPolicy,
+        SparseDQNPolicy,
+        SparseMultiInputActorCriticPolicy,
+        SparseSACCnnPolicy,
+        SparseSACMultiInputPolicy,
+        SparseSACPolicy,
+        SparseTD3CnnPolicy,
+        SparseTD3MultiInputPolicy,
+        SparseTD3Policy,
+        register,
+    )
     from dstrl.spec import RLSpec
 
 __all__ = [
@@ -35,33 +51,82 @@ __all__ = [
     "ContinualSACPolicy",
     "ContinualTD3Policy",
     "RLSpec",
+    "SparseActorCriticCnnPolicy",
     "SparseActorCriticPolicy",
     "SparseCallback",
+    "SparseDQNCnnPolicy",
+    "SparseDQNMultiInputPolicy",
+    "SparseDQNPolicy",
+    "SparseMultiInputActorCriticPolicy",
     "SparsePolicy",
+    "SparseSACCnnPolicy",
+    "SparseSACMultiInputPolicy",
     "SparseSACPolicy",
+    "SparseTD3CnnPolicy",
+    "SparseTD3MultiInputPolicy",
+    "SparseTD3Policy",
     "register",
 ]
 
-_HOME = {
-    "ContinualActorCriticPolicy": "dstrl.continual",
-    "ContinualDQNPolicy": "dstrl.continual",
-    "ContinualPolicy": "dstrl.continual",
-    "ContinualSACPolicy": "dstrl.continual",
-    "ContinualTD3Policy": "dstrl.continual",
-    "RLSpec": "dstrl.spec",
-    "SparseActorCriticPolicy": "dstrl.policies",
-    "SparseCallback": "dstrl.callbacks",
-    "SparsePolicy": "dstrl.mixin",
-    "SparseSACPolicy": "dstrl.policies",
-    "register": "dstrl.policies",
+_NAMES = {
+    "dstrl.callbacks": ("SparseCallback",),
+    "dstrl.continual": (
+        "ContinualActorCriticPolicy",
+        "ContinualDQNPolicy",
+        "ContinualPolicy",
+        "ContinualSACPolicy",
+        "ContinualTD3Policy",
+    ),
+    "dstrl.contrib": (
+        "ContinualQRDQNPolicy",
+        "ContinualTQCPolicy",
+        "SparseCrossQPolicy",
+        "SparseMaskableCnnPolicy",
+        "SparseMaskableMultiInputPolicy",
+        "SparseMaskablePolicy",
+        "SparseQRDQNCnnPolicy",
+        "SparseQRDQNMultiInputPolicy",
+        "SparseQRDQNPolicy",
+        "SparseRecurrentCnnPolicy",
+        "SparseRecurrentMultiInputPolicy",
+        "SparseRecurrentPolicy",
+        "SparseTQCCnnPolicy",
+        "SparseTQCMultiInputPolicy",
+        "SparseTQCPolicy",
+        "SparseTRPOCnnPolicy",
+        "SparseTRPOMultiInputPolicy",
+        "SparseTRPOPolicy",
+    ),
+    "dstrl.mixin": ("SparsePolicy",),
+    "dstrl.policies": (
+        "SparseActorCriticCnnPolicy",
+        "SparseActorCriticPolicy",
+        "SparseDQNCnnPolicy",
+        "SparseDQNMultiInputPolicy",
+        "SparseDQNPolicy",
+        "SparseMultiInputActorCriticPolicy",
+        "SparseSACCnnPolicy",
+        "SparseSACMultiInputPolicy",
+        "SparseSACPolicy",
+        "SparseTD3CnnPolicy",
+        "SparseTD3MultiInputPolicy",
+        "SparseTD3Policy",
+        "register",
+    ),
+    "dstrl.spec": ("RLSpec",),
 }
+_HOME = {name: home for home, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOME[name] == "dstrl.contrib" and find_spec("sb3_contrib") is None:
+        raise ModuleNotFoundError(
+            f"{name} needs sb3-contrib: pip install 'dstrl[contrib]'", name="sb3_contrib"
+        )
     return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted(_HOME)
