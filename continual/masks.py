@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from continual import refusals
-from continual.avalanche_compat import avalanche
 from continual.capacity import Capacity, capacity_of, room_in
 from continual.checkpoints import prepare, rules_of
 from continual.ended import frozen_output, shared_output
+from continual.holding import TaskHolder
 from continual.inference import SELECTORS, infer_tasks
-from continual.protection import inherit_biases, lent, protect, readable, reserve
+from continual.protection import inherit_biases, protect, readable, reserve
 from continual.spec import SHARES, check_isolation
 from continual.tasks import NOBODY, Slot, Task, head_of, slots_of
 from sparse_core.building import sparsify
@@ -30,12 +30,11 @@ from sparse_core.checks import InputError, one_of, within
 from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.config import SparseConfig
 from sparse_core.selection import select
-from sparse_core.topology import SparseTensor
 
 UNSEEN = ("error", "latest")
 
 
-class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined, misc]
+class TaskMasks(TaskHolder):
     """A multi-task module around any network; Avalanche's strategies take it as their model.
 
     Each task has masks of its own over the shared weights of linear and convolutional layers, with
@@ -51,12 +50,8 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
 
     Attributes:
         model: The network.
-        engine: Moves the topology of the task in training.
-        isolation: `hard` or `none`.
-        tasks: The tasks by label.
     """
 
-    current: Tensor
     rules: Tensor
 
     def __init__(
@@ -127,11 +122,6 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         self.register_buffer("current", torch.tensor(NOBODY))
         self.register_buffer("rules", rules_of(isolation, share))
         self.register_load_state_dict_post_hook(_after_load)
-
-    @property
-    def hard(self) -> bool:
-        """Whether tasks are isolated."""
-        return self.isolation == "hard"
 
     # The life of a task ---------------------------------------------------------------------------
 
@@ -259,39 +249,6 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
 
     # What it knows --------------------------------------------------------------------------------
 
-    @property
-    def label(self) -> int | None:
-        """The label of the task in training."""
-        index = int(self.current)
-        return None if index == NOBODY else self.labels[index]
-
-    @property
-    def labels(self) -> list[int]:
-        """The labels of all tasks, in the order in which they began."""
-        return sorted(map(int, self.tasks), key=lambda label: int(self._task(label).index))
-
-    def masks(self, label: int) -> dict[str, Tensor]:
-        """Return a task's masks, bool, in each weight's shape, by the weight's name in the network.
-
-        Raises:
-            ValueError: If there is no such task.
-        """
-        if str(label) not in self.tasks:
-            raise InputError(refusals.never_trained(label, self.labels))
-        task = self._task(label)
-        return {
-            tensor.name: task.masks.get(tensor.name, tensor.shape)
-            if tensor.name in task.masks
-            else tensor.active().reshape(tensor.shape)
-            for tensor in self.engine.tensors
-        }
-
-    def lent(self, label: int) -> dict[str, Tensor]:
-        """Return what a task reads beside its masks, weights of earlier tasks, as `masks` does."""
-        earlier = self._before(self._task(label))
-        found = {tensor.name: lent(tensor, earlier, self.share) for tensor in self._shared}
-        return {name: mask for name, mask in found.items() if mask is not None}
-
     def capacity(self) -> list[Capacity]:
         """Return how far each shared layer is used up."""
         return [capacity_of(tensor) for tensor in self._shared]
@@ -301,21 +258,6 @@ class TaskMasks(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         if not self.hard or any(tensor.may_reuse for tensor in self._shared):
             return None
         return min((room_in(tensor, self.reserve) for tensor in self._shared), default=None)
-
-    def _task(self, label: int) -> Task:
-        task = self.tasks[str(label)]
-        assert isinstance(task, Task)
-        return task
-
-    def _ended(self) -> list[Task]:
-        return [task for task in map(self._task, self.labels) if task.stored]
-
-    def _before(self, task: Task) -> list[Task]:
-        return [ended for ended in self._ended() if ended.index < task.index]
-
-    def _masked_apart(self) -> list[SparseTensor]:
-        """List the tensors of which each task has its own mask: without isolation only the head."""
-        return [t for t in self.engine.tensors if self.hard or t not in self._shared]
 
     # The network of a task ------------------------------------------------------------------------
 

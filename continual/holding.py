@@ -1,0 +1,86 @@
+"""What a network of many tasks knows of them: which there are, and what each has and reads."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from continual import refusals
+from continual.avalanche_compat import avalanche
+from continual.protection import lent
+from continual.tasks import NOBODY, Slot, Task
+from sparse_core.checks import InputError
+from sparse_core.engine import Engine
+from sparse_core.topology import SparseTensor
+
+
+class TaskHolder(avalanche.models.MultiTaskModule):  # type: ignore[name-defined, misc]
+    """A multi-task module that has an engine and tasks.
+
+    Attributes:
+        engine: Moves the topology of the task in training.
+        isolation: `hard` or `none`.
+        share: What a task may do with the weights of earlier ones.
+        tasks: The tasks by label.
+        current: `() int64`, the index of the task in training, or `NOBODY`.
+    """
+
+    current: Tensor
+    engine: Engine
+    isolation: str
+    share: str
+    tasks: nn.ModuleDict
+    _shared: list[SparseTensor]
+    _slots: list[Slot]
+
+    @property
+    def hard(self) -> bool:
+        """Whether tasks are isolated."""
+        return self.isolation == "hard"
+
+    @property
+    def label(self) -> int | None:
+        """The label of the task in training."""
+        index = int(self.current)
+        return None if index == NOBODY else self.labels[index]
+
+    @property
+    def labels(self) -> list[int]:
+        """The labels of all tasks, in the order in which they began."""
+        return sorted(map(int, self.tasks), key=lambda label: int(self._task(label).index))
+
+    def masks(self, label: int) -> dict[str, Tensor]:
+        """Return a task's masks, bool, in each weight's shape, by the weight's name in the network.
+
+        Raises:
+            ValueError: If there is no such task.
+        """
+        if str(label) not in self.tasks:
+            raise InputError(refusals.never_trained(label, self.labels))
+        task = self._task(label)
+        return {
+            tensor.name: task.masks.get(tensor.name, tensor.shape)
+            if tensor.name in task.masks
+            else tensor.active().reshape(tensor.shape)
+            for tensor in self.engine.tensors
+        }
+
+    def lent(self, label: int) -> dict[str, Tensor]:
+        """Return what a task reads beside its masks, weights of earlier tasks, as `masks` does."""
+        earlier = self._before(self._task(label))
+        found = {tensor.name: lent(tensor, earlier, self.share) for tensor in self._shared}
+        return {name: mask for name, mask in found.items() if mask is not None}
+
+    def _task(self, label: int) -> Task:
+        task = self.tasks[str(label)]
+        assert isinstance(task, Task)
+        return task
+
+    def _ended(self) -> list[Task]:
+        return [task for task in map(self._task, self.labels) if task.stored]
+
+    def _before(self, task: Task) -> list[Task]:
+        return [ended for ended in self._ended() if ended.index < task.index]
+
+    def _masked_apart(self) -> list[SparseTensor]:
+        """List the tensors of which each task has its own mask: without isolation only the head."""
+        return [t for t in self.engine.tensors if self.hard or t not in self._shared]
