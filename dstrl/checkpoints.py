@@ -1,8 +1,8 @@
 """What a policy's state says about how it was made, and the check that a state fits a policy.
 
-The settings travel in the state as text, one float for each byte, because Stable-Baselines3 treats
-all entries as floats. Seed and horizon are not part of it: a policy that loads a state goes on with
-the state's. Nor is the backend, which is compared layer by layer.
+The settings travel in the state as text, all of it, one float for each byte, because
+Stable-Baselines3 treats all entries as floats. Seed and horizon are not part of it: a policy that
+loads a state goes on with the state's. Nor is the backend, which is compared layer by layer.
 """
 
 from __future__ import annotations
@@ -19,16 +19,22 @@ from dstrl.settings import Settings
 from sparse_core.config import SparseConfig
 
 LENGTH = 1024
-"""Room for the text; what is longer is cut off."""
+"""What a shorter text is filled up to with spaces, so that most states have one shape."""
+
+NAMED = 3
+"""Differing fields that a refusal names."""
+
+SHOWN = 60
+"""Characters of a field's value that a refusal shows."""
 
 NOT_COMPARED = ("seed", "horizon", "backend")
 
 
 def written(settings: Settings) -> Tensor:
-    """Return the settings as `(1024,) float32` bytes."""
+    """Return the settings as `(1024 or more,) float32` bytes."""
     fields: dict[str, Any] = {"actor": _fields(settings.actor), "critic": _fields(settings.critic)}
     fields |= {name: getattr(settings, name) for name in ("split", "target", "tiny")}
-    text = json.dumps(fields, sort_keys=True).encode()[:LENGTH]
+    text = json.dumps(fields, sort_keys=True).encode()
     return torch.tensor(list(text.ljust(LENGTH)), dtype=torch.float32)
 
 
@@ -79,23 +85,36 @@ def _difference(theirs: str, mine: str) -> str:
     try:
         there, here = _flat(json.loads(theirs)), _flat(json.loads(mine))
     except ValueError:
-        return f"{theirs} there, {mine} here"
+        return f"{_short(theirs)} there, {_short(mine)} here"
     names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    if not names:
+        return "the patterns of layer_sparsity, the first of which counts, are in another order"
     defaults = {f.name: f.default for f in dataclasses.fields(SparseConfig)}
 
-    def value(settings: Mapping[str, Any], name: str) -> Any:
-        return settings.get(name, defaults.get(name.rpartition(".")[2]))
+    def value(settings: Mapping[str, Any], name: str) -> str:
+        default = defaults.get(name.rpartition(".")[2])
+        return _short(repr(settings.get(name, default)))
 
-    return ", ".join(
-        f"{name} is {value(there, name)!r} there and {value(here, name)!r} here" for name in names
-    )
+    told = [
+        f"{name} is {value(there, name)} there and {value(here, name)} here"
+        for name in names[:NAMED]
+    ]
+    more = len(names) - NAMED
+    return ", ".join(told) + (f", and {more} more" if more > 0 else "")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return each value by its path, those in `layer_sparsity` by their patterns."""
     flat: dict[str, Any] = {}
     for name, value in fields.items():
-        if isinstance(value, dict):
-            flat |= {f"{name}.{field}": own for field, own in value.items()}
+        if name == "layer_sparsity":
+            flat |= {f"{name}[{pattern!r}]": sparsity for pattern, sparsity in value}
+        elif isinstance(value, dict):
+            flat |= {f"{name}.{field}": own for field, own in _flat(value).items()}
         else:
             flat[name] = value
     return flat

@@ -73,6 +73,32 @@ def test_other_settings_are_named_and_nothing_is_changed(
         algorithm.load(path, policy_kwargs=given, device="cpu")
 
 
+def test_long_settings_are_compared_whole_and_the_first_differences_named():
+    """Twenty-four named layers are more text than fits into a kilobyte."""
+    names = [f"{part}.{i}" for part in ("mlp_extractor.policy_net", "*value_net") for i in (0, 2)]
+    layers = {f"{name}*{'?' * i}": 0.5 + 0.01 * i for name in names for i in range(6)}
+
+    def policy(layers, **fields):
+        return build(PPO, method="set", layer_sparsity=tuple(layers.items()), **fields)
+
+    saved = state(policy(layers))
+    assert len(saved["sparse_settings"]) > 1024
+    policy(layers).policy.load_state_dict(saved)
+    last = [*layers][-1]
+    cases = (
+        (policy(layers | {last: 0.9}), f"actor.layer_sparsity[{last!r}] is 0.55 there and 0.9"),
+        (policy(layers, update_every=500), "actor.update_every is 100 there and 500 here"),
+        (policy(dict(reversed(layers.items()))), "are in another order"),
+    )
+    for model, message in cases:
+        with pytest.raises(RuntimeError) as caught:
+            model.policy.load_state_dict(saved)
+        assert message in str(caught.value) and len(str(caught.value)) < 500
+    several = policy({n: 0.4 for n in layers})
+    with pytest.raises(RuntimeError, match=r"here, and 45 more; build the policy"):
+        several.policy.load_state_dict(saved)
+
+
 def test_a_new_model_with_the_same_settings_takes_them_over(tmp_path):
     old, new = build(SAC, sparsity=0.5), build(SAC, sparsity=0.5, seed=9, horizon=100)
     old.save(tmp_path / "model.zip")
