@@ -7,7 +7,8 @@
     dst enjoy RUN            play an episode of a finished run
     dst bench NAME ...       measure speed: kernels, layers, rl, cl
 
-Exit codes: 0 all is well, 1 a run has failed, 2 wrong input (one line on stderr), 130 interrupted.
+Exit codes: 0 all is well, 1 a run has failed or a file could not be written (a full disk), 2 wrong
+input (one line on stderr), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sparse_core.checks import InputError
+from sweeps.files import FULL
 from sweeps.kinds import KINDS, resolve
 
 if TYPE_CHECKING:
@@ -67,6 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"dst: {' '.join(str(error).split())}", file=sys.stderr)
         return WRONG_INPUT
+    except OSError as error:
+        if error.filename is None and error.errno not in FULL:
+            raise
+        where = "" if error.filename is None else f"{str(error.filename)!r}: "
+        print(f"dst: {where}{error.strerror}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("dst: interrupted; the same command goes on with what is left", file=sys.stderr)
         return INTERRUPTED
@@ -93,7 +101,12 @@ def _parser() -> argparse.ArgumentParser:
     _run_options(_action(actions, "run", "do all runs without a result, then write the report"))
     status = _action(actions, "status", "say where each run stands")
     status.add_argument("--watch", action="store_true", help="go on until all runs have ended")
-    _action(actions, "report", "write report.html, table.csv and runs.csv from what there is")
+    report = _action(
+        actions, "report", "write report.html, table.csv and runs.csv from what there is"
+    )
+    report.add_argument(
+        "--out", type=Path, metavar="DIR", help="where to write; default: beside the runs"
+    )
     ways = ", ".join(f"dst train {name} --help" for name in KINDS)
     train = groups.add_parser("train", help=f"do one run: {ways}")
     kinds = train.add_subparsers(metavar="KIND", required=True)
@@ -186,7 +199,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     with Display(board, grid.name, console) as display:
         launch([folders[run.run_id] for run in grid.runs], launching, display.update)
-    missing = _write_report(grid, options.runs_dir, folders, console)
+    missing = _write_report(grid, options.runs_dir / grid.name, folders, console)
     for watched in board.runs:
         if watched.state is State.FAILED:
             print(f"\nFAILED {watched.name}: {watched.message}", file=sys.stderr)
@@ -209,9 +222,13 @@ def _status(options: argparse.Namespace) -> int:
             watch(display, board)
     else:
         console.print(status_table(board))
-    counts = ", ".join(f"{board.count(state)} {state.value}" for state in State)
+    counts = ", ".join(
+        f"{board.count(state)} {state.value}"
+        for state in State
+        if state is not State.UNREADABLE or board.count(state)
+    )
     _say(console, f"{grid.name}: {len(board.runs)} runs: {counts}")
-    return FAILED if board.count(State.FAILED) else OK
+    return FAILED if board.count(State.FAILED) or board.count(State.UNREADABLE) else OK
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -219,16 +236,16 @@ def _report(options: argparse.Namespace) -> int:
 
     grid = load_grid(options.grid)
     folders = _folders(grid, options.runs_dir)
-    _write_report(grid, options.runs_dir, folders, _console())
+    _write_report(grid, options.out or options.runs_dir / grid.name, folders, _console())
     return OK
 
 
-def _write_report(grid: Grid, runs_dir: Path, folders: dict[str, RunDir], console: Console) -> int:
-    """Write the report, print its tables and its path, and return the number of missing runs."""
-    from sweeps.report import write_report
+def _write_report(grid: Grid, out: Path, folders: dict[str, RunDir], console: Console) -> int:
+    """Print a report's tables, write it, say where, and return the number of missing runs."""
+    from sweeps.report import Report
     from sweeps.tables import terminal_table
 
-    report = write_report(grid, runs_dir / grid.name, folders)
+    report = Report(grid, folders)
     for summary in report.summaries:
         console.print()
         console.print(terminal_table(summary))
@@ -236,7 +253,7 @@ def _write_report(grid: Grid, runs_dir: Path, folders: dict[str, RunDir], consol
         _say(
             console, f"{report.missing} of {len(grid.runs)} runs have no result (dst sweep status)"
         )
-    _say(console, f"report: {report.path}")
+    _say(console, f"report: {report.write(out)}")
     return report.missing
 
 
@@ -270,6 +287,8 @@ def _enjoy(options: argparse.Namespace) -> int:
 def _folders(grid: Grid, runs_dir: Path) -> dict[str, RunDir]:
     from sweeps.store import RunDir
 
+    if runs_dir.exists() and not runs_dir.is_dir():
+        raise InputError(f"runs_dir={str(runs_dir)!r}: must be a directory", field="runs_dir")
     return {run.run_id: RunDir(runs_dir / grid.name / run.run_id) for run in grid.runs}
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a full disk."""
+
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the mapping in a JSON file, or None if the file is absent or holds no such thing."""
+    """Return the mapping in a JSON file, or None if the file is absent or holds no such thing.
+
+    Raises:
+        OSError: If it is there and cannot be read.
+    """
     try:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -38,21 +47,45 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
         path: The file, in a directory that exists.
         text: Its content.
         durable: Whether it must survive a crash of the machine once this returns.
+
+    Raises:
+        OSError: If it cannot be written; it names the file and nothing has changed.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with _naming(path):
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
     if durable:
         descriptor = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def append_line(path: Path, text: str) -> None:
+    """Add a line to a file.
+
+    Raises:
+        OSError: If it cannot be written; it names the file.
+    """
+    with _naming(path), path.open("a", encoding="utf-8") as file:
+        file.write(text + "\n")
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let errors of the operating system, which a full disk's do not, name the file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -16,9 +16,12 @@ single block may have its keys at the top. Runs that say the same once canonical
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
+import math
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -32,7 +35,9 @@ from sweeps.kinds import KINDS, Kind, resolve
 from sweeps.spec import unknown
 
 BLOCK_KEYS = ("kind", "base", "grid", "include", "exclude", "seeds")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{,99}")
+MOST_RUNS = 100_000
+"""Of a block: more were not meant, and would have to be held in memory all at once."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,8 @@ def parse(text: str, reference: str = "") -> Grid:
     name = document.get("name")
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise InputError(
-            f"name={name!r}: must be text of letters, digits, '.', '_' and '-'", field="name"
+            f"name={name!r}: must be text of letters, digits, '.', '_' and '-', at most 100",
+            field="name",
         )
     kinds = KINDS | _own_kinds(document.get("kinds", {}))
     blocks = [{key: document[key] for key in BLOCK_KEYS if key in document}]
@@ -176,10 +182,16 @@ def _expand(block: Any, kinds: Mapping[str, Kind]) -> Iterator[Run]:
         raise InputError(f"kind={kind_name!r}: must be one of {', '.join(kinds)}", field="kind")
     kind = kinds[kind_name]
     spec_type = resolve(kind.spec)
+    if not (isinstance(spec_type, type) and dataclasses.is_dataclass(spec_type)):
+        raise InputError(f"kinds.{kind_name}.spec={kind.spec!r}: must name a dataclass")
     base = _fields(spec_type, block.get("base", {}), "base")
     axes = _axes(spec_type, block.get("grid", {}))
     included = _entries(spec_type, block, "include")
     excluded = _entries(spec_type, block, "exclude")
+    seeds = _seeds(block.get("seeds", 1))
+    count = (math.prod(map(len, axes)) + len(included)) * len(seeds)
+    if count > MOST_RUNS:
+        raise InputError(f"{count:,} runs: a block can have at most {MOST_RUNS:,}")
     combinations = [
         {**base, **dict(itertools.chain.from_iterable(choice))}
         for choice in itertools.product(*axes)
@@ -190,10 +202,33 @@ def _expand(block: Any, kinds: Mapping[str, Kind]) -> Iterator[Run]:
         for values in combinations
         if not any(_matches(spec_type, values, entry) for entry in excluded)
     ]
-    seeds = _seeds(block.get("seeds", 1))
-    for values in combinations + [{**base, **entry} for entry in included]:
+    combinations += [{**base, **entry} for entry in included]
+    for values in combinations:
         for seed in seeds:
-            yield make_run(kind_name, kind, specs.load(spec_type, {**values, "seed": seed}))
+            try:
+                spec = specs.load(spec_type, {**values, "seed": seed})
+            except InputError as error:
+                raise _of_combination(error, spec_type, values, combinations) from error
+            yield make_run(kind_name, kind, spec)
+
+
+def _of_combination(
+    error: InputError,
+    spec_type: type[Any],
+    values: Mapping[str, Any],
+    combinations: Sequence[Mapping[str, Any]],
+) -> InputError:
+    """Return an error with a way out if its field's value is only wrong beside other values."""
+    name = error.field or ""
+    for other in combinations:
+        if name in values and other.get(name, ...) == values[name]:
+            with contextlib.suppress(InputError):
+                specs.load(spec_type, other)
+                return InputError(
+                    f"{error}; leave this combination out with 'exclude', or use 'blocks'",
+                    field=name,
+                )
+    return error
 
 
 def _axes(spec_type: type[Any], values: Any) -> list[list[list[tuple[str, Any]]]]:
@@ -243,9 +278,9 @@ def _matches(spec_type: type[Any], values: Mapping[str, Any], entry: Mapping[str
     )
 
 
-def _seeds(value: Any) -> list[int]:
+def _seeds(value: Any) -> Sequence[int]:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-        return list(range(value))
+        return range(value)
     is_list = isinstance(value, list) and bool(value)
     if is_list and all(type(seed) is int and seed >= 0 for seed in value):
         return list(dict.fromkeys(value))

@@ -39,6 +39,7 @@ DODGE = 0.3
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "sweeps",
+    "text.parse_math": False,
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.spines.top": False,

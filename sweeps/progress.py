@@ -19,7 +19,7 @@ from rich.text import Text
 
 from sweeps.axes import Axes
 from sweeps.grid import Run
-from sweeps.store import RunDir, State
+from sweeps.store import RunDir, State, is_number
 from sweeps.tables import duration, number
 
 REFRESH = 0.5
@@ -28,7 +28,9 @@ STYLES = {
     State.RUNNING: "cyan",
     State.DONE: "green",
     State.FAILED: "bold red",
+    State.UNREADABLE: "bold red",
 }
+ENDED = (State.DONE, State.FAILED, State.UNREADABLE)
 
 
 @dataclass
@@ -83,7 +85,7 @@ class Board:
                 continue
             before = run.state
             _look(run)
-            if run.state in (State.DONE, State.FAILED) and run.state is not before:
+            if run.state in ENDED and run.state is not before:
                 ended.append(run)
         return ended
 
@@ -93,8 +95,8 @@ class Board:
 
     @property
     def ended(self) -> int:
-        """How many runs have a result or an error."""
-        return self.count(State.DONE) + self.count(State.FAILED)
+        """How many runs have a result or an error, or cannot be read."""
+        return sum(self.count(state) for state in ENDED)
 
     @property
     def finished(self) -> bool:
@@ -160,8 +162,8 @@ class Display:
         total = len(self._board.runs)
         left = self._board.remaining_seconds()
         parts = [f"[{place:{len(str(total))}}/{total}] {run.name}"]
-        if run.state is State.FAILED:
-            parts.append(f"FAILED: {run.message}")
+        if run.message:
+            parts.append(f"{run.state.value.upper()}: {run.message}")
         else:
             parts += [f"score {run.score}", duration(run.seconds or 0.0)]
         if left and place < total:
@@ -179,7 +181,7 @@ class Display:
             f"{ended}/{total}",
             *(
                 Text(f"{board.count(state)} {state.value}", STYLES[state])
-                for state in (State.RUNNING, State.FAILED)
+                for state in (State.RUNNING, State.FAILED, State.UNREADABLE)
                 if board.count(state)
             ),
             "" if left is None or board.finished else f"about {duration(left)} left",
@@ -216,29 +218,32 @@ def watch(display: Display, board: Board, sleep: Callable[[float], None] = time.
 
 
 def _look(run: Watched) -> None:
-    run.state = run.folder.state()
-    run.done, run.numbers, run.message = 0.0, "", ""
-    if run.state is State.DONE:
-        result: dict[str, Any] = run.folder.result() or {}
-        origin = result["provenance"]
+    seen = run.folder.look()
+    run.state = seen.state
+    run.done, run.numbers, run.message = 0.0, "", seen.message
+    if seen.result is not None:
+        score, origin = seen.result["score"], seen.result["provenance"]
         run.done, run.seconds = 1.0, origin["wall_s"] + origin.get("setup_s", 0.0)
-        run.score = f"{100 * result['score']:.1f}%" if run.percent else number(result["score"])
-    elif run.state is State.FAILED:
-        error = run.folder.error() or {}
-        run.message = " ".join(f"{error.get('type')}: {error.get('message')}".split())
+        run.score = f"{100 * score:.1f}%" if run.percent else number(score)
     elif run.state is State.RUNNING:
         progress = run.folder.progress() or {}
-        run.done = progress.get("done", 0.0)
-        run.seconds = time.time() - progress["started"] if "started" in progress else None
-        numbers = progress.get("numbers", {})
-        run.numbers = "  ".join(f"{name} {number(value)}" for name, value in numbers.items())
+        done: Any = progress.get("done")
+        started: Any = progress.get("started")
+        run.done = done if is_number(done) else 0.0
+        run.seconds = time.time() - started if is_number(started) else None
+        numbers = progress.get("numbers")
+        run.numbers = "  ".join(
+            f"{name} {number(value)}"
+            for name, value in (numbers.items() if isinstance(numbers, dict) else ())
+            if is_number(value)
+        )
 
 
 def _cells(run: Watched) -> list[Any]:
     middle: Any = Text(run.score)
     if run.state is State.RUNNING:
         middle = ProgressBar(total=1.0, completed=run.done, width=20)
-    elif run.state is State.FAILED:
+    elif run.message:
         middle = Text(run.message, overflow="ellipsis", no_wrap=True)
     ran = run.state in (State.RUNNING, State.DONE) and run.seconds is not None
     seconds = duration(run.seconds or 0.0) if ran else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +20,36 @@ from sweeps.summary import Outcome, Summary, collect, summarise
 from sweeps.tables import duration, results_table, runs_csv, table_csv
 
 
-@dataclass(frozen=True)
 class Report:
-    """What was written where."""
-
-    path: Path
-    summaries: tuple[Summary, ...]
-    missing: int
-
-
-def write_report(grid: Grid, folder: Path, runs: Mapping[str, RunDir]) -> Report:
-    """Write `report.html`, `runs.csv` and `table.csv` about a grid's runs into a folder.
+    """What there is to say about a grid's runs, as they are now.
 
     Args:
         grid: The grid.
-        folder: Where to write.
         runs: The directory of each run, by its identity.
-
-    Returns:
-        The path of the page, the summaries it shows and the number of runs without a result.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    outcomes = collect(grid, runs)
-    summaries = tuple(summarise(outcomes))
-    write_text(folder / "report.html", render(grid, outcomes, summaries))
-    write_text(folder / "runs.csv", runs_csv(outcomes))
-    write_text(folder / "table.csv", table_csv(summaries))
-    missing = sum(outcome.result is None for outcome in outcomes)
-    return Report(folder / "report.html", summaries, missing)
+
+    def __init__(self, grid: Grid, runs: Mapping[str, RunDir]) -> None:
+        self.grid = grid
+        self.outcomes = tuple(collect(grid, runs))
+        self.summaries = tuple(summarise(self.outcomes))
+
+    @property
+    def missing(self) -> int:
+        """The number of runs without a result."""
+        return sum(outcome.result is None for outcome in self.outcomes)
+
+    def write(self, folder: Path) -> Path:
+        """Write `report.html`, `runs.csv` and `table.csv`; return the path of the page.
+
+        Raises:
+            OSError: If a file cannot be written; what was there before is whole.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "report.html"
+        write_text(path, render(self.grid, self.outcomes, self.summaries))
+        write_text(folder / "runs.csv", runs_csv(self.outcomes))
+        write_text(folder / "table.csv", table_csv(self.summaries))
+        return path
 
 
 def render(grid: Grid, outcomes: Sequence[Outcome], summaries: Sequence[Summary]) -> str:
@@ -118,14 +119,12 @@ def _missing(outcomes: Sequence[Outcome], summaries: Sequence[Summary]) -> list[
     for outcome in outcomes:
         if outcome.result is not None:
             continue
-        error = outcome.error or {}
-        said = f"{error.get('type', 'error')}: {error.get('message', '')}"
         missing.append(
             {
                 "name": run_name(outcome.run, axes[outcome.run.kind_name]),
                 "run_id": outcome.run.run_id,
                 "state": outcome.state.value,
-                "reason": reasons.get(outcome.state, said),
+                "reason": reasons.get(outcome.state, outcome.message),
                 "log": outcome.folder.log_tail() if outcome.state is State.FAILED else "",
             }
         )

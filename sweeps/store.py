@@ -11,8 +11,9 @@
         output/         what the runner wrote, anew for each attempt
 
 A run is *done* if and only if a valid `result.json` is there, and *running* if and only if the lock
-is held; else it has *failed* if there is an `error.json`, and is *pending* if there is none. Files
-that matter are written to a temporary file in the same directory, synced and renamed.
+is held; else it has *failed* if there is an `error.json`, and is *pending* if there is none; it is
+*unreadable* if its files may not or cannot be read. Files that matter are written to a temporary
+file in the same directory, synced and renamed. To look at a run writes nothing.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from sparse_core.checks import InputError
-from sweeps.files import read_json, write_json
+from sweeps.files import FULL, append_line, read_json, write_json
 
 BOOKKEEPING = {"spec.json", "lock", "attempts.jsonl", "progress.json", "error.json", "output"}
 """What there is of a run that came to nothing, its output being empty."""
@@ -47,10 +49,29 @@ class State(enum.StrEnum):
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at a run has shown.
+
+    Attributes:
+        state: Where it stands.
+        result: Its result, if it is done.
+        message: Why it has failed or cannot be read, in one line; else empty.
+    """
+
+    state: State
+    result: dict[str, Any] | None = None
+    message: str = ""
 
 
 class RunDir:
-    """One run's directory. Reading tolerates files that are absent or broken; writing is atomic."""
+    """One run's directory. Reading tolerates files that are absent or broken; writing is atomic.
+
+    Files that are there but cannot be read, and files that cannot be written, are an OSError.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -95,17 +116,29 @@ class RunDir:
         """Return how often the run was started."""
         try:
             lines = (self.path / "attempts.jsonl").read_bytes().splitlines()
-        except FileNotFoundError:
+        except OSError:
             return 0
         return sum(b'"start"' in line for line in lines)
 
     def state(self) -> State:
         """Return where the run stands."""
-        if self.result() is not None:
-            return State.DONE
-        if self.running():
-            return State.RUNNING
-        return State.FAILED if (self.path / "error.json").exists() else State.PENDING
+        return self.look().state
+
+    def look(self) -> Look:
+        """Return where the run stands, with its result, or why it has failed or is unreadable."""
+        try:
+            result = self.result()
+            if result is not None:
+                return Look(State.DONE, result)
+            if self.running():
+                return Look(State.RUNNING)
+            if not (self.path / "error.json").exists():
+                return Look(State.PENDING)
+            failure = self.error() or {}
+        except OSError as error:
+            return Look(State.UNREADABLE, message=f"{Path(error.filename).name}: {error.strerror}")
+        said = f"{failure.get('type')}: {failure.get('message')}"
+        return Look(State.FAILED, message=" ".join(said.split()))
 
     def running(self) -> bool:
         """Return whether a process holds the lock.
@@ -116,7 +149,7 @@ class RunDir:
         if self.path.resolve() in _held:
             return True
         try:
-            descriptor = os.open(self.path / "lock", os.O_RDWR)
+            descriptor = os.open(self.path / "lock", os.O_RDONLY)
         except FileNotFoundError:
             return False
         try:
@@ -201,22 +234,24 @@ class RunDir:
         """Return the end of what the run printed."""
         try:
             text = self.log.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
+        except OSError:
             return ""
         return "\n".join(text.splitlines()[-lines:])
 
     def _append(self, event: Mapping[str, Any]) -> None:
-        with (self.path / "attempts.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
+        append_line(self.path / "attempts.jsonl", json.dumps(event))
 
 
 def prepare(folder: RunDir, record: Mapping[str, Any]) -> None:
     """Create a run's directory and write what the run is, unless it says so already.
 
     Raises:
-        InputError: If the directory belongs to something else, or cannot be written.
+        InputError: If the directory belongs to something else, or cannot be read or written.
+        OSError: If the disk is full.
     """
     path = folder.path
+    if path.is_dir() and (seen := folder.look()).state is State.UNREADABLE:
+        raise InputError(f"{str(path)!r}: cannot be read: {seen.message}")
     try:
         path.mkdir(parents=True, exist_ok=True)
         found = read_json(path / "spec.json")
@@ -228,6 +263,8 @@ def prepare(folder: RunDir, record: Mapping[str, Any]) -> None:
         if found != record and not folder.running():
             write_json(path / "spec.json", record)
     except OSError as error:
+        if error.errno in FULL:
+            raise
         raise InputError(f"{str(path)!r}: cannot be written: {error.strerror}") from error
 
 
@@ -239,11 +276,7 @@ def fault_of(result: Mapping[str, Any]) -> str | None:
     """
     if not is_number(result.get("score")):
         return f"score={result.get('score')!r}: must be a finite number"
-    curve = result.get("curve")
-    if not isinstance(curve, (list, tuple)) or not all(
-        isinstance(point, (list, tuple)) and len(point) == 2 and all(map(is_number, point))
-        for point in curve
-    ):
+    if not is_curve(result.get("curve")):
         return "curve: must be a list of pairs of finite numbers"
     sparsity = result.get("sparsity")
     if not isinstance(sparsity, Mapping) or not all(
@@ -252,21 +285,39 @@ def fault_of(result: Mapping[str, Any]) -> str | None:
         return f"sparsity={sparsity!r}: must hold the numbers 'requested' and 'achieved'"
     layers = result.get("layers")
     if not isinstance(layers, (list, tuple)) or not all(
-        isinstance(layer, Mapping) and {"name", "active", "total"} <= layer.keys()
+        isinstance(layer, Mapping)
+        and "name" in layer
+        and all(is_number(layer.get(key)) for key in ("active", "total"))
         for layer in layers
     ):
-        return "layers: must be a list of mappings with 'name', 'active' and 'total'"
+        return "layers: must be a list of mappings with 'name' and the numbers 'active' and 'total'"
     return None
 
 
-def is_number(value: Any) -> bool:
+def is_curve(value: Any) -> bool:
+    """Return whether a value is a list of pairs of finite numbers."""
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(point, (list, tuple)) and len(point) == 2 and all(map(is_number, point))
+        for point in value
+    )
+
+
+def is_number(value: Any) -> TypeGuard[float]:
     """Return whether a value is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _has_provenance(result: Mapping[str, Any]) -> bool:
-    provenance = result.get("provenance")
-    return isinstance(provenance, Mapping) and is_number(provenance.get("wall_s"))
+    """Return whether a result says where it comes from, in the types that `provenance` writes."""
+    origin = result.get("provenance")
+    if not isinstance(origin, Mapping) or not is_number(origin.get("wall_s")):
+        return False
+    git, versions = origin.get("git"), origin.get("versions", {})
+    is_commit = isinstance(git, Mapping) and isinstance(git.get("commit"), str) and "dirty" in git
+    costs = [origin[key] for key in ("setup_s", "cpu_s", "peak_rss_mb") if key in origin]
+    return (
+        all(map(is_number, costs)) and (git is None or is_commit) and isinstance(versions, Mapping)
+    )
 
 
 def _same_run(result: Mapping[str, Any], record: Mapping[str, Any] | None) -> bool:

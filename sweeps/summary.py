@@ -17,17 +17,17 @@ from sweeps.axes import DENSE, METHOD, Axes
 from sweeps.grid import Grid, Run
 from sweeps.kinds import Kind
 from sweeps.stats import Interval
-from sweeps.store import RunDir, State, is_number
+from sweeps.store import RunDir, State, is_curve, is_number
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run."""
+    """What became of a run, as far as it could be seen."""
 
     run: Run
     state: State
     result: Mapping[str, Any] | None
-    error: Mapping[str, Any] | None
+    message: str
     folder: RunDir
 
 
@@ -99,7 +99,8 @@ def collect(grid: Grid, folders: Mapping[str, RunDir]) -> list[Outcome]:
     outcomes = []
     for run in grid.runs:
         folder = folders[run.run_id]
-        outcomes.append(Outcome(run, folder.state(), folder.result(), folder.error(), folder))
+        seen = folder.look()
+        outcomes.append(Outcome(run, seen.state, seen.result, seen.message, folder))
     return outcomes
 
 
@@ -177,10 +178,7 @@ def _row(
             key: _mean([factor * result[key] for result in ordered if is_number(result.get(key))])
             for key, _ in kind.extra
         },
-        curves=tuple(
-            np.asarray(result.get(kind.curve, ()), dtype=float).reshape(-1, 2) * [1.0, factor]
-            for result in ordered
-        ),
+        curves=tuple(_curve(result, kind.curve) * [1.0, factor] for result in ordered),
     )
 
 
@@ -190,6 +188,12 @@ def _scores(
     """Return the scores of these seeds as `(runs, 1)`, in percent if the kind says so."""
     scores = np.array([[results[seed]["score"]] for seed in seeds], dtype=float).reshape(-1, 1)
     return scores * (100.0 if kind.percent else 1.0)
+
+
+def _curve(result: Mapping[str, Any], name: str) -> stats.Floats:
+    """Return a curve as `(points, 2)`; empty if the result has none of that name."""
+    points = result.get(name, ())
+    return np.asarray(points if is_curve(points) else (), dtype=float).reshape(-1, 2)
 
 
 def _mean(values: Sequence[float]) -> float | None:

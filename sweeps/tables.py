@@ -17,6 +17,7 @@ from sweeps.stats import Interval
 from sweeps.summary import Outcome, Row, Summary
 
 NOTHING = "-"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def runs_csv(outcomes: Sequence[Outcome]) -> str:
                 "total_weights": sum(layer["total"] for layer in layers) if result else None,
                 **{key: provenance.get(key) for key in ("wall_s", "cpu_s", "peak_rss_mb")},
                 "attempts": outcome.folder.attempts(),
-                "error": (outcome.error or {}).get("message"),
+                "error": outcome.message or None,
             }
         )
     return _csv(records)
@@ -189,5 +190,12 @@ def _csv(records: Sequence[dict[str, Any]]) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows(
+        {name: _harmless(value) for name, value in record.items()} for record in records
+    )
     return file.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    """Return a value that no spreadsheet takes for a formula: text like one follows a quote."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in FORMULA else value

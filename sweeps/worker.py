@@ -69,6 +69,8 @@ def _run(run: RunDir, attempt: int, reporter: _Reporter) -> dict[str, Any]:
     origin = provenance.describe()
     spec = load(resolve(record["spec_type"]), record["spec"])
     runner = resolve(record["runner"])
+    if not callable(runner):
+        raise InputError(f"runner={record['runner']!r}: must name a function", field="runner")
     _limit_torch(origin["threads"])
     origin["setup_s"] = setup.read()["wall_s"]
     meter = provenance.Meter()

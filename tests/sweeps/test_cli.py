@@ -149,7 +149,7 @@ WRONG = [
     ("sweep run good.yaml --threads 0", "threads=0: must be an integer of at least 1"),
     ("sweep run good.yaml --timeout -1", "timeout=-1.0: must be a positive number of seconds"),
     ("sweep run good.yaml --retries -1", "retries=-1: must be an integer of at least 0"),
-    ("sweep run good.yaml --runs-dir good.yaml", "good.yaml/good/"),
+    ("sweep run good.yaml --runs-dir good.yaml", "runs_dir='good.yaml': must be a directory"),
     ("sweep run good.yaml --job 3", "unrecognized arguments: --job 3"),
     ("sweep run", "the following arguments are required: GRID"),
     ("sweep", "the following arguments are required: ACTION"),

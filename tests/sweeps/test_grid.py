@@ -91,6 +91,11 @@ def test_an_excluded_combination_need_not_be_valid(toys: Toys) -> None:
         ("kind: toy\nseeds: true", "seeds=True: must be a number of at least 1, or a list"),
         ("kind: toy\nseeds: []", "seeds=[]: must be a number of at least 1, or a list"),
         ("kind: toy\nseeds: [-1]", "seeds=[-1]: must be a number of at least 1, or a list"),
+        ("kind: toy\nseeds: 100000000", "100,000,000 runs: a block can have at most 100,000"),
+        (
+            "kind: toy\ngrid: {points: [1, 2], rate: [1, 2]}\nseeds: 25001",
+            "100,004 runs: a block can have at most 100,000",
+        ),
         ("kind: toy\nsedes: 3", "sedes: unknown key; did you mean 'seeds'?"),
         ("kind: toy\nbase: {rat: 3}", "base.rat: unknown key; did you mean 'rate'?"),
         ("kind: toy\nbase: {rate: high}", "base.rate='high': must be a number"),
@@ -154,12 +159,46 @@ def test_wrong_grids_are_refused_in_one_line(toys: Toys, text: str, message: str
             "name: a\nkinds: {b: {spec: json, runner: x:y}}\nkind: b",
             "'json': must be like 'package.module:name'",
         ),
+        (
+            "name: a\nkinds: {b: {spec: os:environ, runner: x:y}}\nkind: b",
+            "kinds.b.spec='os:environ': must name a dataclass",
+        ),
+        (
+            "name: a\nkinds: {b: {spec: os:getcwd, runner: x:y}}\nkind: b",
+            "kinds.b.spec='os:getcwd': must name a dataclass",
+        ),
     ],
 )
 def test_wrong_frames_are_refused_in_one_line(text: str, message: str) -> None:
     with pytest.raises(InputError) as error:
         parse(text)
     assert str(error.value).startswith(message)
+
+
+WAY_OUT = "; leave this combination out with 'exclude', or use 'blocks'"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "grid: {sparse.method: [set, rigl], sparse.growth: [random, gradient]}",
+            "sparse.growth='gradient': method 'set' can use random, unfired, importance" + WAY_OUT,
+        ),
+        (
+            "grid: {sparse.method: [rigl], sparse.growth: [random, gradient]}",
+            "sparse.growth='random': method 'rigl' can use gradient, momentum, adam_momentum",
+        ),
+        (
+            "grid: {sparse.method: [set, rigl], sparse.sparsity: [0.5, 1.5]}",
+            "sparse.sparsity=1.5: must be a number in [0, 1)",
+        ),
+    ],
+)
+def test_a_value_that_is_wrong_beside_another_has_a_way_out(text: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse(f"name: x\nkind: cl\n{text}")
+    assert str(error.value) == message
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:

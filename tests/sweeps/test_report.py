@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from rich.console import Console
 from sweeps import worker
 from sweeps.grid import Grid, parse
 from sweeps.plots import common_curve
-from sweeps.report import Report, write_report
+from sweeps.report import Report
 from sweeps.store import RunDir, prepare
-from sweeps.summary import collect, summarise
+from sweeps.summary import Summary, collect, summarise
 from sweeps.tables import duration, number, results_table, terminal_table
 from tests.sweeps.toys import KIND
 
@@ -37,6 +38,21 @@ def finished(grid: Grid, folders: list[RunDir]) -> dict[str, RunDir]:
     for folder in folders:
         worker.execute(folder)
     return {run.run_id: folder for run, folder in zip(grid.runs, folders, strict=True)}
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report, and where it was written."""
+
+    path: Path
+    summaries: tuple[Summary, ...]
+    missing: int
+
+
+def write_report(grid: Grid, folder: Path, runs: dict[str, RunDir]) -> Written:
+    """Report on runs, and write it into a folder."""
+    report = Report(grid, runs)
+    return Written(report.write(folder), report.summaries, report.missing)
 
 
 class Page(HTMLParser):
@@ -72,7 +88,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+def report(tmp_path_factory: pytest.TempPathFactory) -> Written:
     grid = parse(f"name: toys\n{KIND}\n{METHODS}", "toys.yaml")
     place = tmp_path_factory.mktemp("report")
     folders = [RunDir(place / run.run_id) for run in grid.runs]
@@ -82,7 +98,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 
 @pytest.fixture(scope="module")
-def page(report: Report) -> Page:
+def page(report: Written) -> Page:
     return Page(report.path.read_text())
 
 
@@ -96,7 +112,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(page: Page) -> None:
     assert {link[1:] for link in linked} <= set(ids)
 
 
-def test_styles_load_nothing(report: Report) -> None:
+def test_styles_load_nothing(report: Written) -> None:
     html = report.path.read_text()
     assert "@import" not in html
     assert all(url.startswith("#") for url in re.findall(r"url\(([^)]*)\)", html))
@@ -108,7 +124,7 @@ def test_the_figure_is_one_inline_svg_that_says_what_it_shows(page: Page) -> Non
     assert said.startswith("tower. final height (m), IQM with 95% interval: dense: 10.5 [10, 11];")
 
 
-def test_every_group_has_its_row_baseline_first(report: Report) -> None:
+def test_every_group_has_its_row_baseline_first(report: Written) -> None:
     (summary,) = report.summaries
     table = results_table(summary)
     assert table.header[:5] == ("method", "distribution", "seeds", "mean", "IQM [95% interval]")
@@ -122,7 +138,7 @@ def test_every_group_has_its_row_baseline_first(report: Report) -> None:
     assert all(row[-1].endswith(" s") for row in table.rows)
 
 
-def test_the_page_shows_all_that_the_table_says(report: Report, page: Page) -> None:
+def test_the_page_shows_all_that_the_table_says(report: Written, page: Page) -> None:
     text = page.text.replace("\N{MINUS SIGN}", "-")
     for row in results_table(report.summaries[0]).rows:
         assert all(cell in text for cell in row)
@@ -135,7 +151,7 @@ def test_provenance_and_the_way_to_reproduce_are_there(page: Page) -> None:
     assert "sparse.method: [set, static, dense]" in page.text
 
 
-def test_the_terminal_shows_the_same_table(report: Report) -> None:
+def test_the_terminal_shows_the_same_table(report: Written) -> None:
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(terminal_table(report.summaries[0]))
     text = console.export_text()
@@ -143,7 +159,7 @@ def test_the_terminal_shows_the_same_table(report: Report) -> None:
     assert "-1.0 [-1.0, -1.0]" in text
 
 
-def test_runs_csv_has_a_line_for_every_run(report: Report, toys: Toys) -> None:
+def test_runs_csv_has_a_line_for_every_run(report: Written, toys: Toys) -> None:
     with (report.path.parent / "runs.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [line["run_id"] for line in lines] == [run.run_id for run in toys(METHODS).runs]
@@ -154,7 +170,7 @@ def test_runs_csv_has_a_line_for_every_run(report: Report, toys: Toys) -> None:
     assert float(first["wall_s"]) >= 0
 
 
-def test_table_csv_has_full_precision(report: Report) -> None:
+def test_table_csv_has_full_precision(report: Written) -> None:
     with (report.path.parent / "table.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [line["label"] for line in lines][:2] == ["dense", "set erk"]
@@ -164,7 +180,7 @@ def test_table_csv_has_full_precision(report: Report) -> None:
     assert lines[1]["sparsity_achieved"] == "0.9"
 
 
-def test_the_same_results_give_the_same_bytes(report: Report, toys: Toys, tmp_path: Path) -> None:
+def test_the_same_results_give_the_same_bytes(report: Written, toys: Toys, tmp_path: Path) -> None:
     grid = toys(METHODS)
     runs = {run.run_id: RunDir(report.path.parent / run.run_id) for run in grid.runs}
     again = write_report(grid, tmp_path, runs)
@@ -210,6 +226,24 @@ def test_what_runs_say_is_escaped(toys: Toys, folders: Folders, tmp_path: Path) 
     html = write_report(grid, tmp_path / "out", runs).path.read_text()
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
+
+
+def test_dollar_signs_are_no_mathematics(toys: Toys, folders: Folders, tmp_path: Path) -> None:
+    grid = toys("kind: toy\ngrid: {note: ['cost $5_{ to $6', $x^2$], task: ['$\\\\frac{$', b]}")
+    html = write_report(grid, tmp_path / "out", finished(grid, folders(grid))).path.read_text()
+    assert "cost $5_{ to $6" in html and "$x^2$" in html
+
+
+def test_no_value_is_a_formula_to_a_spreadsheet(
+    toys: Toys, folders: Folders, tmp_path: Path
+) -> None:
+    notes = ["=1+1", "+1", "-1", "@x", "plain", "a=b"]
+    grid = toys(f"kind: toy\ngrid: {{note: {notes}, rate: [1, 2]}}")
+    path = write_report(grid, tmp_path / "out", finished(grid, folders(grid))).path
+    for name, column in (("runs.csv", "note"), ("table.csv", "note")):
+        with path.with_name(name).open() as file:
+            found = [line[column] for line in csv.DictReader(file)][::2]
+        assert found == ["'=1+1", "'+1", "'-1", "'@x", "plain", "a=b"]
 
 
 def test_each_task_and_setting_has_its_figure(toys: Toys, folders: Folders, tmp_path: Path) -> None:

@@ -95,6 +95,16 @@ def test_a_runner_that_is_not_there_is_recorded(toys: Toys, folders: Folders) ->
     assert error["message"] == "'nowhere.at:all': there is no module 'nowhere'"
 
 
+def test_a_runner_that_is_no_function_is_recorded_as_wrong_input(
+    toys: Toys, folders: Folders
+) -> None:
+    (folder,) = folders(toys("kind: toy"))
+    (folder.path / "spec.json").write_text(json.dumps(folder.record() | {"runner": "os:environ"}))
+    assert worker.execute(folder) == worker.FAILED
+    error = folder.error() or {}
+    assert error["message"] == "runner='os:environ': must name a function" and error["input"]
+
+
 def test_a_run_that_is_done_is_left_alone(toys: Toys, folders: Folders) -> None:
     (folder,) = folders(toys("kind: toy"))
     assert worker.execute(folder) == worker.DONE
