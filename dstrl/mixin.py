@@ -24,7 +24,21 @@ from dstrl.settings import MASKED_RULES, Settings
 from dstrl.targets import follow, follow_in_part
 from dstrl.tiny import Arch, tiny_arch
 from sparse_core import Engine, sparsify
+from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
+
+TRAINED_BY = {
+    "actor": "SAC, TD3, DDPG, TQC and CrossQ",
+    "actor_target": "TD3 and DDPG",
+    "critic_target": "SAC, TD3, DDPG and TQC",
+    "q_net": "DQN",
+    "quantile_net": "QR-DQN",
+}
+"""Network of a policy -> the algorithms that look for it as soon as they have made the policy."""
+
+
+class WrongPolicyError(InputError, AttributeError):
+    """A policy was given to an algorithm that is not its own, and lacks what that one trains."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,17 @@ class SparsePolicy:
         self.register_buffer("sparse_settings", checkpoints.written(settings))
         self.register_buffer("sparse_seed", _digits(settings.actor.seed))
         self.register_load_state_dict_post_hook(_restore_seed)  # type: ignore[no-untyped-call]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)  # type: ignore[misc]
+        except AttributeError:
+            if name not in TRAINED_BY:
+                raise
+        raise WrongPolicyError(
+            f"policy={type(self).__name__}: has no {name!r}, needed by {TRAINED_BY[name]}; give "
+            "each algorithm its own sparse policy, 'SparseMlpPolicy' after dstrl.register()"
+        )
 
     def sparse_parts(self) -> list[Part]:
         """List the networks to make sparse."""

@@ -7,9 +7,10 @@ import hashlib
 
 import pytest
 import torch
-from stable_baselines3 import DQN, PPO, SAC
+from stable_baselines3 import DQN, PPO, SAC, TD3
 
 import dstrl
+from sparse_core.checks import InputError
 
 ENVS = {PPO: "CartPole-v1", DQN: "CartPole-v1", SAC: "Pendulum-v1"}
 
@@ -160,3 +161,28 @@ def test_a_truncated_file_is_refused_and_nothing_is_changed(algorithm, part, tmp
 def test_bad_settings_are_refused(key):
     with pytest.raises(ValueError, match=rf"{key}.*(unknown key|must be an integer)"):
         build(SAC, **{key: 0})
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "policy", "missing"),
+    [
+        (SAC, "SparseActorCriticPolicy", "actor"),
+        (TD3, "SparseActorCriticPolicy", "actor"),
+        (TD3, "SparseSACPolicy", "actor_target"),
+        (DQN, "SparseActorCriticPolicy", "q_net"),
+        (DQN, "SparseTD3Policy", "q_net"),
+    ],
+)
+def test_a_policy_of_another_algorithm_is_refused_in_one_line(algorithm, policy, missing):
+    env = "CartPole-v1" if algorithm is DQN else "Pendulum-v1"
+    with pytest.raises(
+        InputError, match=rf"^policy={policy}: has no '{missing}', needed by .*; give [^\n]*$"
+    ):
+        algorithm(getattr(dstrl, policy), env, device="cpu")
+
+
+def test_what_a_policy_has_not_is_still_no_attribute():
+    policy = build(PPO).policy
+    assert not hasattr(policy, "actor") and not hasattr(policy, "nothing")
+    with pytest.raises(AttributeError, match="object has no attribute 'nothing'"):
+        policy.nothing  # noqa: B018
