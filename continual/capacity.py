@@ -49,10 +49,10 @@ def room_in(tensor: SparseTensor, reserve: float | None = None) -> int:
     """
     if reserve is not None:
         return _room_with_reserves(tensor, reserve)
-    structure = tensor.structure
-    cells = structure.cells((~_free(tensor)).double())
-    needed = structure.capacity(tensor.budget, tensor.rows, tensor.cols).clamp(min=1)
-    return int(((cells == 0).sum(1).cpu() // needed).min())
+    structure, shape = tensor.structure, (tensor.rows, tensor.cols)
+    left = structure.held(~structure.any_in_cell(~_free(tensor)), *shape)
+    needed = structure.capacity(tensor.budget, *shape).clamp(min=1)
+    return int((left // needed).min())
 
 
 def _room_with_reserves(tensor: SparseTensor, fraction: float) -> int:

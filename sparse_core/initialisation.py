@@ -44,7 +44,8 @@ def draw_mask(
     shape = (tensor.rows, tensor.cols)
     if scores is None:
         generator = stream(seed, "mask", index, tensor.name)
-        ranked = torch.rand(shape, generator=generator, dtype=torch.float64)
+        draws = torch.rand(shape, generator=generator, dtype=torch.float64)
+        ranked = tensor.structure.alike(draws)
     else:
         ranked = scores.detach().reshape(shape).double().cpu()
     available, live = tensor.available(), tensor.open_lanes()

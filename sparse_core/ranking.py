@@ -36,6 +36,32 @@ def top_per_lane(scores: Tensor, counts: Tensor) -> Tensor:
     return (above & wanted) | (tied & (tied.cumsum(1) <= room))
 
 
+def top_within(scores: Tensor, capacity: Tensor, prices: Tensor | None = None) -> Tensor:
+    """Select the highest scores that the capacity of each lane pays for; among equal the first.
+
+    Where cells have prices they are taken in order of their scores until less is left than the
+    dearest cell costs. Whether one is taken thus hangs on its score and not on its own price.
+
+    Args:
+        scores: `(lanes, width)` float; -inf is never selected. One lane where there are prices.
+        capacity: `(lanes,)` int64.
+        prices: `(lanes, width)` int64, positive; None: all cells cost one.
+
+    Returns:
+        `(lanes, width)` bool.
+    """
+    if prices is None:
+        return top_per_lane(scores, capacity)
+    candidates = scores > MINUS_INFINITY
+    prices = prices.to(scores.device)
+    if int(prices[candidates].sum()) <= int(capacity):
+        return candidates
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    costs = prices.gather(1, order)
+    left = int(capacity) - (costs.cumsum(1) - costs)
+    return candidates & torch.zeros_like(candidates).scatter(1, order, left >= prices.max())
+
+
 def _thresholds(scores: Tensor, counts: Tensor) -> Tensor:
     """Return the `counts[i]`-th highest score of lane i, `(lanes,)`; -inf if it has fewer.
 

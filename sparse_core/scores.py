@@ -109,11 +109,11 @@ class Scene:
         return self.streams[purpose]
 
     def random(self, purpose: str) -> Tensor:
-        """Return `(rows, cols)` float64 in [0, 1) from that stream."""
+        """Return `(rows, cols)` float64 in [0, 1) from that stream, one number a cell."""
         draws = torch.rand(
             self.active.shape, generator=self.generator(purpose), dtype=torch.float64
         )
-        return draws.to(self.active.device)
+        return self.tensor.structure.alike(draws).to(self.active.device)
 
 
 Score = Callable[[Scene], Tensor]

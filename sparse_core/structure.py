@@ -7,15 +7,23 @@ A cell is what becomes active or inactive as one; a lane holds a fixed number of
     constant fan-in     a weight                          a row        k = budget // rows
     grouped (group=g)   g weights of g neurons, a column  g rows       k = budget // rows
     N:M                 a weight                          M in a row   N
-    neurons             a row                             the matrix   budget // cols
-    R x C blocks        a block                           the matrix   budget // (R C)
+    neurons             a row                             the matrix   what the budget pays for
+    R x C blocks        a block                           the matrix   what the budget pays for
 
 With that, drawing a first mask, choosing what survives and what grows, and checking a mask are the
 same few functions for every structure.
+
+Where R, C or g do not divide a layer, cells at its edge hold fewer weights. The score of a cell is
+the mean over its weights and a random cell draws one number, so no rank follows from a size (but
+the mean of fewer weights varies more). A block at an edge costs the budget what it holds, and the
+highest blocks are taken as long as the budget pays for a whole one, so that none gets in for being
+small: such a layer is less than a block short of its budget, by a number that changes as its
+topology moves. Where blocks are equal it has its budget exactly.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -24,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparse_core.config import parse_pattern
-from sparse_core.ranking import MINUS_INFINITY, top_per_lane
+from sparse_core.ranking import MINUS_INFINITY, top_within
 
 
 class Structure(ABC):
@@ -40,7 +48,7 @@ class Structure(ABC):
 
     @abstractmethod
     def cells(self, scores: Tensor) -> Tensor:
-        """View `(rows, cols)` scores as `(lanes, width)`, summed over the weights of a cell."""
+        """View `(rows, cols)` scores as `(lanes, width)`, the mean over the weights of a cell."""
 
     @abstractmethod
     def expand(self, cells: Tensor, rows: int, cols: int) -> Tensor:
@@ -48,7 +56,7 @@ class Structure(ABC):
 
     @abstractmethod
     def capacity(self, budget: int, rows: int, cols: int, live: Tensor | None = None) -> Tensor:
-        """Return `(lanes,)` int64: how many cells of each lane are active.
+        """Return `(lanes,)` int64: how many cells of each lane are active, times their prices.
 
         Args:
             budget: Active weights in the matrix.
@@ -57,9 +65,32 @@ class Structure(ABC):
             live: `(lanes,)` bool, lanes that are not ablated; None: all.
         """
 
+    def prices(self, rows: int, cols: int) -> Tensor | None:
+        """Return `(lanes, width)` int64: what a cell takes of its lane's capacity; None: one."""
+        return None
+
+    def alike(self, draws: Tensor) -> Tensor:
+        """Give all weights of a cell the number of its first one, `(rows, cols)`."""
+        return draws
+
     def any_in_cell(self, mask: Tensor) -> Tensor:
         """Return `(lanes, width)` bool: the cells that hold a True of a `(rows, cols)` mask."""
         return self.cells(mask.to(torch.float32)) > 0
+
+    def highest(
+        self, cells: Tensor, budget: int, rows: int, cols: int, live: Tensor | None = None
+    ) -> Tensor:
+        """Return the `(rows, cols)` mask of the highest `(lanes, width)` scores; -inf: never.
+
+        Args:
+            cells: The scores.
+            budget: Active weights.
+            rows: Rows of the matrix.
+            cols: Its columns.
+            live: `(lanes,)` bool, lanes that get weights; None: all.
+        """
+        capacity = self.capacity(budget, rows, cols, live)
+        return self.expand(top_within(cells, capacity, self.prices(rows, cols)), rows, cols)
 
     def initial(
         self,
@@ -76,7 +107,7 @@ class Structure(ABC):
             rows: Rows of the matrix.
             cols: Its columns.
             budget: Active weights.
-            scores: `(rows, cols)`, random ones for a random mask.
+            scores: `(rows, cols)`, random ones, `alike` in a cell, for a random mask.
             available: `(rows, cols)` bool, where weights may be; None: everywhere.
             live: `(lanes,)` bool, lanes that get weights; None: all.
 
@@ -86,21 +117,32 @@ class Structure(ABC):
         if live is not None and not bool(live.any()):
             raise ValueError(f"no lane of its {self} is left")
         per_cell = self.cells(scores)
-        capacity = self.capacity(budget, rows, cols, live).to(scores.device)
         if available is not None:
             free = ~self.any_in_cell(~available.to(scores.device))
-            short = capacity - free.sum(1)
+            left = self.held(free, rows, cols)
+            capacity = self.capacity(budget, rows, cols, live).to(scores.device)
+            short = capacity - left
             if bool((short > 0).any()):
                 lane = int(short.argmax())
                 raise ValueError(
                     f"lane {lane} of its {self} needs {int(capacity[lane])} free places, "
-                    f"{int(free[lane].sum())} are left"
+                    f"{int(left[lane])} are left"
                 )
             per_cell = per_cell.masked_fill(~free, MINUS_INFINITY)
-        return self.expand(top_per_lane(per_cell, capacity), rows, cols)
+        return self.highest(per_cell, budget, rows, cols, live)
+
+    def held(self, cells: Tensor, rows: int, cols: int) -> Tensor:
+        """Return `(lanes,)` int64: what the cells of a set take of the capacity of each lane."""
+        prices = self.prices(rows, cols)
+        return cells.sum(1) if prices is None else (cells * prices.to(cells.device)).sum(1)
 
     def refill(
-        self, kept: Tensor, keep_scores: Tensor, grow_scores: Tensor, capacity: Tensor
+        self,
+        kept: Tensor,
+        keep_scores: Tensor,
+        grow_scores: Tensor,
+        capacity: Tensor,
+        prices: Tensor | None = None,
     ) -> Tensor:
         """Bring every lane to its capacity: truncate by `keep_scores`, grow by `grow_scores`.
 
@@ -110,34 +152,40 @@ class Structure(ABC):
             grow_scores: `(lanes, width)`, the higher the likelier to grow. Cells that were just
                 dropped are candidates like any other (RigL, Alg. 1).
             capacity: `(lanes,)` int64.
+            prices: As the method of this name gives them.
 
         Returns:
-            `(lanes, width)` bool with `capacity` cells in each lane.
+            `(lanes, width)` bool with as many cells in each lane as `capacity` pays for.
         """
-        kept = top_per_lane(keep_scores.masked_fill(~kept, MINUS_INFINITY), capacity) & kept
-        missing = capacity - kept.count_nonzero(1)
-        grown = top_per_lane(grow_scores.masked_fill(kept, MINUS_INFINITY), missing)
-        return kept | grown
+        kept = top_within(keep_scores.masked_fill(~kept, MINUS_INFINITY), capacity, prices) & kept
+        spent = kept.sum(1) if prices is None else (kept * prices.to(kept.device)).sum(1)
+        left = capacity.to(kept.device) - spent
+        return kept | top_within(grow_scores.masked_fill(kept, MINUS_INFINITY), left, prices)
 
     def check(self, mask: Tensor, budget: int) -> None:
         """Check that a `(rows, cols)` mask obeys the structure; ablated lanes are allowed.
 
         Raises:
-            ValueError: Saying which lane holds how many cells.
+            ValueError: Saying which lane holds how much.
         """
         rows, cols = mask.shape
         cells = self.any_in_cell(mask)
         if not torch.equal(self.expand(cells, rows, cols), mask):
             raise ValueError(f"mask cuts through a cell of its {self}")
-        counts = cells.sum(1)
-        live = counts > 0
+        held = self.held(cells, rows, cols)
+        live = held > 0
         if not bool(live.any()):
             raise ValueError(f"mask of its {self} is empty")
-        wrong = live & (counts != self.capacity(budget, rows, cols, live).to(counts.device))
+        capacity = self.capacity(budget, rows, cols, live).to(held.device)
+        prices = self.prices(rows, cols)
+        dearest = 1 if prices is None else int(prices.max())
+        wrong = live & ((held > capacity) | (capacity - held >= dearest))
         if bool(wrong.any()):
             lane = int(wrong.int().argmax())
-            has, allowed = int(counts[lane]), int(self.capacity(budget, rows, cols, live)[lane])
-            raise ValueError(f"lane {lane} of its {self} has {has} of {allowed} cells")
+            unit = "cells" if prices is None else "weights"
+            raise ValueError(
+                f"lane {lane} of its {self} has {int(held[lane])} of {int(capacity[lane])} {unit}"
+            )
 
 
 @dataclass(frozen=True)
@@ -188,12 +236,17 @@ class ConstantFanIn(Structure):
         return rows
 
     def cells(self, scores: Tensor) -> Tensor:
-        """A lane a group; a cell sums a column's weights in it."""
+        """A lane a group; a cell is a column's weights in it."""
         if self.group == 1:
             return scores
         rows, cols = scores.shape
         padded = F.pad(scores, (0, 0, 0, -rows % self.group))
-        return padded.reshape(-1, self.group, cols).sum(1)
+        sums = padded.reshape(-1, self.group, cols).sum(1)
+        return sums / self.sizes(rows).to(sums.device).unsqueeze(1)
+
+    def alike(self, draws: Tensor) -> Tensor:
+        """A column's weights in a group have the number of the group's first neuron."""
+        return self.expand(draws[:: self.group], *draws.shape)
 
     def expand(self, cells: Tensor, rows: int, cols: int) -> Tensor:
         """Repeat a group's columns for each of its rows."""
@@ -208,10 +261,7 @@ class ConstantFanIn(Structure):
 
     def sizes(self, rows: int) -> Tensor:
         """Return `(lanes,)` int64: the number of neurons in each group."""
-        lanes = -(-rows // self.group)
-        sizes = torch.full((lanes,), self.group)
-        sizes[-1] = rows - self.group * (lanes - 1)
-        return sizes
+        return _parts(rows, self.group)
 
     def __str__(self) -> str:
         return f"constant fan-in{f' (groups of {self.group})' if self.group > 1 else ''}"
@@ -269,11 +319,12 @@ class Blocks(Structure):
 
     def least(self, rows: int, cols: int) -> int:
         """One block."""
-        return self.quantum(rows, cols)
+        return int(self.prices(rows, cols).max())
 
     def quantum(self, rows: int, cols: int) -> int:
-        """The weights of a block (blocks at an edge may have fewer)."""
-        return min(self.height, rows) * min(self._width(cols), cols)
+        """What all blocks hold a multiple of, but for the one in the corner."""
+        prices = self.prices(rows, cols).reshape(-1)
+        return math.gcd(*set((prices[:-1] if len(prices) > 1 else prices).tolist()))
 
     def cells(self, scores: Tensor) -> Tensor:
         """One lane of blocks, row by row."""
@@ -281,7 +332,13 @@ class Blocks(Structure):
         width = self._width(cols)
         padded = F.pad(scores, (0, -cols % width, 0, -rows % self.height))
         blocks = padded.reshape(-(-rows // self.height), self.height, -(-cols // width), width)
-        return blocks.sum((1, 3)).reshape(1, -1)
+        sums = blocks.sum((1, 3)).reshape(1, -1)
+        return sums / self.prices(rows, cols).to(sums.device)
+
+    def alike(self, draws: Tensor) -> Tensor:
+        """A block's weights have the number of its first one."""
+        firsts = draws[:: self.height, :: self._width(draws.shape[1])]
+        return self.expand(firsts, *draws.shape)
 
     def expand(self, cells: Tensor, rows: int, cols: int) -> Tensor:
         """Fill the chosen blocks."""
@@ -290,17 +347,27 @@ class Blocks(Structure):
         tall = grid.repeat_interleave(self.height, dim=0)
         return tall.repeat_interleave(width, dim=1)[:rows, :cols]
 
+    def prices(self, rows: int, cols: int) -> Tensor:
+        """The weights of each block, fewer at the edges."""
+        heights = _parts(rows, self.height)
+        return (heights.unsqueeze(1) * _parts(cols, self._width(cols))).reshape(1, -1)
+
     def capacity(self, budget: int, rows: int, cols: int, live: Tensor | None = None) -> Tensor:
-        """Whole blocks that the budget pays for; all of them if it is that of a dense matrix."""
-        if budget >= rows * cols:
-            return torch.tensor([-(-rows // self.height) * -(-cols // self._width(cols))])
-        return torch.tensor([budget // self.quantum(rows, cols)])
+        """The budget; a block takes of it what it holds."""
+        return torch.tensor([budget])
 
     def _width(self, cols: int) -> int:
         return self.width or cols
 
     def __str__(self) -> str:
         return f"{self.height}x{self.width} blocks" if self.width else "whole neurons"
+
+
+def _parts(whole: int, size: int) -> Tensor:
+    """Return `(n,)` int64: the sizes of the pieces of a length, the last one what is left."""
+    pieces = torch.full((-(-whole // size),), size)
+    pieces[-1] = whole - size * (len(pieces) - 1)
+    return pieces
 
 
 def structure_for(name: str, group: int = 1) -> Structure:

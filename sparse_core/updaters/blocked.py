@@ -97,8 +97,10 @@ class RankedInBlocks(Ranking):
         scores = checked(drop(scene), "drop score", scene).squeeze(0)
         values = torch.zeros(pattern.size, dtype=scores.dtype)
         values[order] = scores
-        keep = values.reshape(pattern.slots, pattern.group).T.contiguous().sum(0)
         lane = torch.from_numpy(np.repeat(pattern.rows.astype(np.int64), np.diff(pattern.indptr)))
+        keep = values.reshape(pattern.slots, pattern.group).T.contiguous().sum(0)
+        if isinstance(tensor.structure, ConstantFanIn) and pattern.group > 1:
+            keep = keep / tensor.structure.sizes(tensor.rows)[lane]
         column = torch.from_numpy(pattern.columns.astype(np.int64))
         return cls(scene, grow, lane, column, keep, torch.ones_like(lane, dtype=torch.bool))
 
@@ -108,15 +110,10 @@ class RankedInBlocks(Ranking):
         assert isinstance(self.scene.tensor, CondensedTensor)
         return self.scene.tensor
 
-    @property
-    def width(self) -> int:
-        """Cells of a lane."""
-        tensor = self.tensor
-        return tensor.cols if isinstance(tensor.structure, ConstantFanIn) else tensor.numel
-
-    def strongest(self, count: int) -> Tensor:
+    def strongest(self, count: int, live: Tensor | None = None) -> Tensor:
         """Return the active cells of highest drop scores."""
-        return top_of_layer(self.keep.unsqueeze(0), self.active.unsqueeze(0), count).squeeze(0)
+        among = self.active if live is None else live[self.lane]
+        return top_of_layer(self.keep.unsqueeze(0), among.unsqueeze(0), count).squeeze(0)
 
     def counts(self, cells: Tensor) -> Tensor:
         """Return how many of a set each lane has."""

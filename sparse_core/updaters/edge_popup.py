@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sparse_core.ranking import top_per_lane
 from sparse_core.scores import Moment, Scene, checked
 from sparse_core.streams import stream
 from sparse_core.topology import Delta, SparseTensor
@@ -62,11 +61,8 @@ class EdgePopup(Updater):
         return deltas
 
     def _highest(self, tensor: SparseTensor, scores: Tensor) -> Tensor:
-        structure, live = tensor.structure, tensor.open_lanes()
-        cells = available_cells(tensor, scores)
-        capacity = structure.capacity(tensor.budget, tensor.rows, tensor.cols, live)
-        chosen = top_per_lane(cells, capacity.to(cells.device))
-        return structure.expand(chosen, tensor.rows, tensor.cols)
+        cells, shape = available_cells(tensor, scores), (tensor.rows, tensor.cols)
+        return tensor.structure.highest(cells, tensor.budget, *shape, tensor.open_lanes())
 
 
 class WSN(EdgePopup):

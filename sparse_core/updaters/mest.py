@@ -22,10 +22,8 @@ class MEST(SET):
     def rewire(self, layer: Ranking, moment: Moment) -> Delta:
         """Return what the update changes in one layer."""
         capacity = layer.capacity()
-        budget = int(capacity.sum())
-        n_keep = budget - int(moment.fraction * budget)
-        kept = layer.strongest(min(n_keep, layer.size))
+        paid = layer.paid(capacity)
+        kept = layer.strongest(paid - int(moment.fraction * paid))
         scale = moment.fraction / self.config.drop_fraction if self.config.drop_fraction else 0.0
         slack = 0.0 if moment.last else self.config.slack * scale
-        widened = capacity + (capacity * slack).long()
-        return layer.refill(kept, widened.clamp(max=layer.width))
+        return layer.refill(kept, capacity + (capacity * slack).long())

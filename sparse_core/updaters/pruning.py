@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from sparse_core.config import SparseConfig
-from sparse_core.ranking import top_of_network, top_per_lane
+from sparse_core.ranking import MINUS_INFINITY, top_of_network
 from sparse_core.registry import DROP_NEEDS_GRADIENT
 from sparse_core.scores import Moment, Scene, checked, drop_rule
 from sparse_core.topology import Delta, SparseTensor
@@ -57,7 +57,5 @@ class GMP(Updater):
         tensor = scene.tensor
         structure = tensor.structure
         active = structure.any_in_cell(scene.active)
-        cells = structure.cells(scores).masked_fill(~active, float("-inf"))
-        live = tensor.open_lanes()
-        capacity = structure.capacity(target, tensor.rows, tensor.cols, live).to(cells.device)
-        return structure.expand(top_per_lane(cells, capacity), tensor.rows, tensor.cols)
+        cells = structure.cells(scores).masked_fill(~active, MINUS_INFINITY)
+        return structure.highest(cells, target, tensor.rows, tensor.cols, tensor.open_lanes())

@@ -33,18 +33,18 @@ class Ranking(ABC):
         """The sparse weight."""
 
     @property
-    @abstractmethod
-    def width(self) -> int:
-        """Cells of a lane."""
-
-    @property
     def size(self) -> int:
         """Number of active cells."""
         return int(self.active.count_nonzero())
 
     @abstractmethod
-    def strongest(self, count: int) -> Tensor:
-        """Return the active cells of highest drop scores, as a set."""
+    def strongest(self, count: int, live: Tensor | None = None) -> Tensor:
+        """Return the active cells of highest drop scores, as a set.
+
+        Args:
+            count: How many in the layer.
+            live: `(lanes,)` bool, the lanes that they are looked for in; None: all.
+        """
 
     @abstractmethod
     def counts(self, cells: Tensor) -> Tensor:
@@ -67,8 +67,12 @@ class Ranking(ABC):
             capacity: `(lanes,)` int64.
         """
 
+    def paid(self, capacity: Tensor) -> int:
+        """Return how many of the active cells a capacity pays for, at their mean price."""
+        return min(self.size, int(capacity.sum()))
+
     def capacity(self, live: Tensor | None = None) -> Tensor:
-        """Return how many cells of each lane the budget pays for.
+        """Return what the budget pays for in each lane, as `Structure.capacity` does.
 
         Args:
             live: `(lanes,)` bool, lanes that are not ablated; None: all.
@@ -109,14 +113,10 @@ class Ranked(Ranking):
         """The sparse weight."""
         return self.scene.tensor
 
-    @property
-    def width(self) -> int:
-        """Cells of a lane."""
-        return self.active.shape[1]
-
-    def strongest(self, count: int) -> Tensor:
+    def strongest(self, count: int, live: Tensor | None = None) -> Tensor:
         """Return the active cells of highest drop scores."""
-        return top_of_layer(self.keep, self.active, count)
+        among = self.active if live is None else self.active & live.unsqueeze(1)
+        return top_of_layer(self.keep, among, count)
 
     def counts(self, cells: Tensor) -> Tensor:
         """Return how many of a set each lane has."""
@@ -126,9 +126,17 @@ class Ranked(Ranking):
         """Return how many of the best inactive cells each lane has."""
         return top_of_layer(self.grow, ~self.active, count).count_nonzero(1)
 
+    def paid(self, capacity: Tensor) -> int:
+        """Return how many of the active cells a capacity pays for, at their mean price."""
+        shape = (self.tensor.rows, self.tensor.cols)
+        held = int(self.tensor.structure.held(self.active, *shape).sum())
+        return min(self.size, self.size * int(capacity.sum()) // max(1, held))
+
     def refill(self, kept: Tensor, capacity: Tensor) -> Delta:
         """Bring every lane to its capacity."""
-        return self.delta(self.tensor.structure.refill(kept, self.keep, self.grow, capacity))
+        structure = self.tensor.structure
+        prices = structure.prices(self.tensor.rows, self.tensor.cols)
+        return self.delta(structure.refill(kept, self.keep, self.grow, capacity, prices))
 
     def delta(self, after: Tensor) -> Delta:
         """Return the Delta that leads to the active cells `after`."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sparse_core.ranking import top_per_lane
 from sparse_core.scores import Moment, Scene, checked, magnitude
 from sparse_core.topology import Delta, SparseTensor
 from sparse_core.updaters.base import Updater
@@ -27,7 +26,7 @@ class TopKAST(Updater):
 
     def start(self, tensor: SparseTensor, index: int = 0) -> None:
         """Choose A and B for the first time."""
-        tensor.mask.copy_(self._largest(tensor, tensor.budget).reshape(tensor.mask.shape))
+        tensor.mask.copy_(self._largest(tensor).reshape(tensor.mask.shape))
         tensor.set_companion("backward", torch.ones_like(tensor.mask))
         self._widen(tensor)
 
@@ -37,7 +36,7 @@ class TopKAST(Updater):
         for tensor in tensors:
             scene = Scene(tensor, moment, tensor.active())
             checked(magnitude(scene), "drop score", scene)
-            proposed.append(Delta.between(scene.active, self._largest(tensor, tensor.budget)))
+            proposed.append(Delta.between(scene.active, self._largest(tensor)))
         return proposed
 
     def after_update(self, tensors: Sequence[SparseTensor]) -> None:
@@ -61,11 +60,17 @@ class TopKAST(Updater):
         wide = (total + tensor.budget) // 2 if sparsity is None else round((1 - sparsity) * total)
         backward = tensor.companion("backward")
         assert backward is not None
-        chosen = self._largest(tensor, max(wide, tensor.budget))
-        backward.copy_(chosen.reshape(backward.shape))
+        structure, shape = tensor.structure, (tensor.rows, tensor.cols)
+        capacity = structure.capacity(max(wide, tensor.budget), *shape, tensor.open_lanes())
+        forward, cells = structure.any_in_cell(tensor.active()), _cells(tensor)
+        chosen = structure.refill(forward, cells, cells, capacity, structure.prices(*shape))
+        backward.copy_(structure.expand(chosen, *shape).reshape(backward.shape))
 
-    def _largest(self, tensor: SparseTensor, budget: int) -> Tensor:
-        structure = tensor.structure
-        cells, live = available_cells(tensor, tensor.values().abs()), tensor.open_lanes()
-        capacity = structure.capacity(budget, tensor.rows, tensor.cols, live).to(cells.device)
-        return structure.expand(top_per_lane(cells, capacity), tensor.rows, tensor.cols)
+    def _largest(self, tensor: SparseTensor) -> Tensor:
+        shape = (tensor.rows, tensor.cols)
+        live = tensor.open_lanes()
+        return tensor.structure.highest(_cells(tensor), tensor.budget, *shape, live)
+
+
+def _cells(tensor: SparseTensor) -> Tensor:
+    return available_cells(tensor, tensor.values().abs())

@@ -18,15 +18,15 @@ SCORES = torch.tensor(
 FIRST_MASKS = [
     ("unstructured", 1, 5, ["x.x.", ".x.x", "x...", "...."]),
     ("constant_fan_in", 1, 8, ["x.x.", ".x.x", "xx..", "..xx"]),
-    # Column sums of the groups: 10 8 10 8 and 5 5 4 4.
+    # Column means of the groups: 5 4 5 4 and 2.5 2.5 2 2.
     ("constant_fan_in", 2, 8, ["x.x.", "x.x.", "xx..", "xx.."]),
     ("2:4", 1, 8, ["x.x.", ".x.x", "xx..", "..xx"]),
     ("1:2", 1, 8, ["x.x.", ".x.x", "x..x", "x.x."]),
-    # Row sums: 20 16 11 7.
+    # Row means: 5 4 2.75 1.75.
     ("neurons", 1, 8, ["xxxx", "xxxx", "....", "...."]),
-    # Block sums: 18 18 10 8.
+    # Block means: 4.5 4.5 2.5 2.
     ("2x2", 1, 8, ["xxxx", "xxxx", "....", "...."]),
-    # Block sums: 10 10, 8 8, 10 1, 0 7.
+    # Block means: 5 5, 4 4, 5 .5, 0 3.5.
     ("1x2", 1, 8, ["xxxx", "xx..", "xx..", "...."]),
 ]
 
@@ -150,7 +150,10 @@ def test_first_masks_obey_their_structure(structure, rows, cols, part, seed):
     assert torch.equal(again, mask)
     if isinstance(structure, NOfM):
         assert int(mask.sum()) == structure.least(rows, cols)
-    elif not isinstance(structure, Blocks):
+    elif isinstance(structure, Blocks):
+        block = structure.least(rows, cols)
+        assert min(budget, rows * cols) - block < int(mask.sum()) <= budget
+    else:
         assert int(mask.sum()) == budget
 
 
