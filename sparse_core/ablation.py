@@ -4,8 +4,12 @@ A position is salient if it is one of the n_keep active weights of largest magni
 or one of the n_prune inactive positions of largest gradient magnitude. A neuron with fewer salient
 positions than the threshold is ablated; its weights go to the other neurons.
 
-Deviation from the published code, which ranks gradients over all positions, active ones included:
-here, as in the paper's text, only inactive positions are candidates.
+Deviations from the published code:
+- It ranks gradients over all positions, active ones included; here, as in the paper's text, only
+  inactive positions are candidates.
+- It lets active weights go that happen to be zero, by lowering n_keep to the number of the others;
+  here they rank last, and the mask alone says what is active.
+- Its guard keeps one neuron more than a dense fan-in needs where that divides the budget.
 """
 
 from __future__ import annotations

@@ -31,11 +31,12 @@ class SRigL(RigL):
     def rewire(self, layer: Ranking, moment: Moment) -> Delta:
         """Return what the update changes in one layer."""
         n_prune = int(moment.fraction * layer.size)
-        strongest = layer.strongest(layer.size - n_prune)
-        live = None
-        if layer.tensor.may_ablate:
-            live = self._live(layer, layer.counts(strongest) + layer.promising(n_prune))
-        return layer.refill(strongest, layer.capacity(live))
+        n_keep = layer.size - n_prune
+        kept = layer.strongest(n_keep)
+        if not layer.tensor.may_ablate:
+            return layer.refill(kept, layer.capacity())
+        live = self._live(layer, layer.counts(kept) + layer.promising(n_prune))
+        return layer.refill(layer.strongest(n_keep, live), layer.capacity(live))
 
     def _live(self, layer: Ranking, salient: Tensor) -> Tensor:
         tensor = layer.tensor

@@ -1,11 +1,14 @@
 """One update of each method on a matrix small enough to follow by hand."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from torch import nn
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.ablation import least_lanes, live_lanes, threshold
+from sparse_core.condensed import CondensedTensor
 from sparse_core.scores import Moment
 from sparse_core.updaters.snfs import share
 
@@ -108,6 +111,33 @@ def test_srigl_gives_the_weights_of_ablated_neurons_to_the_others():
     assert torch.equal(after(engine, tensor, 0.5), expected)
 
 
+@pytest.mark.parametrize("backend", ["masked", "condensed", "blocks"])
+def test_srigl_keeps_the_largest_weights_of_the_neurons_that_stay(backend):
+    # alpha = .25: n_prune = 3, n_keep = 9. Row 3 has one salient weight, the 2, of the 2 that
+    # gamma = .9 of k = 3 asks for, and is ablated: k' = 12 // 3 = 4. The 9 largest elsewhere are
+    # all 9, so the .3 stays too and each row grows one.
+    engine, tensor = one_layer(
+        mask=["xxx..."] * 4,
+        weight=[
+            [10.0, 9, 8, 0, 0, 0],
+            [7.0, 6, 5, 0, 0, 0],
+            [4.0, 3, 0.3, 0, 0, 0],
+            [2.0, 0.2, 0.1, 0, 0, 0],
+        ],
+        gradient=[[0, 0, 0, 7, 8, 9.0], [0, 0, 0, 1, 0, 2], [0, 0, 0, 4, 3, 2], [9, 9, 9, 1, 1, 1]],
+        method="srigl",
+        ablation_threshold=0.9,
+    )
+    if backend != "masked":
+        tensor = CondensedTensor.of(tensor, 12)
+        tensor.tap.value = torch.tensor(
+            [[0, 0, 0, 7, 8, 9.0], [0, 0, 0, 1, 0, 2], [0, 0, 0, 4, 3, 2], [9, 9, 9, 1, 1, 1]]
+        )
+    with patch("sparse_core.condensed.BLOCKS_ABOVE", 0 if backend == "blocks" else 1 << 24):
+        mask = after(engine, tensor, 0.25)
+    assert torch.equal(mask, bools(["xxx..x", "xxx..x", "xxxx..", "......"]))
+
+
 def test_srigl_truncates_a_row_to_its_largest_weights():
     # The mask has room for one weight a row after a neuron came back: rows keep their largest.
     engine, tensor = one_layer(
@@ -174,7 +204,7 @@ def test_without_ablation_every_neuron_keeps_its_fan_in():
 
 
 def test_groups_drop_grow_and_are_ablated_together():
-    # Groups (0 1) and (2 3). Column sums of |w|: 3 5 and .2 .4; of |g| in group 0: . . 1 4.
+    # Groups (0 1) and (2 3). Column means of |w|: 1.5 2.5 and .1 .2; of |g| in group 0: . . .5 2.
     engine, tensor = one_layer(
         mask=["xx..", "xx..", "xx..", "xx.."],
         weight=[[1.0, 2.0, 0, 0], [2.0, 3.0, 0, 0], [0.1, 0.2, 0, 0], [0.1, 0.2, 0, 0]],
