@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dstrl.losses import losses_of, samples_of, undisturbed_streams
 from sparse_core import Engine
-from sparse_core.flops import FlopCounter, active_weights
+from sparse_core.flops import FlopCounter, active_weights, trained_weights
 from sparse_core.metrics import (
     ActivationMeter,
     TopologyMeter,
@@ -29,7 +29,7 @@ from sparse_core.metrics import (
 )
 from sparse_core.metrics.changes import overall
 from sparse_core.probing import undisturbed
-from sparse_core.training_flops import FORMULAS, Cost, training_flops
+from sparse_core.training_flops import Cost, seen_by, training_flops
 
 SAMPLES = 256
 """Observations that silent neurons are looked for with."""
@@ -165,32 +165,35 @@ def flops_ratios(model: BaseAlgorithm) -> dict[str, float]:
     batch = last_observed(model, 1)
     if batch is None:
         return {}
+    engines = policy.sparse_engines.values()
     active: dict[str, int] = {}
-    for engine in policy.sparse_engines.values():
+    trained: dict[str, int] = {}
+    for engine in engines:
         active |= active_weights(engine, policy)
+        trained |= trained_weights(engine, policy)
     with FlopCounter(policy) as acting, undisturbed(policy):
         policy.act(batch[0])
     with FlopCounter(policy) as training, undisturbed(policy):
         policy.run_networks(*batch)
-    ratios = {"infer_ratio": acting.count(active).ratio}
-    layers = training.count(active).layers
-    spent = whole = 0.0
-    for engine in policy.sparse_engines.values():
-        names = active_weights(engine, policy).keys()
-        mine = [layer for layer in layers if layer.name in names]
+    layers = {layer.name: layer for layer in training.count(active).layers}
+    backward = {layer.name: layer.sparse for layer in training.count(trained).layers}
+    spent = whole = 3.0 * sum(layer.dense for name, layer in layers.items() if name not in active)
+    for engine in engines:
+        names = layers.keys() & active_weights(engine, policy).keys()
+        dense = sum(layers[name].dense for name in names)
         cost = Cost(
-            sum(layer.sparse for layer in mine),
-            sum(layer.dense for layer in mine),
+            sum(layers[name].sparse for name in names),
+            dense,
             engine.config.update_every,
+            engine.config.gradient_steps,
+            sum(backward[name] for name in names),
         )
-        method = engine.config.method
-        if method not in FORMULAS or method == "topkast":
-            return ratios
-        spent += training_flops(method, cost)
-        whole += training_flops("dense", cost)
-    counted = {n for e in policy.sparse_engines.values() for n in active_weights(e, policy)}
-    rest = 3.0 * sum(layer.dense for layer in layers if layer.name not in counted)
-    return ratios | {"train_ratio": (spent + rest) / (whole + rest) if whole + rest else 1.0}
+        spent += training_flops(seen_by(engine.config), cost)
+        whole += 3.0 * dense
+    return {
+        "infer_ratio": acting.count(active).ratio,
+        "train_ratio": spent / whole if whole else 1.0,
+    }
 
 
 def last_observed(model: BaseAlgorithm, count: int) -> tuple[Any, Tensor] | None:

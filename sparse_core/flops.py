@@ -20,7 +20,7 @@ changes a ratio by less than 0.004.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -33,6 +33,7 @@ from sparse_core.checks import InputError
 from sparse_core.engine import Engine
 from sparse_core.layers.state import Condensed
 from sparse_core.probing import undisturbed
+from sparse_core.topology import SparseTensor
 
 SPLIT_PROJECTIONS = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
 
@@ -117,14 +118,34 @@ def active_weights(engine: Engine, module: nn.Module | None = None) -> dict[str,
         module: Name the parameters as this module does, which is a part of the engine's (an actor
             within its policy), and leave out what it does not have. None: the engine's own module.
     """
+    return {name: tensor.count() for name, tensor in _tensors(engine, module)}
+
+
+def trained_weights(engine: Engine, module: nn.Module | None = None) -> dict[str, int]:
+    """Return the weights of each sparse parameter that receive a gradient at every step.
+
+    They are the active ones, those of a backward mask (Top-KAST, SR-STE), or all of a layer with
+    scores. Arguments as for `active_weights`.
+    """
+    return {name: _trained(tensor) for name, tensor in _tensors(engine, module)}
+
+
+def _trained(tensor: SparseTensor) -> int:
+    backward = tensor.companion("backward")
+    if tensor.companion("scores") is not None:
+        return tensor.numel
+    return tensor.count() if backward is None else int((backward != 0).sum())
+
+
+def _tensors(engine: Engine, module: nn.Module | None) -> Iterator[tuple[str, SparseTensor]]:
+    """Yield each sparse weight with the name of its parameter in a module."""
     if module is None:
-        return {tensor.name: tensor.count() for tensor in engine.tensors}
+        yield from ((tensor.name, tensor) for tensor in engine.tensors)
+        return
     names = {id(parameter): name for name, parameter in module.named_parameters()}
-    return {
-        _join(names[id(tensor.weight)].rpartition(".")[0], tensor.parameter): tensor.count()
-        for tensor in engine.tensors
-        if id(tensor.weight) in names
-    }
+    for tensor in engine.tensors:
+        if id(tensor.weight) in names:
+            yield _join(names[id(tensor.weight)].rpartition(".")[0], tensor.parameter), tensor
 
 
 class FlopCounter:

@@ -20,11 +20,14 @@ class GrowthRule:
             `momentum`, or the gradient with the layer's inputs and outputs, `signals`.
         by_rows: Whether the scores of some rows follow from what a `Scene` shows of these rows, so
             that those of a large layer can be computed a block of rows at a time, in order.
+        samples: Whether it looks at a sample of the gradient only, as many positions as there are
+            active weights.
     """
 
     function: str
     needs: str = "nothing"
     by_rows: bool = False
+    samples: bool = False
 
 
 GROWTH_RULES = {
@@ -34,9 +37,9 @@ GROWTH_RULES = {
     "momentum": GrowthRule("sparse_core.scores:momentum", needs="momentum", by_rows=True),
     "adam_momentum": GrowthRule("sparse_core.scores:adam_momentum", needs="momentum", by_rows=True),
     "importance": GrowthRule("sparse_core.scores:importance", needs="gradient"),
-    "sampled": GrowthRule("sparse_core.sampling:uniform", needs="gradient"),
-    "sampled_grabo": GrowthRule("sparse_core.sampling:grabo", needs="signals"),
-    "sampled_graest": GrowthRule("sparse_core.sampling:graest", needs="signals"),
+    "sampled": GrowthRule("sparse_core.sampling:uniform", needs="gradient", samples=True),
+    "sampled_grabo": GrowthRule("sparse_core.sampling:grabo", needs="signals", samples=True),
+    "sampled_graest": GrowthRule("sparse_core.sampling:graest", needs="signals", samples=True),
 }
 
 DROP_RULES = {

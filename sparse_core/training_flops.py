@@ -1,20 +1,21 @@
-"""Floating-point operations of a training step, by the formulas of RigL's appendix H.
+"""Floating-point operations of a training step, by the account of RigL's appendix H.
 
 A step is a forward pass, an error signal of the same cost and a weight gradient. With f_S and f_D
-for the forward pass of the sparse and of the dense network (see `sparse_core.flops`):
+for the forward pass of the sparse and of the dense network (see `sparse_core.flops`), f_B for one
+with the weights that receive a gradient at every step, and an update every dT steps, training costs
+by what growth looks at of the gradient:
 
-    dense                              3 f_D
-    static, set, mest, pruning         3 f_S
-    rigl, srigl, granet                (3 f_S dT + 2 f_S + f_D) / (dT + 1)
-    snfs, sr_ste, edge_popup, wsn      2 f_S + f_D
-    topkast                            2 f_S + f_B
-    gse                                (3 f_S dT + 3 f_S + s f_S) / (dT + 1)
+    nothing            2 f_S + f_B
+    gradient, signals  2 f_S + f_B + n (f_D - f_B) / (dT + 1)
+    momentum           2 f_S + f_D
+    sample             2 f_S + f_B + n s f_S / (dT + 1)
 
-The dense gradient is what RigL pays once in dT + 1 iterations and SNFS always. SR-STE's straight-
-through gradient is dense too; Top-KAST's covers the weights of its backward mask (f_B); guided
-stochastic exploration looks at s sampled positions for each active weight. Scores (edge-popup, WSN)
-need the dense gradient at every step. The formulas of SR-STE, Top-KAST, GSE and of scores are not
-the appendix's, they follow from the same account.
+The dense gradient is what RigL pays in n of dT + 1 iterations (n = 1 unless a mean over several is
+taken) and SNFS always. Guided stochastic exploration looks at s sampled positions for each active
+weight. Drop rules look at active weights, whose gradient is there anyway. f_B is f_S, but for
+methods that train inactive weights too: Top-KAST's has a backward mask; SR-STE's straight-through
+gradient and that of scores (edge-popup, WSN) are dense. A dense network has f_S = f_D. The formulas
+of Top-KAST, SR-STE, scores and samples are not the appendix's, they follow from the same account.
 
 Ranking and drawing weights, the optimizer, the loss and normalisation are ignored, as there. A
 network whose density changes (gradual pruning, GraNet, MEST's elastic budget) costs the mean of its
@@ -32,19 +33,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sparse_core.checks import InputError, at_least, one_of
+from sparse_core.config import SparseConfig
+from sparse_core.registry import GROWTH_RULES
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a method's formula may depend on.
+    """What a formula may depend on.
 
     Attributes:
         sparse: f_S, operations of a forward pass with the active weights.
         dense: f_D, operations of a forward pass with all weights.
         update_every: dT, optimizer steps between two updates of the topology.
-        gradient_steps: Steps before an update of which the dense gradient is taken.
-        backward: f_B, operations of a forward pass with the weights of the backward mask.
-        samples: Positions whose gradient is sampled at an update, for each active weight.
+        gradient_steps: n, steps before an update whose gradient growth looks at.
+        backward: f_B, operations of a forward pass with the weights that are trained; None: f_S.
+        samples: s, positions whose gradient is sampled, for each active weight.
     """
 
     sparse: float
@@ -77,80 +80,81 @@ class Cost:
         if self.samples < 0:
             raise InputError(f"samples={self.samples!r}: must be at least 0", field="samples")
 
+    @property
+    def plain(self) -> float:
+        """Operations of a step on which growth looks at nothing."""
+        return 2 * self.sparse + (self.sparse if self.backward is None else self.backward)
 
-def _dense(cost: Cost) -> float:
-    return 3 * cost.dense
+    @property
+    def all_seen(self) -> float:
+        """Operations of a step on which it looks at the dense gradient."""
+        return 2 * self.sparse + self.dense
 
-
-def _sparse(cost: Cost) -> float:
-    return 3 * cost.sparse
-
-
-def _dense_gradient_at_updates(cost: Cost) -> float:
-    period = cost.update_every + 1
-    extra = cost.gradient_steps * (cost.dense - cost.sparse)
-    return (3 * cost.sparse * period + extra) / period
-
-
-def _dense_gradient_always(cost: Cost) -> float:
-    return 2 * cost.sparse + cost.dense
+    @property
+    def looking(self) -> float:
+        """Fraction of the iterations that growth looks at, an update being one."""
+        return self.gradient_steps / (self.update_every + 1)
 
 
-def _backward_mask(cost: Cost) -> float:
-    if cost.backward is None:
-        raise InputError(
-            "backward=None: method 'topkast' needs the cost of its backward mask", field="backward"
-        )
-    return 2 * cost.sparse + cost.backward
+def _nothing(cost: Cost) -> float:
+    return cost.plain
 
 
-def _sampled_gradient_at_updates(cost: Cost) -> float:
-    return cost.sparse * (3 + cost.samples / (cost.update_every + 1))
+def _gradient(cost: Cost) -> float:
+    return cost.plain + cost.looking * (cost.all_seen - cost.plain)
+
+
+def _momentum(cost: Cost) -> float:
+    return cost.all_seen
+
+
+def _sample(cost: Cost) -> float:
+    return cost.plain + cost.looking * cost.samples * cost.sparse
 
 
 FORMULAS: dict[str, Callable[[Cost], float]] = {
-    "dense": _dense,
-    "static": _sparse,
-    "set": _sparse,
-    "mest": _sparse,
-    "gmp": _sparse,
-    "one_shot": _sparse,
-    "rigl": _dense_gradient_at_updates,
-    "rigl_itop": _dense_gradient_at_updates,
-    "srigl": _dense_gradient_at_updates,
-    "granet": _dense_gradient_at_updates,
-    "snfs": _dense_gradient_always,
-    "sr_ste": _dense_gradient_always,
-    "edge_popup": _dense_gradient_always,
-    "wsn": _dense_gradient_always,
-    "topkast": _backward_mask,
-    "gse": _sampled_gradient_at_updates,
+    "nothing": _nothing,
+    "gradient": _gradient,
+    "signals": _gradient,
+    "momentum": _momentum,
+    "sample": _sample,
 }
-"""The table of methods."""
+"""What growth looks at -> the mean operations of a step."""
 
 
-def training_flops(method: str, cost: Cost) -> float:
+def seen_by(config: SparseConfig) -> str:
+    """Return what growth looks at of the gradient, a key of `FORMULAS`.
+
+    It is what the growth rule needs, or `sample` if it needs a sample of that only.
+    """
+    if config.growth_rule is None:
+        return "nothing"
+    rule = GROWTH_RULES[config.growth_rule]
+    return "sample" if rule.samples else rule.needs
+
+
+def training_flops(seen: str, cost: Cost) -> float:
     """Return the mean operations of a training step on one sample.
 
     Args:
-        method: A key of `FORMULAS`.
+        seen: What growth looks at, see `seen_by`.
         cost: What forward passes cost.
 
     Raises:
-        ValueError: If the method is unknown or needs a field that is missing.
+        ValueError: If there is no such formula.
     """
-    one_of("method", method, FORMULAS)
-    return FORMULAS[method](cost)
+    one_of("seen", seen, FORMULAS)
+    return FORMULAS[seen](cost)
 
 
-def scheduled_training_flops(method: str, cost_at: Callable[[int], Cost], steps: int) -> float:
+def scheduled_training_flops(seen: str, cost_at: Callable[[int], Cost], steps: int) -> float:
     """Return the mean over the steps of a training whose density changes.
 
     For pruning this is the appendix's E_t[3 f_D (1 - s_t)] where cost is in proportion to density.
     A lottery ticket's training is one such course, through all its rounds.
 
     Args:
-        method: A key of `FORMULAS`.
+        seen: What growth looks at, see `seen_by`.
         cost_at: What forward passes cost at optimizer step t, from 0.
         steps: Length of the training.
 
@@ -158,4 +162,4 @@ def scheduled_training_flops(method: str, cost_at: Callable[[int], Cost], steps:
         ValueError: As `training_flops`, or if there are no steps.
     """
     at_least("steps", steps, 1)
-    return sum(training_flops(method, cost_at(step)) for step in range(steps)) / steps
+    return sum(training_flops(seen, cost_at(step)) for step in range(steps)) / steps

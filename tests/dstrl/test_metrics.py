@@ -144,6 +144,33 @@ def test_flops_of_an_actor_critic_policy_by_hand():
     assert flops_ratios(model)["train_ratio"] == pytest.approx(rigl / (3 * dense))
 
 
+S, D = 0.25, 1.0
+RIGL = (3 * S * 10 + 2 * S + D) / 11
+
+
+@pytest.mark.parametrize(
+    ("settings", "operations"),
+    [
+        (dict(method="static"), 3 * S),
+        (dict(method="rigl"), RIGL),
+        (dict(method="rigl", gradient_steps=10), (3 * S + 10 * (2 * S + D)) / 11),
+        (dict(method="rigl", growth="adam_momentum"), 2 * S + D),
+        (dict(method="snfs"), 2 * S + D),
+        (dict(method="set"), 3 * S),
+        (dict(method="mest"), 3 * S),
+        (dict(method="set", drop="sensitivity", growth="importance"), RIGL),
+        (dict(method="topkast", backward_sparsity=0.5), 2 * S + 0.5),
+        (dict(method="edge_popup"), 2 * S + D),
+        (dict(method="gse"), 3 * S + S / 11),
+    ],
+)
+def test_training_costs_what_growth_looks_at(settings, operations):
+    algorithm = SAC if settings["method"] == "gse" else PPO
+    backend = "masked" if settings["method"] in ("topkast", "edge_popup") else "auto"
+    model = build(algorithm, update_every=10, backend=backend, **settings).learn(64)
+    assert flops_ratios(model)["train_ratio"] == pytest.approx(operations / 3)
+
+
 def test_a_dense_network_costs_what_it_costs():
     model = build(SAC, method="dense").learn(32)
     assert flops_ratios(model) == {"infer_ratio": 1.0, "train_ratio": 1.0}

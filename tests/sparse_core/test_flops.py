@@ -1,17 +1,21 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from sparse_core import registry
 from sparse_core.building import sparsify
 from sparse_core.config import SparseConfig
-from sparse_core.flops import FlopCounter, active_weights, inference_flops
-from sparse_core.registry import METHODS
+from sparse_core.flops import FlopCounter, active_weights, inference_flops, trained_weights
+from sparse_core.registry import METHODS, GrowthRule
 from sparse_core.training_flops import (
     FORMULAS,
     Cost,
     scheduled_training_flops,
+    seen_by,
     training_flops,
 )
 
@@ -190,41 +194,99 @@ def test_sparse_operations_grow_with_the_active_weights(inputs, outputs, data):
 
 # Operations of a training step --------------------------------------------------------------------
 
-COST = Cost(sparse=20, dense=100, update_every=9, backward=50, samples=2)
+COST = Cost(sparse=20, dense=100, update_every=9, samples=2)
+RIGL = (3 * 20 * 9 + 2 * 20 + 100) / 10
+METHODS_BY_HAND = {
+    "dense": 300,
+    "static": 60,
+    "set": 60,
+    "mest": 60,
+    "gmp": 60,
+    "one_shot": 60,
+    "rigl": RIGL,
+    "rigl_itop": RIGL,
+    "srigl": RIGL,
+    "granet": RIGL,
+    "snfs": 140,
+    "sr_ste": 140,
+    "edge_popup": 140,
+    "wsn": 140,
+    "topkast": 90,
+    "gse": (3 * 20 * 9 + 3 * 20 + 2 * 20) / 10,
+}
+FULL_COST = {"dense": dict(sparse=100)}
+BACKWARD = {"topkast": 50, "sr_ste": 100, "edge_popup": 100, "wsn": 100}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_training_operations_by_hand(method):
+    structure = "2:4" if method == "sr_ste" else None
+    config = SparseConfig(method=method, structure=structure, sparsity=0.5)
+    cost = replace(COST, backward=BACKWARD.get(method), **FULL_COST.get(method, {}))
+    found = training_flops(seen_by(config), cost)
+    assert found == pytest.approx(METHODS_BY_HAND[method], rel=1e-15)
 
 
 @pytest.mark.parametrize(
-    ("method", "operations"),
+    ("settings", "operations"),
     [
-        ("dense", 300),
-        ("static", 60),
-        ("set", 60),
-        ("mest", 60),
-        ("gmp", 60),
-        ("one_shot", 60),
-        ("rigl", (3 * 20 * 9 + 2 * 20 + 100) / 10),
-        ("rigl_itop", 68),
-        ("srigl", 68),
-        ("granet", 68),
-        ("snfs", 140),
-        ("sr_ste", 140),
-        ("edge_popup", 140),
-        ("wsn", 140),
-        ("topkast", 90),
-        ("gse", (3 * 20 * 9 + 3 * 20 + 2 * 20) / 10),
+        (dict(method="rigl", growth="gradient"), RIGL),
+        (dict(method="rigl", growth="momentum"), 140),
+        (dict(method="rigl", growth="adam_momentum"), 140),
+        (dict(method="snfs", growth="gradient"), RIGL),
+        (dict(method="granet", growth="adam_momentum"), 140),
+        (dict(method="set", growth="unfired"), 60),
+        (dict(method="set", drop="sensitivity"), 60),
+        (dict(method="set", growth="importance"), RIGL),
+        (dict(method="set", drop="sensitivity", growth="importance"), RIGL),
+        (dict(method="gse", growth="sampled"), 64),
+        (dict(method="gse", growth="sampled_graest"), 64),
+        (dict(method="static", growth=None), 60),
     ],
 )
-def test_training_operations_by_hand(method, operations):
-    assert training_flops(method, COST) == pytest.approx(operations, rel=1e-15)
+def test_a_method_costs_what_its_growth_rule_looks_at(settings, operations):
+    assert training_flops(seen_by(SparseConfig(**settings)), COST) == pytest.approx(operations)
 
 
-def test_every_method_has_a_formula():
-    assert set(FORMULAS) == set(METHODS)
+def test_a_new_growth_rule_is_known_by_what_it_needs(monkeypatch):
+    for needs, operations in {"nothing": 60, "signals": RIGL, "momentum": 140}.items():
+        rule = GrowthRule("sparse_core.scores:gradient", needs=needs)
+        monkeypatch.setitem(registry.GROWTH_RULES, "mine", rule)
+        usable = replace(registry.METHODS["rigl"], growth=("mine",))
+        monkeypatch.setitem(registry.METHODS, "rigl", usable)
+        config = SparseConfig(method="rigl", growth="mine")
+        assert training_flops(seen_by(config), COST) == pytest.approx(operations)
+
+
+def test_every_need_has_a_formula():
+    assert {rule.needs for rule in registry.GROWTH_RULES.values()} < set(FORMULAS)
+
+
+def test_weights_that_are_trained_are_those_that_receive_gradients():
+    """Read off the gradients themselves: who gets one that is not zero."""
+    for method in METHODS:
+        if method == "dense":
+            continue
+        net = nn.Sequential(nn.Linear(8, 12))  # whose outputs are all read
+        structure = "2:4" if method == "sr_ste" else None
+        config = SparseConfig(
+            method=method, structure=structure, sparsity=0.5, horizon=1000, seed=1
+        )
+        engine = sparsify(net, config, torch.optim.SGD(net.parameters(), lr=0.1))
+        net(torch.randn(64, 8)).square().sum().backward()
+        found = {}
+        for tensor in engine.tensors:
+            scores = tensor.companion("scores")
+            carrier = tensor.weight if scores is None else scores
+            found[tensor.name] = int((carrier.grad != 0).sum())
+        assert trained_weights(engine) == found, method
 
 
 def test_a_mean_over_several_gradients_pays_for_each():
     cost = Cost(sparse=20, dense=100, update_every=9, gradient_steps=4)
-    assert training_flops("srigl", cost) == (3 * 20 * 6 + 4 * (2 * 20 + 100)) / 10
+    assert training_flops("gradient", cost) == (3 * 20 * 6 + 4 * (2 * 20 + 100)) / 10
+    assert training_flops("sample", replace(cost, samples=3)) == (3 * 20 * 10 + 4 * 3 * 20) / 10
+    assert training_flops("momentum", cost) == 140
 
 
 COSTS = st.builds(
@@ -242,16 +304,17 @@ COSTS = st.builds(
 @given(COSTS)
 def test_methods_are_ordered_by_what_they_see_of_the_dense_gradient(cost):
     slack = 1 + 1e-12
-    static, rigl, snfs, dense, topkast = (
-        training_flops(m, cost) for m in ("static", "rigl", "snfs", "dense", "topkast")
-    )
+    narrow = replace(cost, backward=None)
+    whole = Cost(cost.dense, cost.dense)
+    static, rigl, snfs = (training_flops(m, narrow) for m in ("nothing", "gradient", "momentum"))
+    topkast, dense = training_flops("nothing", cost), training_flops("nothing", whole)
     assert static <= rigl * slack
     assert rigl <= snfs * slack
     assert snfs <= dense * slack
     assert static <= topkast * slack
     assert topkast <= snfs * slack
-    rarer = Cost(cost.sparse, cost.dense, cost.update_every + 1)
-    assert training_flops("rigl", rarer) <= rigl * slack
+    rarer = replace(narrow, update_every=cost.update_every + 1)
+    assert training_flops("gradient", rarer) <= rigl * slack
 
 
 def test_gradual_pruning_costs_the_integral_of_its_cubic_schedule():
@@ -259,26 +322,28 @@ def test_gradual_pruning_costs_the_integral_of_its_cubic_schedule():
         progress = min(1, max(0, (step - 200) / 600))
         return 0.1 + 0.9 * (1 - progress) ** 3
 
-    cost = scheduled_training_flops("gmp", lambda t: Cost(100 * density(t), 100), 1000)
+    cost = scheduled_training_flops("nothing", lambda t: Cost(100 * density(t), 100), 1000)
     sums = [sum(i**3 for i in range(600)) / 600**3]  # the cubes of the ramp
     assert cost == pytest.approx(3 * 100 * (200 + 0.1 * 800 + 0.9 * (1 + sums[0])) / 1000)
 
 
 def test_a_schedule_that_does_not_change_costs_what_one_step_does():
-    assert scheduled_training_flops("rigl", lambda t: COST, 7) == pytest.approx(68)
+    assert scheduled_training_flops("gradient", lambda t: COST, 7) == pytest.approx(68)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: training_flops("adam", COST), "method='adam': must be one of dense"),
-        (lambda: training_flops("topkast", Cost(1, 2)), "backward=None: method 'topkast'"),
+        (lambda: training_flops("rigl", COST), "seen='rigl': must be one of nothing, gradient"),
         (lambda: Cost(3, 2), "sparse=3: must be between 0 and dense=2"),
         (lambda: Cost(1, 2, backward=3), "backward=3: must be between sparse=1 and dense=2"),
         (lambda: Cost(1, 2, update_every=0), "update_every=0: must be an integer of at least 1"),
         (lambda: Cost(1, 2, 3, gradient_steps=4), "gradient_steps=4: must be at most update_every"),
         (lambda: Cost(1, 2, samples=-1), "samples=-1: must be at least 0"),
-        (lambda: scheduled_training_flops("set", lambda t: COST, 0), "steps=0: must be an integer"),
+        (
+            lambda: scheduled_training_flops("nothing", lambda t: COST, 0),
+            "steps=0: must be an integer",
+        ),
     ],
 )
 def test_bad_costs_are_named(make, message):

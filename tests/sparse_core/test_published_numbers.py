@@ -183,7 +183,7 @@ def test_operations_of_resnet50(resnet50, sparsity, distribution, dense, ours, i
     assert printed(inference_flops(resnet50, (3, 224, 224), active=active).ratio, 2) == ours
     f_sparse, f_dense = published_count(resnet50, active), published_count(resnet50, {})
     assert printed(f_sparse / f_dense, 2) == inference
-    rigl = training_flops("rigl", Cost(f_sparse, f_dense, update_every=100))
+    rigl = training_flops("gradient", Cost(f_sparse, f_dense, update_every=100))
     assert printed(5 * rigl / (3 * f_dense), 2) == training
 
 
@@ -210,7 +210,7 @@ def test_published_operations_of_dense_resnet50(resnet50):
 def test_published_training_operations_of_snfs_on_resnet50(resnet50, sparsity, operations):
     f_dense = published_count(resnet50, {})
     cost = Cost(published_count(resnet50, shares(resnet50, sparsity)), f_dense)
-    assert printed(training_flops("snfs", cost) / (3 * f_dense), 2) == operations
+    assert printed(training_flops("momentum", cost) / (3 * f_dense), 2) == operations
 
 
 def test_published_training_operations_of_pruning_resnet50(resnet50):
@@ -222,5 +222,5 @@ def test_published_training_operations_of_pruning_resnet50(resnet50):
         active = shares(resnet50, sparsity, "uniform", ("input",))
         return Cost(published_count(resnet50, active), f_dense)
 
-    mean = scheduled_training_flops("gmp", cost_at, 33)
+    mean = scheduled_training_flops("nothing", cost_at, 33)
     assert printed(mean / (3 * f_dense), 2) == ".56"
