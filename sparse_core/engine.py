@@ -10,6 +10,7 @@ ours. Hooks are lost when an optimizer is copied or pickled; the engine attaches
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ from sparse_core.scores import Moment
 from sparse_core.selection import Selected
 from sparse_core.topology import Delta, SparseTensor
 from sparse_core.updaters import updater_for
+from sparse_core.updaters.base import unchanged
 
 Observer = Callable[[Moment, Mapping[str, Delta]], None]
 
@@ -58,6 +60,11 @@ def _checked_horizon(steps: int) -> int:
     if steps < 1:
         raise InputError(f"horizon={steps}: must be at least 1 optimizer step", field="horizon")
     return steps
+
+
+def _has_closure(args: Any, kwargs: Any) -> bool:
+    """Whether an optimizer's step was called with a closure."""
+    return kwargs.get("closure", args[1] if len(args) > 1 else None) is not None
 
 
 class Engine:
@@ -98,6 +105,7 @@ class Engine:
         self._followers: list[Follower] = []
         self._handles: list[RemovableHandle] = []
         self._before: list[tuple[nn.Parameter, Tensor, Tensor]] = []
+        self._warned: set[str] = set()
         self._clock = Clock(root)
         root.register_load_state_dict_post_hook(self._after_load)  # type: ignore[no-untyped-call]
         for tensor in self.tensors:
@@ -314,7 +322,7 @@ class Engine:
         for follower in self._followers:
             follower.catch_up()
         due = self.updater is not None and self._schedule.due(self.phase + 1, self.horizon)
-        closure = kwargs.get("closure", args[1] if len(args) > 1 else None) is not None
+        closure = _has_closure(args, kwargs)
         penalises = self.updater is not None and self.updater.penalises
         if closure and (penalises or self.config.skip_step):
             raise RuntimeError(
@@ -323,7 +331,7 @@ class Engine:
             )
         with torch.no_grad():
             if not closure:
-                self._gradients.check(self.tensors, self.steps + 1, due=due)
+                self._gradients.check(self.tensors, optimizer, self.steps + 1, due=due)
             if self.updater is not None:
                 self.updater.before_step(self.tensors)
         if self.config.skip_step and due:
@@ -353,36 +361,66 @@ class Engine:
         if self.updater is None:
             return
         if self._schedule.due(self.phase, self.horizon):
-            self.update()
+            if _has_closure(args, kwargs):
+                self._gradients.require(self.tensors, optimizer, self.steps)
+            self._update()
         self._arm()
 
     def update(self) -> Mapping[str, Delta]:
         """Update the topology now; called by the optimizer's hook when it is time.
 
+        A layer that no gradient reached sits out an update that needs one, with one warning.
+
         Returns:
             The Delta of each tensor by name.
 
         Raises:
-            RuntimeError: If growth needs a gradient that did not flow. Nothing is changed then.
+            RuntimeError: If growth needs a gradient and none flowed at all. Nothing is changed
+                then.
             FloatingPointError: If a weight or gradient is NaN or infinite. Nothing is changed then.
         """
         if self.updater is None:
             raise RuntimeError(f"method={self.config.method!r}: has no updates")
-        moment = self._moment()
+        self._gradients.require(self.tensors, self.optimizer, self.steps)
+        return self._update()
+
+    def _update(self) -> Mapping[str, Delta]:
+        assert self.updater is not None
+        idle = self._idle()
+        moment = self._moment(idle)
+        moving = [tensor for tensor in self.tensors if tensor not in idle]
         with torch.no_grad():
-            proposed = self.updater.propose(self.tensors, moment)
+            proposed = self.updater.propose(moving, moment) if moving else []
+            deltas = {tensor.name: unchanged(tensor) for tensor in self.tensors}
+            deltas |= {t.name: delta for t, delta in zip(moving, proposed, strict=True)}
             for follower in self._followers:
                 follower.catch_up()
-            for tensor, delta in zip(self.tensors, proposed, strict=True):
-                self._apply(tensor, delta)
+            for tensor in self.tensors:
+                self._apply(tensor, deltas[tensor.name])
             self.updater.after_update(self.tensors)
         self._clock["updates"] = moment.update + 1
-        deltas = {tensor.name: delta for tensor, delta in zip(self.tensors, proposed, strict=True)}
         for observe in self.observers:
             observe(moment, deltas)
         return deltas
 
-    def _moment(self) -> Moment:
+    def _idle(self) -> tuple[SparseTensor, ...]:
+        """List the weights that sit out an update now, and say so once of each."""
+        idle = []
+        for tensor in self.tensors:
+            why = self._gradients.lack(tensor)
+            if why is None:
+                continue
+            idle.append(tensor)
+            if tensor.name not in self._warned and not tensor.full:
+                self._warned.add(tensor.name)
+                warnings.warn(
+                    f"layer {tensor.name!r}: {why}, so it keeps its topology at update "
+                    f"{self.updates + 1} (step {self.steps}), as at any other that finds it so",
+                    stacklevel=2,
+                )
+        return tuple(idle)
+
+    def _moment(self, idle: tuple[SparseTensor, ...]) -> Moment:
         phase, horizon = self.phase, self.horizon
         return Moment(
             step=self.steps,
@@ -391,6 +429,7 @@ class Engine:
             pruned=1.0 if horizon is None else self._schedule.pruned(phase, horizon),
             last=self._schedule.last(phase, horizon),
             seed=self.config.seed,
+            idle=idle,
         )
 
     def _apply(self, tensor: SparseTensor, delta: Delta) -> None:

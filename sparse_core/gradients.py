@@ -10,6 +10,11 @@ optimizer would have had for a dense gradient; its real moments are zero at inac
 is accumulated lives in buffers of the layer, hence in `state_dict`. A loss scale (GradScaler) that
 was taken off `.grad` before the step, and a norm that was clipped, count for the tap as well.
 
+A layer that no gradient reached (it is frozen, or its head was not used in this batch) sits out an
+update that has to look at one: its topology stays as it is. A mean needs the gradients of all of
+its steps; one that lacks a step is -inf throughout, which travels with `state_dict` as well. A
+momentum that has begun is a momentum, whichever steps it lacks.
+
 Of a condensed layer too large for dense matrices, the gradient of one step is never made as a
 whole: its inputs and output gradients are kept, and blocks of its rows are computed when they are
 looked at.
@@ -25,6 +30,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sparse_core.condensed import CondensedTensor
+from sparse_core.ranking import MINUS_INFINITY
 from sparse_core.schedule import Schedule
 from sparse_core.topology import SparseTensor
 
@@ -65,31 +71,71 @@ class GradientSource:
             return True
         return any(schedule.due(phase + ahead, horizon) for ahead in range(1, self.steps + 1))
 
-    def check(self, tensors: Sequence[SparseTensor], step: int, *, due: bool) -> None:
+    def check(
+        self, tensors: Sequence[SparseTensor], optimizer: Optimizer, step: int, *, due: bool
+    ) -> None:
         """Look at the gradients of a step that is about to be made, and unscale them.
 
         Args:
             tensors: All sparse weights.
+            optimizer: The optimizer that makes the step.
             step: The number of the step, for error messages.
             due: Whether the topology is updated after it.
 
         Raises:
-            RuntimeError: If the growth rule needs a gradient that did not flow.
+            RuntimeError: If no gradient flowed at all, and one is needed.
             FloatingPointError: If a gradient that is watched, or a weight of a step before an
                 update, is NaN or infinite.
         """
-        for tensor in tensors:
-            if due:
+        if due:
+            for tensor in tensors:
                 _check_finite(tensor, "weights", tensor.weight.detach(), step)
-            if not tensor.tap.armed or tensor.full:
-                continue
-            if tensor.tap.flowed and tensor.weight.requires_grad:
+        watched = [tensor for tensor in tensors if tensor.tap.armed]
+        flowed = [tensor for tensor in watched if _flows(tensor)]
+        if watched and not flowed and (due or self.needs != "momentum"):
+            self.require(watched, optimizer, step)
+        for tensor in watched:
+            if tensor in flowed:
                 self._check_gradient(tensor, step)
-            elif self.needs != "momentum" or (due and not _has_flowed(tensor)):
-                raise RuntimeError(
-                    f"layer {tensor.name!r}: no gradient flowed in optimizer step {step}, which "
-                    "the growth rule needs; keep the layer dense or grow at random"
-                )
+            else:
+                tensor.tap.forget()
+
+    def require(
+        self, tensors: Sequence[SparseTensor], optimizer: Optimizer | None, step: int
+    ) -> None:
+        """Check that there is a gradient to look at; layers without one are no error, all are.
+
+        They may all be frozen, or have no part in this loss while others do.
+
+        Args:
+            tensors: All sparse weights.
+            optimizer: The optimizer that makes the step.
+            step: The number of the step, for the error message.
+
+        Raises:
+            RuntimeError: If no layer has one, nor any other parameter of the optimizer.
+        """
+        trained = any(tensor.weight.requires_grad for tensor in tensors)
+        if trained and all(self.lack(tensor) for tensor in tensors) and not _reached(optimizer):
+            raise RuntimeError(
+                f"no gradient flowed to any sparse layer in optimizer step {step}, nor to anything "
+                "else that the optimizer trains, and the update needs one: call backward() on a "
+                "loss before; nothing was changed"
+            )
+
+    def lack(self, tensor: SparseTensor) -> str | None:
+        """Return why a layer sits out an update now, or None if it takes part."""
+        if self.needs == "nothing":
+            return None
+        if not tensor.weight.requires_grad:
+            return "it is frozen"
+        if tensor.tap.flowed and not _is_incomplete(tensor):
+            return None
+        if self.needs == "momentum":
+            return None if _has_flowed(tensor) else "no gradient has reached it yet"
+        if self._accumulates:
+            return f"no gradient reached it in one of the last {self.steps} steps"
+        return "no gradient reached it in this step"
 
     def _check_gradient(self, tensor: SparseTensor, step: int) -> None:
         tap = tensor.tap
@@ -104,25 +150,18 @@ class GradientSource:
         tap.value = gradient if factor == 1 else gradient * factor
 
     def fold(self, tensor: SparseTensor, optimizer: Optimizer) -> None:
-        """Take in the gradient of the step that was just made.
-
-        Raises:
-            RuntimeError: If a mean over several steps is wanted and none flowed.
-        """
+        """Take in the gradient of the step that was just made."""
         mean = tensor.companion("gradient_mean")
-        gradient = None if mean is None else tensor.tap.gradient()
-        if mean is None or (gradient is None and self.needs == "momentum"):
+        if mean is None:
+            return
+        gradient = tensor.tap.gradient() if _flows(tensor) else None
+        if self.needs != "momentum":
+            if gradient is None:
+                mean.fill_(MINUS_INFINITY)
+            else:
+                mean.add_(gradient, alpha=1 / self.steps)
             return
         if gradient is None:
-            if tensor.full:
-                return
-            raise RuntimeError(
-                f"layer {tensor.name!r}: no gradient flowed in one of the {self.steps} steps "
-                "before an update, which the growth rule needs; keep the layer dense or grow at "
-                "random"
-            )
-        if self.needs != "momentum":
-            mean.add_(gradient, alpha=1 / self.steps)
             return
         beta1, beta2 = _betas(optimizer, tensor)
         mean.mul_(beta1).add_(gradient, alpha=1 - beta1)
@@ -171,6 +210,23 @@ def _active_gradient(tensor: CondensedTensor, step: int) -> Tensor:
         stored[places] = torch.from_numpy(pattern.condense(block.numpy()))
     _refuse(tensor, "gradients", bad, tensor.numel, step)
     return stored
+
+
+def _flows(tensor: SparseTensor) -> bool:
+    """Whether a gradient reached a weight that trains."""
+    return tensor.tap.flowed and tensor.weight.requires_grad
+
+
+def _reached(optimizer: Optimizer | None) -> bool:
+    """Whether a gradient reached anything that an optimizer trains."""
+    groups = [] if optimizer is None else optimizer.param_groups
+    gradients = [parameter.grad for group in groups for parameter in group["params"]]
+    return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
+
+
+def _is_incomplete(tensor: SparseTensor) -> bool:
+    mean = tensor.companion("gradient_mean")
+    return mean is not None and bool((mean == MINUS_INFINITY).all())
 
 
 def _has_flowed(tensor: SparseTensor) -> bool:

@@ -30,6 +30,7 @@ class Moment:
         pruned: How much of the way to the final density a pruning method has gone, in [0, 1].
         last: Whether no update follows.
         seed: The configuration's seed.
+        idle: Weights that sit this update out, since no gradient reached them.
     """
 
     step: int
@@ -38,6 +39,7 @@ class Moment:
     pruned: float = 1.0
     last: bool = False
     seed: int = 0
+    idle: tuple[SparseTensor, ...] = ()
 
 
 @dataclass(frozen=True)

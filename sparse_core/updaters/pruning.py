@@ -18,7 +18,8 @@ class GMP(Updater):
     """Gradual magnitude pruning (Zhu and Gupta 2017): the smallest weights go, cubically in time.
 
     With `scope="global"` weights are ranked over all layers and the distribution only sets the
-    total. One-shot pruning is the schedule that goes all the way at once.
+    total; what layers that sit an update out hold less than their share, the others keep. One-shot
+    pruning is the schedule that goes all the way at once.
     """
 
     def __init__(self, config: SparseConfig) -> None:
@@ -41,7 +42,8 @@ class GMP(Updater):
         targets = [self.target(tensor, moment) for tensor in tensors]
         if self.config.scope == "global":
             among = [scene.active for scene in scenes]
-            count = min(sum(targets), sum(int(a.sum()) for a in among))
+            lent = sum(self.target(tensor, moment) - tensor.count() for tensor in moment.idle)
+            count = min(sum(targets) + max(0, lent), sum(int(a.sum()) for a in among))
             return top_of_network(scores, among, count, each=1)
         return [
             self._prune_layer(scene, score, target)
