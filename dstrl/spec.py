@@ -6,6 +6,7 @@ This module imports no torch, so that a sweep's driver can read and check a run 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -16,6 +17,9 @@ from dstrl.seeds import derive
 from dstrl.settings import SPLIT_KEYS, TARGET_RULES, Settings
 from sparse_core.checks import InputError, at_least, one_of, positive, within
 from sparse_core.config import SparseConfig
+
+CONTRIB = ("tqc", "qrdqn", "trpo", "crossq", "ppo_lstm", "ppo_mask")
+"""Algorithms, as rl-baselines3-zoo calls them, that have sparse policies but no runs."""
 
 EVALUATIONS = 20
 """How many evaluations a run has unless `eval_every` says otherwise."""
@@ -107,6 +111,12 @@ class RLSpec:
         return cls(**fields)
 
     def __post_init__(self) -> None:
+        if self.algo in CONTRIB:
+            raise InputError(
+                f"algo={self.algo!r}: must be one of {', '.join(ALGORITHMS)}; for sb3-contrib's "
+                "algorithms there are policies, to be used in programs of your own (dstrl.contrib)",
+                field="algo",
+            )
         one_of("algo", self.algo, ALGORITHMS)
         at_least("seed", self.seed, 0)
         if self.seed >= 2**32:
@@ -149,6 +159,16 @@ class RLSpec:
                 f"env={self.env!r}: {' '.join(str(error).split())}", field="env"
             ) from None
 
+    def check_data(self) -> None:
+        """Look for the libraries that the environment needs.
+
+        Raises:
+            InputError: If one is missing, with the extra to install if it is one of this project's.
+        """
+        missing = _missing_library(self.env)
+        if missing is not None:
+            raise InputError(f"env={self.env!r}: {missing}", field="env")
+
     def settings(self) -> Settings:
         """Return what the policy is told about sparsity; masks are seeded by the run's seed."""
         own = {key: getattr(self, key) for key in SPLIT_KEYS}
@@ -187,3 +207,23 @@ class RLSpec:
         if settings.split:
             return spec
         return dataclasses.replace(spec, sparse=self.sparse.canonical())
+
+
+@functools.cache
+def _missing_library(env: str) -> str | None:
+    """Say which library one of Gymnasium's own environments lacks; None: none, or it is another's.
+
+    Only making it tells, which may be dear or have effects with the environments of others.
+    """
+    import gymnasium
+
+    made_by = gymnasium.registry[env].entry_point if env in gymnasium.registry else None
+    if not isinstance(made_by, str) or not made_by.startswith("gymnasium.envs."):
+        return None
+    try:
+        gymnasium.make(env).close()
+    except gymnasium.error.DependencyNotInstalled as error:
+        if ".mujoco" in made_by:
+            return "needs MuJoCo: pip install 'dstrl[mujoco]'"
+        return " ".join(str(error).split())
+    return None

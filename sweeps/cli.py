@@ -264,13 +264,14 @@ def _train(kind_name: str, words: Sequence[str]) -> int:
 
     kind = KINDS[kind_name]
     options = parse_train(kind, words, prog=f"dst train {kind_name}")
+    _check_runs_dir(options.runs_dir)
     _set_data(options.data)
     if options.tensorboard:
         _set_tensorboard(kind_name)
     run = make_run(kind_name, kind, options.spec)
     run.check_data()
     try:
-        train(run, options.out, options.threads, _console())
+        train(run, options.out, options.threads, _console(), options.runs_dir)
     except RunFailed as error:
         print(f"dst: {error}", file=sys.stderr)
         return FAILED
@@ -280,6 +281,7 @@ def _train(kind_name: str, words: Sequence[str]) -> int:
 def _enjoy(options: argparse.Namespace) -> int:
     from sweeps.enjoy import enjoy
 
+    _check_runs_dir(options.runs_dir)
     enjoy(options.run, options.runs_dir, options.out, options.human, options.seed, _console())
     return OK
 
@@ -287,9 +289,13 @@ def _enjoy(options: argparse.Namespace) -> int:
 def _folders(grid: Grid, runs_dir: Path) -> dict[str, RunDir]:
     from sweeps.store import RunDir
 
-    if runs_dir.exists() and not runs_dir.is_dir():
-        raise InputError(f"runs_dir={str(runs_dir)!r}: must be a directory", field="runs_dir")
+    _check_runs_dir(runs_dir)
     return {run.run_id: RunDir(runs_dir / grid.name / run.run_id) for run in grid.runs}
+
+
+def _check_runs_dir(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"runs_dir={str(folder)!r}: must be a directory", field="runs_dir")
 
 
 def _set_data(folder: Path | None) -> None:

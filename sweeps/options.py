@@ -11,11 +11,13 @@ import argparse
 import contextlib
 import dataclasses
 import io
+import itertools
 import re
+import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -25,6 +27,8 @@ from sweeps.grid import read_yaml
 from sweeps.kinds import Kind, resolve
 from sweeps.spec import unknown
 
+TRAIN_FLAGS = ("out", "runs-dir", "data", "threads", "tensorboard")
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -32,7 +36,8 @@ class TrainOptions:
 
     Attributes:
         spec: The run.
-        out: Directory of the run; None: runs/train/<run_id>.
+        out: Directory of the run; None: <runs_dir>/train/<run_id>.
+        runs_dir: Where runs have their directories.
         data: Folder of data sets; None: what DST_DATA says.
         threads: Threads of the run.
         tensorboard: Write event files to <out>/output/tensorboard.
@@ -40,6 +45,7 @@ class TrainOptions:
 
     spec: Any
     out: Path | None = None
+    runs_dir: Path = Path("runs")
     data: Path | None = None
     threads: int = 1
     tensorboard: bool = False
@@ -59,6 +65,7 @@ def parse_train(kind: Kind, arguments: Sequence[str], prog: str) -> TrainOptions
     """
     spec_type = resolve(kind.spec)
     start, arguments = _start(spec_type, arguments)
+    arguments = _checked(spec_type, arguments)
     form = _form(spec_type, start)
     said = io.StringIO()
     try:
@@ -74,11 +81,56 @@ def parse_train(kind: Kind, arguments: Sequence[str], prog: str) -> TrainOptions
         if not ending.code:
             raise
         raise InputError(first_paragraph(said.getvalue())) from None
-    except ValueError as error:
-        raise InputError(" ".join(str(error).split())) from error
     items = _items(rest, spec_type)
     values = specs.flatten(specs.plain(options.spec)) | items
     return dataclasses.replace(options, spec=specs.load(spec_type, values))
+
+
+def _checked(spec_type: type[Any], arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with numbers as tyro reads them, `--steps 1e4` as `--steps 10000`.
+
+    Numbers can be written as in a grid, and what is none is refused in the same words.
+
+    Raises:
+        InputError: If a value does not fit its option.
+    """
+    waiting, checked = list(arguments), list[str]()
+    while waiting:
+        option, equals, value = waiting.pop(0).partition("=")
+        if equals:
+            (value,) = _as_typed(spec_type, option, [value])
+            checked.append(f"{option}={value}")
+            continue
+        values = list(itertools.takewhile(lambda word: not word.startswith("--"), waiting))
+        del waiting[: len(values)]
+        checked += [option, *_as_typed(spec_type, option, values)]
+    return checked
+
+
+def _as_typed(spec_type: type[Any], option: str, words: list[str]) -> list[str]:
+    """Return the words that follow an option, numbers as tyro reads them."""
+    name = option.removeprefix("--").replace("-", "_")
+    owner = TrainOptions if specs.annotation(TrainOptions, name) else spec_type
+    annotation = specs.annotation(owner, name) if option.startswith("--") else None
+    choices = get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    if not words or (words == ["None"] and type(None) in choices):
+        return words
+    if bool in choices:
+        head, dot, last = option.removeprefix("--").rpartition(".")
+        raise InputError(
+            f"{option}: takes no value such as {words[0]!r}, it is {option} or "
+            f"--{head}{dot}no-{last}"
+        )
+    if int in choices or float in choices:
+        return [str(specs.coerce_field(owner, name, words[0])), *words[1:]]
+    if any(get_args(choice) in ((int, ...), (float, ...)) for choice in choices):
+        try:
+            return [str(item) for item in specs.coerce_field(owner, name, words)]
+        except InputError as error:
+            apart = " ".join(words).replace(",", " ").split()
+            way_out = f"; put spaces between values: {option} {' '.join(apart)}"
+            raise InputError(f"{error}{way_out if apart != words else ''}", error.field) from None
+    return words
 
 
 def first_paragraph(box: str) -> str:
@@ -91,7 +143,7 @@ def first_paragraph(box: str) -> str:
         elif paragraph:
             break
     message = re.sub(r"^Error parsing (spec\.|Options: )?", "", " ".join(paragraph))
-    return re.sub(r"^([\w.]+): (?=\w+=)", r"\1.", message)
+    return re.sub(r"^([\w.]+): (?=\w+(\[[^=]*\])?=)", r"\1.", message)
 
 
 def _start(spec_type: type[Any], arguments: Sequence[str]) -> tuple[Any, list[str]]:
@@ -155,7 +207,7 @@ def _items(tokens: Sequence[str], spec_type: type[Any]) -> dict[str, Any]:
 
 
 def _flags(spec_type: type[Any]) -> list[str]:
-    names = [*specs.flatten(specs.plain(spec_type())), "out", "data", "threads", "tensorboard"]
+    names = [*specs.flatten(specs.plain(spec_type())), *TRAIN_FLAGS]
     return ["--" + name.replace("_", "-") for name in names if name not in _mappings(spec_type)]
 
 

@@ -120,6 +120,16 @@ def default(cls: type[Any], name: str) -> Any:
     return value
 
 
+def annotation(cls: type[Any], name: str) -> Any:
+    """Return the annotation of the field with this dotted name; None if there is no such field."""
+    head, _, rest = name.partition(".")
+    if head not in {field.name for field in _fields(cls)}:
+        return None
+    found = _hints(cls)[head]
+    nested = _dataclass_in(found)
+    return found if not rest else annotation(nested, rest) if nested else None
+
+
 def coerce_field(cls: type[Any], name: str, value: Any) -> Any:
     """Coerce one value to the type of the field with this dotted name.
 

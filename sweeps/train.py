@@ -22,14 +22,20 @@ class RunFailed(Exception):
     """The runner raised: one line that says what, and where its traceback is."""
 
 
-def train(run: Run, out: Path | None, threads: int, console: Console) -> None:
+RUNS = Path("runs")
+
+
+def train(
+    run: Run, out: Path | None, threads: int, console: Console, runs_dir: Path = RUNS
+) -> None:
     """Do a run unless its directory holds its result already, and print what came out.
 
     Args:
         run: The run.
-        out: Its directory; None is `runs/train/<run_id>`.
+        out: Its directory; None is `<runs_dir>/train/<run_id>`.
         threads: Threads of each numerical library, none of which is loaded yet.
         console: Where to show progress and result.
+        runs_dir: Where runs have their directories.
 
     Raises:
         InputError: If the directory belongs to another run, or another process holds it; or if
@@ -37,7 +43,7 @@ def train(run: Run, out: Path | None, threads: int, console: Console) -> None:
             a directory made for it is gone then; what a run has written never is.
         RunFailed: If there is no result.
     """
-    folder = RunDir(out or Path("runs") / "train" / run.run_id)
+    folder = RunDir(out or runs_dir / "train" / run.run_id)
     made = [path for path in (folder.path, *folder.path.parents) if not path.exists()]
     prepare(folder, run.record())
     if folder.result() is not None:

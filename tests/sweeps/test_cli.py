@@ -159,7 +159,7 @@ WRONG = [
     ("train lr", "invalid choice: 'lr'"),
     ("train rl --sparse.method sett", "sparse.method='sett': must be one of dense, "),
     ("train rl --sparse.sparsity 1", "dst: sparse.sparsity=1.0: must be a number in [0, 1)"),
-    ("train rl --sparse.sparsity x", "--sparse.sparsity: could not convert string to float: 'x'"),
+    ("train rl --sparse.sparsity x", "sparse.sparsity='x': must be a number"),
     ("train rl --sparse.sparsity", "Missing value for argument '--sparse.sparsity'"),
     (
         "train rl --sparse.method rigl --sparse.growth random",
@@ -171,10 +171,28 @@ WRONG = [
     ),
     ("train rl --algo pp", "algo='pp': must be one of ppo, "),
     ("train rl --env Nowhere-v0", "env='Nowhere-v0': Environment `Nowhere` doesn't exist."),
+    ("train rl --steps many", "dst: steps='many': must be an integer"),
+    ("train rl --steps 1.5e0", "dst: steps='1.5e0': must be an integer"),
+    ("train rl --steps", "Missing value for argument '--steps'"),
+    ("train rl --threads 1e0 --noise", "Missing value for argument '--noise'"),
     (
-        "train rl --steps many",
-        "--steps: no type matching {None}|INT could be instantiated from ['many']",
+        "train rl --net-arch 64,64 --tiny",
+        "net_arch[0]='64,64': must be an integer; put spaces between values: --net-arch 64 64",
     ),
+    ("train cl --hidden=64,x", "hidden[0]='64,x': must be an integer; put spaces between"),
+    ("train rl --net-arch 64 x", "net_arch[1]='x': must be an integer"),
+    ("train rl --algo tqc", "algo='tqc': must be one of ppo, a2c, dqn, sac, td3, ddpg; for sb3-"),
+    ("train rl --runs-dir good.yaml", "runs_dir='good.yaml': must be a directory"),
+    (
+        "train crl --baselines false",
+        "--baselines: takes no value such as 'false', it is --baselines or --no-baselines",
+    ),
+    (
+        "train rl --sparse.ablation=no",
+        "--sparse.ablation: takes no value such as 'no', it is --sparse.ablation or "
+        "--sparse.no-ablation",
+    ),
+    ("enjoy nothing --runs-dir good.yaml", "runs_dir='good.yaml': must be a directory"),
     ("train rl --steps 0", "dst: steps=0: must be an integer of at least 1"),
     ("train rl --hyper.gama 0.9", "hyper='gama': ppo has "),
     ("train rl --hyper.gamma high", "hyper.gamma='high': must be a number"),
@@ -238,6 +256,19 @@ def test_every_wrong_value_ends_in_one_line(
     assert captured.err.startswith("dst: ") and captured.err.count("\n") == 1
     assert said in captured.err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_library_is_named_before_anything_runs(here: Here, tmp_path: Path) -> None:
+    gymnasium = pytest.importorskip("gymnasium")
+    try:
+        gymnasium.make("Hopper-v5").close()
+    except gymnasium.error.DependencyNotInstalled:
+        said = "dst: env='Hopper-v5': needs MuJoCo: pip install 'dstrl[mujoco]'\n"
+        for words in ("sweep run mujoco_hopper", "train rl --env Hopper-v5 --algo sac"):
+            assert here(*words.split()) == (2, "", said)
+        assert not (tmp_path / "runs").exists()
+    else:
+        pytest.skip("MuJoCo is installed")
 
 
 def test_event_files_need_tensorboard(

@@ -144,6 +144,23 @@ def test_options_are_the_fields_of_the_spec() -> None:
     assert (options.out, options.data, options.threads) == (Path("x"), None, 3)
 
 
+@pytest.mark.parametrize("number", ["1e4", "10_000", "10000.0", "+1E4"])
+def test_numbers_may_be_written_as_in_a_grid(number: str) -> None:
+    words = f"--steps {number} --n-envs=1e0 --net-arch 1e1 2_0 --noise 5e-1 --hyper.gamma 5e-1"
+    options = parse_train(KINDS["rl"], words.split(), "dst train rl")
+    spec = options.spec
+    assert (spec.steps, spec.n_envs, spec.net_arch, spec.noise) == (10_000, 1, (10, 20), 0.5)
+    assert all(type(number) is int for number in (spec.steps, spec.n_envs, *spec.net_arch))
+    assert parse_train(KINDS["rl"], ["--steps", "None"], "dst train rl").spec.steps is None
+
+
+def test_runs_can_have_their_directories_elsewhere(toys: Toys, console: Console) -> None:
+    options = parse_train(KINDS["rl"], ["--runs-dir", "there"], "dst train rl")
+    (run,) = toys("kind: toy").runs
+    train(run, options.out, 1, console, options.runs_dir)
+    assert (Path("there/train") / run.run_id / "result.json").exists()
+
+
 def test_options_that_are_given_override_a_preset() -> None:
     words = "--preset rlx2 --algo sac --env Pendulum-v1 --steps 50 --sparse.update-every 100"
     spec = parse_train(KINDS["rl"], words.split(), "dst train rl").spec
