@@ -106,6 +106,7 @@ class TaskMasks(TaskHolder):
         self.tasks = nn.ModuleDict()
         keep = [head_of(select(model, roles))] if isolation == "none" else []
         self.engine = sparsify(model, config, roles=roles, batch=batch, keep_masked=keep)
+        self.engine.many_tasks = True
         self.isolation = isolation
         self.unseen = unseen
         self.infer = infer

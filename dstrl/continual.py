@@ -71,6 +71,8 @@ class ContinualPolicy(SparsePolicy):
         self.isolation = isolation
         self.share = share
         self._viewed: int | None = None
+        for engine in self.sparse_engines.values():
+            engine.many_tasks = True
         tensors = {
             f"{name}.{tensor.name}": tensor
             for name, engine in self.sparse_engines.items()

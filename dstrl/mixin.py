@@ -109,7 +109,8 @@ class SparsePolicy:
         floats(self)
         self.register_buffer("sparse_settings", checkpoints.written(settings))
         self.register_buffer("sparse_seed", _digits(settings.actor.seed))
-        self.register_load_state_dict_post_hook(_restore_seed)  # type: ignore[no-untyped-call]
+        for hook in (_restore_seed, _enforce):
+            self.register_load_state_dict_post_hook(hook)  # type: ignore[no-untyped-call]
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -164,6 +165,11 @@ class SparsePolicy:
         except RuntimeError:
             super().load_state_dict(before)  # type: ignore[misc]
             raise
+
+    def load_from_vector(self, vector: Any) -> None:
+        """Load all parameters from a vector; what it has for inactive weights does not count."""
+        super().load_from_vector(torch.as_tensor(vector).clone())  # type: ignore[misc]
+        _enforce(self)
 
     def _make_sparse(self, part: Part) -> None:
         config, rule = part.config, self.sparse.target or self.target_rule
@@ -227,3 +233,10 @@ def _restore_seed(policy: Any, incompatible_keys: object) -> None:
     policy.sparse = policy.sparse.with_seed(seed)
     for engine in policy.sparse_engines.values():
         engine.config = dataclasses.replace(engine.config, seed=seed)
+
+
+def _enforce(policy: Any, incompatible_keys: object = None) -> None:
+    """Zero inactive weights, those of targets too, after weights were written from outside."""
+    for engine in policy.sparse_engines.values():
+        if not engine.many_tasks:
+            engine.enforce()

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from stable_baselines3.dqn.policies import QNetwork
 from stable_baselines3.sac.policies import Actor as SACActor
 from stable_baselines3.td3.policies import Actor as TD3Actor
@@ -44,6 +45,13 @@ class SparseNet:
             roles = named(self, roles_of(self, self.sparse_chains))
             sparsify(self, sparse, roles=roles, batch=sparse_batch)
             floats(self)
+
+    def load_from_vector(self, vector: Any) -> None:
+        """Load all parameters from a vector; what it has for inactive weights does not count."""
+        super().load_from_vector(torch.as_tensor(vector).clone())  # type: ignore[misc]
+        engine = getattr(self, "sparse_engine", None)
+        if engine is not None and not engine.many_tasks:
+            engine.enforce()
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]

@@ -80,6 +80,8 @@ class Engine:
         optimizer: The optimizer whose steps count; None while detached.
         observers: Called after each update with its moment and the Delta of each tensor by name.
         on_step: Called after each optimizer step with the number of steps done.
+        many_tasks: Whether weights of other tasks lie outside the masks; whoever keeps the tasks
+            says so.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Engine:
         self.config = config
         self.tensors = list(tensors)
         self.batch = TYPICAL_BATCH
+        self.many_tasks = False
         self.optimizer: Optimizer | None = None
         self._trainers: list[Optimizer] = []
         self.observers: list[Observer] = []
@@ -295,7 +298,20 @@ class Engine:
         for tensor in self.tensors:
             tensor.refresh()
 
+    def enforce(self) -> None:
+        """Zero all inactive weights, of targets too, after weights were written from outside.
+
+        Protected weights stay, and those of methods whose inactive weights keep values.
+        """
+        for tensor in self.tensors:
+            tensor.enforce()
+        for follower in self._followers:
+            for copy in follower.copies.values():
+                copy.enforce()
+
     def _after_load(self, module: nn.Module, incompatible_keys: object) -> None:
+        if not self.many_tasks:
+            self.enforce()
         self.refresh()
         for follower in self._followers:
             follower.refresh()

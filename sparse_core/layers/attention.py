@@ -9,12 +9,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparse_core.layers.masked import gated_bias, masked_weight
+from sparse_core.layers.masked import Masked, gated_bias, masked_weight
 
 PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
-class MaskedMultiheadAttention(nn.MultiheadAttention):
+class MaskedMultiheadAttention(Masked, nn.MultiheadAttention):
     """`nn.MultiheadAttention` that computes with masked projections, without a fused path."""
 
     def forward(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sparse_core.layers.masked import gated_bias, masked_weight
+from sparse_core.layers.masked import Masked, gated_bias, masked_weight
 
 
-class MaskedConv1d(nn.Conv1d):
+class MaskedConv1d(Masked, nn.Conv1d):
     """`nn.Conv1d` that computes with `weight * weight_mask`."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -16,7 +16,7 @@ class MaskedConv1d(nn.Conv1d):
         return output
 
 
-class MaskedConv2d(nn.Conv2d):
+class MaskedConv2d(Masked, nn.Conv2d):
     """`nn.Conv2d` that computes with `weight * weight_mask`."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ class MaskedConv2d(nn.Conv2d):
         return output
 
 
-class MaskedConv3d(nn.Conv3d):
+class MaskedConv3d(Masked, nn.Conv3d):
     """`nn.Conv3d` that computes with `weight * weight_mask`."""
 
     def forward(self, input: Tensor) -> Tensor:

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
-from sparse_core.layers.masked import become_masked, masked_weight
+from sparse_core.layers.masked import Masked, become_masked, masked_weight
 from sparse_core.layers.state import Condensed
 
 
-class MaskedEmbedding(nn.Embedding):
+class MaskedEmbedding(Masked, nn.Embedding):
     """`nn.Embedding` that looks up `weight * weight_mask`."""
 
     def forward(self, input: Tensor) -> Tensor:

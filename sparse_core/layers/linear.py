@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparse_core.layers.masked import gated_bias, masked_weight
+from sparse_core.layers.masked import Masked, gated_bias, masked_weight
 from sparse_core.layers.tap import GradientTap
 
 
-class MaskedLinear(nn.Linear):
+class MaskedLinear(Masked, nn.Linear):
     """`nn.Linear` that computes with `weight * weight_mask`.
 
     Made from an `nn.Linear` in place by `sparsify`. `weight_mask: (out, in)` has the weight's

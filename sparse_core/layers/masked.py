@@ -20,10 +20,38 @@ Beside its mask, a sparse parameter `weight` has these companions in its layer, 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from sparse_core.layers.tap import GradientTap
+from sparse_core.layers.translation import to_masked
+
+
+class Masked(nn.Module):
+    """A layer with a mask on one or several of its parameters."""
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        weight = self._parameters.get("weight")
+        if weight is not None and f"{prefix}values" in state_dict:
+            try:
+                to_masked(state_dict, prefix, tuple(weight.shape))
+            except ValueError as error:
+                error_msgs.append(f"{prefix.rstrip('.') or 'layer'}: {error}")
+                return
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
 
 
 def become_masked(

@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.sharing import Lent, Reused, Shared
 from sparse_core.layers.tap import GradientTap
+from sparse_core.layers.translation import integers, to_condensed
 
 DERIVED = tuple(f"weight_{what}" for what in ("live", "protected", "frozen", "lent", "reserved"))
 """Buffers that are not saved: whoever loads a layer knows what they follow from."""
@@ -97,8 +97,8 @@ class Condensed(nn.Module):
         if self._pattern is None:
             rows, columns = self.dense_shape
             self._pattern = Pattern.from_lengths(
-                _integers(self.columns),
-                _integers(self.lengths),
+                integers(self.columns),
+                integers(self.lengths),
                 columns,
                 rows,
                 self.group,
@@ -170,23 +170,19 @@ class Condensed(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        columns, lengths = (state_dict.get(prefix + name) for name in ("columns", "lengths"))
-        if columns is not None and lengths is not None:
-            height, width = self.dense_shape
-            try:
+        try:
+            if f"{prefix}weight" in state_dict:
+                to_condensed(state_dict, prefix, self.pattern, self.values)
+            columns, lengths = (state_dict.get(prefix + name) for name in ("columns", "lengths"))
+            if columns is not None and lengths is not None:
+                height, width = self.dense_shape
                 Pattern.from_lengths(
-                    _integers(columns), _integers(lengths), width, height, self.group
+                    integers(columns), integers(lengths), width, height, self.group
                 )
-            except ValueError as error:
-                error_msgs.append(f"{prefix.rstrip('.') or 'layer'}: {error}")
-                return
+        except ValueError as error:
+            error_msgs.append(f"{prefix.rstrip('.') or 'layer'}: {error}")
+            return
         self.forget_derived()
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-
-
-def _integers(tensor: Tensor) -> NDArray[Any]:
-    """Read indices; from floats too, whose fractions do not count."""
-    array: NDArray[Any] = tensor.detach().cpu().numpy()
-    return np.floor(array).astype(np.int64) if tensor.is_floating_point() else array

@@ -169,3 +169,52 @@ def test_a_dense_copy_of_an_embedding(backend):
     torch.testing.assert_close(twin(torch.arange(9)), net(torch.arange(9)))
     assert type(twin[0]) is torch.nn.Embedding
     assert set(twin.state_dict()) - {"sparse_clock"} == {"0.weight", "1.weight", "1.bias"}
+
+
+@pytest.mark.parametrize("algorithm", [PPO, SAC])
+def test_active_weights_take_the_values_of_a_dense_policy(algorithm):
+    """A warm start from a dense policy, or from one that was cloned from demonstrations."""
+    model = build(algorithm)
+    dense = algorithm(
+        "MlpPolicy", ENVS.get(algorithm, "Pendulum-v1"), policy_kwargs=dict(net_arch=[16, 16])
+    )
+    masks = topologies(model.policy)
+    model.set_parameters({"policy": dense.policy.state_dict()}, exact_match=False)
+    for name, engine in model.policy.sparse_engines.items():
+        given = dense.policy if name == "policy" else getattr(dense.policy, name)
+        for tensor, mask in zip(engine.tensors, masks[name], strict=True):
+            assert torch.equal(tensor.active(), mask)
+            assert torch.equal(tensor.values(), given.get_parameter(tensor.name) * mask)
+    feed(model.policy, 0, 4)
+
+
+@pytest.mark.parametrize("algorithm", [PPO, DQN, SAC])
+def test_noise_on_all_weights_leaves_inactive_ones_zero(algorithm):
+    """The evolution strategies of Stable-Baselines3's examples."""
+    policy = build(algorithm, method="rigl").policy
+    feed(policy, 0, 4)
+    noise = {k: v + torch.randn_like(v) for k, v in policy.named_parameters()}
+    policy.load_state_dict(noise, strict=False)
+    assert not any(outside(policy))
+    vector = policy.parameters_to_vector() + 1
+    given = vector.copy()
+    policy.load_from_vector(vector)
+    assert not any(outside(policy)) and (vector == given).all()
+    actor = getattr(policy, "actor", None)
+    if actor is not None:
+        actor.load_from_vector(actor.parameters_to_vector() + 1)
+        assert not any(outside(policy))
+    feed(policy, 4, 8)
+
+
+def topologies(policy):
+    engines = policy.sparse_engines.items()
+    return {name: [t.active().clone() for t in engine.tensors] for name, engine in engines}
+
+
+def outside(policy):
+    """Whether sparse weights, of targets too, have values outside their masks; one by one."""
+    for engine in policy.sparse_engines.values():
+        copies = [c for follower in engine._followers for c in follower.copies.values()]
+        for tensor in (*engine.tensors, *copies):
+            yield bool(tensor.values()[~tensor.active()].any())

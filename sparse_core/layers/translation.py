@@ -1,0 +1,106 @@
+"""A state of one form of a layer, read as that of another.
+
+    dense       weight
+    masked      weight, weight_mask, weight_seen
+    condensed   values, columns, lengths, weight_seen      `sparse_core.layers.state`
+
+A dense state says nothing of a topology: a condensed layer keeps its own and takes the weights that
+it has places for, as a masked one does. `weight_seen`, where weights have ever been active, is a
+matrix there and bits here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sparse_core.kernels.format import GROUPS, Pattern
+
+State = dict[str, Any]
+
+
+def to_condensed(state: State, prefix: str, own: Pattern, values: Tensor) -> None:
+    """Replace a dense or masked layer's entries by those of a condensed one, in place.
+
+    Args:
+        state: Holds the layer's entries; left alone if they are condensed.
+        prefix: What their names begin with.
+        own: The condensed layer's topology.
+        values: Its values.
+
+    Raises:
+        ValueError: If the weight has another shape, or the topology does not fit. Nothing is
+            changed then.
+    """
+    weight, mask = state.get(f"{prefix}weight"), state.get(f"{prefix}weight_mask")
+    if not isinstance(weight, Tensor) or f"{prefix}values" in state:
+        return
+    shape = (own.out_features, own.in_features)
+    if tuple(weight.shape) != shape:
+        raise ValueError(f"size mismatch for weight: {tuple(weight.shape)} there, {shape} here")
+    pattern, room = own, values.numel()
+    if isinstance(mask, Tensor):
+        pattern = Pattern.from_mask((mask != 0).cpu().numpy(), own.group)
+        if pattern.size > room:
+            raise ValueError(f"needs {pattern.size} values, there is room for {room}")
+        slots = -(-room // own.group)
+        columns = np.zeros(slots, np.int32)
+        columns[: pattern.slots] = pattern.columns
+        state[f"{prefix}columns"] = torch.from_numpy(columns)
+        state[f"{prefix}lengths"] = torch.from_numpy(pattern.lengths)
+        del state[f"{prefix}weight_mask"]
+    dense = weight.detach().cpu().to(values.dtype).numpy()
+    state[f"{prefix}values"] = torch.from_numpy(pattern.condense(dense, room))
+    del state[f"{prefix}weight"]
+    seen = state.get(f"{prefix}weight_seen")
+    if isinstance(seen, Tensor) and seen.dim() == 2:
+        bits = np.packbits((seen != 0).cpu().numpy())
+        state[f"{prefix}weight_seen"] = torch.from_numpy(bits)
+
+
+def to_masked(state: State, prefix: str, shape: tuple[int, ...]) -> None:
+    """Replace a condensed layer's entries by those of a masked one, in place.
+
+    Args:
+        state: Holds the layer's entries; left alone if they are not condensed.
+        prefix: What their names begin with.
+        shape: Of the masked layer's weight.
+
+    Raises:
+        ValueError: If they are not the state of a layer of that shape. Nothing is changed then.
+    """
+    keys = [f"{prefix}{name}" for name in ("values", "columns", "lengths")]
+    parts = [state.get(key) for key in keys]
+    if f"{prefix}weight" in state or not all(isinstance(part, Tensor) for part in parts):
+        return
+    values, columns, lengths = (part.detach().cpu() for part in parts if part is not None)
+    if len(shape) != 2:
+        raise ValueError(f"is condensed there, here its weight is {shape}")
+    rows, cols = shape
+    group = _group(rows, values.numel(), columns.numel(), lengths.numel())
+    pattern = Pattern.from_lengths(integers(columns), integers(lengths), cols, rows, group)
+    state[f"{prefix}weight"] = torch.from_numpy(pattern.expand(values.numpy()))
+    state[f"{prefix}weight_mask"] = torch.from_numpy(pattern.to_mask())
+    for key in keys:
+        del state[key]
+    seen = state.get(f"{prefix}weight_seen")
+    if isinstance(seen, Tensor) and seen.dim() == 1:
+        flags = np.unpackbits(seen.byte().cpu().numpy())[: rows * cols].astype(np.bool_)
+        state[f"{prefix}weight_seen"] = torch.from_numpy(flags).reshape(shape)
+
+
+def _group(rows: int, capacity: int, slots: int, lanes: int) -> int:
+    for group in GROUPS:
+        if -(-rows // group) == lanes and -(-capacity // group) == slots:
+            return group
+    raise ValueError(f"has {lanes} groups of {slots} slots there, here {rows} rows")
+
+
+def integers(tensor: Tensor) -> NDArray[Any]:
+    """Read indices; from floats too, whose fractions do not count."""
+    array: NDArray[Any] = tensor.detach().cpu().numpy()
+    return np.floor(array).astype(np.int64) if tensor.is_floating_point() else array
