@@ -18,7 +18,10 @@ from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples, RolloutBufferSamples
+from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor
+
+from dstrl.transitions import rollout_rows, row_of, steps_held
 
 Loss = Callable[[Any], Tensor]
 
@@ -52,9 +55,10 @@ def samples_of(model: Any, count: int) -> list[Any]:
         batch = _rollout_samples(model, count)
     else:
         replay = model.replay_buffer
-        rows = np.linspace(0, replay.size() - 1, min(count, replay.size())).astype(int)
+        steps = steps_held(replay)
+        ages = np.linspace(0, steps - 1, min(count, steps)).astype(int)
         with undisturbed_streams():
-            rows = (replay.pos - 1 - rows) % replay.buffer_size
+            rows = row_of(replay, ages)
             batch = replay._get_samples(rows, env=model.get_vec_normalize_env())
     return [_row(batch, index) for index in range(len(batch.actions))]
 
@@ -149,14 +153,10 @@ def _temperature(model: Any) -> Tensor:
 
 def _rollout_samples(model: Any, count: int) -> RolloutBufferSamples:
     buffer: RolloutBuffer = model.rollout_buffer
-    size = buffer.pos * buffer.n_envs
+    pick = rollout_rows(buffer, count)
 
-    def rows(array: Any) -> Any:
-        if isinstance(array, dict):
-            return {key: rows(value) for key, value in array.items()}
-        flat = array if len(array) == size else array[: buffer.pos].reshape(size, *array.shape[2:])
-        chosen = np.linspace(0, size - 1, min(count, size)).astype(int)
-        return torch.as_tensor(flat[chosen], device=model.device)
+    def rows(arrays: Any) -> Any:
+        return obs_as_tensor(pick(arrays), model.device)
 
     advantages = rows(buffer.advantages).flatten()
     if model.normalize_advantage and len(advantages) > 1:

@@ -9,14 +9,11 @@ from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
-import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
 from dstrl.losses import losses_of, samples_of, undisturbed_streams
+from dstrl.transitions import last_observed
 from sparse_core import Engine
 from sparse_core.flops import FlopCounter, active_weights, trained_weights
 from sparse_core.metrics import (
@@ -194,54 +191,6 @@ def flops_ratios(model: BaseAlgorithm) -> dict[str, float]:
         "infer_ratio": acting.count(active).ratio,
         "train_ratio": spent / whole if whole else 1.0,
     }
-
-
-def last_observed(model: BaseAlgorithm, count: int) -> tuple[Any, Tensor] | None:
-    """Return up to `count` observations and the actions that were taken, as the networks see them.
-
-    They are spread over the last rollout, or the latest in the replay buffer. None if nothing was
-    observed yet.
-    """
-    if isinstance(model, OnPolicyAlgorithm):
-        rollout = model.rollout_buffer
-        size = rollout.pos * rollout.n_envs
-        rows = np.linspace(0, size - 1, min(count, size)).astype(int)
-        # Training merges the dimensions of steps and environments in place.
-        merge = _unchanged if rollout.generator_ready else _merged
-        observations = _map(rollout.observations, lambda array: merge(array)[rows])
-        actions = merge(rollout.actions)[rows]
-    elif isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
-        replay = model.replay_buffer
-        steps = slice(max(0, replay.pos - max(1, count // replay.n_envs)), replay.pos)
-        observations = _map(replay.observations, lambda array: _merged(array[steps])[:count])
-        actions = _merged(replay.actions[steps])[:count]
-        normalise = model.get_vec_normalize_env()
-        if normalise is not None:
-            observations = normalise.normalize_obs(observations)
-    else:
-        return None
-    if len(actions) == 0:
-        return None
-    observations = _map(observations, np.ascontiguousarray)
-    return (
-        obs_as_tensor(observations, model.device),
-        torch.as_tensor(actions, device=model.device).float(),
-    )
-
-
-def _map(observations: Any, function: Any) -> Any:
-    if isinstance(observations, dict):
-        return {key: function(value) for key, value in observations.items()}
-    return function(observations)
-
-
-def _unchanged(array: Any) -> Any:
-    return array
-
-
-def _merged(array: Any) -> Any:
-    """Merge the first two dimensions: `(steps, envs, ...)` to `(steps * envs, ...)`."""
-    return array.reshape(-1, *array.shape[2:])
 
 
 def _is_activation(module: nn.Module) -> bool:

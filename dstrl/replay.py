@@ -22,6 +22,8 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecNormalize
 
+from dstrl.transitions import row_of
+
 FORGOTTEN = 0.1
 """The fraction of the transitions held that one shrinking forgets."""
 
@@ -66,11 +68,11 @@ class DynamicReplayBuffer(NStepReplayBuffer):
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
         """Sample from what is held."""
         ages = np.random.randint(0, self.held, size=batch_size)
-        return self._get_samples((self.pos - 1 - ages) % self.buffer_size, env=env)
+        return self._get_samples(row_of(self, ages), env=env)
 
     def oldest(self, count: int) -> NDArray[np.int64]:
         """Return the rows of the `count` oldest transitions that are held, oldest first."""
-        return (self.pos - self.held + np.arange(min(count, self.held))) % self.buffer_size
+        return row_of(self, self.held - 1 - np.arange(min(count, self.held)))
 
     def distance(self, act: Callable[[Any], NDArray[Any]], count: int) -> float:
         """Return how far the policy has moved since the `count` oldest transitions were made.

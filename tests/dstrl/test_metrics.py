@@ -19,10 +19,10 @@ from dstrl.metrics import (
     activity,
     flops_ratios,
     gradient_noise,
-    last_observed,
     representation_rank,
     topology_numbers,
 )
+from dstrl.transitions import last_observed
 from sparse_core.metrics import TopologyMeter, effective_rank, gradient_snr
 
 SHORT = {
