@@ -15,7 +15,7 @@ from sparse_core.distributions import budgets, budgets_by_score
 from sparse_core.engine import Engine
 from sparse_core.initialisation import draw_mask, initialise
 from sparse_core.layers.embedding import why_dense
-from sparse_core.layers.masked import forbid_fused_path
+from sparse_core.layers.fused import forbid_fused_encoders
 from sparse_core.registry import GROWTH_RULES, METHODS
 from sparse_core.selection import Selected, select, selectable
 from sparse_core.structure import ConstantFanIn, Structure, Unstructured, structure_for
@@ -81,8 +81,6 @@ def sparsify(
         initial = budgets(selected, replace(config, sparsity=config.initial_sparsity), structure)
     if scores is not None and config.scope == "global":
         counts |= budgets_by_score(sparse, sum(counts[s.name] for s in sparse), scores)
-    if METHODS[config.method].latent:
-        _forbid_nested_tensors(module)
     tensors = []
     for item in sparse:
         tensor = _build(item, config, structure, counts[item.name])
@@ -94,6 +92,7 @@ def sparsify(
         _start(engine, tensor, None if scores is None else scores[tensor.name])
     if config.backend != "masked" and config.needs_masks is None:
         _condense(engine, module, selected, batch, keep_masked)
+    forbid_fused_encoders(module)
     module.sparse_engine = engine  # type: ignore[assignment]
     if optimizer is not None:
         engine.attach(optimizer)
@@ -110,8 +109,6 @@ def _build(item: Selected, config: SparseConfig, structure: Structure, budget: i
         and not isinstance(item.layer, nn.Embedding)
     )
     tensor.latent = METHODS[config.method].latent
-    if tensor.latent:
-        forbid_fused_path(item.layer)
     return tensor
 
 
@@ -142,13 +139,6 @@ def _condense(
         if tensor in capacities:
             engine.tensors[i] = CondensedTensor.of(tensor, capacities[tensor])
     chain(module)
-
-
-def _forbid_nested_tensors(module: nn.Module) -> None:
-    """Padded batches become nested tensors for the fused path only, which is forbidden."""
-    for child in module.modules():
-        if isinstance(child, nn.TransformerEncoder):
-            child.use_nested_tensor = False
 
 
 def _start(engine: Engine, tensor: SparseTensor, scores: Tensor | None) -> None:

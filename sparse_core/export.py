@@ -35,8 +35,9 @@ from sparse_core.layers.embedding import (
     become_condensed_embedding,
     become_dense_embedding,
 )
+from sparse_core.layers.fused import allow_fused_encoders, forbid_fused_encoders
 from sparse_core.layers.linear import MaskedLinear
-from sparse_core.layers.masked import become_dense, forbid_fused_encoders
+from sparse_core.layers.masked import become_dense
 from sparse_core.layers.rows import Rows
 from sparse_core.layers.state import Condensed
 
@@ -79,6 +80,7 @@ def condense(module: nn.Module, batch: int = TYPICAL_BATCH) -> nn.Module:
             become_condensed_embedding(child, child.get_buffer("weight_mask") != 0)
     _densify_masked(result)
     remove_ablated(result)
+    allow_fused_encoders(result)
     chain(result)
     return result.requires_grad_(False)
 
@@ -127,6 +129,7 @@ def to_onnx(module: nn.Module, example: Tensor | Sequence[Tensor], path: str | P
     result = _inference_copy(module)
     _densify_masked(result)
     _densify_condensed(result)
+    allow_fused_encoders(result)
     result.requires_grad_(False)
     batch = torch.export.Dim("batch", min=1)
     torch.onnx.export(

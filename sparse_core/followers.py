@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sparse_core.checks import InputError
-from sparse_core.layers.masked import forbid_fused_path
+from sparse_core.layers.fused import forbid_fused_encoders
 from sparse_core.selection import Selected, select
 from sparse_core.topology import Delta, SparseTensor
 
@@ -136,6 +136,7 @@ def copy_topology(
         from sparse_core.layers.chain import chain
 
         chain(target)
+    forbid_fused_encoders(target)
     for tensor in tensors:
         for what in ("seen", "backward", "gradient_mean", "gradient_square"):
             own = tensor.companion(what)
@@ -151,7 +152,5 @@ def _masked_copy(tensor: SparseTensor, twin: Selected) -> SparseTensor:
         tensor.name, twin.layer, twin.parameter, tensor.role, tensor.structure, tensor.budget
     )
     copy.latent = tensor.latent
-    if copy.latent:
-        forbid_fused_path(copy.layer)
     copy.start(tensor.active())
     return copy

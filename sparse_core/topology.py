@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sparse_core.layers.masked import forbid_fused_path
 from sparse_core.layers.tap import GradientTap
 from sparse_core.structure import ConstantFanIn, Structure
 
@@ -225,7 +224,6 @@ class SparseTensor:
 
     def protect(self, mask: Tensor | None) -> None:
         """Keep the weights of a `(rows, cols)` bool mask as they are, to the bit, from here on."""
-        forbid_fused_path(self.layer)
         shaped = None if mask is None else mask.reshape(self.weight.shape).clone()
         self.set_companion("protected", shaped)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.layers.fused import forbid_fused_encoders
 from sparse_core.layers.links import ACTIVATIONS
-from sparse_core.layers.masked import forbid_fused_encoders
 from sparse_core.layers.passes import run
 
 
@@ -67,8 +67,7 @@ def watched(module: nn.Module) -> bool:
 
 def chain(root: nn.Module) -> None:
     """Let each `nn.Sequential` in a module run its condensed layers as chains, in place."""
-    if any(type(m) is CondensedLinear for m in root.modules()):
-        forbid_fused_encoders(root)
+    forbid_fused_encoders(root)
     for module in root.modules():
         if type(module) is nn.Sequential and any(type(m) is CondensedLinear for m in module):
             module.__class__ = CondensedSequential

@@ -74,27 +74,6 @@ def become_masked(
     setattr(layer, f"{parameter}_tap", GradientTap())
 
 
-def forbid_fused_path(layer: nn.Module) -> None:
-    """Keep `nn.TransformerEncoderLayer` from reading a layer's raw weights in its fused inference.
-
-    The fused path is right as long as inactive weights are zero; it is not for weights that keep a
-    value outside the mask. A module that has a forward hook is never fused.
-    """
-    if _see_forward not in layer._forward_pre_hooks.values():
-        layer.register_forward_pre_hook(_see_forward)
-
-
-def forbid_fused_encoders(root: nn.Module) -> None:
-    """Keep `nn.TransformerEncoderLayer`s in a module from reading weights that are not there."""
-    for module in root.modules():
-        if isinstance(module, nn.TransformerEncoderLayer):
-            forbid_fused_path(module)
-
-
-def _see_forward(layer: nn.Module, args: object) -> None:
-    """Do nothing; being there is enough."""
-
-
 def become_dense(layer: nn.Module, dense_type: type[nn.Module]) -> None:
     """Turn a masked layer into its dense form, in place, with zeros where its masks have them.
 
@@ -109,9 +88,6 @@ def become_dense(layer: nn.Module, dense_type: type[nn.Module]) -> None:
             del layer._buffers[companion]
             layer._non_persistent_buffers_set.discard(companion)
         delattr(layer, f"{name}_tap")
-    for key, hook in list(layer._forward_pre_hooks.items()):
-        if hook is _see_forward:
-            del layer._forward_pre_hooks[key]
     layer.__class__ = dense_type
 
 
