@@ -25,9 +25,10 @@ from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.clock import Clock
 from sparse_core.config import SparseConfig
 from sparse_core.followers import Follower, Lagging, copy_topology
+from sparse_core.fresh import leaves_zeros
 from sparse_core.gradients import GradientSource
 from sparse_core.initialisation import draw_mask, initialise
-from sparse_core.optimizer_state import clear_inactive, clear_moments, is_elementwise, settle
+from sparse_core.optimizer_state import clear_inactive, clear_moments, settle
 from sparse_core.registry import METHODS
 from sparse_core.schedule import Schedule
 from sparse_core.scores import Moment
@@ -365,7 +366,7 @@ class Engine:
         for parameter, before, fixed in self._before:
             parameter.copy_(torch.where(fixed, before, parameter))
         self._before = []
-        if self.config.optimizer_state == "keep" or not is_elementwise(optimizer):
+        if self.config.optimizer_state == "keep" or not leaves_zeros(optimizer):
             for tensor in self.tensors:
                 tensor.enforce()
         for tensor in self.tensors:

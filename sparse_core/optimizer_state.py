@@ -1,6 +1,7 @@
 """What becomes of an optimizer's moments where weights are dropped or grown.
 
-zero         as if the weight had never been trained (the default)
+zero         as if the weight had never been trained (the default): the values that the optimizer
+itself begins with, which are not zero for all; see `sparse_core.fresh`
 layer_mean   the second moment of grown weights is the mean over the layer's other active weights;
 with Adam, zero moments late in training make a first step of about
 (1 - beta1) / sqrt(1 - beta2) = 3.2 learning rates, which this avoids
@@ -13,22 +14,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sparse_core.fresh import initial_state
 from sparse_core.topology import Delta, SparseTensor
 
 SECOND_MOMENTS = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg"})
-
-ELEMENTWISE = frozenset(
-    "SGD Adam AdamW RMSprop RMSpropTFLike Adagrad Adadelta Adamax NAdam RAdam ASGD Rprop".split()
-)
-"""Optimizers that leave a weight alone whose gradient and state are zero."""
-
-INITIAL_VALUES: dict[tuple[str, str], float] = {("RMSpropTFLike", "square_avg"): 1.0}
-"""Optimizer class and state name -> the value it starts from, where that is not zero."""
-
-
-def is_elementwise(optimizer: Optimizer) -> bool:
-    """Whether an optimizer is known to leave inactive weights at zero; LBFGS, for one, is not."""
-    return type(optimizer).__name__ in ELEMENTWISE
 
 
 def settle(optimizer: Optimizer, tensor: SparseTensor, delta: Delta, policy: str) -> None:
@@ -42,7 +31,7 @@ def settle(optimizer: Optimizer, tensor: SparseTensor, delta: Delta, policy: str
     """
     for key, moments in _state(optimizer, tensor.weight):
         if policy != "keep":
-            tensor.carry(moments, delta, _initial(optimizer, key))
+            tensor.carry(moments, delta, _initial(optimizer, tensor.weight, key))
         if policy == "layer_mean" and key in SECOND_MOMENTS and delta.grown.numel():
             grown = tensor.marked(delta.grown)
             others = tensor.occupied() & ~grown
@@ -51,21 +40,21 @@ def settle(optimizer: Optimizer, tensor: SparseTensor, delta: Delta, policy: str
     neurons = torch.cat([delta.ablated, delta.revived])
     if tensor.bias is not None and neurons.numel():
         for key, moments in _state(optimizer, tensor.bias):
-            moments[neurons] = _initial(optimizer, key)
+            moments[neurons] = _initial(optimizer, tensor.bias, key)
 
 
 def clear_inactive(optimizer: Optimizer, tensor: SparseTensor) -> None:
     """Reset the state of inactive weights, when a network that was trained dense gets sparse."""
     inactive = ~tensor.occupied()
     for key, moments in _state(optimizer, tensor.weight):
-        moments[inactive] = _initial(optimizer, key)
+        moments[inactive] = _initial(optimizer, tensor.weight, key)
 
 
 def clear_moments(optimizer: Optimizer, tensor: SparseTensor) -> None:
     """Reset the state of the weight and of its bias altogether, when a new task begins."""
     for parameter in (p for p in (tensor.weight, tensor.bias) if p is not None):
         for key, moments in _state(optimizer, parameter):
-            moments.fill_(_initial(optimizer, key))
+            moments.fill_(_initial(optimizer, parameter, key))
 
 
 def _state(optimizer: Optimizer, parameter: Tensor) -> list[tuple[str, Tensor]]:
@@ -77,5 +66,5 @@ def _state(optimizer: Optimizer, parameter: Tensor) -> list[tuple[str, Tensor]]:
     ]
 
 
-def _initial(optimizer: Optimizer, key: str) -> float:
-    return INITIAL_VALUES.get((type(optimizer).__name__, key), 0.0)
+def _initial(optimizer: Optimizer, parameter: Tensor, key: str) -> float:
+    return initial_state(optimizer, parameter).get(key, 0.0)

@@ -1,14 +1,11 @@
 import pytest
 import torch
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.optimizer_state import clear_inactive, settle
 from sparse_core.topology import Delta
 from tests.sparse_core.nets import mlp, train
-
-
-class RMSpropTFLike(torch.optim.RMSprop):
-    """Starts its mean square from one, as Stable-Baselines3's optimizer of this name does."""
 
 
 def at_work(make, **fields):
@@ -39,12 +36,16 @@ OPTIMIZERS = [
     (lambda p: torch.optim.RMSprop(p, momentum=0.5), "momentum_buffer", 0.0),
     (lambda p: torch.optim.RMSprop(p, centered=True), "square_avg", 0.0),
     (lambda p: RMSpropTFLike(p), "square_avg", 1.0),
+    (lambda p: torch.optim.Rprop(p, lr=0.25), "step_size", 0.25),
+    (lambda p: torch.optim.Rprop(p, lr=0.25), "prev", 0.0),
+    (lambda p: torch.optim.Adagrad(p, initial_accumulator_value=0.5), "sum", 0.5),
 ]
 
 
 @pytest.mark.parametrize(("make", "key", "initial"), OPTIMIZERS)
 def test_moved_weights_start_as_if_never_trained(make, key, initial):
     optimizer, tensor, delta = at_work(make)
+    assert key in optimizer.state[tensor.weight]
     settle(optimizer, tensor, delta, "zero")
     assert delta.moved.tolist() == [4, 6, 2, 9]
     expected = torch.full((3, 4), 5.0)
