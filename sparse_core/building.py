@@ -219,11 +219,14 @@ def _check_signals(sparse: Sequence[Selected], config: SparseConfig) -> None:
     rule = GROWTH_RULES.get(config.growth_rule or "")
     if METHODS[config.method].updater is None or rule is None or rule.needs != "signals":
         return
+    others = [n for n in METHODS[config.method].growth if GROWTH_RULES[n].needs != "signals"]
+    remedies = [*(f"use {name!r}" for name in others), "keep it dense"]
     for item in sparse:
         linear = isinstance(item.layer, nn.Linear) and item.parent is None
         if not linear:
             raise InputError(
                 f"growth={config.growth_rule!r}: layer {item.name!r} of shape {item.shape} is no "
-                "linear layer, whose inputs guided sampling needs; use 'sampled' or keep it dense",
+                "linear layer, whose inputs and output gradients this rule looks at; "
+                f"{' or '.join(remedies)}",
                 field="growth",
             )

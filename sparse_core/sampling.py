@@ -41,15 +41,7 @@ def graest(scene: Scene) -> Tensor:
 
 
 def _guided(scene: Scene, reduce: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    tap = scene.tensor.tap
-    rows, cols = scene.active.shape
-    if not tap.inputs or tap.inputs[0].shape[-1] != cols or len(scene.tensor.shape) != 2:
-        raise RuntimeError(
-            f"layer {scene.tensor.name!r}: guided sampling needs the inputs of a linear layer; use "
-            "growth='sampled' or keep the layer dense"
-        )
-    inputs = torch.cat([x.reshape(-1, cols) for x in tap.inputs])
-    outputs = torch.cat([delta.reshape(-1, rows) for delta in tap.outputs])
+    inputs, outputs = scene.inputs, scene.outputs
     generator = scene.generator("sketch")
     signs = torch.randint(0, 2, (len(inputs),), generator=generator).mul(2).sub(1).to(inputs)
     return _scores_in_sample(scene, reduce(outputs, signs), reduce(inputs, signs))

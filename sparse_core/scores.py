@@ -101,6 +101,37 @@ class Scene:
         assert square is not None
         return square[self.rows].reshape(self.active.shape)
 
+    @property
+    def inputs(self) -> Tensor:
+        """`(samples, cols)` of a linear layer, in the step before the update.
+
+        Raises:
+            RuntimeError: If none were seen, or they are not those of a linear layer.
+        """
+        cols = self.tensor.cols
+        return torch.cat([x.reshape(-1, cols) for x in self._signals()[0]])
+
+    @property
+    def outputs(self) -> Tensor:
+        """`(samples, rows)` gradients of the outputs that belong to `inputs`, loss scale included.
+
+        Raises:
+            RuntimeError: As `inputs`.
+        """
+        rows = self.tensor.rows
+        return torch.cat([dy.reshape(-1, rows) for dy in self._signals()[1]])[:, self.rows]
+
+    def _signals(self) -> tuple[list[Tensor], list[Tensor]]:
+        tap, tensor = self.tensor.tap, self.tensor
+        linear = len(tensor.shape) == 2 and all(x.shape[-1] == tensor.cols for x in tap.inputs)
+        if not tap.inputs or not linear:
+            raise RuntimeError(
+                f"layer {tensor.name!r}: no inputs of a linear layer were seen in optimizer step "
+                f"{self.moment.step}, which the growth rule needs; keep the layer dense or grow by "
+                "another rule"
+            )
+        return tap.inputs, tap.outputs
+
     def generator(self, purpose: str) -> torch.Generator:
         """Return this layer's own stream at this update, for one purpose."""
         names = (purpose, self.moment.update, self.tensor.name)

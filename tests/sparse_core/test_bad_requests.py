@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from torch import nn
 
 from sparse_core import SparseConfig, sparsify
+from sparse_core.checks import InputError
+from sparse_core.registry import GROWTH_RULES, METHODS, GrowthRule
 from sparse_core.tickets import LotteryTicket
 from tests.sparse_core.nets import mlp
 from tests.sparse_core.snapshots import snapshot
@@ -95,6 +98,26 @@ INFEASIBLE: list[tuple[Callable[[], nn.Module], dict[str, Any], str]] = [
         "Sequential has no layer that can be sparse: looked for Linear",
     ),
 ]
+
+
+@pytest.mark.parametrize(
+    ("method", "others"),
+    [
+        ("rigl", "use 'gradient' or use 'momentum' or use 'adam_momentum' or keep it dense"),
+        ("set", "keep it dense"),
+    ],
+)
+def test_a_rule_that_looks_at_signals_names_the_others_of_its_method(monkeypatch, method, others):
+    kept = tuple(name for name in METHODS[method].growth if method == "rigl")
+    rule = GrowthRule("sparse_core.scores:gradient", needs="signals")
+    monkeypatch.setitem(GROWTH_RULES, "hebbian", rule)
+    known = dataclasses.replace(METHODS[method], growth=("hebbian", *kept))
+    monkeypatch.setitem(METHODS, method, known)
+    expected = (
+        f"growth='hebbian': layer '0.weight' .*output gradients this rule looks at; {others}$"
+    )
+    with pytest.raises(InputError, match=expected):
+        sparsify(conv(), SparseConfig(method=method, sparsity=0.5))
 
 
 @pytest.mark.parametrize(("make", "fields", "message"), INFEASIBLE)

@@ -1,5 +1,7 @@
 """Hand-computed scores: one weight matrix, one gradient, every rule."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -107,8 +109,23 @@ def test_guided_samples_avoid_silent_inputs_and_outputs(scene, name):
     assert not sampled[0].any() and not sampled[:, 1].any() and sampled[1].any()
 
 
+def test_a_scene_shows_all_samples_of_inputs_and_of_output_gradients(scene):
+    scene.tensor.tap.inputs = [torch.ones(2, 1, 3), 2 * torch.ones(1, 3)]
+    scene.tensor.tap.outputs = [torch.arange(4.0).reshape(2, 1, 2), torch.tensor([[8.0, 9.0]])]
+    assert scene.inputs.tolist() == [[1, 1, 1], [1, 1, 1], [2, 2, 2]]
+    assert scene.outputs.tolist() == [[0, 1], [2, 3], [8, 9]]
+    second = dataclasses.replace(scene, active=ACTIVE[1:], first=1)
+    assert second.inputs.shape == (3, 3) and second.outputs.tolist() == [[1], [3], [9]]
+
+
+def test_a_scene_has_inputs_of_linear_layers_only(scene):
+    scene.tensor.tap.inputs = [torch.ones(2, 5)]
+    with pytest.raises(RuntimeError, match=r"no inputs of a linear layer were seen in .* step 100"):
+        _ = scene.inputs
+
+
 def test_guided_sampling_needs_a_linear_layer(scene):
-    with pytest.raises(RuntimeError, match=r"layer '0.weight': guided sampling needs the inputs"):
+    with pytest.raises(RuntimeError, match=r"layer '0.weight': no inputs of a linear layer were"):
         growth_rule("sampled_grabo")(scene)
 
 
