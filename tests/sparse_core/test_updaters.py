@@ -9,7 +9,7 @@ from torch import nn
 from sparse_core import SparseConfig, sparsify
 from sparse_core.ablation import least_lanes, live_lanes, threshold
 from sparse_core.condensed import CondensedTensor
-from sparse_core.scores import Moment
+from sparse_core.scores import Moment, growth_rule
 from sparse_core.updaters.snfs import share
 
 
@@ -233,16 +233,40 @@ def test_snfs_shares_by_momentum_within_the_room():
     assert share(0, [1.0], [0]) == [0]
 
 
-def test_snfs_moves_weights_to_the_layer_with_the_larger_momentum():
-    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    config = SparseConfig(method="snfs", growth="gradient", sparsity=0.5, distribution="uniform")
+def network(*layers, **fields):
+    """An engine over linear layers, each given by its mask, weights and gradient."""
+    net = nn.Sequential(*(nn.Linear(len(mask[0]), len(mask)) for mask, _, _ in layers))
+    config = SparseConfig(sparsity=0.5, distribution="uniform", **fields)
     engine = sparsify(net, config)
-    for tensor, size in zip(engine.tensors, (1.0, 3.0), strict=True):
-        tensor.tap.value = torch.full((4, 4), size)
-    deltas = engine.updater.propose(engine.tensors, Moment(1, 0, 0.5))
+    for tensor, (mask, weight, gradient) in zip(engine.tensors, layers, strict=True):
+        tensor.start(bools(mask))
+        tensor.write(torch.tensor(weight))
+        tensor.tap.value = torch.tensor(gradient)
+    return engine
+
+
+def proposed(engine, fraction):
+    deltas = engine.updater.propose(engine.tensors, Moment(1, 0, fraction))
     for tensor, delta in zip(engine.tensors, deltas, strict=True):
         tensor.apply(delta)
-    assert [tensor.count() for tensor in engine.tensors] == [4 + 2, 4 + 6]
+    return deltas
+
+
+def test_snfs_moves_weights_to_the_layer_with_the_larger_momentum_of_active_weights():
+    # Each drops the 2 smallest of 4. Momentum of the active: 1 and 3 on average, so of the 4 that
+    # are free 1 goes to the first and 3 to the second, although inactive weights have it otherwise.
+    weight = [[4.0, 3, 2, 1, 0, 0, 0, 0]]
+    engine = network(
+        (["xxxx...."], weight, [[1.0, 1, 1, 1, 9, 8, 7, 6]]),
+        (["xxxx...."], weight, [[4.0, 4, 2, 2, 0.4, 0.3, 0.2, 0.1]]),
+        method="snfs",
+        growth="gradient",
+    )
+    proposed(engine, 0.5)
+    first, second = (tensor.active() for tensor in engine.tensors)
+    # In the second the two that were dropped have the largest momentum, 2, and stay.
+    assert torch.equal(first, bools(["xx..x..."]))
+    assert torch.equal(second, bools(["xxxxx..."]))
 
 
 def test_mest_holds_more_between_updates_and_the_budget_at_the_end():
@@ -257,7 +281,23 @@ def test_mest_holds_more_between_updates_and_the_budget_at_the_end():
     engine, tensor = one_layer(**state)
     assert int(after(engine, tensor, 0.4).sum()) == 10
     assert int(after(engine, tensor, 0.2).sum()) == 9
-    assert int(after(engine, tensor, 0.1, last=True).sum()) == 8
+    assert int(after(engine, tensor, 0.4).sum()) == 10
+    assert int(after(engine, tensor, 0.4, last=True).sum()) == 8
+
+
+def test_gse_leaves_each_layer_one_of_its_weights():
+    # Half of 8 go. The 4 smallest are all of the second layer: it keeps the largest of them, and
+    # the smallest of the first goes instead.
+    engine = network(
+        (["xxxx...."], [[5.0, 6, 7, 8, 0, 0, 0, 0]], [[1.0] * 8]),
+        (["xxxx...."], [[0.1, 0.4, 0.3, 0.2, 0, 0, 0, 0]], [[2.0] * 8]),
+        method="gse",
+        scope="global",
+    )
+    engine.updater.grow_score = growth_rule("gradient")
+    first, second = proposed(engine, 0.5)
+    assert first.dropped.tolist() == [0] and first.grown.tolist() == []
+    assert second.dropped.tolist() == [0, 2, 3] and second.grown.tolist() == [4, 5, 6, 7]
 
 
 def test_gse_grows_first_and_protects_what_it_grew():
