@@ -7,7 +7,8 @@ leave the two in disagreement, and a change in another file goes unnoticed. Here
 kernel is one file. Its name is a digest of the source of this package, the versions of Python,
 Numba and llvmlite, the processor and its features, the kernel, its constants and its signature.
 It is written to a temporary file, synced and renamed, and carries a digest of its content: what
-is torn, foreign or stale is not loaded but compiled again.
+is torn, foreign or stale is not loaded but compiled again. A cache that cannot be written is read
+all the same; what it lacks is compiled in memory.
 """
 
 from __future__ import annotations
@@ -72,37 +73,47 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
-def cache_dir() -> Path | None:
-    """Return the directory of compiled kernels, or None if there is none to write to.
+def cache_dirs() -> list[Path]:
+    """Return the directories where compiled kernels may lie, to be read in this order.
 
-    `SPARSE_CORE_CACHE_DIR`, else `NUMBA_CACHE_DIR`, else the user's cache directory, else a
-    directory of the user's own below the system's temporary directory.
+    `SPARSE_CORE_CACHE_DIR`, else `NUMBA_CACHE_DIR`, whoever they belong to: an image, a home that
+    a cluster shares. Else the user's cache directory and a directory below the system's temporary
+    directory, where these are the user's own.
     """
     configured = os.environ.get(CACHE_VARIABLE)
     if configured is not None:
-        return _writable(Path(configured)) if configured else None
+        return [Path(configured)] if configured else []
     if config.CACHE_DIR:
-        return _writable(Path(config.CACHE_DIR) / "sparse_core")
+        return [Path(config.CACHE_DIR) / "sparse_core"]
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    places = [Path(base) if base else Path.home() / ".cache"]
     user = os.getuid() if hasattr(os, "getuid") else "user"
-    places.append(Path(tempfile.gettempdir()) / f"sparse_core-{user}")
-    for place in places:
-        found = _writable(place / "sparse_core")
-        if found is not None:
-            return found
-    return None
+    places = [
+        Path(base) if base else Path.home() / ".cache",
+        Path(tempfile.gettempdir()) / f"sparse_core-{user}",
+    ]
+    return [place / "sparse_core" for place in places if not _is_foreign(place / "sparse_core")]
 
 
-def _writable(path: Path) -> Path | None:
-    """Create `path` for its user alone; None if that fails or it belongs to somebody else."""
+def cache_dir() -> Path | None:
+    """Return the first of `cache_dirs` that can be written, made if need be; None: none can."""
+    return next(filter(_can_be_written, cache_dirs()), None)
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a directory is there and belongs to somebody else, who could put code into it."""
+    try:
+        return hasattr(os, "getuid") and path.stat().st_uid != os.getuid()
+    except OSError:
+        return False
+
+
+def _can_be_written(path: Path) -> bool:
+    """Create a directory for its user alone unless it is there; whether it can be written."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
-            return None
     except OSError:
-        return None
-    return path if os.access(path, os.W_OK | os.X_OK) else None
+        return False
+    return os.access(path, os.W_OK | os.X_OK)
 
 
 def read_entry(path: Path) -> bytes | None:
@@ -151,35 +162,34 @@ class KernelCache(BaseCache):  # type: ignore[misc]
         """Make the cache of the kernel of a name, which says all there is to say about it."""
         self._name, self._on = name, True
 
-    def _path(self, sig: object) -> Path | None:
-        directory = cache_dir() if self._on else None
-        if directory is None:
-            return None
+    def _place(self, sig: object) -> Path:
+        """Return where an entry lies in a directory of the cache."""
         key = hashlib.sha256(f"{self._name} {sig!r}".encode()).hexdigest()
-        return directory / fingerprint()[:16] / f"{self._name}-{key[:16]}.bin"
+        return Path(fingerprint()[:16]) / f"{self._name}-{key[:16]}.bin"
 
     @property
     def cache_path(self) -> str | None:
-        """Return the directory of the cache."""
+        """Return the directory that is written to."""
         directory = cache_dir()
         return str(directory) if directory is not None else None
 
     def load_overload(self, sig: object, target_context: Any) -> Any:
         """Return the compiled kernel of a signature, or None."""
         target_context.refresh()
-        path = self._path(sig)
-        body = read_entry(path) if path is not None else None
-        if body is None:
-            return None
-        return CompileResult._rebuild(target_context, *pickle.loads(body))
+        for directory in cache_dirs() if self._on else []:
+            body = read_entry(directory / self._place(sig))
+            if body is not None:
+                return CompileResult._rebuild(target_context, *pickle.loads(body))
+        return None
 
     def save_overload(self, sig: object, data: Any) -> None:
         """Keep a compiled kernel."""
         global compilations
         compilations += 1
-        path = self._path(sig)
-        if path is None or data.lifted or data.library.has_dynamic_globals:
+        directory = cache_dir() if self._on else None
+        if directory is None or data.lifted or data.library.has_dynamic_globals:
             return
+        path = directory / self._place(sig)
         write_entry(path, numba.core.serialize.dumps(data._reduce()))
         _sweep(path.parent)
 

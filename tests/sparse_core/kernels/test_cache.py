@@ -13,6 +13,10 @@ import pytest
 
 from sparse_core.kernels import jit
 
+NOT_WRITABLE = (
+    "import os\nreal = os.access\n"
+    "os.access = lambda path, mode: not mode & os.W_OK and real(path, mode)\n"
+)
 HEAD = "import sys, numpy as np\nfrom sparse_core.kernels import cpu, jit\n"
 PACK = (
     "x = np.arange({n} * 3, dtype=np.float32).reshape({n}, 3)\n"
@@ -91,6 +95,25 @@ def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert found is not None and found.is_relative_to(tmp_path / "e")
 
 
+def test_where_the_cache_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that was asked for, whoever owns it; of the others, the user's own."""
+    monkeypatch.delenv(jit.CACHE_VARIABLE, raising=False)
+    monkeypatch.setattr(jit.config, "CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "temporary"))
+    home, temporary = jit.cache_dirs()
+    assert home == tmp_path / "home" / "sparse_core"
+    assert temporary.is_relative_to(tmp_path / "temporary") and not home.parent.exists()
+    monkeypatch.setattr("os.access", lambda path, mode: path != home)
+    assert jit.cache_dir() == temporary and jit.cache_dirs() == [home, temporary]
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert jit.cache_dir() is None and jit.cache_dirs() == [home, temporary]
+    monkeypatch.setattr("os.getuid", lambda: 12345)
+    assert jit.cache_dirs()[0].is_relative_to(tmp_path / "temporary")
+    monkeypatch.setenv(jit.CACHE_VARIABLE, str(home))
+    assert jit.cache_dirs() == [home]
+
+
 def test_only_what_stays_the_same_may_be_a_constant() -> None:
     width, array = 3, np.zeros(3)
 
@@ -118,6 +141,17 @@ def test_processes_share_what_they_compile(tmp_path: Path) -> None:
     files[0].write_bytes(files[0].read_bytes()[:1000])
     assert finish(start(script, tmp_path)).split() == ["1"]
     assert finish(start(script, tmp_path)).split() == ["0"]
+
+
+def test_a_cache_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    first, second = PACK.format(n=8, tile=8), PACK.format(n=16, tile=16)
+    finish(start(first, tmp_path))
+    kept = entries(tmp_path)
+    assert len(kept) == 2
+    # Whoever runs the tests may write everywhere: the process is told that it may not.
+    assert finish(start(NOT_WRITABLE + first + COMPILED, tmp_path)).split() == ["0"]
+    assert finish(start(NOT_WRITABLE + second + COMPILED, tmp_path)).split() == ["2"]
+    assert entries(tmp_path) == kept
 
 
 def test_kernels_of_different_processes_do_not_mix(tmp_path: Path) -> None:
