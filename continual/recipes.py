@@ -24,11 +24,13 @@ class Recipe:
     Attributes:
         share: Its sharing policy; None: the caller's.
         settings: Its fields of `SparseConfig`.
+        dense: What it leaves dense, besides what the caller does.
         methods: The methods that it is published for, where it leaves the choice; empty: any.
     """
 
     share: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
+    dense: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
 
 
@@ -36,8 +38,12 @@ RECIPES: Mapping[str, Recipe] = {
     MASKS: Recipe(),
     "cldst": Recipe("reuse", methods=("rigl", "rigl_itop", "set", "snfs")),
     "spacenet": Recipe("forward", {"method": "set", "drop": "sensitivity", "growth": "importance"}),
-    "packnet": Recipe("all", {"method": "one_shot", "prune_from": 0.5}),
-    "wsn": Recipe("reuse", {"method": "wsn"}),
+    "packnet": Recipe(
+        "all",
+        {"method": "one_shot", "prune_from": 0.5, "distribution": "uniform"},
+        dense=("output",),
+    ),
+    "wsn": Recipe("reuse", {"method": "wsn", "distribution": "uniform"}, dense=("output",)),
     "supsup": Recipe("reuse", {"method": "edge_popup"}),
     "static": Recipe(settings={"method": "static"}),
     "srigl": Recipe(settings={"method": "srigl"}),
@@ -50,7 +56,7 @@ def resolve(strategy: str, sparse: SparseConfig, share: str) -> tuple[SparseConf
     Args:
         strategy: A key of `RECIPES`.
         sparse: The caller's configuration. Fields that the strategy decides have their defaults, or
-            say the same.
+            say the same; a default, also one that is spelt out, gives way to the strategy.
         share: The caller's sharing policy, likewise.
 
     Returns:
@@ -76,4 +82,6 @@ def resolve(strategy: str, sparse: SparseConfig, share: str) -> tuple[SparseConf
         raise InputError(
             f"share={share!r}: strategy {strategy!r} decides it, {recipe.share!r}", field="share"
         )
-    return dataclasses.replace(sparse, **recipe.settings), recipe.share or share  # type: ignore[arg-type]
+    dense = dict.fromkeys((*sparse.dense, *recipe.dense))
+    decided = {**recipe.settings, "dense": tuple(dense)}
+    return dataclasses.replace(sparse, **decided), recipe.share or share  # type: ignore[arg-type]

@@ -97,7 +97,8 @@ class SpaceNet(_Named):
     Deviations: importance is |w dL/dw| at the update instead of its sum over the steps between two
     updates; a neuron is reserved by the magnitudes of its incoming weights; the network of a task
     is made of its own weights and of reserved neurons, where SpaceNet adds those of all tasks in
-    the neurons that are free; a head for each task.
+    the neurons that are free; budgets follow the distribution, where the published ones are given
+    layer by layer; a head for each task.
     """
 
     recipe = "spacenet"
@@ -107,7 +108,8 @@ class PackNet(_Named):
     """PackNet: adding multiple tasks by iterative pruning (Mallya and Lazebnik 2018).
 
     A task trains all free weights, reads all those of earlier tasks, is pruned by magnitude to its
-    budget at `prune_from` of its training (half by default), and trains on.
+    budget halfway through its training, and trains on. As published, each layer keeps the same
+    fraction (`distribution="uniform"`), and heads stay dense.
 
     Deviations: the budget is `1 - sparsity` of all weights for each task, not a fraction of those
     that are free; free weights are drawn anew for each task, not left at zero; biases and
@@ -121,7 +123,8 @@ class WSN(_Named):
     """Forget-free continual learning with winning subnetworks (Kang et al. 2022).
 
     Each task learns scores beside the weights; its mask is the budget's highest scores, among free
-    and earlier weights alike; earlier weights are read and never written.
+    and earlier weights alike; earlier weights are read and never written. As in the published code,
+    each layer keeps the same fraction (`distribution="uniform"`), and heads stay dense.
 
     Deviations: the mask is chosen after each step, not in each forward pass, which is the same for
     one pass a step; masks are stored as plain bits, not Huffman-coded; scores of ended tasks are
@@ -135,7 +138,9 @@ class SupSup(_Named):
     """Supermasks in superposition (Wortsman et al. 2020).
 
     The weights are random signed constants that never change; each task learns a mask over them by
-    scores (edge-popup), and masks may overlap in any way.
+    scores (edge-popup), and masks may overlap in any way. The distribution is the caller's: the
+    published experiments on CIFAR-100 and ImageNet share the budget by (n_in + n_out) / weights,
+    at most half of a layer, to which the default ERK adds the sides of the kernels.
 
     Deviations: biases train, and are each task's own; the head's weights are fixed and masked as
     all others, its classes those of one task; scores of ended tasks are kept beside their masks. To

@@ -116,6 +116,37 @@ def test_they_learn(name):
     assert float(torch.cat(hits).mean()) > 0.5
 
 
+@pytest.mark.parametrize("name", ["packnet", "wsn"])
+def test_each_layer_keeps_the_same_fraction_and_heads_are_dense_where_published_so(name):
+    """By hand: a fifth of 12 x 20 and of 20 x 16, and all of 16 x 3."""
+    model = trained(name)
+    counts = {layer.name: layer.active for layer in model.engine.layers()}
+    assert counts == {"0.weight": 48, "2.weight": 64, "4.weight": 48}
+    for label in range(3):
+        assert {k: int(mask.sum()) for k, mask in model.masks(label).items()} == {
+            "0.weight": 48,
+            "2.weight": 64,
+        }
+
+
+def test_dense_heads_are_each_task_s_own():
+    heads = []
+    model = trained("packnet", lambda model, k: heads.append(model._task(k).named("4.weight")))
+    copies = [head.clone() for head in heads]
+    assert all(bool((head != 0).all()) for head in heads)
+    assert not torch.equal(heads[0], heads[1]) and model._task(0).named("4.weight") is heads[0]
+    assert torch.equal(copies[0], heads[0])
+
+
+def test_what_a_recipe_leaves_dense_is_added_to_what_the_caller_does():
+    config, _ = resolve("packnet", SparseConfig(dense=("input",)), "none")
+    assert (config.distribution, config.dense) == ("uniform", ("input", "output"))
+    assert resolve("packnet", config, "all")[0] == config
+    assert resolve("supsup", SparseConfig(), "none")[0].distribution == "erk"
+    with pytest.raises(ValueError, match="distribution='er': strategy 'wsn' decides it, 'uniform'"):
+        resolve("wsn", SparseConfig(distribution="er"), "none")
+
+
 def test_packnet_trains_all_that_is_free_then_the_largest_of_it():
     seen = {}
 
