@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparse_core.structure import ConstantFanIn
+from sparse_core.selection import Selected
+from sparse_core.structure import ConstantFanIn, Structure
 from sparse_core.topology import SparseTensor
 
 
@@ -38,40 +39,74 @@ def capacity_of(tensor: SparseTensor) -> Capacity:
     return Capacity(tensor.name, used, tensor.numel, tensor.budget, reserved)
 
 
-def room_in(tensor: SparseTensor, reserve: float | None = None) -> int:
-    """Return how many more tasks fit beside the ended ones.
+@dataclass(frozen=True)
+class Place:
+    """One shared layer: what a task asks of it, and where there is room for more tasks.
 
-    Args:
-        tensor: A shared weight.
-        reserve: The fraction of the neurons that each task keeps to itself. The result is then a
-            lower bound: it is not known beforehand how many of a task's weights lie in the neurons
-            that it reserves; here none do.
+    Attributes:
+        name: The weight's full name in the network.
+        rows: Its neurons.
+        cols: Their dense fan-in.
+        budget: Weights that a task asks for.
+        structure: The pattern of its masks.
+        cells: `(lanes,) int64`, what the free cells of each lane hold of its capacity.
+        free: `(rows,) int64`, free weights of each neuron.
     """
-    if reserve is not None:
-        return _room_with_reserves(tensor, reserve)
-    structure, shape = tensor.structure, (tensor.rows, tensor.cols)
-    left = structure.held(~structure.any_in_cell(~_free(tensor)), *shape)
-    needed = structure.capacity(tensor.budget, *shape).clamp(min=1)
-    return int((left // needed).min())
 
+    name: str
+    rows: int
+    cols: int
+    budget: int
+    structure: Structure
+    cells: Tensor
+    free: Tensor
 
-def _room_with_reserves(tensor: SparseTensor, fraction: float) -> int:
-    structure = tensor.structure
-    if isinstance(structure, ConstantFanIn):
+    @classmethod
+    def of(cls, tensor: SparseTensor) -> Place:
+        """Look at a shared weight beside the ended tasks."""
         free = _free(tensor)
-        open_rows = int(free.any(1).sum())
-        step = structure.group * max(1, round(fraction * len(structure.sizes(tensor.rows))))
-        left = int(free.sum(1)[free.any(1)].min()) if open_rows else 0
-        tasks = 0
-        while open_rows > 0 and (fan_in := -(-tensor.budget // open_rows)) <= left:
-            open_rows, left, tasks = open_rows - step, left - fan_in, tasks + 1
+        return cls._with(tensor.name, free, tensor.budget, tensor.structure)
+
+    @classmethod
+    def planned(cls, item: Selected, structure: Structure) -> Place:
+        """Look at a weight that is dense still, and ask nothing of it yet."""
+        free = torch.ones(item.rows, item.cols, dtype=torch.bool)
+        return cls._with(item.name, free, 0, structure)
+
+    @classmethod
+    def _with(cls, name: str, free: Tensor, budget: int, structure: Structure) -> Place:
+        rows, cols = free.shape
+        cells = structure.held(~structure.any_in_cell(~free), rows, cols)
+        return cls(name, rows, cols, budget, structure, cells, free.sum(1))
+
+    def room(self, reserve: float | None = None) -> int:
+        """Return how many more tasks fit.
+
+        Args:
+            reserve: The fraction of the neurons that each task keeps to itself. The result is then
+                a lower bound: it is not known beforehand how many of a task's weights lie in the
+                neurons that it reserves; here none do.
+        """
+        if reserve is not None:
+            return self._room_with_reserves(reserve)
+        needed = self.structure.capacity(self.budget, self.rows, self.cols).clamp(min=1)
+        return int((self.cells // needed).min())
+
+    def _room_with_reserves(self, fraction: float) -> int:
+        if isinstance(self.structure, ConstantFanIn):
+            unclosed = self.free[self.free > 0]
+            open_rows, left = len(unclosed), int(unclosed.min()) if len(unclosed) else 0
+            sizes = self.structure.sizes(self.rows)
+            step = self.structure.group * max(1, round(fraction * len(sizes)))
+            tasks = 0
+            while open_rows > 0 and (fan_in := -(-self.budget // open_rows)) <= left:
+                open_rows, left, tasks = open_rows - step, left - fan_in, tasks + 1
+            return tasks
+        step = max(1, round(fraction * self.rows)) * self.cols
+        left, tasks = int(self.free.sum()), 0
+        while self.budget <= left:
+            left, tasks = left - self.budget - step, tasks + 1
         return tasks
-    step = max(1, round(fraction * tensor.rows)) * tensor.cols
-    left = int(_free(tensor).sum())
-    tasks = 0
-    while tensor.budget <= left:
-        left, tasks = left - tensor.budget - step, tasks + 1
-    return tasks
 
 
 def _free(tensor: SparseTensor) -> Tensor:

@@ -17,21 +17,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from continual import refusals
-from continual.capacity import Capacity, capacity_of, room_in
+from continual.capacity import Capacity, Place, capacity_of
 from continual.checkpoints import prepare, rules_of
 from continual.ended import frozen_output, shared_output
 from continual.holding import TaskHolder
-from continual.inference import SELECTORS, infer_tasks
+from continual.inference import infer_tasks
+from continual.plan import Plan
 from continual.protection import inherit_biases, protect, readable, reserve
-from continual.spec import SHARES, check_isolation
-from continual.tasks import NOBODY, Slot, Task, head_of, slots_of
+from continual.tasks import NOBODY, Slot, Task, slots_of
 from sparse_core.building import sparsify
-from sparse_core.checks import InputError, one_of, within
+from sparse_core.checks import InputError
 from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.config import SparseConfig
 from sparse_core.selection import select
-
-UNSEEN = ("error", "latest")
 
 
 class TaskMasks(TaskHolder):
@@ -65,6 +63,7 @@ class TaskMasks(TaskHolder):
         unseen: str = "error",
         infer: str | None = None,
         roles: Mapping[str, str] | None = None,
+        tasks: int | None = None,
         batch: int = TYPICAL_BATCH,
     ) -> None:
         """Wrap a network, in place.
@@ -83,37 +82,34 @@ class TaskMasks(TaskHolder):
             infer: The selector (`continual.inference`) for samples without a label in evaluation;
                 None: the latest task's network answers.
             roles: As in `sparsify`.
+            tasks: How many there will be, where that is known: if they do not fit beside each
+                other, that is said before the first is trained, and what would help.
             batch: Samples of a training batch, which `backend="auto"` asks for.
 
         Raises:
-            ValueError: If an argument has no such value, or the network cannot be shared by tasks.
+            ValueError: If an argument has no such value, or the network cannot be shared by tasks,
+                or not by so many. The network is unchanged then.
         """
-        one_of("unseen", unseen, UNSEEN)
-        if infer is not None:
-            one_of("infer", infer, SELECTORS)
-        one_of("share", share, SHARES)
         config = config or SparseConfig()
-        within("reserve", reserve, 0, 1, open_right=True)
-        check_isolation(isolation, config.method)
-        if config.embeddings:
-            raise InputError(
-                "embeddings=True: tasks do not share sparse embeddings; use False",
-                field="embeddings",
-            )
-        refusals.refuse_dynamic(model)
+        refusals.check_arguments(config, isolation, share, reserve, unseen, infer, tasks)
+        refusals.refuse_network(model)
+        selected = select(model, roles)
+        plan = Plan(selected, config, share, reserve)
+        if tasks is not None and isolation == "hard":
+            plan.check(tasks)
         super().__init__()
         # Registered before the network, so that a task's parameters keep their names when it ends.
         self.tasks = nn.ModuleDict()
-        keep = [head_of(select(model, roles))] if isolation == "none" else []
+        keep = [plan.head] if isolation == "none" else []
         self.engine = sparsify(model, config, roles=roles, batch=batch, keep_masked=keep)
         self.engine.many_tasks = True
+        self._plan = plan
         self.isolation = isolation
         self.unseen = unseen
         self.infer = infer
         self._unwatched = False  # whether it was trained without an optimizer that it knows
         self._slots = slots_of(model, self.engine, self.hard)
-        head = head_of(self.engine.layers())
-        self._shared = [tensor for tensor in self.engine.tensors if tensor.name != head]
+        self._shared = [tensor for tensor in self.engine.tensors if tensor.name != plan.head]
         for tensor in self._shared:
             tensor.may_reuse = share == "reuse"
         self.share = share
@@ -190,8 +186,7 @@ class TaskMasks(TaskHolder):
                 slot.bind(tensor)
             self.engine.refresh()
             raise InputError(
-                f"task {label} does not fit: {error}; raise the sparsity, widen the layer, or let "
-                "tasks share weights with share='reuse'"
+                f"task {label} does not fit: {error}; {self._plan.remedies(index + 1)}"
             ) from None
         self.tasks[str(label)] = task
 
@@ -258,7 +253,7 @@ class TaskMasks(TaskHolder):
         """Return how many more tasks fit for sure beside the ended ones; None: any number."""
         if not self.hard or any(tensor.may_reuse for tensor in self._shared):
             return None
-        return min((room_in(tensor, self.reserve) for tensor in self._shared), default=None)
+        return min((Place.of(t).room(self.reserve) for t in self._shared), default=None)
 
     # The network of a task ------------------------------------------------------------------------
 

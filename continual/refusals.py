@@ -6,12 +6,45 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from continual.avalanche_compat import avalanche
-from sparse_core.checks import InputError
+from continual.spec import SELECTORS, SHARES, check_isolation
+from sparse_core.checks import InputError, at_least, one_of, within
 from sparse_core.condensed import CondensedTensor
+from sparse_core.config import SparseConfig
 from sparse_core.engine import Engine
 from sparse_core.registry import METHODS
+
+UNSEEN = ("error", "latest")
+
+
+def check_arguments(
+    config: SparseConfig,
+    isolation: str,
+    share: str,
+    reserve: float,
+    unseen: str,
+    infer: str | None,
+    tasks: int | None,
+) -> None:
+    """Check the arguments of `TaskMasks`, each by itself.
+
+    Raises:
+        ValueError: Naming the argument and what is allowed.
+    """
+    one_of("unseen", unseen, UNSEEN)
+    if infer is not None:
+        one_of("infer", infer, SELECTORS)
+    one_of("share", share, SHARES)
+    within("reserve", reserve, 0, 1, open_right=True)
+    check_isolation(isolation, config.method)
+    if tasks is not None:
+        at_least("tasks", tasks, 1)
+    if config.embeddings:
+        raise InputError(
+            "embeddings=True: tasks do not share sparse embeddings; use False", field="embeddings"
+        )
 
 
 def check_pruned(engine: Engine) -> None:
@@ -31,18 +64,29 @@ def check_pruned(engine: Engine) -> None:
         )
 
 
-def refuse_dynamic(model: nn.Module) -> None:
-    """Refuse a network with heads that grow by themselves.
+def refuse_network(model: nn.Module) -> None:
+    """Refuse a network whose layers change by themselves, or are not yet what they will be.
 
     Raises:
         ValueError: Naming the layer.
     """
-    dynamic = avalanche.models.DynamicModule
+    if any(hasattr(module, "sparse_engine") for module in model.modules()):
+        raise InputError(
+            f"{type(model).__name__} is sparse already: pass the dense network, which is made "
+            "sparse here, and its SparseConfig"
+        )
     for name, module in model.named_modules():
-        if isinstance(module, dynamic):
+        kind = type(module).__name__
+        place = f"layer {name!r}" if name else "the network"
+        if isinstance(module, avalanche.models.DynamicModule):
             raise InputError(
-                f"{type(module).__name__} {name!r} grows by itself: each task has its own head "
-                "here, let the network end in a plain nn.Linear"
+                f"{place} ({kind}) grows by itself: each task has its own head here, let the "
+                "network end in a plain nn.Linear"
+            )
+        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
+            raise InputError(
+                f"{place} ({kind}) does not know its shape yet: pass a batch through the network "
+                "first, or use the layer that is not lazy"
             )
 
 

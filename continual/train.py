@@ -24,10 +24,10 @@ from continual.masks import TaskMasks
 from continual.metrics import average_accuracy, backward_transfer, forgetting
 from continual.networks import make_network
 from continual.overlap import capacity_used, masks_of_shared, overlaps, task_flops
+from continual.plan import Plan
 from continual.plugins import MaskIsolation
-from continual.recipes import RECIPES
 from continual.spec import CLSpec
-from sparse_core.checks import InputError
+from sparse_core.selection import select
 
 Progress = Callable[[float, Mapping[str, float]], None]
 
@@ -117,29 +117,39 @@ def make_model(spec: CLSpec, task: TaskData) -> TaskMasks:
     Raises:
         ValueError: If the spec's tasks do not fit into it.
     """
-    features = task.train_x.shape[1]
     sparse, share = spec.settings
-    model = TaskMasks(
-        make_network(spec.network, features, task.classes, spec.hidden, spec.channels),
+    network = _network(spec, task)
+    if spec.isolation_in_force == "hard":
+        plan = Plan(select(network), sparse, share, spec.reserve)
+        plan.check(spec.tasks, "sparse.", lambda: _wider(spec, task))
+    return TaskMasks(
+        network,
         dataclasses.replace(sparse, seed=spec.seed, horizon=None),
         isolation=spec.isolation_in_force,
         share=share,
         reserve=spec.reserve,
+        tasks=spec.tasks,
         batch=spec.batch_size,
     )
-    room = model.room()
-    if room is not None and room < spec.tasks:
-        sure = "are sure to " if share == "forward" else ""
-        wider = ["widen channels"] if spec.network == "cnn" else []
-        remedies = ["raise sparse.sparsity", *wider, "widen hidden"]
-        if RECIPES[spec.strategy].share is None:
-            remedies.append("set share='reuse'")
-        raise InputError(
-            f"tasks={spec.tasks}: at sparsity {spec.sparse.sparsity} only {room} {sure}have room "
-            f"beside each other; {' or '.join(remedies)}",
-            field="tasks",
-        )
-    return model
+
+
+def _network(spec: CLSpec, task: TaskData) -> nn.Module:
+    features = task.train_x.shape[1]
+    return make_network(spec.network, features, task.classes, spec.hidden, spec.channels)
+
+
+def _wider(spec: CLSpec, task: TaskData) -> list[str]:
+    """Say which layers of twice the width would have room for the tasks of a spec."""
+    sparse, share = spec.settings
+    helps = []
+    for name in ("hidden", *(["channels"] if spec.network == "cnn" else [])):
+        twice = tuple(2 * width for width in getattr(spec, name))
+        with torch.device("meta"):
+            network = _network(dataclasses.replace(spec, **{name: twice}), task)
+        rooms = Plan(select(network), sparse, share, spec.reserve).rooms()
+        if min(rooms.values()) >= spec.tasks:
+            helps.append(f"{name}={twice}")
+    return helps
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 
 from continual import TaskMasks
 from continual.avalanche_compat import avalanche
-from continual.capacity import room_in
+from continual.capacity import Place
 from continual.protection import lent, reserved
 from continual.spec import CLSpec
 from tests.continual.test_isolation import check_isolation
@@ -145,7 +145,7 @@ def test_saved_and_loaded():
 def test_room_is_a_promise_that_is_kept(method, sparsity):
     model = made(method, sparsity=sparsity, ablation=False)
     room = model.room()
-    assert room == min(room_in(tensor, model.reserve) for tensor in model._shared) >= 1
+    assert room == min(Place.of(tensor).room(model.reserve) for tensor in model._shared) >= 1
     for label in range(room):
         model.begin(label)
         model.end()
