@@ -229,8 +229,20 @@ def test_networks_that_tasks_cannot_share_are_refused():
     with pytest.raises(ValueError, match=r"'0.bias' and '1.bias' are one tensor"):
         TaskMasks(tied, make_config(sparsity=0.5))
     growing = nn.Sequential(avalanche.models.IncrementalClassifier(4, 2))
-    with pytest.raises(ValueError, match="IncrementalClassifier '0' grows by itself"):
+    with pytest.raises(ValueError, match=r"layer '0' \(IncrementalClassifier\) grows by itself"):
         TaskMasks(growing, make_config())
+    with pytest.raises(ValueError, match="TaskMasks is sparse already: pass the dense network"):
+        TaskMasks(TaskMasks(make_mlp(), make_config()), make_config())
+    with pytest.raises(ValueError, match="ReLU has no layer that can be sparse"):
+        TaskMasks(nn.ReLU(), isolation="none")
+
+
+def test_a_lazy_layer_is_named_until_it_has_seen_a_batch():
+    net = nn.Sequential(nn.LazyLinear(20), nn.ReLU(), nn.Linear(20, CLASSES))
+    with pytest.raises(ValueError, match=r"layer '0' \(LazyLinear\) does not know its shape yet"):
+        TaskMasks(net, make_config())
+    net(torch.zeros(1, FEATURES))
+    assert TaskMasks(net, make_config()).engine.layers()[0].total == 20 * FEATURES
 
 
 def test_a_network_that_is_cast_in_training_keeps_its_statistics():
