@@ -11,7 +11,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: sweep test bench test-sb3 test-avalanche slow check format clean
+.PHONY: sweep test test-portable bench test-sb3 test-avalanche slow check format clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11")'
@@ -26,6 +26,10 @@ sweep: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n 2
+
+# The tests again under settings that stand for other processors; ARGS goes to pytest.
+test-portable: $(READY)
+	@$(BIN)/python -m tests.portable $(ARGS)
 
 # Speed against dense layers and others; ARGS="--json FILE --quick --cases layer" for each of the two.
 bench: $(READY)

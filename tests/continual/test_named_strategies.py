@@ -260,6 +260,6 @@ def test_a_run_of_each(name, tmp_path):
     spec = CLSpec(strategy=name, tasks=2, epochs=2, hidden=(40, 40), lr=0.01, sparse=sparse)
     result = run(spec, tmp_path, lambda done, numbers: None)
     assert result["forgetting"] == 0
-    assert result["score"] > 0.3
+    assert result["score"] > 0.2  # chance is 0.1
     assert len(result["flops"]["tasks"]) == 2
     assert (result["updates"] > 0) == (name != "static")

@@ -181,7 +181,7 @@ def test_a_run_with_convolutions(tmp_path):
         f"{place}.weight" for place in (1, 3, 6, 8, 12, 14)
     ]
     assert result["forgetting"] == 0
-    assert result["score"] > 0.9
+    assert result["score"] > 0.6  # chance is 0.5
     assert result["flops"]["tasks"][0] < result["flops"]["dense"]
 
 

@@ -60,7 +60,7 @@ def make_strategy(model, optimizer="sgd", strategy=None, epochs=4, **options):
 @torch.no_grad()
 def logits(model: TaskMasks, label: int, task: TaskData) -> torch.Tensor:
     model.eval()
-    return model(task.test_x, label)
+    return model(task.test_x.to(next(model.parameters()).dtype), label)
 
 
 def make_benchmark(tasks: list[TaskData]):

@@ -28,10 +28,14 @@ class Bag(nn.Module):
 
 
 def made(
-    backend: str = "condensed", padding: int | None = None, optimizer: str = "adam", **fields
+    backend: str = "condensed",
+    padding: int | None = None,
+    optimizer: str = "adam",
+    dtype: torch.dtype = torch.float32,
+    **fields,
 ) -> tuple[Bag, torch.optim.Optimizer, Engine]:
     torch.manual_seed(0)
-    net = Bag(padding)
+    net = Bag(padding).to(dtype)
     trainer = OPTIMIZERS[optimizer](net.parameters())
     fields = dict(sparsity=0.6, update_every=10, horizon=400) | fields
     return (
@@ -48,5 +52,6 @@ def train(net: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> Non
         )
         wanted = torch.stack([tokens.float().mean(1) / VOCABULARY, (tokens % 3 == 0).sum(1) / 5], 1)
         optimizer.zero_grad()
-        nn.functional.mse_loss(net(tokens)[:, :2], wanted).backward()
+        out = net(tokens)[:, :2]
+        nn.functional.mse_loss(out, wanted.to(out.dtype)).backward()
         optimizer.step()

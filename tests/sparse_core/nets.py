@@ -47,8 +47,9 @@ def train(
 ) -> list[float]:
     """Train on a regression of the first output; returns the losses."""
     losses = []
+    dtype = next(net.parameters()).dtype
     for step in steps:
-        x, y = batch(step, n_in)
+        x, y = (data.to(dtype) for data in batch(step, n_in))
         loss = nn.functional.mse_loss(net(x)[:, 0], y) + 0.01 * net(x).pow(2).mean()
         optimizer.zero_grad()
         loss.backward()

@@ -20,6 +20,7 @@ from sparse_core.saliency import grasp, magnitudes, snip
 from sparse_core.selection import select
 from sparse_core.tickets import LotteryTicket
 from tests.sparse_core.bags import OPTIMIZERS, SIZE, VOCABULARY, Bag, made, train
+from tests.sparse_core.ties import Twins
 
 CENTRAL = ("set", "rigl", "srigl")
 METHODS = [
@@ -41,17 +42,23 @@ METHODS = [
 @pytest.mark.parametrize("padding", [None, 2])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("fields", METHODS, ids=lambda f: "-".join(map(str, f.values())))
-def test_both_backends_train_alike(fields, optimizer, padding):
-    net, trainer, engine = made("masked", padding, optimizer, **fields)
-    twin, twin_trainer, twin_engine = made("condensed", padding, optimizer, **fields)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_both_backends_train_alike(dtype, fields, optimizer, padding):
+    """In float64 throughout; in float32 until a tie parts them."""
+    net, trainer, engine = made("masked", padding, optimizer, dtype, **fields)
+    twin, twin_trainer, twin_engine = made("condensed", padding, optimizer, dtype, **fields)
     assert type(net.tokens) is MaskedEmbedding and type(twin.tokens) is CondensedEmbedding
-    central = fields["method"] in CENTRAL and len(fields) == 1
+    tolerance = dict(rtol=1e-7, atol=1e-9) if dtype is torch.float64 else dict(rtol=2e-3, atol=2e-4)
+    twins = Twins()
+    central = dtype is torch.float64 and fields["method"] in CENTRAL and len(fields) == 1
     for step in range(0, 200 if central else 50, 10):
         train(net, trainer, range(step, step + 10))
         train(twin, twin_trainer, range(step, step + 10))
+        if not twins.tensors_alike(engine.tensors, twin_engine.tensors):
+            assert dtype is torch.float32, f"float64 runs parted at step {step + 10}"
+            return
         for one, other in zip(engine.tensors, twin_engine.tensors, strict=True):
-            assert torch.equal(one.active(), other.active()), f"{one.name} at step {step + 10}"
-            torch.testing.assert_close(one.values(), other.values(), rtol=2e-3, atol=2e-4)
+            torch.testing.assert_close(one.values(), other.values(), **tolerance)
     assert engine.updates == twin_engine.updates > 0 or fields["method"] == "static"
     if padding is not None:
         for tensor in (engine.tensors[0], twin_engine.tensors[0]):
@@ -65,7 +72,10 @@ def test_both_backends_train_alike(fields, optimizer, padding):
 @pytest.mark.parametrize("method", ["set", "rigl"])
 def test_large_embeddings_are_updated_as_a_whole_padding_left_out(method):
     with patch("sparse_core.condensed.BLOCKS_ABOVE", SIZE * VOCABULARY - 1):
-        nets = [made(backend, padding=2, method=method) for backend in ("masked", "condensed")]
+        nets = [
+            made(backend, padding=2, dtype=torch.float64, method=method)
+            for backend in ("masked", "condensed")
+        ]
         for net, trainer, engine in nets:
             train(net, trainer, range(30))
             assert engine.updates == 3 and not engine.tensors[0].active()[2].any()
