@@ -28,6 +28,7 @@ from continual.plan import Plan
 from continual.plugins import MaskIsolation
 from continual.spec import CLSpec
 from sparse_core.selection import select
+from sparse_core.tally import Moves, weights
 
 Progress = Callable[[float, Mapping[str, float]], None]
 
@@ -52,9 +53,9 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     Returns:
         `score`, `curve`, `sparsity`, `layers`, `accuracy_matrix`, `forgetting`,
         `backward_transfer`, `capacity` of each layer, `capacity_used` of all, `overlap` of each two
-        tasks' masks, `flops` of a forward pass, `updates`, all as JSON can hold them. With a
-        selector also `selector`, `accuracy_without_labels` and `tasks_found`, at the end of
-        training.
+        tasks' masks, `flops` of a forward pass, `updates` and `still` (see `sparse_core.tally`),
+        all as JSON can hold them. With a selector also `selector`, `accuracy_without_labels` and
+        `tasks_found`, at the end of training.
 
     Raises:
         InputError: If the tasks do not fit into the network, or the data is missing.
@@ -86,19 +87,18 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
             loggers=[avalanche.logging.BaseLogger()]
         ),
     )
+    engines = {"network": model.engine}
+    moves = Moves(engines)
     for index, experience in enumerate(as_avalanche(tasks).train_stream):
         strategy.train(experience, eval_streams=[])
+        moves.end(index)
         matrix.append([accuracy(model, label, tasks[label]) for label in range(index + 1)])
     masks = [masks_of_shared(model, label) for label in model.labels]
     inferred = _without_labels(spec, model, tasks) if spec.selector else {}
     return {
         "score": average_accuracy(matrix),
         "curve": [[seen, average_accuracy(matrix[:seen])] for seen in range(1, spec.tasks + 1)],
-        "sparsity": {"requested": spec.sparse.sparsity, "achieved": model.engine.sparsity},
-        "layers": [
-            {"name": layer.name, "active": layer.active, "total": layer.total}
-            for layer in model.engine.layers()
-        ],
+        **weights(engines),
         "accuracy_matrix": matrix,
         "forgetting": forgetting(matrix),
         "backward_transfer": backward_transfer(matrix),
@@ -106,7 +106,7 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         "capacity_used": capacity_used(masks),
         "overlap": overlaps(masks),
         "flops": task_flops(model, tasks[0].train_x.shape[1:]),
-        "updates": model.engine.updates,
+        **moves.result(),
         **inferred,
     }
 

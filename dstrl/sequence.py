@@ -29,8 +29,8 @@ from dstrl.evaluate import Evaluator
 from dstrl.seeds import derive
 from dstrl.train import PROGRESS_EVERY, TENSORBOARD, Progress
 from dstrl.transfer import forgetting, performance, transfers
-from dstrl.weights import weights_of
 from sparse_core.checks import InputError, within
+from sparse_core.tally import Moves, weights
 
 Curve = list[tuple[int, float]]
 
@@ -92,8 +92,9 @@ def run(spec: CRLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         mean performance on all tasks, 0 on those that have not begun), `matrix` (row i: performance
         on tasks 0 to i after task i), `forgetting`, `curves` (of each task while it was learnt:
         steps of that task, performance), `sparsity` and `layers` of one task's network,
-        `capacity`, `hyper`, `updates`; under hard isolation `capacity_used`; with baselines
-        `baselines` (their curves), `transfers` and `forward_transfer`, their mean.
+        `capacity`, `hyper`, `updates` and `still` (see `sparse_core.tally`); under hard isolation
+        `capacity_used`; with baselines `baselines` (their curves), `transfers` and
+        `forward_transfer`, their mean.
 
     Raises:
         ValueError: If the tasks do not suit the algorithm or each other, or do not fit into the
@@ -103,18 +104,20 @@ def run(spec: CRLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     course = _Course(spec.resolve(), progress)
     model = course.build(str(out / "tensorboard") if os.environ.get(TENSORBOARD) else None)
     course.check(model)
+    policy = _policy(model)
+    moves = Moves(policy.sparse_engines)
     for label in range(len(course.tasks)):
         course.learn(model, label)
-    policy = _policy(model)
+        moves.end(label)
     result: dict[str, Any] = {
         "score": performance(course.matrix),
         "curve": course.curve,
         "matrix": course.matrix,
         "forgetting": forgetting(course.matrix),
         "curves": course.curves,
-        **weights_of(policy),
+        **weights(policy.sparse_engines),
         "capacity": policy.capacity(),
-        "updates": {name: engine.updates for name, engine in policy.sparse_engines.items()},
+        **moves.result(),
         "hyper": dict(course.run.hyper),
     }
     if policy.hard:

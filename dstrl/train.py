@@ -19,7 +19,7 @@ from dstrl.callbacks import SparseCallback
 from dstrl.evaluate import Evaluator
 from dstrl.mixin import SparsePolicy
 from dstrl.spec import RLSpec
-from dstrl.weights import weights_of
+from sparse_core.tally import Moves, weights
 
 FINAL_PART = 0.1
 """The score is the mean over this last part of the evaluations (Graesser et al. 2022)."""
@@ -44,9 +44,9 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
 
     Returns:
         `score` (mean return over the last tenth of the evaluations), `curve` (environment steps,
-        mean return), `returns` (of each episode of each evaluation), `sparsity`, `layers`, `hyper`;
-        `steps` (that were done); with a limit of time `curve_seconds` too (CPU time of training,
-        mean return).
+        mean return), `returns` (of each episode of each evaluation), `sparsity`, `layers`,
+        `updates` and `still` (see `sparse_core.tally`), `hyper`; `steps` (that were done); with a
+        limit of time `curve_seconds` too (CPU time of training, mean return).
 
     Raises:
         ValueError: If the environment does not suit the algorithm, in one line.
@@ -57,6 +57,7 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     model = build(spec, events)
     evaluator = Evaluator(lambda: make_env(spec), spec.eval_episodes, spec.seed)
     conductor = _Conductor(spec, evaluator, progress)
+    moves = Moves(policy_of(model).sparse_engines)
     progress(0.0, {"steps": 0.0})
     callbacks = [SparseCallback(), replay_callback(spec.hyper), conductor]
     model.learn(
@@ -64,6 +65,7 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         callback=[callback for callback in callbacks if callback is not None],
         tb_log_name=spec.algo,
     )
+    moves.end()
     conductor.evaluate(final=True)
     evaluator.close()
     out.mkdir(parents=True, exist_ok=True)
@@ -73,7 +75,7 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         normalise.save(str(out / "normalise.pkl"))
     assert model.env is not None
     model.env.close()
-    return _result(spec, model, conductor)
+    return _result(spec, model, conductor, moves)
 
 
 class _Conductor(BaseCallback):
@@ -138,9 +140,16 @@ class _Conductor(BaseCallback):
         self._reported = time.monotonic()
 
 
-def _result(spec: RLSpec, model: BaseAlgorithm, conductor: _Conductor) -> dict[str, Any]:
-    policy = model.policy
-    assert isinstance(policy, SparsePolicy)
+def policy_of(model: BaseAlgorithm) -> SparsePolicy:
+    """Return an algorithm's policy, which is a sparse one."""
+    assert isinstance(model.policy, SparsePolicy)
+    return model.policy
+
+
+def _result(
+    spec: RLSpec, model: BaseAlgorithm, conductor: _Conductor, moves: Moves
+) -> dict[str, Any]:
+    policy = policy_of(model)
     curve = conductor.curve
     last = curve[-math.ceil(FINAL_PART * len(curve)) :]
     timed = {}
@@ -151,10 +160,10 @@ def _result(spec: RLSpec, model: BaseAlgorithm, conductor: _Conductor) -> dict[s
         "score": float(np.mean([y for _, y in last])),
         "curve": [[x, y] for x, y in curve],
         "returns": conductor.returns,
-        **weights_of(policy),
+        **weights(policy.sparse_engines),
         "steps": model.num_timesteps,
         "optimizer_steps": {n: engine.steps for n, engine in policy.sparse_engines.items()},
-        "updates": {n: engine.updates for n, engine in policy.sparse_engines.items()},
+        **moves.result(),
         "hyper": dict(spec.hyper),
         **timed,
     }

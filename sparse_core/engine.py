@@ -76,6 +76,7 @@ class Engine:
     Attributes:
         root: The module.
         config: The configuration.
+        selected: The weights that could be sparse, those that stay dense included.
         tensors: Its sparse weights.
         batch: Samples of a training batch, for which backends were chosen.
         optimizer: The optimizer whose steps count; None while detached.
@@ -102,7 +103,7 @@ class Engine:
         self.observers: list[Observer] = []
         self.on_step: list[Callable[[int], None]] = []
         self.updater = updater_for(config)
-        self._selected = list(selected)
+        self.selected = list(selected)
         self._schedule = Schedule.of(config)
         needs = self.updater.needs if self.updater else "nothing"
         self._gradients = GradientSource(needs, config.gradient_steps)
@@ -193,7 +194,7 @@ class Engine:
         """Return the active weights of each selected layer, dense ones included."""
         active = {tensor.name: tensor.count() for tensor in self.tensors}
         return [
-            LayerCount(s.name, s.role, active.get(s.name, s.numel), s.numel) for s in self._selected
+            LayerCount(s.name, s.role, active.get(s.name, s.numel), s.numel) for s in self.selected
         ]
 
     @property
@@ -203,7 +204,7 @@ class Engine:
         exempt = own if self.config.dense_in_budget else own + self.config.kept_dense
         counted = [
             layer
-            for layer, item in zip(self.layers(), self._selected, strict=True)
+            for layer, item in zip(self.layers(), self.selected, strict=True)
             if not any(item.matches(pattern) for pattern in exempt)
         ]
         total = sum(layer.total for layer in counted)

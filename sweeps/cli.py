@@ -243,12 +243,14 @@ def _report(options: argparse.Namespace) -> int:
 def _write_report(grid: Grid, out: Path, folders: dict[str, RunDir], console: Console) -> int:
     """Print a report's tables, write it, say where, and return the number of missing runs."""
     from sweeps.report import Report
-    from sweeps.tables import terminal_table
+    from sweeps.tables import remarks, terminal_table
 
     report = Report(grid, folders)
     for summary in report.summaries:
         console.print()
         console.print(terminal_table(summary))
+        for remark in remarks(summary):
+            _say(console, remark)
     if report.missing:
         _say(
             console, f"{report.missing} of {len(grid.runs)} runs have no result (dst sweep status)"

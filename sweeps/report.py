@@ -17,7 +17,7 @@ from sweeps.grid import Grid
 from sweeps.progress import run_name
 from sweeps.store import RunDir, State
 from sweeps.summary import Outcome, Summary, collect, summarise
-from sweeps.tables import duration, results_table, runs_csv, table_csv
+from sweeps.tables import duration, remarks, results_table, runs_csv, table_csv
 
 
 class Report:
@@ -69,6 +69,7 @@ def render(grid: Grid, outcomes: Sequence[Outcome], summaries: Sequence[Summary]
             {
                 "summary": summary,
                 "table": results_table(summary),
+                "remarks": remarks(summary),
                 "panels": plots.panels(summary),
                 "settings": _settings(summary, outcomes),
                 "few": any(0 < len(row.seeds) < 4 for row in summary.rows),

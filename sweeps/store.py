@@ -280,7 +280,7 @@ def fault_of(result: Mapping[str, Any]) -> str | None:
         return "curve: must be a list of pairs of finite numbers"
     sparsity = result.get("sparsity")
     if not isinstance(sparsity, Mapping) or not all(
-        is_number(sparsity.get(key)) for key in ("requested", "achieved")
+        is_number(sparsity.get(key)) for key in {"requested", "achieved", *sparsity}
     ):
         return f"sparsity={sparsity!r}: must hold the numbers 'requested' and 'achieved'"
     layers = result.get("layers")

@@ -47,6 +47,9 @@ class Row:
         difference: Mean difference to the dense runs with the same seeds, and its interval.
         requested: Requested sparsity.
         achieved: Achieved sparsity, mean over runs.
+        updates: Updates of the topology, mean over runs; of the network with the fewest. None: no
+            network's method has any.
+        still: For each run in which a topology never moved: what it says about that.
         wall_s: Wall time, mean over runs.
         extra: Further numbers of the kind, mean over runs.
         curves: x and y of each run's curve.
@@ -63,6 +66,8 @@ class Row:
     difference: Interval | None
     requested: float | None
     achieved: float | None
+    updates: float | None
+    still: tuple[str, ...]
     wall_s: float | None
     extra: Mapping[str, float | None]
     curves: tuple[np.ndarray, ...]
@@ -173,6 +178,8 @@ def _row(
         else None,
         requested=_mean([result["sparsity"]["requested"] for result in ordered]),
         achieved=_mean([result["sparsity"]["achieved"] for result in ordered]),
+        updates=_mean([count for result in ordered if (count := updates(result)) is not None]),
+        still=tuple(said for result in ordered if (said := still(result))),
         wall_s=_mean([result["provenance"]["wall_s"] for result in ordered]),
         extra={
             key: _mean([factor * result[key] for result in ordered if is_number(result.get(key))])
@@ -180,6 +187,20 @@ def _row(
         },
         curves=tuple(_curve(result, kind.curve) * [1.0, factor] for result in ordered),
     )
+
+
+def updates(result: Mapping[str, Any]) -> int | None:
+    """Return the updates of the topology that moved least; None if no method has any."""
+    counts = result.get("updates")
+    if not isinstance(counts, Mapping) or "still" not in result:
+        return None
+    return min((int(count) for count in counts.values() if is_number(count)), default=None)
+
+
+def still(result: Mapping[str, Any]) -> str:
+    """Return in words which topologies never moved, and why; empty if all that can have."""
+    sentences = result.get("still")
+    return "; ".join(map(str, sentences)) if isinstance(sentences, list) else ""
 
 
 def _scores(

@@ -14,7 +14,7 @@ from rich.table import Table
 from sweeps import spec as specs
 from sweeps.axes import DENSE, DISTRIBUTION, METHOD, short
 from sweeps.stats import Interval
-from sweeps.summary import Outcome, Row, Summary
+from sweeps.summary import Outcome, Row, Summary, still, updates
 
 NOTHING = "-"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -40,6 +40,7 @@ def results_table(summary: Summary) -> TextTable:
         for key, heading in summary.kind.extra
         if any(row.extra[key] is not None for row in summary.rows)
     }
+    moving = any(row.updates is not None for row in summary.rows)
     header = (
         *words,
         "seeds",
@@ -48,6 +49,7 @@ def results_table(summary: Summary) -> TextTable:
         *([f"vs {DENSE}, paired [95%]"] if compared else []),
         *extra.values(),
         "sparsity",
+        *(["updates"] if moving else []),
         "wall time",
     )
     places = decimals(score for row in summary.rows for score in row.scores)
@@ -64,10 +66,27 @@ def results_table(summary: Summary) -> TextTable:
                 *([_interval(row.difference, row, f"+,.{places}f")] if compared else []),
                 *(_optional(row.extra[key], places) for key in extra),
                 NOTHING if row.achieved is None else f"{100 * row.achieved:.2f}%",
+                *([_optional(row.updates, 0)] if moving else []),
                 NOTHING if row.wall_s is None else duration(row.wall_s),
             )
         )
     return TextTable(len(words), header, tuple(rows))
+
+
+def remarks(summary: Summary) -> list[str]:
+    """Return a sentence for each row with runs whose topology never moved as its method would."""
+    several = len(summary.tasks) > 1
+    said = []
+    for row in summary.rows:
+        if row.still:
+            name = f"{row.task}: {row.label}" if several else row.label
+            example = dict.fromkeys(row.still)
+            others = ", and others alike" if len(example) > 1 else ""
+            said.append(
+                f"{name}: {len(row.still)} of {len(row.seeds)} runs did not move "
+                f"({next(iter(example))}{others})"
+            )
+    return said
 
 
 def terminal_table(summary: Summary) -> Table:
@@ -101,6 +120,8 @@ def table_csv(summaries: Sequence[Summary]) -> str:
                     **row.extra,
                     "sparsity_requested": row.requested,
                     "sparsity_achieved": row.achieved,
+                    "updates": row.updates,
+                    "runs_without_update": len(row.still) if row.updates is not None else None,
                     "wall_s": row.wall_s,
                 }
             )
@@ -123,8 +144,12 @@ def runs_csv(outcomes: Sequence[Outcome]) -> str:
                 "score": result.get("score"),
                 "sparsity_requested": result.get("sparsity", {}).get("requested"),
                 "sparsity_achieved": result.get("sparsity", {}).get("achieved"),
+                "sparsity_active": result.get("sparsity", {}).get("active"),
+                "sparsity_total": result.get("sparsity", {}).get("total"),
                 "active_weights": sum(layer["active"] for layer in layers) if result else None,
                 "total_weights": sum(layer["total"] for layer in layers) if result else None,
+                "updates": updates(result),
+                "without_update": still(result) or None,
                 **{key: provenance.get(key) for key in ("wall_s", "cpu_s", "peak_rss_mb")},
                 "attempts": outcome.folder.attempts(),
                 "error": outcome.message or None,

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,6 +16,7 @@ from sweeps import worker
 from sweeps.grid import Run
 from sweeps.launchers.environment import worker_environment
 from sweeps.store import RunDir, is_number, prepare
+from sweeps.summary import still, updates
 from sweeps.tables import duration, number
 
 
@@ -103,8 +105,8 @@ def _print_result(folder: RunDir, run: Run, console: Console) -> None:
         raise RunFailed(f"no valid result in {folder.path}")
     factor = 100 if run.kind.percent else 1
     sparsity = result["sparsity"]
-    active = sum(layer["active"] for layer in result["layers"])
-    total = sum(layer["total"] for layer in result["layers"])
+    count = {key: sum(layer[key] for layer in result["layers"]) for key in ("active", "total")}
+    covered = {key: sparsity.get(key, count[key]) for key in count}
     lines = {
         run.kind.score: number(factor * result["score"]),
         **{
@@ -113,10 +115,30 @@ def _print_result(folder: RunDir, run: Run, console: Console) -> None:
             if is_number(result.get(key))
         },
         "sparsity": f"{sparsity['achieved']:.4f} (requested {sparsity['requested']:.4f}), "
-        f"{active:,} of {total:,} weights active",
+        f"{covered['active']:,} of {covered['total']:,} weights active",
+        **_all_weights(count, covered),
+        **_topology(result),
         "wall time": duration(result["provenance"]["wall_s"]),
         "result": str(folder.path / "result.json"),
     }
     width = max(map(len, lines))
     for name, value in lines.items():
         console.print(f"{name:<{width}}  {value}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _all_weights(count: Mapping[str, int], covered: Mapping[str, int]) -> dict[str, str]:
+    """Return the line on all weights, if some are in layers that the sparsity is not about."""
+    if count == covered or not covered["total"]:
+        return {}
+    said = f"{count['active']:,} of {count['total']:,} active, with the layers that stay dense"
+    return {"weights": said}
+
+
+def _topology(result: Mapping[str, Any]) -> dict[str, str]:
+    """Return the lines on updates of the topology, if any network's method has some."""
+    if updates(result) is None:
+        return {}
+    found = {name: count for name, count in result["updates"].items() if is_number(count)}
+    counts = ", ".join(f"{name} {count:,}" for name, count in found.items())
+    said = still(result)
+    return {"updates": counts} | ({"unmoved": said} if said else {})

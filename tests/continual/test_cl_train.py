@@ -42,9 +42,22 @@ def test_a_result_holds_what_was_promised(tmp_path):
     assert result["sparsity"]["requested"] == 0.9
     assert result["sparsity"]["achieved"] == pytest.approx(0.9, abs=1e-4)
     assert [layer["name"] for layer in result["layers"]] == ["0.weight", "2.weight", "4.weight"]
-    assert result["updates"] == 3 * 6  # 46 steps a task, until 0.75 * 46 = 34.5, every 5
+    assert result["still"] == []
+    # 46 steps a task, until 0.75 * 46 = 34.5, every 5
+    assert result["updates"] == {"network": 3 * 6}
     assert [done for done, _ in reports] == pytest.approx([(i + 1) / 6 for i in range(6)])
     assert reports[-1][1]["accuracy"] == result["curve"][1][1]
+
+
+def test_tasks_whose_topology_never_moved_are_named(tmp_path):
+    sparse = SparseConfig(method="rigl", sparsity=0.9, update_every=40)
+    with pytest.warns(UserWarning, match="update_every=40: no update"):
+        result, _ = result_of(CLSpec(tasks=2, epochs=1, sparse=sparse), tmp_path)
+    assert result["updates"] == {"network": 0}
+    assert result["still"] == [
+        "network, tasks 0, 1: no update of the topology in 23 optimizer steps "
+        "(update_every=40, frozen from step 18 on)"  # 0.75 * 23 = 17.25
+    ]
 
 
 def test_same_seed_same_result(tmp_path):
@@ -72,7 +85,8 @@ def test_static_masks_reach_the_level_of_the_literature(tmp_path):
 def test_dense_training_forgets(tmp_path):
     result, _ = result_of(spec("dense", sparsity=0.0, tasks=3, epochs=5), tmp_path)
     assert result["forgetting"] > 0
-    assert result["sparsity"] == {"requested": 0.0, "achieved": 0.0}
+    assert result["sparsity"] == {"requested": 0.0, "achieved": 0.0, "active": 0, "total": 0}
+    assert result["updates"] == {} and result["still"] == []
 
 
 def test_split_digits(tmp_path):

@@ -85,7 +85,7 @@ def test_what_ended_tasks_answer_never_changes_to_the_bit(name):
 def test_each_task_has_exactly_the_budget_of_each_layer(share):
     model = ppo(share=share)
     engine = model.policy.sparse_engines["policy"]
-    expected = budgets(engine._selected, engine.config, engine.tensors[0].structure)
+    expected = budgets(engine.selected, engine.config, engine.tensors[0].structure)
     union = {}
     for label in range(3):
         begin_task(model, label)

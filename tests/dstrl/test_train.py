@@ -48,6 +48,7 @@ def test_the_result_says_what_happened(tmp_path):
     assert 1 - active / total == result["sparsity"]["achieved"]
     assert result["steps"] == 256 and "curve_seconds" not in result
     assert result["optimizer_steps"] == {"policy": 16}
+    assert result["updates"] == {"policy": 2} and result["still"] == []
     assert reports[-1] == (1.0, {"steps": 256.0, "return": result["score"]})
     assert [done for done, _ in reports] == sorted(done for done, _ in reports)
     loaded = PPO.load(tmp_path / "model.zip")
@@ -59,10 +60,37 @@ def test_the_requested_sparsity_is_that_of_all_networks_together(tmp_path):
     result = run(spec, tmp_path / "both", quiet)
     actor, critic = 4 * 8 + 8 * 2, 4 * 8 + 8
     mean = (0.5 * actor + 0.75 * critic) / (actor + critic)
-    assert result["sparsity"] == {"requested": pytest.approx(mean), "achieved": pytest.approx(mean)}
+    assert result["sparsity"] == {
+        "requested": pytest.approx(mean),
+        "achieved": pytest.approx(mean),
+        "active": (actor // 2) + critic // 4,
+        "total": actor + critic,
+    }
     spec = small(actor_sparsity=0.5, critic_method="dense", net_arch=(8,))
     result = run(spec, tmp_path / "one", quiet)
-    assert result["sparsity"] == {"requested": 0.5, "achieved": 0.5}
+    assert result["sparsity"] == {
+        "requested": 0.5,
+        "achieved": 0.5,
+        "active": actor // 2,
+        "total": actor,
+    }
+    assert list(result["updates"]) == ["actor"]
+
+
+def test_a_topology_that_never_moved_is_named(tmp_path):
+    sparse = SparseConfig(method="rigl", sparsity=0.8, update_every=12)
+    result = run(small(sparse=sparse), tmp_path, quiet)
+    assert result["updates"] == {"policy": 0}
+    assert result["still"] == [
+        "policy: no update of the topology in 16 optimizer steps "
+        "(update_every=12, frozen from step 12 on)"
+    ]
+    spec = small(sparse=sparse, actor_method="static", critic_method="set")
+    result = run(spec, tmp_path / "two", quiet)
+    assert result["updates"] == {"critic": 0} and result["still"][0].startswith("critic: no update")
+    static = SparseConfig(method="static", sparsity=0.8)
+    result = run(small(sparse=static), tmp_path / "static", quiet)
+    assert result["updates"] == {} and result["still"] == []
 
 
 def test_the_score_is_the_mean_of_the_last_tenth_of_evaluations(tmp_path):

@@ -20,7 +20,7 @@ from sweeps.plots import common_curve
 from sweeps.report import Report
 from sweeps.store import RunDir, prepare
 from sweeps.summary import Summary, collect, summarise
-from sweeps.tables import duration, number, results_table, terminal_table
+from sweeps.tables import duration, number, remarks, results_table, terminal_table
 from tests.sweeps.toys import KIND
 
 Toys = Callable[[str], Grid]
@@ -226,6 +226,56 @@ def test_what_runs_say_is_escaped(toys: Toys, folders: Folders, tmp_path: Path) 
     html = write_report(grid, tmp_path / "out", runs).path.read_text()
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
+
+
+def amended(folder: RunDir, **changes: object) -> None:
+    """Change a finished run's result."""
+    result = folder.result()
+    assert result is not None
+    folder.finish(result | changes)
+
+
+def test_topologies_that_never_moved_are_named(
+    toys: Toys, folders: Folders, tmp_path: Path
+) -> None:
+    grid = toys("kind: toy\ngrid: {sparse.method: [dense, static, set]}\nseeds: 2")
+    runs = finished(grid, prepared := folders(grid))
+    said = "critic: no update of the topology in 90 optimizer steps (update_every=100)"
+    for folder in prepared[:4]:
+        amended(folder, updates={}, still=[])
+    amended(prepared[4], updates={"actor": 30, "critic": 12}, still=[])
+    amended(prepared[5], updates={"actor": 3, "critic": 0}, still=[said])
+    report = write_report(grid, tmp_path / "out", runs)
+    table = results_table(report.summaries[0])
+    assert table.header[-2] == "updates"
+    assert [row[-2] for row in table.rows] == ["-", "-", "6"]
+    (remark,) = remarks(report.summaries[0])
+    assert remark == f"set: 1 of 2 runs did not move ({said})"
+    page = Page(report.path.read_text())
+    assert page.open == [] and remark in page.text
+    with report.path.with_name("runs.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["updates"] for line in lines] == ["", "", "", "", "12", "0"]
+    assert [line["without_update"] for line in lines] == ["", "", "", "", "", said]
+    with report.path.with_name("table.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["updates"], line["runs_without_update"]) for line in lines] == [
+        ("", ""),
+        ("", ""),
+        ("6.0", "1"),
+    ]
+
+
+@pytest.mark.parametrize("updates", [3, {"policy": "3"}, ["x"], None])
+def test_results_that_do_not_say_what_moved_say_nothing(
+    toys: Toys, folders: Folders, tmp_path: Path, updates: object
+) -> None:
+    grid = toys("kind: toy")
+    runs = finished(grid, folders(grid))
+    amended(next(iter(runs.values())), updates=updates)
+    report = write_report(grid, tmp_path / "out", runs)
+    assert "updates" not in results_table(report.summaries[0]).header
+    assert remarks(report.summaries[0]) == []
 
 
 def test_dollar_signs_are_no_mathematics(toys: Toys, folders: Folders, tmp_path: Path) -> None:

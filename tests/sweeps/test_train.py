@@ -45,6 +45,26 @@ def test_a_run_is_done_and_summed_up(toys: Toys, console: Console) -> None:
     assert lines[-1].endswith(f"runs/train/{run.run_id}/result.json")
 
 
+def test_what_is_said_of_sparsity_and_updates(toys: Toys, console: Console) -> None:
+    (run,) = toys("kind: toy").runs
+    train(run, Path("here"), 1, console)
+    assert "updates" not in said(console)
+    folder = RunDir(Path("here"))
+    result = folder.result()
+    assert result is not None
+    still = "critic: no update of the topology in 90 optimizer steps (update_every=100)"
+    sparsity = {"requested": 0.8, "achieved": 0.8, "active": 4, "total": 20}
+    folder.finish(
+        result | {"sparsity": sparsity, "updates": {"actor": 7, "critic": 0}, "still": [still]}
+    )
+    train(run, Path("here"), 1, console)
+    lines = said(console).splitlines()
+    assert "sparsity          0.8000 (requested 0.8000), 4 of 20 weights active" in lines
+    assert "weights           10 of 100 active, with the layers that stay dense" in lines
+    assert "updates           actor 7, critic 0" in lines
+    assert f"unmoved           {still}" in lines
+
+
 def test_the_same_command_again_runs_nothing(toys: Toys, console: Console) -> None:
     (run,) = toys("kind: toy").runs
     train(run, Path("here"), 1, console)
