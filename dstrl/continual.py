@@ -15,8 +15,9 @@ Networks of the actor and of the critics are treated alike.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -32,11 +33,20 @@ from dstrl.policies import (
     SparseTD3Policy,
 )
 from dstrl.settings import Settings
-from sparse_core.checks import InputError, at_least
+from sparse_core.checks import InputError, whole
+from sparse_core.clock import digits_of, number_of
 from sparse_core.config import SparseConfig
 from sparse_core.initialisation import draw_mask
+from sparse_core.topology import SparseTensor
 
-NOBODY = -1
+PLACES = 8
+"""Digits of the label of the task in training, see `sparse_core.clock`."""
+
+HIGHEST = (1 << 62) - 1
+"""The highest label."""
+
+ROLLOUT = "collect_rollouts"
+"""Stable-Baselines3's method that begins to learn: it acts, and never says so to the policy."""
 
 
 class ContinualPolicy(SparsePolicy):
@@ -66,6 +76,10 @@ class ContinualPolicy(SparsePolicy):
         **kwargs: Any,
     ) -> None:
         settings = supported(Settings.read(sparse), isolation, share)
+        if isolation == "none" and share != "none":
+            raise InputError(
+                f"share={share!r}: plays no part under isolation='none'", field="share"
+            )
         super().__init__(*args, sparse=settings, **kwargs)
         assert isinstance(self, nn.Module)
         self.isolation = isolation
@@ -86,7 +100,7 @@ class ContinualPolicy(SparsePolicy):
         self._apart = tensors if self.hard else heads
         self.sparse_fresh = Stored(self._slots, heads)
         self.sparse_tasks = nn.ModuleDict()
-        self.register_buffer("sparse_task", torch.tensor(float(NOBODY)))
+        self.register_buffer("sparse_task", torch.zeros(PLACES))
         self.register_state_dict_pre_hook(_refuse_view)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_protect)  # type: ignore[no-untyped-call]
 
@@ -99,25 +113,18 @@ class ContinualPolicy(SparsePolicy):
         resets those as well.
 
         Args:
-            label: Names the task, not negative.
+            label: Names the task, an integer from 0 to 2^62 - 1.
 
         Raises:
-            ValueError: If the label was trained already, or a layer has too little room for the
+            InputError: If the label was trained already, or a layer has too little room for the
                 task. Nothing is changed then.
             RuntimeError: If another task is still in training, or looked at.
         """
-        at_least("label", label, 0)
-        self._leave_alone("begin_task")
+        label = self.check_task(label)
         if self.training_task is not None:
             raise RuntimeError(f"task {self.training_task} is still in training: end it first")
-        if str(label) in self.sparse_tasks:
-            raise InputError(
-                f"label={label}: was trained already; tasks so far: {self._known()}", field="label"
-            )
         engines = self.sparse_engines.values()
         drawn = self._apart if self.sparse_tasks else None
-        if self.hard:
-            self._check_room(label)
         for engine in engines:
             names = [t.name for t in engine.tensors if drawn is None or t in drawn.values()]
             engine.redraw(label, names=names)
@@ -126,7 +133,31 @@ class ContinualPolicy(SparsePolicy):
             assert optimizer is not None
             optimizer.state.clear()
         self._start_targets()
-        self.sparse_task.fill_(label)
+        self._set_training_task(label)
+
+    def check_task(self, label: int) -> int:
+        """Return the label as a Python integer if the task can begin after the one in training.
+
+        Nothing is changed, by a refusal either.
+
+        Raises:
+            InputError: As `begin_task`; or if this task is the one in training.
+            RuntimeError: If a task is looked at.
+        """
+        label = whole("label", label, 0)
+        if label > HIGHEST:
+            raise InputError(f"label={label}: must be at most 2^62 - 1", field="label")
+        self._leave_alone("begin_task")
+        if label == self.training_task:
+            raise InputError(f"label={label}: is the task in training", field="label")
+        if str(label) in self.sparse_tasks:
+            raise InputError(
+                f"label={label}: was trained already; tasks so far: {self._known()}", field="label"
+            )
+        if self.hard:
+            with self._as_if_ended():
+                self._check_room(label)
+        return label
 
     def end_task(self) -> None:
         """End the task in training: store it and, under hard isolation, protect its weights.
@@ -141,17 +172,18 @@ class ContinualPolicy(SparsePolicy):
         if label is None:
             raise RuntimeError("no task is in training: begin one first")
         self.sparse_tasks[str(label)] = Stored(self._slots, self._apart)
-        self.sparse_task.fill_(NOBODY)
+        self._set_training_task(None)
         _protect(self)
 
     @contextmanager
     def task(self, label: int) -> Iterator[ContinualPolicy]:
         """Act as one task inside a `with` block; the task in training, or one that has ended.
 
-        Nothing can be trained, saved or loaded there.
+        Nothing can be trained, saved or loaded there. Target networks, which only training looks
+        at, stay those of the latest task.
 
         Raises:
-            ValueError: If the task was never trained.
+            InputError: If the task was never trained.
             RuntimeError: If the block is inside another.
         """
         self._leave_alone("task")
@@ -193,8 +225,12 @@ class ContinualPolicy(SparsePolicy):
     @property
     def training_task(self) -> int | None:
         """The label of the task in training."""
-        label = int(self.sparse_task)
-        return None if label == NOBODY else label
+        number = number_of(self.sparse_task)
+        return number - 1 if number else None
+
+    def _set_training_task(self, label: int | None) -> None:
+        digits = digits_of(0 if label is None else label + 1, PLACES)
+        self.sparse_task.copy_(torch.tensor(digits, dtype=self.sparse_task.dtype))
 
     @property
     def ended_tasks(self) -> list[int]:
@@ -234,10 +270,13 @@ class ContinualPolicy(SparsePolicy):
     def set_training_mode(self, mode: bool) -> None:
         """Switch between training and evaluation; Stable-Baselines3 does so before it trains.
 
+        Off-policy algorithms act for a while before they train, and would fill the replay buffer
+        until then: they are refused when they begin to.
+
         Raises:
             RuntimeError: If no task is in training, or an ended one is looked at.
         """
-        if mode:
+        if mode or sys._getframe(1).f_code.co_name == ROLLOUT:
             self._leave_alone("learn")
             if self.training_task is None:
                 raise RuntimeError("no task is in training: call begin_task before learn")
@@ -269,6 +308,18 @@ class ContinualPolicy(SparsePolicy):
             if layer.role == "output"
         }
         return [slot for slot in slots if slot.module in outputs or slot.module is self]
+
+    @contextmanager
+    def _as_if_ended(self) -> Iterator[None]:
+        """Keep the weights of the task in training from being drawn, inside a `with` block."""
+        with ExitStack() as stack:
+            if self.training_task is not None:
+                for tensor in self._trunk.values():
+                    stack.callback(_protect_as, tensor, tensor.protected)
+                    held = tensor.active().reshape(tensor.shape)
+                    before = tensor.protected
+                    tensor.protect(held if before is None else held | before)
+            yield
 
     def _check_room(self, label: int) -> None:
         for engine in self.sparse_engines.values():
@@ -354,6 +405,10 @@ def _protect(policy: ContinualPolicy, incompatible_keys: object = None) -> None:
     for name, tensor in policy._trunk.items():
         masks = [stored.masks.get(name, tensor.shape) for stored in ended]
         tensor.protect(torch.stack(masks).any(0) if masks else None)
+
+
+def _protect_as(tensor: SparseTensor, protected: Tensor | None) -> None:
+    tensor.set_companion("protected", protected)
 
 
 def _refuse_view(policy: ContinualPolicy, prefix: str, keep_vars: bool) -> None:

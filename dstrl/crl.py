@@ -101,6 +101,15 @@ class CRLSpec:
             raise InputError(
                 f"baselines={self.baselines!r}: must be true or false", field="baselines"
             )
+        if self.net_arch == ():
+            raise InputError(
+                "net_arch=(): must have a hidden layer, there is nothing else that tasks can share",
+                field="net_arch",
+            )
+        if self.isolation == "none" and self.share != "none":
+            raise InputError(
+                f"share={self.share!r}: plays no part under isolation='none'", field="share"
+            )
         run = self.run
         self.settings()
         if run.resolve().hyper["normalize"]:

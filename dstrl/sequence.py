@@ -15,11 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.vec_env import VecEnv
 
 from dstrl.build import build, replay_callback, vectorised
 from dstrl.callbacks import SparseCallback
@@ -44,19 +46,35 @@ def begin_task(model: BaseAlgorithm, label: int, env: GymEnv | None = None) -> N
         env: Its environment or environments, with the same spaces; None: they stay.
 
     Raises:
-        ValueError: If the policy cannot learn this task, or the spaces differ.
+        InputError: If the policy cannot learn this task, or the environment is none, or there are
+            others at once than before.
+        ValueError: If the spaces differ. Whatever is refused, nothing is changed: the task in
+            training goes on.
     """
     policy = _policy(model)
+    label = policy.check_task(label)
+    if env is not None:
+        _set_env(model, env)
     if policy.training_task is not None:
         policy.end_task()
     policy.begin_task(label)
-    if env is not None:
-        model.set_env(env)
     for name in ("rollout_buffer", "replay_buffer"):
         buffer = getattr(model, name, None)
         if buffer is not None:
             buffer.reset()
     _reset_entropy(model)
+
+
+def _set_env(model: BaseAlgorithm, env: GymEnv) -> None:
+    if not isinstance(env, (gym.Env, VecEnv)):
+        raise InputError(f"env={env!r}: must be an environment of Gymnasium", field="env")
+    number = env.num_envs if isinstance(env, VecEnv) else 1
+    if number != model.n_envs:
+        raise InputError(
+            f"env: has {number} environments, the algorithm was made with {model.n_envs}",
+            field="env",
+        )
+    model.set_env(env)
 
 
 def _policy(model: BaseAlgorithm) -> ContinualPolicy:
@@ -164,7 +182,7 @@ class _Course:
             make=self.tasks[0].make,
             policy=POLICIES[self.spec.algo],
             isolation=self.spec.isolation_in_force,
-            share=self.spec.share,
+            share=self.spec.share if self.spec.isolation_in_force == "hard" else "none",
         )
 
     def check(self, model: BaseAlgorithm) -> None:

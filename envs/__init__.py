@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gymnasium as gym
 
-from envs.dynamics import CARTPOLE, MAX_RETURN
+from envs.dynamics import CARTPOLE, MAX_RETURN, PENDULUM, PENDULUM_STEPS
 from envs.sequences import CartPoleTask, PendulumTask, sequence
 from envs.wrappers import NoisyFeatures, PermuteObservation
 
@@ -12,4 +12,7 @@ __all__ = ["CartPoleTask", "NoisyFeatures", "PendulumTask", "PermuteObservation"
 
 gym.register(
     CARTPOLE, entry_point="envs.dynamics:ChangedCartPole", max_episode_steps=int(MAX_RETURN)
+)
+gym.register(
+    PENDULUM, entry_point="envs.dynamics:ChangedPendulum", max_episode_steps=PENDULUM_STEPS
 )

@@ -1,16 +1,23 @@
-"""CartPole whose physics can be chosen, for sequences of tasks that differ in it."""
+"""CartPole and Pendulum whose physics can be chosen, for sequences of tasks that differ in it.
+
+The physics are arguments of the environment, so that its `spec` makes the same one again.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
 
-from sparse_core.checks import InputError
+from sparse_core.checks import physical
 
 CARTPOLE = "ChangedCartPole-v0"
 """Gymnasium's id of it, known once `envs` is imported."""
+
+PENDULUM = "ChangedPendulum-v0"
+"""Gymnasium's id of it, known once `envs` is imported."""
+
+PENDULUM_STEPS = 200
+"""Length of an episode, as in Pendulum-v1."""
 
 MAX_RETURN = 500.0
 """The longest episode, each step of which is worth 1."""
@@ -27,7 +34,7 @@ class ChangedCartPole(CartPoleEnv):
         render_mode: As in Gymnasium.
 
     Raises:
-        ValueError: If one of the numbers is not positive.
+        InputError: If one of the numbers is not positive.
     """
 
     def __init__(
@@ -44,17 +51,34 @@ class ChangedCartPole(CartPoleEnv):
             "gravity": gravity,
             "force_mag": force_mag,
         }
-        check_physics(values)
+        checked = {name: physical(name, value) for name, value in values.items()}
         super().__init__(render_mode=render_mode)
-        for name, value in values.items():
-            setattr(self, name, float(value))
+        for name, value in checked.items():
+            setattr(self, name, value)
         self.total_mass = self.masspole + self.masscart
         self.polemass_length = self.masspole * self.length
 
 
-def check_physics(values: Mapping[str, float]) -> None:
-    """Raise a ValueError that names constant and value unless all are finite and positive."""
-    for name, value in values.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value <= 0:
-            raise InputError(f"{name}={value!r}: must be a positive number", field=name)
+class ChangedPendulum(PendulumEnv):
+    """Pendulum with other physics; with the defaults it is Pendulum-v1.
+
+    Args:
+        gravity: m/s².
+        mass: kg.
+        length: m.
+        render_mode: As in Gymnasium.
+
+    Raises:
+        InputError: If one of the numbers is not positive.
+    """
+
+    def __init__(
+        self,
+        gravity: float = 10.0,
+        mass: float = 1.0,
+        length: float = 1.0,
+        render_mode: str | None = None,
+    ) -> None:
+        super().__init__(render_mode=render_mode, g=physical("gravity", gravity))
+        self.m = physical("mass", mass)
+        self.l = physical("length", length)

@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Protocol
 
 import gymnasium as gym
 
-from envs.dynamics import CARTPOLE, MAX_RETURN, check_physics
+from envs.dynamics import CARTPOLE, MAX_RETURN, PENDULUM
 from envs.wrappers import PermuteObservation
-from sparse_core.checks import InputError
+from sparse_core.checks import InputError, permutation, physical
 
 
 class Task(Protocol):
@@ -36,13 +36,12 @@ class Task(Protocol):
         """Map a mean return to [0, 1], 1 being the best there is."""
 
 
-def _order(permutation: tuple[int, ...], size: int) -> tuple[int, ...]:
-    if sorted(permutation) != list(range(size)):
-        raise InputError(
-            f"permutation={permutation!r}: must be 0 to {size - 1} in some order",
-            field="permutation",
-        )
-    return tuple(permutation)
+def _settle(task: Any, physics: tuple[str, ...], features: int) -> None:
+    """Check a task's numbers and keep them as Python's own."""
+    for name in physics:
+        object.__setattr__(task, name, physical(name, getattr(task, name)))
+    order = permutation("permutation", task.permutation, features)
+    object.__setattr__(task, "permutation", order)
 
 
 @dataclass(frozen=True)
@@ -66,21 +65,23 @@ class CartPoleTask:
     tuned: ClassVar[str] = "CartPole-v1"
 
     def __post_init__(self) -> None:
-        check_physics(self._physics())
-        object.__setattr__(self, "permutation", _order(self.permutation, 4))
+        _settle(self, ("length", "masspole", "gravity", "force_mag"), 4)
 
     def make(self, render_mode: str | None = None) -> gym.Env[Any, Any]:
         """Make the environment."""
-        env = gym.make(CARTPOLE, render_mode=render_mode, **self._physics())
+        env = gym.make(
+            CARTPOLE,
+            render_mode=render_mode,
+            length=self.length,
+            masspole=self.masspole,
+            gravity=self.gravity,
+            force_mag=self.force_mag,
+        )
         return PermuteObservation(env, self.permutation)
 
     def performance(self, mean_return: float) -> float:
         """Map a mean return to [0, 1], 1 being the best there is."""
         return mean_return / MAX_RETURN
-
-    def _physics(self) -> dict[str, Any]:
-        names = ("length", "masspole", "gravity", "force_mag")
-        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -102,19 +103,26 @@ class PendulumTask:
     tuned: ClassVar[str] = "Pendulum-v1"
 
     def __post_init__(self) -> None:
-        check_physics({name: getattr(self, name) for name in ("gravity", "mass", "length")})
-        object.__setattr__(self, "permutation", _order(self.permutation, 3))
+        _settle(self, ("gravity", "mass", "length"), 3)
 
     def make(self, render_mode: str | None = None) -> gym.Env[Any, Any]:
         """Make the environment."""
-        env = gym.make("Pendulum-v1", render_mode=render_mode, g=self.gravity)
-        pendulum: Any = env.unwrapped
-        pendulum.m, pendulum.l = self.mass, self.length
+        env = gym.make(
+            PENDULUM,
+            render_mode=render_mode,
+            gravity=self.gravity,
+            mass=self.mass,
+            length=self.length,
+        )
         return PermuteObservation(env, self.permutation)
 
     def performance(self, mean_return: float) -> float:
-        """Map a mean return to [0, 1]: 0 is what a pendulum that hangs still earns, 200 pi^2."""
-        return max(0.0, 1 + mean_return / (200 * math.pi**2))
+        """Map a mean return to [0, 1]: 0 is what a pendulum that hangs still earns, 200 pi^2.
+
+        NaN stays NaN: a diverged policy has no performance.
+        """
+        performance = 1 + mean_return / (200 * math.pi**2)
+        return 0.0 if performance < 0 else performance
 
 
 _CARTPOLES = (
@@ -154,9 +162,11 @@ def sequence(name: str) -> tuple[Task, ...]:
     Raises:
         ValueError: If there is no such sequence.
     """
+    if not isinstance(name, str):
+        raise InputError(f"sequence={name!r}: must be text", field="sequence")
     if name in SEQUENCES:
         return SEQUENCES[name]
-    module, colon, attribute = str(name).partition(":")
+    module, colon, attribute = name.partition(":")
     if not colon:
         known = ", ".join(SEQUENCES)
         raise InputError(
@@ -177,6 +187,7 @@ def sequence(name: str) -> tuple[Task, ...]:
     lacking = [task for task in tasks if not _is_task(task)]
     if lacking or not tasks:
         wrong = f", not {lacking[0]!r}" if lacking else ""
+        wrong += " (a class: give an instance)" if lacking and isinstance(lacking[0], type) else ""
         raise InputError(
             f"sequence={name!r}: must hold tasks, which have make, performance and tuned{wrong}",
             field="sequence",
@@ -186,4 +197,4 @@ def sequence(name: str) -> tuple[Task, ...]:
 
 def _is_task(task: object) -> bool:
     methods = all(callable(getattr(task, name, None)) for name in ("make", "performance"))
-    return methods and isinstance(getattr(task, "tuned", None), str)
+    return not isinstance(task, type) and methods and isinstance(getattr(task, "tuned", None), str)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
-from sparse_core.checks import InputError
+from sparse_core import checks
+from sparse_core.checks import InputError, within
 
 STREAM = 0x6E6F6973
 """Tells the wrapper's random stream apart from others of the same seed."""
@@ -39,11 +42,11 @@ class NoisyFeatures(
     """
 
     def __init__(self, env: gym.Env[NDArray[Any], Any], fraction: float) -> None:
+        real = isinstance(fraction, numbers.Real) and not isinstance(fraction, bool)
+        within("fraction", float(fraction) if real else fraction, 0, 1, open_right=True)
+        fraction = float(fraction)
         gym.utils.RecordConstructorArgs.__init__(self, fraction=fraction)
         gym.ObservationWrapper.__init__(self, env)
-        number = isinstance(fraction, (int, float)) and not isinstance(fraction, bool)
-        if not number or not 0 <= fraction < 1:
-            raise InputError(f"fraction={fraction!r}: must be a number in [0, 1)", field="fraction")
         space = _vector_space(env)
         size = space.shape[0]
         self.distractors = noisy_size(size, fraction) - size
@@ -60,6 +63,7 @@ class NoisyFeatures(
     ) -> tuple[NDArray[Any], dict[str, Any]]:
         """Begin an episode; a seed also begins the stream of distractors."""
         if seed is not None:
+            seeding.np_random(seed)  # refuses what is no seed
             self._noise = np.random.default_rng((seed, STREAM))
         return super().reset(seed=seed, options=options)
 
@@ -86,16 +90,12 @@ class PermuteObservation(
     """
 
     def __init__(self, env: gym.Env[NDArray[Any], Any], permutation: Sequence[int]) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self, permutation=permutation)
-        gym.ObservationWrapper.__init__(self, env)
         space = _vector_space(env)
         size = space.shape[0]
-        if sorted(permutation) != list(range(size)):
-            raise InputError(
-                f"permutation={permutation!r}: must be 0 to {size - 1} in some order",
-                field="permutation",
-            )
-        self.permutation = np.array(permutation, dtype=np.int64)
+        order = checks.permutation("permutation", permutation, size)
+        gym.utils.RecordConstructorArgs.__init__(self, permutation=order)
+        gym.ObservationWrapper.__init__(self, env)
+        self.permutation = np.array(order, dtype=np.int64)
         self.observation_space = spaces.Box(
             space.low.min(), space.high.max(), (size,), dtype=space.dtype.type
         )

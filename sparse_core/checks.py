@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import re
 from collections.abc import Collection, Iterable, Mapping
 
@@ -60,3 +61,38 @@ def positive(field: str, value: float) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value <= 0:
         raise InputError(f"{field}={value!r}: must be a positive number", field=field)
+
+
+def whole(field: str, value: object, low: int) -> int:
+    """Return an integer of any library, NumPy's too, as a Python one.
+
+    Raises:
+        InputError: That names field, value and bound unless it is an integer >= low.
+    """
+    number = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    at_least(field, int(value) if number else value, low)  # type: ignore[call-overload, arg-type]
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def physical(field: str, value: object) -> float:
+    """Return a number of any library, NumPy's too, as a Python float.
+
+    Raises:
+        InputError: That names field and value unless it is finite and positive.
+    """
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    positive(field, float(value) if number else value)  # type: ignore[arg-type]
+    return float(value)  # type: ignore[arg-type]
+
+
+def permutation(field: str, value: object, size: int) -> tuple[int, ...]:
+    """Return an order of 0 to size - 1, NumPy's too, as a tuple of Python integers.
+
+    Raises:
+        InputError: That names field and value unless each of them is in it once.
+    """
+    given = list(value) if isinstance(value, Iterable) else []
+    known = all(isinstance(i, numbers.Integral) and not isinstance(i, bool) for i in given)
+    if not known or sorted(given) != list(range(size)):
+        raise InputError(f"{field}={value!r}: must be 0 to {size - 1} in some order", field=field)
+    return tuple(map(int, given))

@@ -20,10 +20,20 @@ def new_clock() -> Tensor:
     return torch.zeros(len(COUNTERS), DIGITS)
 
 
+def digits_of(number: int, places: int) -> list[int]:
+    """Return the base-256 digits of a number, the lowest first."""
+    return [(number >> (8 * place)) & 255 for place in range(places)]
+
+
+def number_of(digits: Tensor) -> int:
+    """Return the number whose base-256 digits these are, `(places,)` of any dtype."""
+    listed = digits.double().round().long().tolist()
+    return int(sum(digit << (8 * place) for place, digit in enumerate(listed)))
+
+
 def read(clock: Tensor, counter: str) -> int:
     """Return one counter."""
-    digits = clock[COUNTERS.index(counter)].double().round().long().tolist()
-    return int(sum(digit << (8 * place) for place, digit in enumerate(digits)))
+    return number_of(clock[COUNTERS.index(counter)])
 
 
 def write(clock: Tensor, counter: str, value: int) -> None:
@@ -34,7 +44,7 @@ def write(clock: Tensor, counter: str, value: int) -> None:
     """
     if not 0 <= value < 1 << (8 * DIGITS):
         raise ValueError(f"{counter}={value}: must be in [0, 2^{8 * DIGITS})")
-    digits = [(value >> (8 * place)) & 255 for place in range(DIGITS)]
+    digits = digits_of(value, DIGITS)
     row = clock[COUNTERS.index(counter)]
     if row.device.type == "cpu" and row.dtype == torch.float32:
         row.numpy()[:] = digits  # five times faster, and this happens on every optimizer step
