@@ -25,6 +25,10 @@ FASTEST = 50
 """Frames per second that viewers of GIFs show; of faster environments some are left out."""
 
 
+SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
+"""Environment variables that name a screen on Linux."""
+
+
 @dataclass(frozen=True)
 class Episode:
     """An episode that was played.
@@ -32,10 +36,12 @@ class Episode:
     Attributes:
         steps: Its length.
         score: Its undiscounted return.
+        task: The task that the policy acted as; None: it knows none.
     """
 
     steps: int
     score: float
+    task: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Scene:
     task: int | None = None
 
 
-def enjoy(spec: RLSpec, output: Path, file: Path | None, seed: int) -> Episode:
+def enjoy(spec: RLSpec, output: Path, file: Path | None, seed: int) -> list[Episode]:
     """Play one episode with the trained policy, without exploration.
 
     Args:
@@ -72,11 +78,8 @@ def enjoy(spec: RLSpec, output: Path, file: Path | None, seed: int) -> Episode:
     return _show([Scene(f"env={spec.env!r}", make)], spec.algo, output, file, seed)
 
 
-def enjoy_tasks(spec: CRLSpec, output: Path, file: Path | None, seed: int) -> Episode:
+def enjoy_tasks(spec: CRLSpec, output: Path, file: Path | None, seed: int) -> list[Episode]:
     """Play one episode of each task of a sequence, in its order, as `enjoy` does.
-
-    Returns:
-        The steps and the return of all episodes together.
 
     Raises:
         ValueError: As `enjoy`.
@@ -89,7 +92,7 @@ def enjoy_tasks(spec: CRLSpec, output: Path, file: Path | None, seed: int) -> Ep
 
 def _show(
     scenes: Sequence[Scene], algo: str, output: Path, file: Path | None, seed: int
-) -> Episode:
+) -> list[Episode]:
     if file is not None and file.suffix.lower() != ".gif":
         raise InputError(f"out={str(file)!r}: must end in .gif", field="out")
     if not (output / "model.zip").is_file():
@@ -102,11 +105,15 @@ def _show(
         if mode not in modes:
             known = ", ".join(map(str, modes)) or "no render mode at all"
             raise InputError(f"{scene.name}: cannot be rendered as {mode}, it has {known}")
-    if mode == "rgb_array" and sys.platform == "linux" and "DISPLAY" not in os.environ:
+    if sys.platform == "linux" and not any(os.environ.get(name) for name in SCREENS):
+        if mode == "human":
+            raise InputError("human: there is no screen (DISPLAY is not set); write a GIF instead")
         os.environ.setdefault("MUJOCO_GL", "egl")
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     player = _Player(algo, output, scenes[0])
     frames: list[Image.Image] = []
-    steps, score, fps = 0, 0.0, 30.0
+    episodes: list[Episode] = []
+    fps = 30.0
     for scene in scenes:
         try:
             env = scene.make(mode)
@@ -114,16 +121,22 @@ def _show(
         except _failures() as error:
             said = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"{scene.name}: cannot be rendered: {said}") from error
-        steps, score, frames = steps + episode.steps, score + episode.score, frames + shown
+        episodes.append(episode)
+        frames += shown
         fps = env.metadata.get("render_fps", 30)
         env.close()
     if file is not None:
         _write(file, frames, fps)
-    return Episode(steps, score)
+    return episodes
 
 
 def _render_modes(scene: Scene) -> list[str]:
-    env = scene.make(None)
+    try:
+        env = scene.make(None)
+    except TypeError as error:
+        raise InputError(
+            f"{scene.name}: cannot be shown, its make must take render_mode: {error}"
+        ) from error
     env.close()
     return list(env.metadata.get("render_modes", []))
 
@@ -145,10 +158,10 @@ class _Player:
         """Play an episode; return it and, if it is to be recorded, its frames."""
         policy: Any = self.model.policy
         with nullcontext() if task is None else policy.task(task):
-            return self._play(env, seed, record)
+            return self._play(env, task, seed, record)
 
     def _play(
-        self, env: gym.Env[Any, Any], seed: int, record: bool
+        self, env: gym.Env[Any, Any], task: int | None, seed: int, record: bool
     ) -> tuple[Episode, list[Image.Image]]:
         stride = math.ceil(env.metadata.get("render_fps", 30) / FASTEST)
         frames = []
@@ -163,7 +176,7 @@ class _Player:
             steps, score, over = steps + 1, score + float(reward), terminated or truncated
         if record:
             frames.append(_image(env.render()))
-        return Episode(steps, score), frames
+        return Episode(steps, score, task), frames
 
 
 def _image(frame: Any) -> Image.Image:

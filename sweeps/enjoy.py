@@ -45,14 +45,16 @@ def enjoy(
     file = None if human else out or folder.output / "episode.gif"
     os.environ.update(worker_environment(1, os.environ))
     spec = load(resolve(record["spec_type"]), record["spec"])
-    episode = resolve(kind.player)(spec, folder.output, file, seed)
-    console.print(
-        f"{episode.steps} steps, return {number(episode.score)}"
-        + (f": {file}" if file is not None else ""),
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    episodes = resolve(kind.player)(spec, folder.output, file, seed)
+    lines = [
+        ("" if episode.task is None else f"task {episode.task}: ")
+        + f"{episode.steps} steps, return {number(episode.score)}"
+        for episode in episodes
+    ]
+    if file is not None:
+        lines = [f"{lines[0]}: {file}"] if len(lines) == 1 else [*lines, str(file)]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def find(name: str, runs_dir: Path) -> RunDir:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import ClassVar
 
 import gymnasium as gym
@@ -50,6 +51,10 @@ class FastLamp(Lamp):
     metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 100}
 
 
+class WindowLamp(Lamp):
+    metadata: ClassVar = {"render_modes": ["human"], "render_fps": 25}
+
+
 class BlindLamp(Lamp):
     metadata: ClassVar = {"render_modes": []}
 
@@ -58,6 +63,7 @@ LAMPS = {
     "Lamp-v0": (Lamp, None),
     "FastLamp-v0": (FastLamp, None),
     "BlindLamp-v0": (BlindLamp, None),
+    "WindowLamp-v0": (WindowLamp, None),
     "BrokenLamp-v0": (Lamp, RuntimeError("no\nscreen")),
     "NeedyLamp-v0": (Lamp, gym.error.DependencyNotInstalled("pygame is not installed")),
 }
@@ -95,7 +101,7 @@ def brightness(file):
 
 def test_each_step_is_a_frame(trained, tmp_path):
     file = tmp_path / "deep" / "lamp.gif"
-    assert play(trained, "Lamp-v0", file) == Episode(steps=6, score=6.0)
+    assert play(trained, "Lamp-v0", file) == [Episode(steps=6, score=6.0)]
     frames, duration = brightness(file)
     assert np.allclose(frames, [0, 40, 80, 120, 160, 200, 240], atol=16)
     assert duration == 40
@@ -125,7 +131,7 @@ def test_distractors_are_there_too(tmp_path):
         hyper={"n_steps": 2, "batch_size": 16, "n_epochs": 1},
     )
     run(spec, tmp_path, lambda done, numbers: None)
-    episode = enjoy(spec, tmp_path, tmp_path / "cart.gif", seed=3)
+    (episode,) = enjoy(spec, tmp_path, tmp_path / "cart.gif", seed=3)
     frames, _ = brightness(tmp_path / "cart.gif")
     assert episode.score == episode.steps and 1 < len(frames) <= episode.steps + 1
 
@@ -151,7 +157,10 @@ def test_one_episode_of_each_task_is_played(tmp_path):
         sequence=f"{__name__}:TASKS", steps=16, eval_episodes=1, baselines=False, hyper=hyper
     )
     sequence.run(spec, tmp_path, lambda done, numbers: None)
-    assert enjoy_tasks(spec, tmp_path, tmp_path / "lamps.gif", seed=0) == Episode(8, 8.0)
+    assert enjoy_tasks(spec, tmp_path, tmp_path / "lamps.gif", seed=0) == [
+        Episode(4, 4.0, task=0),
+        Episode(4, 4.0, task=1),
+    ]
     frames, duration = brightness(tmp_path / "lamps.gif")
     assert np.allclose(frames, [0, 40, 80, 120, 160] * 2, atol=16)
     assert duration == 40
@@ -176,6 +185,32 @@ def test_what_cannot_be_shown_is_refused_in_one_line(trained, tmp_path, env, fil
         play(trained, env, None if file is None else tmp_path / file)
     assert message in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "x.gif").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there always is a screen")
+def test_without_a_screen_there_is_no_window(trained, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match=r"human: there is no screen \(DISPLAY is not set\)"):
+        play(trained, "WindowLamp-v0", None)
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert play(trained, "WindowLamp-v0", None) == [Episode(steps=6, score=6.0)]
+
+
+class UnseenTask(LampTask):
+    """A task that cannot be shown: its make knows no render modes."""
+
+    def make(self):
+        return gym.wrappers.TimeLimit(Lamp(None), 4)
+
+
+UNSEEN = (UnseenTask(),)
+
+
+def test_a_task_that_takes_no_render_mode_trains_and_is_not_shown(trained, tmp_path):
+    spec = CRLSpec(sequence=f"{__name__}:UNSEEN")
+    with pytest.raises(ValueError, match="task 0: cannot be shown, its make must take render_mode"):
+        enjoy_tasks(spec, trained, tmp_path / "x.gif", seed=0)
 
 
 def test_without_a_model_there_is_nothing_to_see(trained, tmp_path):

@@ -29,7 +29,8 @@ def play(spec: ToySpec, output: Path, file: Path | None, seed: int) -> Any:
         raise InputError("env='tower': cannot be\nrendered", field="env")
     if file is not None:
         file.write_text(f"{spec.task} {seed}")
-    return SimpleNamespace(steps=7, score=1.5)
+    tasks = (0, 1) if spec.note == "tasks" else (None,)
+    return [SimpleNamespace(steps=7, score=1.5, task=task) for task in tasks]
 
 
 @pytest.fixture
@@ -71,6 +72,13 @@ def test_the_file_can_be_named_or_left_out(
     assert Path("mine.gif").read_text() == "tower 0"
     assert cli.main(["enjoy", run.run_id, "--human"]) == 0
     assert capsys.readouterr().out == "7 steps, return 1.50\n"
+
+
+def test_each_task_has_a_line(made: Callable[..., Run], capsys: pytest.CaptureFixture[str]) -> None:
+    run = made("kind: toy\nbase: {note: tasks}")
+    assert cli.main(["enjoy", run.run_id, "--out", "mine.gif"]) == 0
+    said = "task 0: 7 steps, return 1.50\ntask 1: 7 steps, return 1.50\nmine.gif\n"
+    assert capsys.readouterr().out == said
 
 
 def test_what_cannot_be_shown_ends_in_one_line(
