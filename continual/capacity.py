@@ -92,20 +92,44 @@ class Place:
         needed = self.structure.capacity(self.budget, self.rows, self.cols).clamp(min=1)
         return int((self.cells // needed).min())
 
+    def claim(self, tasks: int, reserve: float | None = None) -> int:
+        """Return how many cells of each lane the tasks after the next one need.
+
+        Args:
+            tasks: How many these are.
+            reserve: As above.
+
+        Returns:
+            Their constant fan-ins together; 0 for other structures, where all lanes stay in use.
+        """
+        if not isinstance(self.structure, ConstantFanIn) or tasks < 1:
+            return 0
+        if reserve is None:
+            fan_in = int(self.structure.capacity(self.budget, self.rows, self.cols).max())
+            return tasks * fan_in
+        step = self._reserved_rows(reserve)
+        now = int((self.free > 0).sum())
+        open_rows = [now - step * (1 + later) for later in range(tasks)]
+        return sum(-(-self.budget // rows) for rows in open_rows if rows > 0)
+
+    def _reserved_rows(self, fraction: float) -> int:
+        if not isinstance(self.structure, ConstantFanIn):
+            return max(1, round(fraction * self.rows))
+        lanes = len(self.structure.sizes(self.rows))
+        return self.structure.group * max(1, round(fraction * lanes))
+
     def _room_with_reserves(self, fraction: float) -> int:
+        rows = self._reserved_rows(fraction)
         if isinstance(self.structure, ConstantFanIn):
             unclosed = self.free[self.free > 0]
             open_rows, left = len(unclosed), int(unclosed.min()) if len(unclosed) else 0
-            sizes = self.structure.sizes(self.rows)
-            step = self.structure.group * max(1, round(fraction * len(sizes)))
             tasks = 0
             while open_rows > 0 and (fan_in := -(-self.budget // open_rows)) <= left:
-                open_rows, left, tasks = open_rows - step, left - fan_in, tasks + 1
+                open_rows, left, tasks = open_rows - rows, left - fan_in, tasks + 1
             return tasks
-        step = max(1, round(fraction * self.rows)) * self.cols
         left, tasks = int(self.free.sum()), 0
         while self.budget <= left:
-            left, tasks = left - self.budget - step, tasks + 1
+            left, tasks = left - self.budget - rows * self.cols, tasks + 1
         return tasks
 
 

@@ -83,7 +83,8 @@ class TaskMasks(TaskHolder):
                 None: the latest task's network answers.
             roles: As in `sparsify`.
             tasks: How many there will be, where that is known: if they do not fit beside each
-                other, that is said before the first is trained, and what would help.
+                other, that is said before the first is trained, and what would help; and SRigL's
+                ablation leaves them the places that they need.
             batch: Samples of a training batch, which `backend="auto"` asks for.
 
         Raises:
@@ -104,6 +105,7 @@ class TaskMasks(TaskHolder):
         self.engine = sparsify(model, config, roles=roles, batch=batch, keep_masked=keep)
         self.engine.many_tasks = True
         self._plan = plan
+        self._planned = tasks
         self.isolation = isolation
         self.unseen = unseen
         self.infer = infer
@@ -218,6 +220,10 @@ class TaskMasks(TaskHolder):
         if self.hard and self.engine.phase == 0:
             for tensor in self._shared:
                 optimizer.state.pop(tensor.weight, None)
+        if self._planned is not None and self.hard and self.share != "reuse":
+            later = self._planned - len(self.tasks)
+            for tensor in self._shared:
+                tensor.spare = Place.of(tensor).claim(later, self.reserve)
         self.engine.attach(optimizer)
         if steps:
             self.engine.set_horizon(steps)
@@ -250,7 +256,11 @@ class TaskMasks(TaskHolder):
         return [capacity_of(tensor) for tensor in self._shared]
 
     def room(self) -> int | None:
-        """Return how many more tasks fit for sure beside the ended ones; None: any number."""
+        """Return how many more tasks fit beside the ended ones; None: any number.
+
+        That is sure unless SRigL's ablation makes neurons denser while others go, and takes places
+        that later tasks would need; with `tasks` as many are left to them as they need.
+        """
         if not self.hard or any(tensor.may_reuse for tensor in self._shared):
             return None
         return min((Place.of(t).room(self.reserve) for t in self._shared), default=None)

@@ -98,6 +98,8 @@ class Plan:
         self, tasks: int, prefix: str = "", wider: Callable[[], Sequence[str]] = tuple
     ) -> str:
         """Say what would make so many tasks fit; each change of settings was tried."""
+        if self._fits(tasks):
+            return f"TaskMasks(..., tasks={tasks}) keeps the places of ablated neurons free for it"
         helps = [*self._settings(tasks, prefix), *self._reserves(tasks, prefix), *wider()]
         if self.share == "none":
             helps.append("share='reuse'")

@@ -81,6 +81,7 @@ class SparseTensor:
             prune.
         may_ablate: Whether an updater may remove its neurons.
         may_reuse: Whether protected weights may be part of the mask; they are read, never written.
+        spare: So many free cells of each lane are left to later tasks when other lanes are ablated.
         latent: Whether inactive weights keep their values.
     """
 
@@ -102,6 +103,7 @@ class SparseTensor:
         self.initial_budget = budget
         self.may_ablate = False
         self.may_reuse = False
+        self.spare = 0
         self.latent = False
 
     # What it holds --------------------------------------------------------------------------------
@@ -259,6 +261,14 @@ class SparseTensor:
             return None
         closed = self._closed_rows()
         return free if closed is None else free & ~closed.unsqueeze(1)
+
+    def widest(self) -> int:
+        """Return how large a constant fan-in can be, beside earlier tasks and those to come."""
+        free, open_lanes = self.available(), self.open_lanes()
+        if free is None:
+            return self.cols - self.spare
+        cells = (~self.structure.any_in_cell(~free)).sum(1)
+        return int((cells if open_lanes is None else cells[open_lanes]).min()) - self.spare
 
     def _closed_rows(self) -> Tensor | None:
         """Return `(rows,)` bool, earlier tasks' neurons and the row of padding; None: no row."""

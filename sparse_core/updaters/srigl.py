@@ -25,7 +25,8 @@ class SRigL(RigL):
 
     With `group=g`, all of this is done with groups of g neurons and the columns that they share.
     Ablation is decided anew at each update, so a neuron can come back, unless it is sticky.
-    Neurons of an output layer are never ablated.
+    Neurons of an output layer are never ablated, nor so many that k' exceeds the places that each
+    neuron has free beside the weights of earlier tasks.
     """
 
     def rewire(self, layer: Ranking, moment: Moment) -> Delta:
@@ -44,9 +45,8 @@ class SRigL(RigL):
         open_lanes = tensor.open_lanes()
         if open_lanes is not None:
             gone = ~open_lanes if gone is None else gone | ~open_lanes
-        return live_lanes(
-            salient,
-            threshold(self.config.ablation_threshold, tensor.budget // tensor.rows),
-            least_lanes(tensor.budget, tensor.rows, tensor.cols, self.config.group),
-            gone,
-        )
+        lanes = len(salient) if open_lanes is None else int(open_lanes.sum())
+        widest = max(1, tensor.widest())
+        least = least_lanes(tensor.budget, tensor.rows, widest, self.config.group)
+        wanted = threshold(self.config.ablation_threshold, tensor.budget // tensor.rows)
+        return live_lanes(salient, wanted, min(least, lanes), gone)

@@ -17,7 +17,7 @@ from continual.spec import CLSpec
 from continual.train import make_model
 from sparse_core.config import SparseConfig
 from sparse_core.selection import select
-from tests.continual.tiny_tasks import make_config, make_mlp
+from tests.continual.tiny_tasks import make_config, make_mlp, make_tasks
 
 
 def make_cnn():
@@ -78,6 +78,47 @@ def test_each_remedy_makes_all_tasks_fit(net, tasks, changes, share):
         for label in range(tasks):
             model.begin(label)
             model.end()
+
+
+def ablating(sparsity, share="none", backend="masked", tasks=None):
+    """Neurons with less than nine tenths of their weights salient go: most of them."""
+    settings = {"ablation_threshold": 0.9, "distribution": "uniform", "backend": backend}
+    config = make_config("srigl", sparsity=sparsity, **settings)
+    return TaskMasks(make_mlp(), config, share=share, tasks=tasks)
+
+
+def train_one(model, label):
+    task = make_tasks(1)[0]
+    model.begin(label)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model.attach(optimizer, 12)
+    for _ in range(12):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(task.train_x), task.train_y).backward()
+        optimizer.step()
+    model.end()
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+@pytest.mark.parametrize(
+    ("sparsity", "share"), [(0.7, "none"), (0.8, "none"), (0.9, "none"), (0.8, "forward")]
+)
+def test_ablation_leaves_announced_tasks_their_places(sparsity, share, backend):
+    tasks = ablating(sparsity, share, backend).room()
+    model = ablating(sparsity, share, backend, tasks)
+    for label in range(tasks):
+        train_one(model, label)
+    assert any(bool((mask.sum(1) == 0).any()) for mask in model.masks(0).values())
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+def test_ablation_beside_earlier_tasks_keeps_the_fan_in_constant(backend):
+    """A neuron cannot have more weights than it has places left."""
+    model = ablating(0.6, backend=backend)
+    for label in range(2):
+        train_one(model, label)
+        for mask in model.masks(label).values():
+            assert len(set(mask.sum(1).tolist()) - {0}) == 1
 
 
 @pytest.mark.parametrize("distribution", ["erk", "uniform"])
