@@ -101,8 +101,14 @@ class TaskMasks(TaskHolder):
         super().__init__()
         # Registered before the network, so that a task's parameters keep their names when it ends.
         self.tasks = nn.ModuleDict()
-        keep = [plan.head] if isolation == "none" else []
-        self.engine = sparsify(model, config, roles=roles, batch=batch, keep_masked=keep)
+        self.engine = sparsify(
+            model,
+            config,
+            roles=roles,
+            batch=batch,
+            keep_masked=[plan.head] if isolation == "none" else (),
+            apart=[plan.head] if isolation == "hard" and share != "reuse" else None,
+        )
         self.engine.many_tasks = True
         self._plan = plan
         self._planned = tasks

@@ -80,6 +80,7 @@ class ContinualPolicy(SparsePolicy):
             raise InputError(
                 f"share={share!r}: plays no part under isolation='none'", field="share"
             )
+        self.sparse_apart = ("output",) if isolation == "hard" and share == "none" else None
         super().__init__(*args, sparse=settings, **kwargs)
         assert isinstance(self, nn.Module)
         self.isolation = isolation

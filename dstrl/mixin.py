@@ -85,10 +85,12 @@ class SparsePolicy:
         sparse: The settings in force.
         target_rule: How target networks follow unless `target` says otherwise, see `dstrl.targets`.
         typical_batch: Samples of a training batch unless `batch` says otherwise.
+        sparse_apart: `apart` of `sparsify`, for tasks that have disjoint masks.
     """
 
     target_rule = "online"
     typical_batch = 256
+    sparse_apart: tuple[str, ...] | None = None
 
     def __init__(
         self,
@@ -178,7 +180,7 @@ class SparsePolicy:
         with _without(part.root, part.shared):
             roles = named(part.root, part.roles)
             batch = self.sparse.batch or self.typical_batch
-            engine = sparsify(part.root, config, roles=roles, batch=batch)
+            engine = sparsify(part.root, config, roles=roles, batch=batch, apart=self.sparse_apart)
         engine.attach(part.optimizer, *part.also)
         if part.target is not None:
             follow(engine, part.root, part.target, rule)

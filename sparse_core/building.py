@@ -31,6 +31,7 @@ def sparsify(
     scores: Mapping[str, Tensor] | None = None,
     batch: int = TYPICAL_BATCH,
     keep_masked: Collection[str] = (),
+    apart: Sequence[str] | None = None,
 ) -> Engine:
     """Make a module sparse, in place, and move its topology on the optimizer's steps.
 
@@ -48,6 +49,9 @@ def sparsify(
             are ranked over all layers and the distribution plays no part.
         batch: Samples of a training batch, which `backend="auto"` asks for.
         keep_masked: Names of parameters that stay masked whatever the backend.
+        apart: Where tasks are to have disjoint masks in the module, roles or name patterns of the
+            layers of which each has its own; so many fit into the others as their exact densities
+            say (`sparse_core.distributions`). None: no tasks.
 
     Returns:
         The engine, also found as `module.sparse_engine`.
@@ -75,7 +79,7 @@ def sparsify(
     _check_embeddings(sparse, structure)
     _check_signals(sparse, config)
     _check_scores(sparse, scores)
-    counts = budgets(selected, config, structure)
+    counts = budgets(selected, config, structure, apart)
     initial = counts
     if METHODS[config.method].starts_dense:
         initial = budgets(selected, replace(config, sparsity=config.initial_sparsity), structure)

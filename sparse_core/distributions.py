@@ -7,13 +7,19 @@ erk         d_l ~ sum(shape) / prod(shape)                     (RigL, Evci et al
 ER and ERK cannot give a layer more weights than it has: such layers become dense and the others
 share what is left, until the densities add up to the request. All three then round by largest
 remainder.
+
+Where tasks have disjoint masks in layers that they share, a budget rounded up can leave room for a
+task fewer: 29 of 144 weights fit 4 times, 28.8 five times. Such layers are not rounded up, and what
+is left over goes to layers of which each task has its own. Where those take it, the total is exact
+still; where there are none, or they are dense or full, it is short by less than a weight a layer (a
+weight of every neuron with constant fan-in, a block with blocks).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -22,6 +28,9 @@ from sparse_core.config import SparseConfig
 from sparse_core.ranking import top_of_network
 from sparse_core.selection import Selected
 from sparse_core.structure import NOfM, Structure
+
+TINY = 1e-6
+"""How far rounding errors may take a number of weights off an integer."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,7 @@ class Share:
         least: The fewest weights it can have.
         most: The most weights it can have.
         quantum: Its budget is a multiple of this.
+        beside: So many of its budgets fit beside each other.
     """
 
     name: str
@@ -41,10 +51,21 @@ class Share:
     least: int
     most: int
     quantum: int = 1
+    beside: int = 1
+
+    @property
+    def ceiling(self) -> int:
+        """The most weights of which `beside` times as many fit."""
+        if self.beside == 1:
+            return self.most
+        return max(self.least, self.most // self.beside // self.quantum * self.quantum)
 
 
 def budgets(
-    tensors: Sequence[Selected], config: SparseConfig, structure: Structure
+    tensors: Sequence[Selected],
+    config: SparseConfig,
+    structure: Structure,
+    apart: Sequence[str] | None = None,
 ) -> dict[str, int]:
     """Give each tensor its number of active weights.
 
@@ -52,12 +73,14 @@ def budgets(
         tensors: The selected tensors, dense ones among them.
         config: Sparsity, distribution and which layers stay dense or have a sparsity of their own.
         structure: Says the least budget and the quantum of a layer's shape.
+        apart: Roles or name patterns of the tensors of which each task has its own, where tasks
+            have disjoint masks in the others; None: no tasks.
 
     Returns:
         Tensor name -> budget. Over the layers that share (over dense ones too with
         `dense_in_budget`) they add up to `round((1 - sparsity) * weights)`, or to the nearest
-        number below that the quanta allow. N:M patterns have what the pattern says, which is more
-        where M does not divide a row.
+        number below that the quanta, and tasks beside each other, allow. N:M patterns have what the
+        pattern says, which is more where M does not divide a row.
 
     Raises:
         ValueError: If the request leaves a layer less than it needs, or dense layers alone exceed
@@ -70,18 +93,19 @@ def budgets(
         sparsity = own.get(tensor.name)
         if sparsity is not None:
             share = _share(tensor, 1.0, structure)
-            total = round((1 - sparsity) * tensor.numel)
-            result[tensor.name] = allocate([share], total, sparsity)[0]
+            exact = (1 - sparsity) * tensor.numel
+            (share,) = _beside([tensor], [share], exact, apart)
+            result[tensor.name] = allocate([share], round(exact), sparsity)[0]
     sharing = [t for t in tensors if t.name in own and own[t.name] is None]
     if not sharing:
         return result
     total = sum(t.numel for t in sharing)
     dense_total = sum(result[name] for name in dense)
-    if config.dense_in_budget:
-        total = round(config.density * (total + dense_total)) - dense_total
-    else:
-        total = round(config.density * total)
+    inside = dense_total if config.dense_in_budget else 0
+    exact = config.density * (total + inside) - inside
+    total = round(config.density * (total + inside)) - inside
     shares = [_share(t, wish(config.distribution, t.shape), structure) for t in sharing]
+    shares = _beside(sharing, shares, exact, apart)
     if isinstance(structure, NOfM) and not (config.dense_in_budget and dense_total):
         total = sum(share.least for share in shares)
     counts = allocate(shares, total, config.sparsity)
@@ -121,6 +145,24 @@ def _share(tensor: Selected, relative: float, structure: Structure) -> Share:
     )
 
 
+def _beside(
+    tensors: Sequence[Selected],
+    shares: Sequence[Share],
+    total: float,
+    apart: Sequence[str] | None,
+) -> list[Share]:
+    """Say of layers that tasks share how many of their exact budgets fit beside each other."""
+    if apart is None:
+        return list(shares)
+    scale = _scale(shares, total)
+    return [
+        share
+        if any(tensor.matches(pattern) for pattern in apart)
+        else replace(share, beside=int(share.most / _clip(scale * share.wish, share) + TINY))
+        for tensor, share in zip(tensors, shares, strict=True)
+    ]
+
+
 def wish(distribution: str, shape: Sequence[int]) -> float:
     """Return the unscaled density of a layer.
 
@@ -157,7 +199,7 @@ def _clip(value: float, share: Share) -> float:
     return min(max(value, share.least), share.most)
 
 
-def _scale(shares: Sequence[Share], total: int) -> float:
+def _scale(shares: Sequence[Share], total: float) -> float:
     """Solve sum(clip(scale * wish)) = total: layers at a bound leave the equation."""
     low, high = 0.0, max(s.most / s.wish for s in shares)
     for _ in range(200):
@@ -171,11 +213,11 @@ def _scale(shares: Sequence[Share], total: int) -> float:
 
 def _round(targets: Sequence[float], shares: Sequence[Share], total: int) -> list[int]:
     """Round to multiples of the quanta by largest remainder, without exceeding the total."""
-    tiny = 1e-6
     counts = [
-        s.most if t + tiny >= s.most else max(s.least, int((t + tiny) / s.quantum) * s.quantum)
+        s.most if t + TINY >= s.most else max(s.least, int((t + TINY) / s.quantum) * s.quantum)
         for t, s in zip(targets, shares, strict=True)
     ]
+    counts = [min(count, s.ceiling) for count, s in zip(counts, shares, strict=True)]
     order = sorted(range(len(shares)), key=lambda i: (counts[i] - targets[i]) / shares[i].quantum)
     left = total - sum(counts)
     if left < 0:
@@ -187,7 +229,7 @@ def _round(targets: Sequence[float], shares: Sequence[Share], total: int) -> lis
         takers = [
             i
             for i in order
-            if shares[i].quantum <= left and counts[i] + shares[i].quantum <= shares[i].most
+            if shares[i].quantum <= left and counts[i] + shares[i].quantum <= shares[i].ceiling
         ]
         if not takers:
             return counts

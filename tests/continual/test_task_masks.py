@@ -11,6 +11,7 @@ from torch import nn
 
 from continual import TaskMasks
 from continual.avalanche_compat import avalanche
+from sparse_core import sparsify
 from sparse_core.bits import pack, packed_size, unpack
 from tests.continual.tiny_tasks import (
     CLASSES,
@@ -41,6 +42,24 @@ def learn(model, tasks, optimizer="sgd", steps=8, first=0):
 
 def learnt(count=3, **options):
     return learn(TaskMasks(make_mlp(), make_config(), **options), make_tasks(count))
+
+
+@pytest.mark.parametrize("structure", ["unstructured", "constant_fan_in", "3x2"])
+@pytest.mark.parametrize("share", ["none", "all"])
+def test_as_many_tasks_fit_as_the_sparsity_says(structure, share):
+    # 240 and 320 weights in the shared layers; 3 classes of 16 inputs in each head.
+    config = make_config("static", sparsity=6 / 7, distribution="uniform", structure=structure)
+    model = TaskMasks(make_mlp(), config, share=share)
+    assert model.room() >= 7
+    for label in range(7):
+        model.begin(label)
+        model.end()
+    if structure == "unstructured":
+        assert model.room() == 0
+        assert [tensor.budget for tensor in model.engine.tensors] == [34, 45, 8]
+    assert [t.budget for t in TaskMasks(make_mlp(), config, share="reuse").engine.tensors] == [
+        tensor.budget for tensor in sparsify(make_mlp(), config).tensors
+    ]
 
 
 @pytest.mark.parametrize("shape", [(1,), (7,), (8,), (3, 5), (2, 3, 4, 5), (0,)])

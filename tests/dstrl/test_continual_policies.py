@@ -49,6 +49,21 @@ def same(one, other):
     return all(torch.equal(a.view(torch.int32), b.view(torch.int32)) for a, b in pairs)
 
 
+def test_as_many_tasks_fit_as_the_sparsity_says():
+    # 64 and 256 weights in each of two trunks, of which a sixth is 10.7 and 42.7: rounded down; the
+    # heads, 32 and 16 weights, have what is left of 688 / 6 = 114.7.
+    sparse = {"method": "static", "sparsity": 5 / 6, "distribution": "uniform"}
+    policy = ppo(sparse).policy
+    counts = [tensor.budget for tensor in policy.sparse_engines["policy"].tensors]
+    assert counts == [10, 42, 10, 42, 7, 4] and sum(counts) == 115
+    assert policy.room() == 6
+    for label in range(6):
+        policy.begin_task(label)
+        policy.end_task()
+    reuse = ppo(sparse, share="reuse").policy.sparse_engines["policy"].tensors
+    assert [tensor.budget for tensor in reuse] == [11, 43, 11, 43, 5, 2]
+
+
 MODELS = {
     "ppo": (ppo, 96),
     "ppo, reuse": (lambda: ppo(share="reuse"), 96),

@@ -11,10 +11,10 @@ from sparse_core.structure import structure_for
 from tests.sparse_core.nets import mlp
 
 
-def shares_of(net, **fields):
+def shares_of(net, apart=None, **fields):
     config = SparseConfig(**fields)
     structure = structure_for(config.structure_in_force, config.group)
-    return list(budgets(select(net), config, structure).values())
+    return list(budgets(select(net), config, structure, apart).values())
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,51 @@ def test_constant_fan_in_has_at_least_one_weight_a_neuron():
     assert counts[0] >= 256 and counts[1] >= 256 and counts[2] >= 6
     total = 17 * 256 + 256 * 256 + 256 * 6
     assert sum(counts) <= round(0.02 * total)
+
+
+BESIDE = [
+    # 768, 144 and 24 weights at 1/5: 153.6, 28.8, 4.8, of 187 in all. Without tasks .8 is rounded
+    # up; with tasks 5 x 29 > 144, and 5 x 154 > 768: the head takes what is left over.
+    (dict(), None, [153, 29, 5]),
+    (dict(), ("output",), [153, 28, 6]),
+    (dict(), ("4",), [153, 28, 6]),
+    # Without a head of its own nothing takes it: 185 of 187.
+    (dict(), (), [153, 28, 4]),
+    (dict(dense=("output",)), ("output",), [153, 28, 24]),
+    (dict(dense=("output",)), None, [153, 29, 24]),
+    # Exactly what fits is not less than what is asked for: 1/4 of 144 and of 24.
+    (dict(sparsity=0.75), (), [192, 36, 6]),
+    # 3 x 52 > 144 but 2 x 52 fit, as 2 x 51.84 do: rounded up all the same.
+    (dict(sparsity=0.64), (), [276, 52, 9]),
+    (dict(layer_sparsity={"2": 0.8}), None, [153, 29, 5]),
+    (dict(layer_sparsity={"2": 0.8}), ("output",), [153, 28, 5]),
+    (dict(method="srigl"), None, [156, 24, 6]),
+    # 13 x 5 > 64 inputs; 12 of them, 2 and 2 leave 15 weights, of which the head takes 7 x 2.
+    (dict(method="srigl"), ("output",), [144, 24, 18]),
+]
+
+
+@pytest.mark.parametrize(("fields", "apart", "expected"), BESIDE)
+def test_budgets_of_tasks_beside_each_other_by_hand(fields, apart, expected):
+    net = mlp(64, 12, 12, 2)
+    fields = {"sparsity": 0.8, "distribution": "uniform"} | fields
+    assert shares_of(net, apart, **fields) == expected
+
+
+@given(
+    sizes=st.lists(st.integers(10, 40), min_size=3, max_size=4),
+    tasks=st.integers(2, 10),
+    structure=st.sampled_from(["unstructured", "constant_fan_in", "2x2"]),
+)
+def test_as_many_tasks_fit_as_the_density_says(sizes, tasks, structure):
+    net = mlp(*sizes, 20)
+    fields = dict(sparsity=1 - 1 / tasks, distribution="uniform", structure=structure, method="set")
+    counts = shares_of(net, ("output",), **fields)
+    totals = [item.numel for item in select(net)]
+    for count, total in zip(counts[:-1], totals[:-1], strict=True):
+        assert tasks * count <= total
+    if structure == "unstructured":
+        assert sum(counts) == round(sum(totals) / tasks)
 
 
 def test_infeasible_requests_name_the_layer_and_the_numbers():
