@@ -63,7 +63,7 @@ class Plan:
         if self.share == "reuse" or not self._places:
             return {}
         structure = structure_for(config.structure_in_force, config.group)
-        counts = budgets(self._selected, config, structure)
+        counts = budgets(self._selected, config, structure, [self.head])
         places = [dataclasses.replace(p, budget=counts[p.name]) for p in self._places]
         return {place.name: place.room(self.reserve) for place in places}
 
