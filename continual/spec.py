@@ -155,6 +155,11 @@ class CLSpec:
         """Height and width of the images in pixels."""
         return SOURCES[source_of(self.benchmark)].side or self.image_size
 
+    def in_force(self) -> dict[str, str | None]:
+        """Return the isolation that None stands for; see `SparseConfig.in_force`."""
+        dense = self.settings[0].method == "dense"
+        return {"isolation": None if dense else self.isolation_in_force}
+
     def check_data(self) -> None:
         """Look for the images.
 

@@ -139,6 +139,10 @@ class CRLSpec:
         """Return what the policy is told about sparsity."""
         return supported(self.run.settings(), self.isolation_in_force, self.share)
 
+    def in_force(self) -> dict[str, Any]:
+        """Return the rules of actor and critic where they are two; see `RLSpec.in_force`."""
+        return self.run.in_force()
+
     def resolve(self) -> CRLSpec:
         """Return the spec with everything spelled out, but for sparsities that are not split."""
         run = dataclasses.replace(

@@ -179,6 +179,18 @@ class RLSpec:
             fields | {"seed": seed, "target": self.target, "tiny": self.tiny} | given
         )
 
+    def in_force(self) -> dict[str, Any]:
+        """Return the rules of actor and critic where they are two, as `SparseConfig.in_force`."""
+        settings = self.settings()
+        if not settings.split:
+            return {}
+        actor, critic = settings.actor.in_force(), settings.critic.in_force()
+        rules = {name: (rule or "none", critic[name] or "none") for name, rule in actor.items()}
+        return {
+            f"sparse.{name}": "/".join(map(str, pair)) if len(set(pair)) > 1 else actor[name]
+            for name, pair in rules.items()
+        }
+
     def resolve(self) -> RLSpec:
         """Return the spec with everything spelled out: no field is None, `hyper` is complete."""
         table = defaults(self.algo, self.env)

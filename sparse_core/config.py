@@ -288,6 +288,19 @@ class SparseConfig:
         """The structure in force: the configured one, else the method's own."""
         return self.structure or METHODS[self.method].structure
 
+    def in_force(self) -> dict[str, object]:
+        """Return the rules that None stands for, by field; None: they play no part in the method.
+
+        Reports show these; a run's identity knows the fields as they are.
+        """
+        method = METHODS[self.method]
+        picks = method.growth or method.starts_dense
+        return {
+            "growth": self.growth_rule,
+            "drop": self.drop_rule if picks else None,
+            "structure": None if self.method == "dense" else self.structure_in_force,
+        }
+
     @property
     def kept_dense(self) -> tuple[str, ...]:
         """Return what stays dense: `dense`, and if whole neurons go, roles that must keep them."""

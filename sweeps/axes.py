@@ -2,6 +2,7 @@
 
 An axis is a dotted field in which runs of a kind differ. A field that plays no part in a run, such
 as the distribution of a dense network, has no value there: changing it would not change the run.
+Values are those in force: where a spec says None for a method's own growth rule, the rule's name.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Axes:
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        self._flat = {run.run_id: specs.flatten(specs.plain(run.spec)) for run in runs}
+        self._flat = {run.run_id: specs.shown(run.spec) for run in runs}
         names = dict.fromkeys(
             [METHOD, DISTRIBUTION, *(name for flat in self._flat.values() for name in flat)]
         )
@@ -89,11 +90,18 @@ class Axes:
 
     def _part(self, run: Run) -> dict[str, Any]:
         own = {name: self._flat[run.run_id].get(name) for name in self.names}
+        known = specs.in_force(run.spec)
         return {
             name: value
             for name, value in own.items()
             if name == METHOD
-            or any(_matters(run, name, other) for other in self._choices[name] if other != value)
+            or (
+                value is not None
+                if name in known
+                else any(
+                    _matters(run, name, other) for other in self._choices[name] if other != value
+                )
+            )
         }
 
 

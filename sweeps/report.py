@@ -92,7 +92,7 @@ def _settings(summary: Summary, outcomes: Sequence[Outcome]) -> list[tuple[str, 
     chosen = {name for run in runs for name in specs.flatten(specs.delta(run.spec))}
     skipped = {*summary.axes.task, *summary.axes.telling, "seed"}
     settings = []
-    flats = [specs.flatten(specs.plain(run.spec)) for run in runs]
+    flats = [specs.shown(run.spec) for run in runs]
     for name in dict.fromkeys(name for flat in flats for name in flat):
         if name not in chosen or name in skipped:
             continue

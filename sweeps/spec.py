@@ -87,6 +87,27 @@ def plain(spec: Any) -> dict[str, Any]:
     return {field.name: _plain(getattr(spec, field.name)) for field in _fields(type(spec))}
 
 
+def in_force(spec: Any) -> dict[str, Any]:
+    """Return, by dotted name, what is in force where a spec's fields say None.
+
+    A dataclass whose canonical form has None for what a run does by itself says what that is in a
+    method `in_force`; a value None means that the field plays no part in this run.
+    """
+    found: dict[str, Any] = {}
+    for field in _fields(type(spec)):
+        value = getattr(spec, field.name)
+        if dataclasses.is_dataclass(value):
+            inner = in_force(value)
+            found |= {f"{field.name}.{name}": item for name, item in inner.items()}
+    own = getattr(spec, "in_force", None)
+    return found if own is None else found | own()
+
+
+def shown(spec: Any) -> dict[str, Any]:
+    """Return all fields by dotted name as a reader is shown them: with what is in force."""
+    return flatten(plain(spec)) | in_force(spec)
+
+
 def delta(spec: Any) -> dict[str, Any]:
     """Return the fields that differ from their defaults, nested and as JSON can hold them."""
     return _delta(spec, {field.name: _default(field) for field in _fields(type(spec))})

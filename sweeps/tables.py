@@ -140,7 +140,7 @@ def runs_csv(outcomes: Sequence[Outcome]) -> str:
                 "run_id": outcome.run.run_id,
                 "kind": outcome.run.kind_name,
                 "state": outcome.state.value,
-                **specs.flatten(specs.plain(outcome.run.spec)),
+                **specs.shown(outcome.run.spec),
                 "score": result.get("score"),
                 "sparsity_requested": result.get("sparsity", {}).get("requested"),
                 "sparsity_achieved": result.get("sparsity", {}).get("achieved"),

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from sweeps import spec as specs
 from sweeps.axes import Axes
-from sweeps.grid import Grid
+from sweeps.grid import Grid, parse
 
 Toys = Callable[[str], Grid]
 
@@ -51,6 +52,76 @@ def test_labels_say_what_tells_runs_apart(toys: Toys, text: str, labels: list[st
     runs = toys(text).runs
     axes = Axes(runs)
     assert [axes.label(run) for run in runs] == labels
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        (
+            "kind: cl\nbase: {sparse.method: rigl}\ngrid: {sparse.growth: [gradient, momentum]}",
+            ["gradient", "momentum"],
+        ),
+        (
+            "kind: rl\nbase: {sparse.method: set}\n"
+            "grid: {sparse.growth: [random, unfired], sparse.drop: [magnitude, sensitivity]}",
+            [
+                "random magnitude",
+                "random sensitivity",
+                "unfired magnitude",
+                "unfired sensitivity",
+            ],
+        ),
+        (  # the method says enough where growth follows from it
+            "kind: cl\ngrid: {sparse.method: [dense, static, set, rigl, srigl]}",
+            ["dense", "static", "set", "rigl", "srigl"],
+        ),
+        (
+            "blocks:\n"
+            "- {kind: cl, grid: {sparse.method: [dense, static, set]}}\n"
+            "- {kind: cl, base: {sparse.method: rigl}, "
+            "grid: {sparse.growth: [gradient, momentum]}}",
+            ["dense", "static", "set random", "rigl gradient", "rigl momentum"],
+        ),
+        (
+            "kind: cl\nbase: {sparse.method: set}\n"
+            "grid: {sparse.structure: [unstructured, constant_fan_in]}",
+            ["unstructured", "constant_fan_in"],
+        ),
+        (
+            "kind: cl\nbase: {sparse.method: set}\ngrid: {isolation: [hard, none]}",
+            ["hard", "isolation=none"],
+        ),
+        (
+            "kind: rl\nbase: {actor_method: set, critic_method: rigl}\n"
+            "grid: {sparse.drop: [magnitude, signed]}",
+            ["magnitude", "signed"],
+        ),
+    ],
+)
+def test_labels_name_the_rules_in_force(text: str, labels: list[str]) -> None:
+    runs = parse(f"name: x\n{text}").runs
+    axes = Axes(runs)
+    assert [axes.label(run) for run in runs] == labels
+
+
+def test_a_rule_of_actor_and_one_of_critic_are_both_named() -> None:
+    text = "kind: rl\nbase: {critic_method: rigl}\ngrid: {actor_method: [set, rigl, static]}"
+    axes = Axes(runs := parse(f"name: x\n{text}").runs)
+    assert [axes.values(run).get("sparse.growth") for run in runs] == [
+        "random/gradient",
+        "gradient",
+        "none/gradient",
+    ]
+
+
+def test_what_is_shown_leaves_identities_alone() -> None:
+    for kind in ("rl", "cl", "crl"):
+        (run,) = parse(f"name: x\nkind: {kind}\nbase: {{sparse.method: rigl}}").runs
+        (same,) = parse(
+            f"name: x\nkind: {kind}\nbase: {{sparse.method: rigl, sparse.growth: gradient}}"
+        ).runs
+        assert run.run_id == same.run_id and run.record()["spec"]["sparse"]["growth"] is None
+        assert specs.shown(run.spec)["sparse.growth"] == "gradient"
 
 
 def test_tasks_are_named_apart(toys: Toys) -> None:

@@ -87,6 +87,11 @@ class Page(HTMLParser):
         return [value for _, found in self.tags for name in names if (value := found.get(name))]
 
 
+def page_of(report: Written) -> Page:
+    """Read a report's page."""
+    return Page(report.path.read_text())
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Written:
     grid = parse(f"name: toys\n{KIND}\n{METHODS}", "toys.yaml")
@@ -305,6 +310,39 @@ def test_each_task_and_setting_has_its_figure(toys: Toys, folders: Folders, tmp_
     for title in ("tower, sparsity=0.5", "tower, sparsity=0.9", "bridge, sparsity=0.5"):
         assert f'aria-label="{title}. final height (m), IQM with 95% interval: dense: 10 ' in html
     assert html.count("<svg ") == 4
+
+
+def test_figures_are_named_by_the_rules_in_force(tmp_path: Path) -> None:
+    grid = parse(
+        "name: rules\nblocks:\n"
+        "- {kind: cl, grid: {sparse.method: [dense]}}\n"
+        "- {kind: cl, base: {sparse.method: set}, grid: {sparse.growth: [random, unfired]}}\n"
+        "- {kind: cl, base: {sparse.method: rigl}, grid: {sparse.growth: [gradient, momentum]}}\n"
+    )
+    runs = {run.run_id: RunDir(tmp_path / run.run_id) for run in grid.runs}
+    for run, folder in zip(grid.runs, runs.values(), strict=True):
+        prepare(folder, run.record())
+        sparsity = {"requested": 0.9, "achieved": 0.9}
+        result = {"score": 0.5, "curve": [[1, 0.5]], "sparsity": sparsity, "layers": []}
+        identity = {key: run.record()[key] for key in ("run_id", "kind", "spec")}
+        folder.finish(result | identity | {"provenance": {"wall_s": 1.0}})
+    report = write_report(grid, tmp_path / "out", runs)
+    figures = [name.partition(".")[0] for name in page_of(report).attributes("aria-label")]
+    task = "permuted-digits, tasks=5"
+    assert figures == [f"{task}, {rule}" for rule in ("random", "unfired", "gradient", "momentum")]
+    rows = results_table(report.summaries[0]).rows
+    assert [row[:2] for row in rows] == [
+        ("dense", "-"),
+        ("set", "random"),
+        ("set", "unfired"),
+        ("rigl", "gradient"),
+        ("rigl", "momentum"),
+    ]
+    for name in ("runs.csv", "table.csv"):
+        with report.path.with_name(name).open() as file:
+            lines = list(csv.DictReader(file))
+        assert [line["sparse.growth"] for line in lines] == ["", *(row[1] for row in rows[1:])]
+        assert "None" not in report.path.with_name(name).read_text()
 
 
 def test_every_run_is_compared_with_the_dense_one_that_is_like_it(
