@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from continual.avalanche_compat import avalanche
@@ -20,6 +20,8 @@ NOT_UNDER_ISOLATION = {
     "CWRStarPlugin": "writes into the head of a task that has ended",
 }
 """Avalanche's strategies and plugins that would change what earlier tasks have learnt, and why."""
+
+HARD_REMEDY = "; TaskMasks(..., isolation='none') can"
 
 ONE_TASK = {
     "CWRStarPlugin": "gathers the classes of all tasks in one head",
@@ -57,6 +59,8 @@ class MaskIsolation(avalanche.core.SupervisedPlugin):  # type: ignore[name-defin
     Add one to the plugins of a strategy whose model is `TaskMasks`:
 
         strategy = Naive(model=TaskMasks(model, config), ..., plugins=[MaskIsolation()])
+
+    Ahead of other plugins it is the first to say which of them cannot go with tasks.
     """
 
     supports_distributed = False
@@ -80,8 +84,7 @@ class MaskIsolation(avalanche.core.SupervisedPlugin):  # type: ignore[name-defin
         if names.count("MaskIsolation") > 1:
             raise InputError("MaskIsolation is among the strategy's plugins twice: give it one")
         if model.hard:
-            remedy = "; TaskMasks(..., isolation='none') can"
-            _refuse(names, NOT_UNDER_ISOLATION, "MaskIsolation", remedy)
+            _refuse(names, NOT_UNDER_ISOLATION, "MaskIsolation", HARD_REMEDY)
         elif model.engine.updater is not None and any(
             isinstance(tensor, CondensedTensor) for tensor in model.engine.tensors
         ):
@@ -160,6 +163,17 @@ def _warn_of_rest(config: SparseConfig, steps: int) -> None:
             "optimizer steps of this task, so it is static; update more often, or train for longer",
             stacklevel=2,
         )
+
+
+def refuse_company(plugins: Sequence[Any]) -> None:
+    """Refuse plugins that cannot go with isolated tasks, before one of them is asked anything.
+
+    Raises:
+        ValueError: Naming the plugin, and why.
+    """
+    names = [kind.__name__ for plugin in plugins for kind in type(plugin).__mro__]
+    _refuse(names, NEVER, "MaskIsolation")
+    _refuse(names, NOT_UNDER_ISOLATION, "MaskIsolation", HARD_REMEDY)
 
 
 def _refuse(names: list[str], refused: Mapping[str, str], with_: str, remedy: str = "") -> None:

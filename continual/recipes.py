@@ -50,6 +50,16 @@ RECIPES: Mapping[str, Recipe] = {
 }
 
 
+def check_isolated(strategy: str, isolation: str) -> None:
+    """Check that a named strategy has the isolation that it cannot do without.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    if strategy != MASKS and isolation == "none":
+        raise InputError(f"isolation='none': strategy {strategy!r} needs 'hard'", field="isolation")
+
+
 def resolve(strategy: str, sparse: SparseConfig, share: str) -> tuple[SparseConfig, str]:
     """Put a strategy's own settings into a configuration.
 

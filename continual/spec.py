@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from continual.recipes import MASKS, resolve
+from continual.recipes import MASKS, check_isolated, resolve
 from continual.sources import BENCHMARKS, SOURCES, find, source_of, splits
 from sparse_core.checks import InputError, at_least, one_of, within
 from sparse_core.config import SparseConfig
@@ -124,10 +124,7 @@ class CLSpec:
             )
         if self.isolation is not None:
             check_isolation(self.isolation, sparse.method)
-            if self.strategy != MASKS and self.isolation == "none":
-                raise InputError(
-                    f"isolation='none': strategy {self.strategy!r} needs 'hard'", field="isolation"
-                )
+            check_isolated(self.strategy, self.isolation)
 
     @property
     def isolation_in_force(self) -> str:

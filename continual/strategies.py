@@ -12,7 +12,7 @@ tasks are known at test time unless a selector is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -20,8 +20,9 @@ from torch.optim import Optimizer
 
 from continual.avalanche_compat import avalanche
 from continual.masks import TaskMasks
-from continual.plugins import MaskIsolation
-from continual.recipes import resolve
+from continual.plugins import MaskIsolation, refuse_company
+from continual.recipes import check_isolated, resolve
+from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
 
 
@@ -36,8 +37,13 @@ class _Named(avalanche.training.Naive):  # type: ignore[name-defined, misc]
         model: nn.Module,
         optimizer: Optimizer,
         sparse: SparseConfig | None = None,
+        isolation: str = "hard",
         share: str = "none",
         reserve: float = 0.1,
+        unseen: str = "error",
+        infer: str | None = None,
+        roles: Mapping[str, str] | None = None,
+        tasks: int | None = None,
         plugins: Sequence[Any] | None = None,
         **options: Any,
     ) -> None:
@@ -48,20 +54,38 @@ class _Named(avalanche.training.Naive):  # type: ignore[name-defined, misc]
                 wrapped in place: `strategy.model` is a `TaskMasks`.
             optimizer: Trains the network's parameters.
             sparse: The sparsity of each task's network.
+            isolation: `hard`, which they all need.
             share: A sharing policy, for strategies that leave the choice.
-            reserve: As in `TaskMasks`.
+            reserve: As in `TaskMasks`, and so are the next four.
+            unseen: What answers for labels that were never trained.
+            infer: The selector for samples without a label in evaluation.
+            roles: Which layer is the head, where the order of layers does not say it.
+            tasks: How many there will be.
             plugins: More of Avalanche's plugins.
             **options: As `avalanche.training.Naive` takes them.
 
         Raises:
-            ValueError: If `sparse` or `share` contradict the strategy.
+            ValueError: If `sparse`, `share` or `isolation` contradict the strategy, a plugin cannot
+                go with it, or `TaskMasks` refuses the network. Nothing is changed then.
         """
+        if isinstance(model, TaskMasks):
+            raise InputError(
+                f"{type(self).__name__} makes the TaskMasks by itself: pass the dense network as "
+                "model, and the SparseConfig as sparse"
+            )
+        check_isolated(self.recipe, isolation)
+        refuse_company(plugins or ())
         config, policy = resolve(self.recipe, sparse or SparseConfig(), share)
         masks = TaskMasks(
             model,
             config,
+            isolation=isolation,
             share=policy,
             reserve=reserve,
+            unseen=unseen,
+            infer=infer,
+            roles=roles,
+            tasks=tasks,
             batch=options.get("train_mb_size", 1),
         )
         super().__init__(

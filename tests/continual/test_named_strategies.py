@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from torch import nn
 
-from continual import TaskMasks, strategies
+from continual import MaskIsolation, TaskMasks, strategies
 from continual.avalanche_compat import avalanche
+from continual.inference import infer_tasks
 from continual.overlap import visible_masks
 from continual.recipes import RECIPES, resolve
 from continual.spec import CLSpec
 from continual.train import run
 from sparse_core.config import SparseConfig
-from tests.continual.tiny_tasks import OPTIMIZERS, logits, make_benchmark, make_mlp, make_tasks
+from tests.continual.tiny_tasks import (
+    OPTIMIZERS,
+    logits,
+    make_benchmark,
+    make_mlp,
+    make_strategy,
+    make_tasks,
+)
 
 SPARSITY = 0.8
 NAMED = {
@@ -27,9 +37,14 @@ NAMED = {
 }
 
 
+OPTIONS = ("isolation", "infer", "unseen", "roles", "tasks", "eval_every", "evaluator")
+
+
 def made(name, optimizer="sgd", plugins=(), epochs=4, network=make_mlp, **changes):
     kind, sparse = NAMED[name]
     net = network()
+    silent = avalanche.training.plugins.EvaluationPlugin(loggers=[avalanche.logging.BaseLogger()])
+    options = {option: changes.pop(option) for option in OPTIONS if option in changes}
     return kind(
         model=net,
         optimizer=OPTIMIZERS[optimizer](net.parameters()),
@@ -38,9 +53,7 @@ def made(name, optimizer="sgd", plugins=(), epochs=4, network=make_mlp, **change
         train_mb_size=16,
         train_epochs=epochs,
         plugins=plugins,
-        evaluator=avalanche.training.plugins.EvaluationPlugin(
-            loggers=[avalanche.logging.BaseLogger()]
-        ),
+        **{"evaluator": silent} | options,
     )
 
 
@@ -239,7 +252,75 @@ def test_contradictions_are_said_in_one_line(strategy, sparse, share, message):
             kind(model=net, optimizer=optimizer, sparse=SparseConfig(**sparse), share=share)
 
 
+@pytest.mark.parametrize("name", NAMED)
+def test_what_a_recipe_leaves_open_can_be_said(name):
+    """All of `TaskMasks` but the batch, which is the strategy's own."""
+    theirs, ours = (inspect.signature(kind).parameters for kind in (TaskMasks, NAMED[name][0]))
+    assert set(theirs) - set(ours) == {"config", "batch"} and "sparse" in ours
+    options = {"infer": "entropy", "unseen": "latest", "roles": {"4": "output"}, "tasks": 3}
+    strategy = made(name, **options)
+    assert (strategy.model.infer, strategy.model.unseen) == ("entropy", "latest")
+    x = make_tasks(1)[0].test_x
+    assert torch.equal(strategy.model.eval()(x, 7), strategy.model(x))
+
+
+def test_a_head_that_is_registered_first_can_be_named():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.first, self.second = (nn.Linear(*n) for n in ((9, 3), (12, 8), (8, 9)))
+
+        def forward(self, x):
+            return self.head(self.second(self.first(x).relu()).relu())
+
+    roles = {"head": "output", "first": "input", "second": "hidden"}
+    model = made("static", network=Net, roles=roles).model
+    assert [tensor.name for tensor in model._shared] == ["first.weight", "second.weight"]
+
+
+def test_selectors_infer_tasks():
+    strategy = made("supsup", infer="max-confidence")
+    tasks = make_tasks()
+    for experience in make_benchmark(tasks).train_stream:
+        strategy.train(experience, eval_streams=[])
+    model = strategy.model.eval()
+    chosen = infer_tasks(model, tasks[0].test_x)
+    assert torch.equal(model(tasks[0].test_x), model(tasks[0].test_x, chosen))
+    assert len(set(chosen.tolist())) > 1
+
+
+def test_a_wrapped_network_is_not_wrapped_again():
+    net = make_mlp()
+    model = TaskMasks(net, SparseConfig(sparsity=SPARSITY))
+    with pytest.raises(ValueError, match="CLDST makes the TaskMasks by itself: pass the dense"):
+        strategies.CLDST(model=model, optimizer=OPTIMIZERS["sgd"](net.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("plugin", "why"),
+    [
+        ("BiCPlugin", "corrects the logits of one head"),
+        ("LFLPlugin", "needs the features beside the logits"),
+        ("CWRStarPlugin", "writes into the head of a task that has ended"),
+    ],
+)
+def test_plugins_that_cannot_go_with_tasks_are_refused_at_once(plugin, why):
+    """Their own complaints come with the first training, and say less."""
+    arguments = {"BiCPlugin": (), "LFLPlugin": (1.0,), "CWRStarPlugin": (make_mlp(),)}[plugin]
+    part = getattr(avalanche.training.plugins, plugin)(*arguments)
+    net = make_mlp()
+    with pytest.raises(ValueError, match=f"{plugin} cannot go with MaskIsolation: it {why}"):
+        made("packnet", plugins=[part], network=lambda: net)
+    assert type(net[0]) is nn.Linear
+    with pytest.raises(ValueError, match=f"{plugin} cannot go with MaskIsolation: it {why}"):
+        model = TaskMasks(make_mlp(), SparseConfig(method="static", sparsity=SPARSITY))
+        strategy = make_strategy(model, plugins=[MaskIsolation(), part])
+        strategy.train(make_benchmark(make_tasks(1)).train_stream)
+
+
 def test_named_strategies_are_isolated():
+    with pytest.raises(ValueError, match="isolation='none': strategy 'wsn' needs 'hard'"):
+        made("wsn", isolation="none")
     with pytest.raises(ValueError, match="isolation='none': strategy 'packnet' needs 'hard'"):
         CLSpec(strategy="packnet", isolation="none")
     assert CLSpec(strategy="packnet").isolation_in_force == "hard"
