@@ -1,0 +1,105 @@
+"""Objects of the user's own, named by `package.module:NAME` wherever a name of ours can stand.
+
+Nothing of a module but its file is looked at before it is imported: `fingerprint` tells two
+versions of a module apart at no cost, for a run's identity and its provenance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sparse_core.checks import InputError
+
+REFERENCE = re.compile(r"[^\W\d]\w*(\.\w+)*:[^\W\d]\w*(\.\w+)*")
+
+
+def is_reference(name: object) -> bool:
+    """Whether a name has the form `package.module:NAME`."""
+    return isinstance(name, str) and REFERENCE.fullmatch(name) is not None
+
+
+def load(
+    field: str, reference: str, expected: str, accepts: Callable[[Any], bool] | None = None
+) -> Any:
+    """Import the object that a reference names.
+
+    Args:
+        field: The configuration field or option that holds it, for errors.
+        reference: `package.module:NAME`; the name may be dotted, `module:Class.method`.
+        expected: What the object must be, to complete "must be ...".
+        accepts: Whether an object is that; None: any is.
+
+    Raises:
+        InputError: In one line with the reference, the file of its module and what was expected:
+            if it has another form, there is no such module or name, importing it fails, or the
+            object is of the wrong kind.
+    """
+    said = f"{field}={reference!r}"
+    if not is_reference(reference):
+        raise InputError(f"{said}: must be package.module:NAME of {expected}", field=field)
+    module_name, _, name = reference.partition(":")
+    file = source(reference)
+    if file is None and _missing(module_name):
+        raise InputError(
+            f"{said}: there is no module {module_name!r} here or among what is installed; it must "
+            f"hold {expected}",
+            field=field,
+        )
+    where = f"{module_name!r} ({file})" if file is not None else repr(module_name)
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"{said}: module {where} cannot be imported: {why}", field=field
+        ) from error
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise InputError(
+                f"{said}: module {where} has no {name!r}; it must be {expected}", field=field
+            )
+        found = getattr(found, part)
+    if accepts is not None and not accepts(found):
+        raise InputError(f"{said}: is {_kind(found)} in {where}, must be {expected}", field=field)
+    return found
+
+
+def source(reference: str) -> Path | None:
+    """Return the file of a reference's module; None: there is none, or it has no file."""
+    try:
+        spec = importlib.util.find_spec(reference.partition(":")[0])
+    except (ImportError, ValueError, AttributeError):
+        return None
+    if spec is None or spec.origin is None or not spec.has_location:
+        return None
+    return Path(spec.origin)
+
+
+def fingerprint(reference: str) -> str:
+    """Return 16 hexadecimal digits of what the module's file says; empty if it has none."""
+    file = source(reference)
+    if file is None or not file.is_file():
+        return ""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+
+
+def _missing(module_name: str) -> bool:
+    """Whether no module of this name can be found; one that fails at its parents can."""
+    try:
+        return importlib.util.find_spec(module_name) is None
+    except ModuleNotFoundError as error:
+        return error.name is not None and f"{module_name}.".startswith(f"{error.name}.")
+    except Exception:
+        return False
+
+
+def _kind(found: object) -> str:
+    if isinstance(found, type):
+        return f"the class {found.__name__}"
+    return f"a {type(found).__name__}"
