@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dstrl import checkpoints
+from dstrl.devices import FollowsDevice
 from dstrl.nets import floats
 from dstrl.roles import Roles, named
 from dstrl.settings import MASKED_RULES, Settings
@@ -68,7 +69,7 @@ class Part:
     also: tuple[Optimizer, ...] = ()
 
 
-class SparsePolicy:
+class SparsePolicy(FollowsDevice):
     """Mixin that makes a policy of Stable-Baselines3 sparse: put it before the policy's class.
 
         class MyPolicy(SparsePolicy, ActorCriticPolicy):
@@ -175,7 +176,7 @@ class SparsePolicy:
 
     def _make_sparse(self, part: Part) -> None:
         config, rule = part.config, self.sparse.target or self.target_rule
-        if config.backend == "auto" and (rule in MASKED_RULES or torch.cuda.is_available()):
+        if config.backend == "auto" and rule in MASKED_RULES:
             config = dataclasses.replace(config, backend="masked")
         with _without(part.root, part.shared):
             roles = named(part.root, part.roles)
@@ -207,7 +208,8 @@ class SparsePolicy:
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
-        return data | {"sparse": self.sparse}
+        backends = {engine.config.backend for engine in self.sparse_engines.values()}
+        return data | {"sparse": self.sparse.masked() if backends == {"masked"} else self.sparse}
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from stable_baselines3.sac.policies import Actor as SACActor
 from stable_baselines3.td3.policies import Actor as TD3Actor
 from torch import nn
 
+from dstrl.devices import FollowsDevice
 from dstrl.roles import named, roles_of
 from sparse_core import sparsify
 from sparse_core.choice import TYPICAL_BATCH
@@ -24,7 +25,7 @@ DENSE = {masked: dense for dense, masked in reversed((MASKED | MASKED_EMBEDDINGS
 """Masked type -> the dense one it stands for, the first in the table."""
 
 
-class SparseNet:
+class SparseNet(FollowsDevice):
     """Mixin: a network that is made again from its file with the masks it had.
 
     Inside a policy it is built dense, and the policy makes it sparse when its optimizer is there.

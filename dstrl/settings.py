@@ -106,6 +106,13 @@ class Settings:
         config = SparseConfig(method="dense", sparsity=0.0, seed=self.actor.seed)
         return Settings(config, config, target=self.target, batch=self.batch)
 
+    def masked(self) -> Settings:
+        """Return the settings of networks without condensed layers."""
+        actor, critic = (
+            dataclasses.replace(c, backend="masked") for c in (self.actor, self.critic)
+        )
+        return dataclasses.replace(self, actor=actor, critic=critic)
+
     def with_seed(self, seed: int) -> Settings:
         """Return the settings with another seed."""
         actor, critic = (dataclasses.replace(c, seed=seed) for c in (self.actor, self.critic))

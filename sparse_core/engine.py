@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -294,6 +294,25 @@ class Engine:
         self.__dict__.update(state)
         if self.optimizer is not None:
             self._hook()
+
+    def use_masks(self) -> None:
+        """Make condensed linear layers masked ones, here and in networks that follow.
+
+        Condensed layers are for the CPU, so this comes before a network leaves it; to be called
+        between two optimizer steps. See `sparse_core.masking`.
+        """
+        from sparse_core.masking import masked_again
+
+        for follower in self._followers:
+            follower.catch_up()
+        self.tensors = [masked_again(tensor, *self._trainers) for tensor in self.tensors]
+        for follower in self._followers:
+            follower.use_masks(self.tensors)
+        for tensor in self.tensors:
+            tensor.tap.wants_signals = self._gradients.needs == "signals"
+        self.config = replace(self.config, backend="masked")
+        if self._trainers:
+            self.attach(*self._trainers)
 
     def refresh(self) -> None:
         """Derive anew what follows from the topology, after tensors were replaced in the module."""

@@ -43,6 +43,18 @@ class Follower:
         if name in self.copies:
             self.copies[name].apply(delta)
 
+    def use_masks(self, tensors: Sequence[SparseTensor]) -> None:
+        """Make condensed copies masked ones; they caught up before the online ones became so.
+
+        Args:
+            tensors: The online weights, which are others now.
+        """
+        from sparse_core.masking import masked_again
+
+        self.online = {tensor.name: tensor for tensor in tensors if tensor.name in self.copies}
+        self.copies = {name: masked_again(copy) for name, copy in self.copies.items()}
+        self.refresh()
+
     def refresh(self) -> None:
         """Derive from the topology what depends on it, after a load."""
         for copy in self.copies.values():

@@ -61,6 +61,7 @@ def become_condensed(
     pattern = Pattern.from_mask(mask.numpy(), group)
     capacity = pattern.size if capacity is None else max(capacity, pattern.size)
     hold(layer, pattern, pattern.condense(weight.detach().numpy(), capacity))
+    layer.values.requires_grad_(weight.requires_grad)
 
 
 def hold(layer: nn.Linear, pattern: Pattern, values: NDArray[Any]) -> None:
@@ -85,7 +86,8 @@ def hold(layer: nn.Linear, pattern: Pattern, values: NDArray[Any]) -> None:
 def become_masked_again(layer: CondensedLinear) -> Tensor:
     """Turn a condensed layer into a dense `nn.Linear`, in place; returns its `(out, in)` mask."""
     dense, mask = layer.dense_weight(), torch.from_numpy(layer.pattern.to_mask())
+    requires_grad = layer.values.requires_grad
     layer.forget_pattern()
     layer.__class__ = nn.Linear  # type: ignore[assignment]
-    layer.register_parameter("weight", nn.Parameter(dense))
+    layer.register_parameter("weight", nn.Parameter(dense, requires_grad))
     return mask

@@ -69,6 +69,7 @@ def test_the_users_own_horizon_is_kept():
         "CartPole-v1",
         n_steps=64,
         policy_kwargs=dict(sparse=dict(method="set", horizon=77)),
+        device="cpu",
     )
     model.learn(32, callback=SparseCallback())
     assert model.policy.sparse_engines["policy"].horizon == 77
@@ -105,6 +106,6 @@ def test_it_logs_under_the_promised_names():
 
 
 def test_it_refuses_a_policy_that_is_not_sparse():
-    model = PPO("MlpPolicy", "CartPole-v1", n_steps=64)
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=64, device="cpu")
     with pytest.raises(ValueError, match="ActorCriticPolicy: SparseCallback needs a sparse policy"):
         model.learn(32, callback=SparseCallback())

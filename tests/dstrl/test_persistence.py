@@ -87,11 +87,13 @@ def test_learning_goes_on_after_loading(algorithm, tmp_path, backend):
         policy_kwargs=dict(
             sparse=dict(method="rigl", update_every=1, backend=backend), net_arch=[8]
         ),
+        device="cpu",
         **short,
     ).learn(112)
     model.save(tmp_path / "model")
     steps = {name: e.steps for name, e in model.policy.sparse_engines.items()}
-    loaded = algorithm.load(tmp_path / "model", env=gym.make(ENVS.get(algorithm, "Pendulum-v1")))
+    env = gym.make(ENVS.get(algorithm, "Pendulum-v1"))
+    loaded = algorithm.load(tmp_path / "model", env=env, device="cpu")
     loaded.learn(32, reset_num_timesteps=False)
     assert loaded.num_timesteps == 144
     more = 2 if algorithm is PPO else 32
@@ -176,7 +178,10 @@ def test_active_weights_take_the_values_of_a_dense_policy(algorithm):
     """A warm start from a dense policy, or from one that was cloned from demonstrations."""
     model = build(algorithm)
     dense = algorithm(
-        "MlpPolicy", ENVS.get(algorithm, "Pendulum-v1"), policy_kwargs=dict(net_arch=[16, 16])
+        "MlpPolicy",
+        ENVS.get(algorithm, "Pendulum-v1"),
+        policy_kwargs=dict(net_arch=[16, 16]),
+        device="cpu",
     )
     masks = topologies(model.policy)
     model.set_parameters({"policy": dense.policy.state_dict()}, exact_match=False)

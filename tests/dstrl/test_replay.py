@@ -148,12 +148,13 @@ def test_they_are_ordinary_parts_of_stable_baselines3(tmp_path):
         replay_buffer_kwargs={"n_steps": 1, "gamma": 0.99},
         learning_starts=8,
         policy_kwargs={"net_arch": [8]},
+        device="cpu",
     )
     dense.learn(20, callback=ReplayCallback(3, 5, threshold=0.0, least=10, every=10))
     assert dense.replay_buffer.n_steps == 3
     dense.save(tmp_path / "model")
     dense.save_replay_buffer(tmp_path / "buffer")
-    loaded = SAC.load(tmp_path / "model")
+    loaded = SAC.load(tmp_path / "model", device="cpu")
     loaded.load_replay_buffer(tmp_path / "buffer")
     assert loaded.replay_buffer.size() == dense.replay_buffer.size() == 20 - 1
 

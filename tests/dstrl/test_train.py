@@ -51,7 +51,7 @@ def test_the_result_says_what_happened(tmp_path):
     assert result["updates"] == {"policy": 2} and result["still"] == []
     assert reports[-1] == (1.0, {"steps": 256.0, "return": result["score"]})
     assert [done for done, _ in reports] == sorted(done for done, _ in reports)
-    loaded = PPO.load(tmp_path / "model.zip")
+    loaded = PPO.load(tmp_path / "model.zip", device="cpu")
     assert loaded.policy.sparse_engines["policy"].steps == 16
 
 
@@ -151,8 +151,8 @@ def test_evaluations_do_not_disturb_training(tmp_path):
     often = run(small(eval_every=16), tmp_path / "a", quiet)
     once = run(small(eval_every=256), tmp_path / "b", quiet)
     assert often["curve"][-1][0] == once["curve"][-1][0] == 256
-    a = PPO.load(tmp_path / "a" / "model.zip").policy.state_dict()
-    b = PPO.load(tmp_path / "b" / "model.zip").policy.state_dict()
+    a = PPO.load(tmp_path / "a" / "model.zip", device="cpu").policy.state_dict()
+    b = PPO.load(tmp_path / "b" / "model.zip", device="cpu").policy.state_dict()
     assert all(a[name].equal(b[name]) for name in a)
 
 

@@ -196,6 +196,15 @@ def test_a_chain_computes_what_its_modules_do_one_by_one():
     assert seen == [(37, 8)]
 
 
+def test_a_frozen_weight_stays_frozen_in_either_form():
+    for trains in (True, False):
+        layer = nn.Linear(6, 4).requires_grad_(trains)
+        become_condensed(layer, torch.rand(4, 6) < 0.5)
+        assert layer.values.requires_grad == trains
+        become_masked_again(layer)
+        assert layer.weight.requires_grad == layer.bias.requires_grad == trains
+
+
 def test_conversion_is_lossless():
     torch.manual_seed(0)
     layer = nn.Linear(20, 30)

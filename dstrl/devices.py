@@ -1,0 +1,60 @@
+"""Which backend `auto` means, now that Stable-Baselines3 says where a policy is to run.
+
+A policy is built on the CPU, with condensed layers where they pay there. Only then it is moved to
+the device that was asked for: one that leaves the CPU gets masks first, and keeps them from there
+on. So what a policy is made of follows from its own device, not from what the machine has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from sparse_core import Engine
+from sparse_core.checks import InputError
+from sparse_core.layers.chain import CondensedSequential
+from sparse_core.layers.state import Condensed
+
+
+class FollowsDevice:
+    """Mixin of a module with sparse layers, put before its class: masked wherever it is not CPU."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Change all tensors, as every method does that moves or casts a module."""
+        assert isinstance(self, nn.Module)
+        device = fn(torch.empty(0)).device
+        if device.type != "cpu":
+            leave_cpu(self, device)
+        return super()._apply(fn, recurse)  # type: ignore[misc]
+
+
+def leave_cpu(module: nn.Module, device: torch.device) -> None:
+    """Give the layers of a module that `auto` condensed their masked form, in place.
+
+    Args:
+        module: With engines anywhere in it, attached or not.
+        device: Where it is going.
+
+    Raises:
+        ValueError: If layers are condensed because that was asked for. Nothing is changed then.
+    """
+    engines: list[Engine] = [
+        child.sparse_engine for child in module.modules() if hasattr(child, "sparse_engine")
+    ]
+    for engine in engines:
+        condensed = any(isinstance(tensor.layer, Condensed) for tensor in engine.tensors)
+        if condensed and engine.config.backend == "condensed":
+            raise InputError(
+                f"backend='condensed': condensed layers run on the CPU, not on {device}; use "
+                "backend masked or auto, or device='cpu'",
+                field="backend",
+            )
+    for engine in engines:
+        if engine.config.backend == "auto":
+            engine.use_masks()
+    for child in module.modules():
+        if type(child) is CondensedSequential:
+            child.__class__ = nn.Sequential
