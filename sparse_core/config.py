@@ -52,7 +52,8 @@ class SparseConfig:
         growth: Which inactive weights are grown; None is the method's own rule.
         drop: Which active weights are dropped; None is the method's own rule.
         structure: `unstructured`, `constant_fan_in`, `neurons`, N:M such as `2:4`, blocks such as
-            `4x4`; None is the method's own.
+            `4x4` (a layer that they do not divide is less than a block short of its budget); None
+            is the method's own.
         group: So many consecutive neurons share their input columns (constant fan-in only).
         update_every: Optimizer steps between two updates of the topology (Delta T).
         drop_fraction: Fraction of a layer's active weights that the first update moves (alpha).
