@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,11 @@ from typing import Any
 import gymnasium as gym
 from PIL import Image
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from dstrl.build import ALGORITHMS, make_env
+from dstrl.build import build, make_env
 from dstrl.crl import CRLSpec
+from dstrl.saved import MODEL, load
+from dstrl.sequence import make_model
 from dstrl.spec import RLSpec
 from sparse_core.checks import InputError
 
@@ -75,7 +77,11 @@ def enjoy(spec: RLSpec, output: Path, file: Path | None, seed: int) -> list[Epis
     def make(mode: str | None) -> gym.Env[Any, Any]:
         return make_env(spec, mode)
 
-    return _show([Scene(f"env={spec.env!r}", make)], spec.algo, output, file, seed)
+    def make_agent() -> BaseAlgorithm:
+        run = spec.resolve()
+        return build(dataclasses.replace(run, hyper=_little(run.hyper)))
+
+    return _show([Scene(f"env={spec.env!r}", make)], make_agent, output, file, seed)
 
 
 def enjoy_tasks(spec: CRLSpec, output: Path, file: Path | None, seed: int) -> list[Episode]:
@@ -87,18 +93,31 @@ def enjoy_tasks(spec: CRLSpec, output: Path, file: Path | None, seed: int) -> li
     tasks = enumerate(spec.tasks)
     name = f"sequence={spec.sequence!r}"
     scenes = [Scene(f"{name}: task {label}", task.make, label) for label, task in tasks]
-    return _show(scenes, spec.algo, output, file, seed)
+
+    def make_agent() -> BaseAlgorithm:
+        run = spec.resolve()
+        return make_model(dataclasses.replace(run, hyper=_little(run.hyper)))
+
+    return _show(scenes, make_agent, output, file, seed)
+
+
+def _little(hyper: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyper-parameters with little room for transitions, which acting does not need."""
+    room = {"buffer_size": min(hyper["buffer_size"], 1_000)} if "buffer_size" in hyper else {}
+    return {**hyper, **room}
 
 
 def _show(
-    scenes: Sequence[Scene], algo: str, output: Path, file: Path | None, seed: int
+    scenes: Sequence[Scene],
+    make_agent: Callable[[], BaseAlgorithm],
+    output: Path,
+    file: Path | None,
+    seed: int,
 ) -> list[Episode]:
     if file is not None and file.suffix.lower() != ".gif":
         raise InputError(f"out={str(file)!r}: must end in .gif", field="out")
-    if not (output / "model.zip").is_file():
-        raise InputError(
-            f"model={str(output / 'model.zip')!r}: there is no such file", field="model"
-        )
+    if not (output / MODEL).is_file():
+        raise InputError(f"model={str(output / MODEL)!r}: there is no such file", field="model")
     mode = "human" if file is None else "rgb_array"
     for scene in scenes:
         modes = _render_modes(scene)
@@ -110,14 +129,15 @@ def _show(
             raise InputError("human: there is no screen (DISPLAY is not set); write a GIF instead")
         os.environ.setdefault("MUJOCO_GL", "egl")
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    player = _Player(algo, output, scenes[0])
+    model = make_agent()
+    load(model, output)
     frames: list[Image.Image] = []
     episodes: list[Episode] = []
     fps = 30.0
     for scene in scenes:
         try:
             env = scene.make(mode)
-            episode, shown = player.play(env, scene.task, seed, record=file is not None)
+            episode, shown = _play_as(model, env, scene.task, seed, record=file is not None)
         except _failures() as error:
             said = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"{scene.name}: cannot be rendered: {said}") from error
@@ -141,42 +161,33 @@ def _render_modes(scene: Scene) -> list[str]:
     return list(env.metadata.get("render_modes", []))
 
 
-class _Player:
-    """A trained policy, with the normalisation of observations that it was trained with."""
+def _play_as(
+    model: BaseAlgorithm, env: gym.Env[Any, Any], task: int | None, seed: int, record: bool
+) -> tuple[Episode, list[Image.Image]]:
+    """Play an episode; return it and, if it is to be recorded, its frames."""
+    policy: Any = model.policy
+    with nullcontext() if task is None else policy.task(task):
+        return _play(model, env, task, seed, record)
 
-    def __init__(self, algo: str, output: Path, scene: Scene) -> None:
-        self.model: BaseAlgorithm = ALGORITHMS[algo].load(output / "model.zip", device="cpu")
-        self.normalise: VecNormalize | None = None
-        statistics = output / "normalise.pkl"
-        if statistics.exists():
-            envs = DummyVecEnv([lambda: scene.make(None)])
-            self.normalise = VecNormalize.load(str(statistics), envs)
 
-    def play(
-        self, env: gym.Env[Any, Any], task: int | None, seed: int, record: bool
-    ) -> tuple[Episode, list[Image.Image]]:
-        """Play an episode; return it and, if it is to be recorded, its frames."""
-        policy: Any = self.model.policy
-        with nullcontext() if task is None else policy.task(task):
-            return self._play(env, task, seed, record)
-
-    def _play(
-        self, env: gym.Env[Any, Any], task: int | None, seed: int, record: bool
-    ) -> tuple[Episode, list[Image.Image]]:
-        stride = math.ceil(env.metadata.get("render_fps", 30) / FASTEST)
-        frames = []
-        observation, _ = env.reset(seed=seed)
-        steps, score, over = 0, 0.0, False
-        while not over:
-            if record and steps % stride == 0:
-                frames.append(_image(env.render()))
-            seen = self.normalise.normalize_obs(observation) if self.normalise else observation
-            action, _ = self.model.predict(seen, deterministic=True)
-            observation, reward, terminated, truncated, _ = env.step(action)
-            steps, score, over = steps + 1, score + float(reward), terminated or truncated
-        if record:
+def _play(
+    model: BaseAlgorithm, env: gym.Env[Any, Any], task: int | None, seed: int, record: bool
+) -> tuple[Episode, list[Image.Image]]:
+    normalise = model.get_vec_normalize_env()
+    stride = math.ceil(env.metadata.get("render_fps", 30) / FASTEST)
+    frames = []
+    observation, _ = env.reset(seed=seed)
+    steps, score, over = 0, 0.0, False
+    while not over:
+        if record and steps % stride == 0:
             frames.append(_image(env.render()))
-        return Episode(steps, score, task), frames
+        seen = normalise.normalize_obs(observation) if normalise else observation
+        action, _ = model.predict(seen, deterministic=True)
+        observation, reward, terminated, truncated, _ = env.step(action)
+        steps, score, over = steps + 1, score + float(reward), terminated or truncated
+    if record:
+        frames.append(_image(env.render()))
+    return Episode(steps, score, task), frames
 
 
 def _image(frame: Any) -> Image.Image:

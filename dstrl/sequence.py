@@ -28,6 +28,7 @@ from dstrl.callbacks import SparseCallback
 from dstrl.continual import POLICIES, ContinualPolicy
 from dstrl.crl import CRLSpec
 from dstrl.evaluate import Evaluator
+from dstrl.saved import save
 from dstrl.seeds import derive
 from dstrl.train import PROGRESS_EVERY, TENSORBOARD, Progress
 from dstrl.transfer import forgetting, performance, transfers
@@ -140,8 +141,7 @@ def run(spec: CRLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     }
     if policy.hard:
         result["capacity_used"] = policy.capacity_used()
-    out.mkdir(parents=True, exist_ok=True)
-    model.save(out / "model.zip")
+    save(model, out)
     if spec.baselines:
         others = range(1, len(course.tasks))
         result["baselines"] = [course.curves[0], *(course.learn_alone(label) for label in others)]
@@ -149,6 +149,18 @@ def run(spec: CRLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         result["forward_transfer"] = float(np.mean(result["transfers"]))
     course.close()
     return result
+
+
+def make_model(spec: CRLSpec, tensorboard: str | None = None) -> BaseAlgorithm:
+    """Make the algorithm of a resolved spec, which has learnt nothing yet."""
+    return build(
+        spec.run,
+        tensorboard,
+        make=spec.tasks[0].make,
+        policy=POLICIES[spec.algo],
+        isolation=spec.isolation_in_force,
+        share=spec.share if spec.isolation_in_force == "hard" else "none",
+    )
 
 
 class _Course:
@@ -176,14 +188,7 @@ class _Course:
 
     def build(self, tensorboard: str | None = None) -> BaseAlgorithm:
         """Make an algorithm that has learnt nothing yet."""
-        return build(
-            self.run,
-            tensorboard,
-            make=self.tasks[0].make,
-            policy=POLICIES[self.spec.algo],
-            isolation=self.spec.isolation_in_force,
-            share=self.spec.share if self.spec.isolation_in_force == "hard" else "none",
-        )
+        return make_model(self.spec, tensorboard)
 
     def check(self, model: BaseAlgorithm) -> None:
         """Raise a ValueError if the tasks do not suit each other, or do not fit."""

@@ -18,6 +18,7 @@ from dstrl.build import build, make_env, replay_callback
 from dstrl.callbacks import SparseCallback
 from dstrl.evaluate import Evaluator
 from dstrl.mixin import SparsePolicy
+from dstrl.saved import save
 from dstrl.spec import RLSpec
 from sparse_core.tally import Moves, weights
 
@@ -68,11 +69,7 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     moves.end()
     conductor.evaluate(final=True)
     evaluator.close()
-    out.mkdir(parents=True, exist_ok=True)
-    model.save(out / "model.zip")
-    normalise = model.get_vec_normalize_env()
-    if normalise is not None:
-        normalise.save(str(out / "normalise.pkl"))
+    save(model, out)
     assert model.env is not None
     model.env.close()
     return _result(spec, model, conductor, moves)

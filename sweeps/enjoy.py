@@ -44,7 +44,7 @@ def enjoy(
         raise InputError(f"run {name!r}: is {state.value}, only finished runs can be shown")
     file = None if human else out or folder.output / "episode.gif"
     os.environ.update(worker_environment(1, os.environ))
-    spec = load(resolve(record["spec_type"]), record["spec"])
+    spec = load(resolve(kind.spec), record["spec"])
     episodes = resolve(kind.player)(spec, folder.output, file, seed)
     lines = [
         ("" if episode.task is None else f"task {episode.task}: ")

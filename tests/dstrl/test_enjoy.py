@@ -74,23 +74,25 @@ def trained(tmp_path_factory):
     for name, (lamp, fault) in LAMPS.items():
         gym.register(name, entry_point=lamp, kwargs={"fault": fault})
     out = tmp_path_factory.mktemp("run")
-    hyper = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "normalize": True}
-    spec = RLSpec(
-        env="Lamp-v0",
-        steps=32,
-        net_arch=(8,),
-        eval_episodes=1,
-        sparse=SparseConfig(sparsity=0.5),
-        hyper=hyper,
-    )
-    run(spec, out, lambda done, numbers: None)
+    run(lamp_spec("Lamp-v0"), out, lambda done, numbers: None)
     yield out
     for name in LAMPS:
         gym.registry.pop(name)
 
 
-def play(trained, env, file, **values):
-    return enjoy(RLSpec(env=env, **values), trained, file, seed=0)
+def lamp_spec(env):
+    return RLSpec(
+        env=env,
+        steps=32,
+        net_arch=(8,),
+        eval_episodes=1,
+        sparse=SparseConfig(sparsity=0.5),
+        hyper={"n_steps": 16, "batch_size": 16, "n_epochs": 1, "normalize": True},
+    )
+
+
+def play(trained, env, file):
+    return enjoy(lamp_spec(env), trained, file, seed=0)
 
 
 def brightness(file):

@@ -161,7 +161,7 @@ def test_distractors_and_normalisation(tmp_path):
     model = build(spec.resolve())
     assert model.observation_space.shape == (40,)
     result = run(spec, tmp_path, quiet)
-    assert (tmp_path / "normalise.pkl").exists()
+    assert (tmp_path / "normalise.npz").exists()
     assert np.isfinite(result["score"])
 
 
