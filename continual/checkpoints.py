@@ -31,7 +31,8 @@ def rules_of(isolation: str, share: str) -> Tensor:
 def prepare(model: TaskMasks, state_dict: Mapping[str, Tensor], prefix: str) -> None:
     """Give a network the tasks of a checkpoint that is about to be loaded.
 
-    Parameters of tasks that it has already stay what they are, so an optimizer can go on.
+    Parameters of tasks that it has already stay what they are, so an optimizer can go on; those of
+    a network without tasks become the first task's, as when one begins.
 
     Args:
         model: The network.
@@ -47,14 +48,19 @@ def prepare(model: TaskMasks, state_dict: Mapping[str, Tensor], prefix: str) -> 
     for label, index in indices.items():
         task = before.get(label)
         if task is None:
-            task = Task(index, model._new_tensors()).to(model.current.device)
+            first = not before and not model.tasks
+            tensors = {s: s.tensor for s in model._slots} if first else model._new_tensors()
+            task = Task(index, tensors).to(model.current.device)
         task.reopen(model._slots)
         task.make_room(model._masked_apart(), state_dict, f"{prefix}tasks.{label}.")
         task.index.fill_(index)
         model.tasks[label] = task
     if indices:
         now = int(state_dict[f"{prefix}current"])
-        model._bind(model._task(model.labels[now]))  # NOBODY: the latest
+        task = model._task(model.labels[now])  # NOBODY: the latest
+        model._bind(task)
+        if now == NOBODY:
+            task.part(model._slots)
     elif before:
         model._bind(Task(NOBODY, model._new_tensors()))
 

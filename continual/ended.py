@@ -46,7 +46,7 @@ def frozen_output(
     Returns:
         `(batch, classes)`, through which no gradient flows.
     """
-    parts = {slot.name: task.tensor(slot).detach() for slot in slots}
+    parts = {slot.name: task.value(slot.name) for slot in slots}
     topologies = {}
     for tensor in tensors:
         beside = lent.get(tensor.name)
@@ -57,9 +57,13 @@ def frozen_output(
         mask = task.masks.get(tensor.name, tensor.weight.shape)
         if isinstance(beside, Tensor):
             mask |= beside
-        weight = parts.get(tensor.name, tensor.weight.detach())
-        parts |= {_mask_name(tensor): mask, tensor.name: torch.where(mask, weight, 0.0)}
-    with torch.no_grad(), _evaluating(model), _in_shape_of(topologies):
+        weight = torch.where(mask, parts.get(tensor.name, tensor.frozen), 0.0)
+        parts |= {_mask_name(tensor): mask, tensor.name: weight}
+        if tensor.companion("frozen") is not None:
+            parts[f"{tensor.name}_frozen"] = weight
+        if tensor.companion("given") is not None:
+            parts[f"{tensor.name}_given"] = parts[tensor.bias_name]
+    with torch.no_grad(), evaluating(model), _in_shape_of(topologies):
         output = functional_call(model, parts, (x,), tie_weights=False)
     if not torch.is_grad_enabled():
         return output
@@ -127,7 +131,7 @@ def _mask_name(tensor: SparseTensor) -> str:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Let no running statistic of an ended task change."""
     training = [module for module in model.modules() if module.training]
     for module in training:
@@ -142,14 +146,22 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _in_shape_of(topologies: Mapping[Condensed, tuple[Pattern, Lent | None]]) -> Iterator[None]:
     """Let condensed layers take their values to be of these patterns, and read what is lent."""
-    before = {layer: (layer.pattern, layer.shared, layer.weight_frozen) for layer in topologies}
+    before = {
+        layer: (layer.pattern, layer.shared, layer.weight_frozen, layer.weight_given)
+        for layer in topologies
+    }
     for layer, (pattern, lent) in topologies.items():
-        layer._pattern, layer._shared, layer.weight_frozen = pattern, lent, None
+        layer._pattern, layer._shared, layer.weight_frozen, layer.weight_given = (
+            pattern,
+            lent,
+            None,
+            None,
+        )
     try:
         yield
     finally:
         for layer, state in before.items():
-            layer._pattern, layer._shared, layer.weight_frozen = state
+            layer._pattern, layer._shared, layer.weight_frozen, layer.weight_given = state
 
 
 @contextmanager

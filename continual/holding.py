@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 
 from continual import refusals
 from continual.avalanche_compat import avalanche
 from continual.protection import lent
-from continual.tasks import NOBODY, Slot, Task
+from continual.tasks import NOBODY, Slot, Task, label_of
 from sparse_core.checks import InputError
 from sparse_core.engine import Engine
 from sparse_core.topology import SparseTensor
@@ -20,6 +22,8 @@ class TaskHolder(avalanche.models.MultiTaskModule):  # type: ignore[name-defined
         engine: Moves the topology of the task in training.
         isolation: `hard` or `none`.
         share: What a task may do with the weights of earlier ones.
+        reserve: The fraction of each hidden layer's neurons that a task keeps to itself; None:
+            none.
         tasks: The tasks by label.
         current: `() int64`, the index of the task in training, or `NOBODY`.
     """
@@ -28,9 +32,37 @@ class TaskHolder(avalanche.models.MultiTaskModule):  # type: ignore[name-defined
     engine: Engine
     isolation: str
     share: str
+    reserve: float | None
     tasks: nn.ModuleDict
+    _planned: int | None
     _shared: list[SparseTensor]
     _slots: list[Slot]
+
+    def check(self, labels: Iterable[int]) -> list[int]:
+        """Check that tasks can be trained from here on, all that are named; nothing is changed.
+
+        Args:
+            labels: Their labels.
+
+        Returns:
+            The labels, as Python's integers.
+
+        Raises:
+            ValueError: If one is no label, or its task has ended and is isolated; or if there are
+                several that are to be isolated.
+        """
+        checked = [label_of(label) for label in labels]
+        if self.hard and len(checked) > 1:
+            raise InputError(
+                f"tasks {checked} in one experience: isolation='hard' learns one task at a time"
+            )
+        for label in checked:
+            if self.hard and label != self.label and str(label) in self.tasks:
+                raise InputError(
+                    f"task {label} has ended: isolation='hard' never changes it, isolation='none' "
+                    "does (or does each experience lack a task label of its own?)"
+                )
+        return checked
 
     @property
     def hard(self) -> bool:

@@ -14,17 +14,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from continual import refusals
+from continual.attaching import Attachable
 from continual.capacity import Capacity, Place, capacity_of
 from continual.checkpoints import prepare, rules_of
 from continual.ended import frozen_output, shared_output
-from continual.holding import TaskHolder
+from continual.experiences import labels_of
 from continual.inference import infer_tasks
 from continual.plan import Plan
-from continual.protection import inherit_biases, protect, readable, reserve
-from continual.tasks import NOBODY, Slot, Task, slots_of
+from continual.protection import protect, readable, reserve
+from continual.tasks import NOBODY, Slot, Task, check_apart, slots_of
 from sparse_core.building import sparsify
 from sparse_core.checks import InputError
 from sparse_core.choice import TYPICAL_BATCH
@@ -32,7 +32,7 @@ from sparse_core.config import SparseConfig
 from sparse_core.selection import select
 
 
-class TaskMasks(TaskHolder):
+class TaskMasks(Attachable):
     """A multi-task module around any network; Avalanche's strategies take it as their model.
 
     Each task has masks of its own over the shared weights of linear and convolutional layers, with
@@ -40,7 +40,8 @@ class TaskMasks(TaskHolder):
     the neurons that are open to it, so less with `share="forward"`), and its own copy of all other
     tensors: biases, the last layer (the head), normalisation layers with their running statistics,
     layers that stay dense. Under hard isolation every task starts from new random masks and
-    weights.
+    weights, and what is read of ended ones is kept apart from the network's parameters: neither an
+    optimizer nor anybody else who writes into these changes it.
 
     With `backend="condensed"` or `"auto"` linear layers compute on the weights that a task can see
     and no others. Convolutions, and everything that is not on the CPU, stay masked. Backends visit
@@ -94,6 +95,7 @@ class TaskMasks(TaskHolder):
         config = config or SparseConfig()
         refusals.check_arguments(config, isolation, share, reserve, unseen, infer, tasks)
         refusals.refuse_network(model)
+        check_apart(model)
         selected = select(model, roles)
         plan = Plan(selected, config, share, reserve)
         if tasks is not None and isolation == "hard":
@@ -115,7 +117,6 @@ class TaskMasks(TaskHolder):
         self.isolation = isolation
         self.unseen = unseen
         self.infer = infer
-        self._unwatched = False  # whether it was trained without an optimizer that it knows
         self._slots = slots_of(model, self.engine, self.hard)
         self._shared = [tensor for tensor in self.engine.tensors if tensor.name != plan.head]
         for tensor in self._shared:
@@ -127,6 +128,7 @@ class TaskMasks(TaskHolder):
         self.register_buffer("current", torch.tensor(NOBODY))
         self.register_buffer("rules", rules_of(isolation, share))
         self.register_load_state_dict_post_hook(_after_load)
+        self.register_state_dict_pre_hook(_before_save)  # type: ignore[no-untyped-call]
 
     # The life of a task ---------------------------------------------------------------------------
 
@@ -134,12 +136,7 @@ class TaskMasks(TaskHolder):
         """Begin the task of an experience, before training; without labels it is a task itself."""
         if not self.training:
             return
-        labelled = getattr(experience, "task_labels", [experience.current_experience])
-        labels = sorted({int(label) for label in labelled})
-        if self.hard and len(labels) > 1:
-            raise InputError(
-                f"tasks {labels} in one experience: isolation='hard' learns one task at a time"
-            )
+        labels = self.check(labels_of(experience))
         if self.label is not None and self.label not in labels and self._unwatched:
             raise RuntimeError(refusals.still_in_training(self.label))
         for label in labels:
@@ -149,23 +146,17 @@ class TaskMasks(TaskHolder):
         """Begin a task: new masks beside those of earlier tasks, new own tensors.
 
         Args:
-            label: The task's label, not negative. The task in training may be named again; an
-                ended one only without isolation, where its training goes on.
+            label: The task's label, an integer, not negative. The task in training may be named
+                again; an ended one only without isolation, where its training goes on.
 
         Raises:
             ValueError: If the label cannot be trained, or a layer has too little room for the task.
                 Nothing is changed then.
             RuntimeError: If another task is still in training.
         """
+        (label,) = self.check([label])
         if label == self.label:
             return
-        if label < 0:
-            raise InputError(f"task label {label}: must not be negative")
-        if self.hard and str(label) in self.tasks:
-            raise InputError(
-                f"task {label} has ended: isolation='hard' never changes it, isolation='none' does "
-                "(or does each experience lack a task label of its own?)"
-            )
         if self.label is not None:
             if self.hard:
                 raise RuntimeError(refusals.still_in_training(self.label))
@@ -176,14 +167,14 @@ class TaskMasks(TaskHolder):
             self._add(label)
         self.known_train_tasks_labels = self.known_train_tasks_labels | {label}
         self.current.fill_(self._task(label).index)
+        self._has_begun()
 
     def _add(self, label: int) -> None:
         index = len(self.tasks)
         before = [(slot, slot.tensor) for slot in self._slots]
         task = Task(index, dict(before) if index == 0 else self._new_tensors())
-        if self.reserve is not None:
-            inherit_biases(self._shared, task, self._ended())
         self._bind(task)
+        self._restore()
         try:
             if self.hard:
                 self.engine.redraw(index)
@@ -213,39 +204,24 @@ class TaskMasks(TaskHolder):
         task.masks.clear()
         self.engine.restart()
 
-    def attach(self, optimizer: Optimizer, steps: int | None = None) -> None:
-        """Move the topology on this optimizer's steps; call it when a task has begun.
-
-        Under hard isolation the shared weights' optimizer state starts anew with a task, as the
-        weights do; not with one that goes on from a checkpoint.
-
-        Args:
-            optimizer: Trains the parameters of this module.
-            steps: Length of the task's training in optimizer steps; None: unknown.
-        """
-        if self.hard and self.engine.phase == 0:
-            for tensor in self._shared:
-                optimizer.state.pop(tensor.weight, None)
-        if self._planned is not None and self.hard and self.share != "reuse":
-            later = self._planned - len(self.tasks)
-            for tensor in self._shared:
-                tensor.spare = Place.of(tensor).claim(later, self.reserve)
-        self.engine.attach(optimizer)
-        if steps:
-            self.engine.set_horizon(steps)
-
     def end(self) -> None:
         """End the task in training: store its masks and, under hard isolation, freeze its tensors.
 
         Raises:
-            RuntimeError: If no task is in training, or it was not yet pruned to its budget.
+            RuntimeError: If no task is in training, it was not yet pruned to its budget, or its
+                masks were to move and never did, for want of an attached optimizer. Nothing is
+                changed then.
         """
         if self.label is None:
             raise RuntimeError("no task is in training: begin one first")
         task = self._task(self.label)
+        if self._unwatched and self.engine.updater is not None:
+            raise RuntimeError(refusals.never_moved(self.label, self.engine.config.method))
         if self.hard:
             refusals.check_pruned(self.engine)
+        self._restore()
         task.collect(self._slots)
+        task.part(self._slots)
         for tensor in self._masked_apart():
             task.masks.put(tensor.name, tensor.active())
         if self.hard:
@@ -254,6 +230,13 @@ class TaskMasks(TaskHolder):
                 reserve(self._shared, task, self.reserve)
             protect(self._shared, self._ended(), self.share)
         self.current.fill_(NOBODY)
+        self._has_ended()
+
+    def _restore(self) -> None:
+        for tensor in self._shared:
+            tensor.restore()
+        for task in map(self._task, self.labels):
+            task.restore()
 
     # What it knows --------------------------------------------------------------------------------
 
@@ -296,6 +279,8 @@ class TaskMasks(TaskHolder):
         if not isinstance(task_labels, Tensor):
             return self.forward_single_task(x, task_labels)
         labels = task_labels.to(x.device)
+        if labels.is_floating_point():
+            raise InputError(f"task_labels are {labels.dtype}: must be integers, floats round them")
         unique = labels.unique().tolist() if labels.numel() else [NOBODY]
         if len(unique) == 1:
             return self.forward_single_task(x, int(unique[0]))
@@ -309,8 +294,7 @@ class TaskMasks(TaskHolder):
         """Compute the logits of `(batch, ...)` with one task's network; see `forward`."""
         label = self._answering(task_label)
         if label == self.label:
-            self._unwatched |= self.training and self.engine.optimizer is None
-            return self.model(x)
+            return self._watch(self.model(x))
         if not self.hard:
             return self._forward_shared(x, {label: torch.arange(len(x), device=x.device)})
         task = self._task(label)
@@ -322,10 +306,10 @@ class TaskMasks(TaskHolder):
         labels = torch.empty(len(x), dtype=torch.long, device=x.device)
         for label, mine in rows.items():
             labels[mine] = self._answering(label)
-        self._unwatched |= self.training and self.engine.optimizer is None
         found = [label for label in labels.unique().tolist() if label != self.label]
         tasks = {label: self._task(label) for label in found}
-        return shared_output(self.model, self._slots, self._masked_apart(), tasks, labels, x)
+        parts = (self.model, self._slots, self._masked_apart(), tasks, labels, x)
+        return self._watch(shared_output(*parts))
 
     def _answering(self, label: int) -> int | None:
         """Return the task that answers for a label; None: there is none yet."""
@@ -346,6 +330,10 @@ class TaskMasks(TaskHolder):
     ) -> None:
         prepare(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _before_save(module: TaskMasks, prefix: str, keep_vars: bool) -> None:
+    module._restore()
 
 
 def _after_load(module: TaskMasks, incompatible_keys: object) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from torch import nn
+
 from continual.avalanche_compat import avalanche
+from continual.experiences import begins, ends, is_online, labels_of
 from continual.masks import TaskMasks
 from sparse_core.checks import InputError
 from sparse_core.condensed import CondensedTensor
@@ -33,6 +36,9 @@ ONE_TASK = {
 
 BY_PLACE = ("EWCPlugin", "MASPlugin", "SynapticIntelligencePlugin")
 """Those that hold a parameter to what was in its place when an earlier task ended."""
+
+BY_ALL = {"MIRPlugin"}
+"""Those that differentiate with respect to every parameter, frozen ones included."""
 
 NEVER = {
     "AR1": "brings a network of its own",
@@ -76,6 +82,7 @@ class MaskIsolation(avalanche.core.SupervisedPlugin):  # type: ignore[name-defin
         model = strategy.model
         names = _names(strategy)
         _refuse(names, NEVER, "MaskIsolation")
+        strategy.plugins = list(_thawing(strategy.plugins))
         if not isinstance(model, TaskMasks):
             raise TypeError(
                 f"MaskIsolation needs a TaskMasks model, not {type(model).__name__}: "
@@ -93,20 +100,22 @@ class MaskIsolation(avalanche.core.SupervisedPlugin):  # type: ignore[name-defin
             _refuse(names, dict.fromkeys(BY_PLACE, why), "condensed layers", remedy)
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
-        """End a task whose online stream did not mark its last experience.
+        """End a task whose online stream did not mark its last experience; expect the next.
 
-        Avalanche 0.6 does not where experiences are of equal size.
+        Avalanche 0.6 does not where experiences are of equal size. The optimizer gets the tensors
+        of the new task when it begins, before Avalanche looks for groups that they could be in.
 
         Raises:
-            ValueError: If there are several tasks now, and the strategy takes them for one.
+            ValueError: If there are several tasks now, and the strategy takes them for one; or the
+                next task cannot be trained.
         """
-        experience = strategy.experience
-        labelled = getattr(experience, "task_labels", [experience.current_experience])
-        if len({*strategy.model.labels, *labelled}) > 1:
+        model, experience = strategy.model, strategy.experience
+        labels = model.check(labels_of(experience))
+        if len({*model.labels, *labels}) > 1:
             _refuse(_names(strategy), ONE_TASK, "several tasks")
-        first = getattr(experience, "is_first_subexp", False)
-        if first and strategy.model.label is not None:
-            strategy.model.end()
+        if model.label is not None and begins(experience, model.label):
+            model.end()
+        model.expect(strategy.optimizer)
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Attach to the optimizer; the model began the task when it was adapted.
@@ -114,43 +123,71 @@ class MaskIsolation(avalanche.core.SupervisedPlugin):  # type: ignore[name-defin
         In an online stream the length of a task is unknown. Where it is known and too short for an
         update of the topology, there is a warning.
         """
-        experience = strategy.experience
-        if _at_boundary(experience, "is_first_subexp"):
-            online = hasattr(experience, "is_first_subexp")
-            steps = None if online else strategy.train_epochs * len(strategy.dataloader)
-            strategy.model.attach(strategy.optimizer, steps)
-            if steps is not None:
-                _warn_of_rest(strategy.model.engine.config, steps)
-
-    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
-        """Let other plugins differentiate with respect to every parameter, as MIR does."""
-        self._frozen = [p for p in strategy.model.parameters() if not p.requires_grad]
-        for parameter in self._frozen:
-            parameter.requires_grad_(True)
-
-    def after_backward(self, strategy: Any, **kwargs: Any) -> None:
-        """Freeze what was frozen."""
-        for parameter in self._frozen:
-            parameter.requires_grad_(False)
-            parameter.grad = None
+        model, experience = strategy.model, strategy.experience
+        if not is_online(experience):
+            steps = strategy.train_epochs * len(strategy.dataloader)
+            model.attach(strategy.optimizer, steps)
+            _warn_of_rest(model.engine.config, steps)
+        elif model.engine.optimizer is not strategy.optimizer:
+            model.attach(strategy.optimizer)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """End the task."""
-        if _at_boundary(strategy.experience, "is_last_subexp"):
+        """End the task, unless more of it may come."""
+        if ends(strategy.experience):
             strategy.model.end()
 
 
-def _at_boundary(experience: Any, which: str) -> bool:
-    """Return whether a task begins or ends here: in an online stream not with each experience."""
-    return not getattr(experience, "access_task_boundaries", False) or getattr(experience, which)
+class _Thaw(avalanche.core.SupervisedPlugin):  # type: ignore[name-defined, misc]
+    """Lets the plugin behind it differentiate with respect to every parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen: list[nn.Parameter] = []
+
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Thaw what is frozen."""
+        self.frozen = [p for p in strategy.model.parameters() if not p.requires_grad]
+        for parameter in self.frozen:
+            parameter.requires_grad_(True)
+
+
+class _Freeze(avalanche.core.SupervisedPlugin):  # type: ignore[name-defined, misc]
+    """Freezes again what was frozen."""
+
+    def __init__(self, thaw: _Thaw) -> None:
+        super().__init__()
+        self.thaw = thaw
+
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Freeze it, before others take it for what trains, as Synaptic Intelligence does."""
+        for parameter in self.thaw.frozen:
+            parameter.requires_grad_(False)
+        self.thaw.frozen = []
+
+
+def _thawing(plugins: Sequence[Any]) -> Iterator[Any]:
+    """Yield plugins, each that needs it between one that thaws and one that freezes."""
+    before: Any = None
+    for plugin in plugins:
+        if not isinstance(before, _Thaw) and not BY_ALL.isdisjoint(_kinds(plugin)):
+            thaw = _Thaw()
+            yield from (thaw, plugin, _Freeze(thaw))
+        else:
+            yield plugin
+        before = plugin
 
 
 def _names(strategy: Any) -> list[str]:
     """List what a strategy and its plugins are, by the names of their classes."""
     parts = [strategy, *strategy.plugins]
-    names = [kind.__name__ for part in parts for kind in type(part).__mro__]
+    names = [name for part in parts for name in _kinds(part)]
     online = any(getattr(part, "mode", None) == "online" for part in parts)
     return [*names, "EWCPlugin(mode='online')"] if online else names
+
+
+def _kinds(part: Any) -> list[str]:
+    """List what a strategy or plugin is, by the names of its classes."""
+    return [kind.__name__ for kind in type(part).__mro__]
 
 
 def _warn_of_rest(config: SparseConfig, steps: int) -> None:

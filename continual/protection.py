@@ -22,7 +22,7 @@ from continual.tasks import Task
 from sparse_core.condensed import CondensedTensor
 from sparse_core.layers.sharing import Lent
 from sparse_core.structure import ConstantFanIn
-from sparse_core.topology import BIASES, SparseTensor
+from sparse_core.topology import SparseTensor
 
 
 def protect(tensors: Iterable[SparseTensor], ended: Sequence[Task], share: str) -> None:
@@ -42,7 +42,7 @@ def protect(tensors: Iterable[SparseTensor], ended: Sequence[Task], share: str) 
             tensor.protect(taken, None if share == "none" else _frozen(tensor, ended))
         else:
             tensor.protect(taken)
-        tensor.lend(lent(tensor, ended, share), reserved(tensor, ended))
+        tensor.lend(lent(tensor, ended, share), reserved(tensor, ended), given(tensor, ended))
 
 
 def reserve(tensors: Iterable[SparseTensor], task: Task, fraction: float) -> None:
@@ -63,17 +63,16 @@ def reserve(tensors: Iterable[SparseTensor], task: Task, fraction: float) -> Non
         task.neurons.put(tensor.name, chosen.repeat_interleave(group)[: tensor.rows])
 
 
-def inherit_biases(tensors: Iterable[SparseTensor], task: Task, ended: Sequence[Task]) -> None:
-    """Give a new task the biases of the reserved neurons."""
-    for tensor in tensors:
-        if tensor.bias is None:
-            continue
-        layer, _, parameter = tensor.name.rpartition(".")
-        name = f"{layer}.{BIASES[parameter]}" if layer else BIASES[parameter]
-        for owner in ended:
-            neurons = owner.neurons.get(tensor.name, (tensor.rows,))
-            with torch.no_grad():
-                task.named(name)[neurons] = owner.named(name)[neurons]
+def given(tensor: SparseTensor, tasks: Sequence[Task]) -> Tensor | None:
+    """Return `(rows,)`, the biases of reserved neurons, zeros elsewhere; None: there are none."""
+    owners = [task for task in tasks if tensor.name in task.neurons]
+    if tensor.bias is None or not owners:
+        return None
+    biases = torch.zeros_like(tensor.bias, requires_grad=False)
+    for owner in owners:
+        neurons = owner.neurons.get(tensor.name, (tensor.rows,))
+        biases[neurons] = owner.value(tensor.bias_name)[neurons]
+    return biases
 
 
 def reserved(tensor: SparseTensor, tasks: Sequence[Task]) -> Tensor | None:

@@ -120,6 +120,14 @@ def still_in_training(label: int | None) -> str:
     )
 
 
+def never_moved(label: int, method: str) -> str:
+    """Say that a task was trained by an optimizer that its masks know nothing of."""
+    return (
+        f"task {label}: method {method!r} moves masks on the steps of an optimizer, and none was "
+        f"attached: call attach(optimizer) after begin({label}), train, and end then"
+    )
+
+
 def never_trained(label: int, labels: Sequence[int]) -> str:
     """Say that there is no such task among those of `labels`."""
     known = ", ".join(map(str, labels)) or "none yet"

@@ -5,9 +5,9 @@
 
 Each is Avalanche's `Naive` with a `TaskMasks` model and `MaskIsolation`, and the settings of its
 recipe (`continual.recipes`). What they have in common is a deviation from most papers: budgets are
-exact in each layer, ended tasks are protected by restoring their weights after every optimizer step
-and not by zeroing gradients alone, biases, heads and normalisation layers are each task's own, and
-tasks are known at test time unless a selector is asked for.
+exact in each layer, ended tasks are read from copies of their weights, which no optimizer reaches,
+and not protected by zeroing gradients alone, biases, heads and normalisation layers are each task's
+own, and tasks are known at test time unless a selector is asked for.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ the place of such a tensor in the network; a `Task` holds one task's tensors for
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,26 @@ from sparse_core.topology import SparseTensor
 
 NOBODY = -1
 """Index of no task."""
+
+LAST_LABEL = torch.iinfo(torch.int64).max
+"""The largest label that samples can carry."""
+
+
+def label_of(label: SupportsIndex) -> int:
+    """Return a task's label as Python's integer, to the last digit.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        number = operator.index(label)
+    except TypeError:
+        raise InputError(f"task label {label!r}: must be an integer") from None
+    if number < 0:
+        raise InputError(f"task label {number}: must not be negative")
+    if number > LAST_LABEL:
+        raise InputError(f"task label {number}: must be below 2^63, as labels of samples are")
+    return number
 
 
 @dataclass(frozen=True)
@@ -76,6 +97,22 @@ def head_of(layers: Sequence[Selected] | Sequence[LayerCount]) -> str:
     return (outputs or [layers[-1].name])[-1]
 
 
+def check_apart(root: nn.Module) -> None:
+    """Check that each tensor of a network has one place.
+
+    Raises:
+        ValueError: If two names stand for one tensor.
+    """
+    seen: dict[int, str] = {}
+    for prefix, module in root.named_modules():
+        for key, tensor in {**module._parameters, **module._buffers}.items():
+            name = f"{prefix}.{key}" if prefix else key
+            if tensor is not None and seen.setdefault(id(tensor), name) != name:
+                raise InputError(
+                    f"{seen[id(tensor)]!r} and {name!r} are one tensor: tasks need them apart"
+                )
+
+
 def slots_of(root: nn.Module, engine: Engine, hard: bool) -> list[Slot]:
     """List the places of all tensors of which each task has its own.
 
@@ -84,13 +121,10 @@ def slots_of(root: nn.Module, engine: Engine, hard: bool) -> list[Slot]:
         engine: Its engine.
         hard: Whether tasks are isolated; otherwise only the head is a task's own.
 
-    Raises:
-        ValueError: If two names stand for one parameter.
     """
     weight = head_of(engine.layers())
     head = weight.rpartition(".")[0]
     shared = {tensor.name for tensor in engine.tensors if tensor.name != weight}
-    seen: dict[int, str] = {}
     slots = []
     for prefix, module in root.named_modules():
         held = {True: module._parameters, False: module._buffers}
@@ -99,11 +133,6 @@ def slots_of(root: nn.Module, engine: Engine, hard: bool) -> list[Slot]:
                 name = f"{prefix}.{key}" if prefix else key
                 if tensor is None or (not trained and _is_topology(module, key)):
                     continue
-                if id(tensor) in seen:
-                    raise InputError(
-                        f"{seen[id(tensor)]!r} and {name!r} are one tensor: tasks need them apart"
-                    )
-                seen[id(tensor)] = name
                 if name not in shared and (hard or prefix == head):
                     frozen = trained and not tensor.requires_grad
                     slots.append(Slot(name, module, key, trained, frozen))
@@ -120,9 +149,13 @@ def _is_topology(module: nn.Module, key: str) -> bool:
 class Task(nn.Module):
     """One task's own tensors and, once another task is in training, its masks.
 
+    What is read of an ended task is a copy of its parameters, for an optimizer may still move
+    these: it may keep a history, or averages.
+
     Attributes:
         index: `() int64`, how many tasks began before it.
         own: Its tensors, by slot.
+        kept: What its parameters were when it ended; empty unless it is isolated.
         masks: Its masks, by weight; empty while it is in training.
         neurons: The neurons that it reserved, `(rows,)`, by weight; empty while it is in training.
         joined: Its condensed weights with what it reads beside them, once derived, by weight.
@@ -134,6 +167,7 @@ class Task(nn.Module):
         super().__init__()
         self.register_buffer("index", torch.tensor(index))
         self.own = nn.Module()
+        self.kept = nn.Module()
         self.masks = Masks()
         self.neurons = Masks()
         self.joined: dict[str, Lent] = {}
@@ -154,6 +188,11 @@ class Task(nn.Module):
         assert isinstance(tensor, Tensor)
         return tensor
 
+    def value(self, name: str) -> Tensor:
+        """Return what its tensor for the slot of a name is worth, as it ended if it has."""
+        kept = self.kept._buffers.get(key_of(name))
+        return self.named(name).detach() if kept is None else kept
+
     def bind(self, slots: Sequence[Slot]) -> None:
         """Put its tensors into the network."""
         for slot in slots:
@@ -165,20 +204,34 @@ class Task(nn.Module):
             if not slot.trained:
                 self.own.register_buffer(key_of(slot.name), slot.tensor)
 
+    def part(self, slots: Sequence[Slot]) -> None:
+        """Leave the network copies of its buffers, which running statistics may go on changing."""
+        for slot in slots:
+            if not slot.trained:
+                slot.bind(self.tensor(slot).clone())
+
     def reopen(self, slots: Sequence[Slot]) -> None:
         """Undo what its end did, before a checkpoint is loaded into its tensors."""
         self.masks.clear()
         self.neurons.clear()
+        self.kept._buffers.clear()
         self.joined, self._patterns = {}, {}
         for slot in slots:
             if slot.trained:
                 self.tensor(slot).requires_grad_(not slot.frozen)
 
     def freeze(self) -> None:
-        """Train its tensors no more."""
-        for parameter in self.own.parameters():
+        """Train its tensors no more, and keep what they are."""
+        for key, parameter in self.own.named_parameters():
             parameter.requires_grad_(False)
             parameter.grad = None
+            self.kept.register_buffer(key, parameter.detach().clone(), persistent=False)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Write what is kept back into its parameters, before they are saved."""
+        for key, value in self.kept.named_buffers():
+            self.own.get_parameter(key).copy_(value)
 
     @property
     def stored(self) -> bool:
@@ -219,7 +272,7 @@ class Task(nn.Module):
     def weight(self, tensor: CondensedTensor) -> Tensor:
         """Return its `(rows, cols)` weights of a condensed layer, zero where inactive."""
         stem = tensor.name.rpartition(".")[0]
-        values = self.named(f"{stem}.values" if stem else "values").detach()
+        values = self.value(f"{stem}.values" if stem else "values")
         return torch.from_numpy(self.pattern(tensor).expand(values.numpy()))
 
     def __getstate__(self) -> dict[str, Any]:

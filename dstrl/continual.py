@@ -102,7 +102,7 @@ class ContinualPolicy(SparsePolicy):
         self.sparse_fresh = Stored(self._slots, heads)
         self.sparse_tasks = nn.ModuleDict()
         self.register_buffer("sparse_task", torch.zeros(PLACES))
-        self.register_state_dict_pre_hook(_refuse_view)  # type: ignore[no-untyped-call]
+        self.register_state_dict_pre_hook(_before_save)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_protect)  # type: ignore[no-untyped-call]
 
     # The life of a task ---------------------------------------------------------------------------
@@ -172,6 +172,7 @@ class ContinualPolicy(SparsePolicy):
         label = self.training_task
         if label is None:
             raise RuntimeError("no task is in training: begin one first")
+        self._restore()
         self.sparse_tasks[str(label)] = Stored(self._slots, self._apart)
         self._set_training_task(None)
         _protect(self)
@@ -316,7 +317,8 @@ class ContinualPolicy(SparsePolicy):
         with ExitStack() as stack:
             if self.training_task is not None:
                 for tensor in self._trunk.values():
-                    stack.callback(_protect_as, tensor, tensor.protected)
+                    kept = tensor.protected, tensor.companion("frozen")
+                    stack.callback(_protect_as, tensor, *kept)
                     held = tensor.active().reshape(tensor.shape)
                     before = tensor.protected
                     tensor.protect(held if before is None else held | before)
@@ -341,6 +343,11 @@ class ContinualPolicy(SparsePolicy):
                     tensor.remember()
         for slot in self._slots:
             slot.tensor.data.copy_(self.sparse_fresh.value(slot))
+
+    def _restore(self) -> None:
+        """Write weights of ended tasks back: optimizers that no engine watches may move them."""
+        for tensor in self._trunk.values():
+            tensor.restore()
 
     def _start_targets(self) -> None:
         """Let target networks be what their networks are now."""
@@ -408,9 +415,11 @@ def _protect(policy: ContinualPolicy, incompatible_keys: object = None) -> None:
         tensor.protect(torch.stack(masks).any(0) if masks else None)
 
 
-def _protect_as(tensor: SparseTensor, protected: Tensor | None) -> None:
+def _protect_as(tensor: SparseTensor, protected: Tensor | None, frozen: Tensor | None) -> None:
     tensor.set_companion("protected", protected)
+    tensor.set_companion("frozen", frozen)
 
 
-def _refuse_view(policy: ContinualPolicy, prefix: str, keep_vars: bool) -> None:
+def _before_save(policy: ContinualPolicy, prefix: str, keep_vars: bool) -> None:
     policy._leave_alone("state_dict")
+    policy._restore()

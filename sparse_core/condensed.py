@@ -20,6 +20,7 @@ from sparse_core.kernels.coordinates import from_positions, positions_of, rows_o
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.condensed import become_condensed
 from sparse_core.layers.embedding import become_condensed_embedding
+from sparse_core.layers.sharing import Reused
 from sparse_core.layers.state import Condensed
 from sparse_core.structure import group_of
 from sparse_core.topology import ALL, Delta, SparseTensor
@@ -27,7 +28,10 @@ from sparse_core.topology import ALL, Delta, SparseTensor
 BLOCKS_ABOVE = 1 << 24
 """Weights of a matrix above which an update looks at it a block of rows at a time."""
 
-COMPANIONS = ("mask", "seen", "backward", "protected", "lent", "reserved", "live")
+COMPANIONS = (
+    *("mask", "seen", "backward", "live"),
+    *("protected", "frozen", "lent", "reserved", "given"),
+)
 
 
 class CondensedTensor(SparseTensor):
@@ -239,11 +243,14 @@ class CondensedTensor(SparseTensor):
         self.layer.set_pattern(pattern)
         with torch.no_grad():
             self._gather(self.weight, 0.0)
-            shared = self.layer.shared
-            if shared is not None and self.layer.weight_frozen is not None:
-                fixed = torch.from_numpy(shared.fixed)
-                self.weight[fixed] = self.stored(self.layer.weight_frozen)[fixed]
+            self._restore_weight()
         self.refresh()
+
+    def _restore_weight(self) -> None:
+        shared = self.layer.shared
+        if isinstance(shared, Reused):
+            fixed = torch.from_numpy(shared.fixed)
+            self.weight[fixed] = torch.from_numpy(shared.frozen)[fixed]
 
     def carry(self, moments: Tensor, delta: Delta, initial: float) -> None:
         """Bring moments, in the layout of the values, over the Delta that was just applied."""

@@ -6,12 +6,12 @@ edits a mask once training has begun.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sparse_core.delta import Delta as Delta  # where everybody takes it from
+from sparse_core.delta import fill
 from sparse_core.layers.tap import GradientTap
 from sparse_core.structure import ConstantFanIn, Structure
 
@@ -19,49 +19,6 @@ ALL = slice(None)
 """All rows."""
 
 BIASES = {"weight": "bias", "in_proj_weight": "in_proj_bias"}
-
-
-@dataclass(frozen=True)
-class Delta:
-    """What one update changes in one weight matrix.
-
-    Attributes:
-        dropped: `(n,) int64`, flat positions in the `(rows, cols)` matrix that become inactive,
-            ascending.
-        grown: `(m,) int64`, flat positions that become active, ascending.
-        ablated: `(a,) int64`, rows that lose their last weight.
-        revived: `(r,) int64`, rows that had none and get some.
-    """
-
-    dropped: Tensor
-    grown: Tensor
-    ablated: Tensor
-    revived: Tensor
-
-    @classmethod
-    def between(cls, before: Tensor, after: Tensor) -> Delta:
-        """Compare two `(rows, cols)` bool masks."""
-        alive_before, alive_after = before.count_nonzero(1) > 0, after.count_nonzero(1) > 0
-        return cls(
-            _positions((before & ~after).reshape(-1)),
-            _positions((after & ~before).reshape(-1)),
-            _positions(alive_before & ~alive_after),
-            _positions(alive_after & ~alive_before),
-        )
-
-    @property
-    def moved(self) -> Tensor:
-        """Return all positions whose weight starts from zero now: dropped and grown ones."""
-        return torch.cat([self.dropped, self.grown])
-
-
-def fill(values: Tensor, positions: Tensor, value: float) -> None:
-    """Set flat (row-major) positions of a tensor of any memory layout, in place."""
-    values[torch.unravel_index(positions, values.shape)] = value
-
-
-def _positions(flags: Tensor) -> Tensor:
-    return flags.nonzero().squeeze(1)
 
 
 class SparseTensor:
@@ -112,6 +69,12 @@ class SparseTensor:
     def weight(self) -> nn.Parameter:
         """The parameter, in its own shape."""
         return self.layer.get_parameter(self.parameter)
+
+    @property
+    def bias_name(self) -> str:
+        """Full name, in the root module, of the bias of its neurons, which they may not have."""
+        layer, _, parameter = self.name.rpartition(".")
+        return f"{layer}.{BIASES[parameter]}" if layer else BIASES[parameter]
 
     @property
     def bias(self) -> nn.Parameter | None:
@@ -184,7 +147,7 @@ class SparseTensor:
         """Set the active weights from a `(rows, cols)` matrix; inactive ones become zero."""
         new = (values * self.active()).reshape(self.weight.shape).to(self.weight.dtype)
         if self.protected is not None:
-            new = torch.where(self.protected, self.weight, new)
+            new = torch.where(self.protected, self.frozen, new)
         with torch.no_grad():
             self.weight.copy_(new)
 
@@ -224,12 +187,25 @@ class SparseTensor:
         """Weights of earlier tasks, in the weight's shape, bool; None if there are none."""
         return self.companion("protected")
 
+    @property
+    def frozen(self) -> Tensor:
+        """What protected weights are worth, in the weight's shape; meaningless elsewhere."""
+        frozen = self.companion("frozen")
+        return self.weight.detach() if frozen is None else frozen
+
     def protect(self, mask: Tensor | None) -> None:
-        """Keep the weights of a `(rows, cols)` bool mask as they are, to the bit, from here on."""
+        """Keep the weights of a `(rows, cols)` bool mask as they are, to the bit, from here on.
+
+        They are read from a copy, whatever happens to the parameter: an optimizer that the engine
+        does not know may move it. `restore` writes them back.
+        """
         shaped = None if mask is None else mask.reshape(self.weight.shape).clone()
         self.set_companion("protected", shaped)
+        self.set_companion("frozen", None if mask is None else self.weight.detach().clone())
 
-    def lend(self, weights: Tensor | None, neurons: Tensor | None) -> None:
+    def lend(
+        self, weights: Tensor | None, neurons: Tensor | None, biases: Tensor | None = None
+    ) -> None:
         """Let the layer read weights of earlier tasks in neurons that are theirs.
 
         Args:
@@ -237,11 +213,25 @@ class SparseTensor:
                 there are none.
             neurons: `(rows,)` bool, the neurons: the mask has no weights there, and their biases
                 do not train.
+            biases: `(rows,)`, what those biases are; None: they stay what they are.
         """
         shaped = None if weights is None else weights.reshape(self.shape).clone()
         self.set_companion("lent", shaped)
         self.set_companion("reserved", None if neurons is None else neurons.clone())
+        self.set_companion("given", None if biases is None else biases.clone())
         self.refresh()
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Write what belongs to earlier tasks back into the parameters, before they are saved."""
+        self._restore_weight()
+        neurons, biases = self.companion("reserved"), self.companion("given")
+        if self.bias is not None and neurons is not None and biases is not None:
+            self.bias[neurons] = biases[neurons]
+
+    def _restore_weight(self) -> None:
+        if self.protected is not None:
+            self.weight.copy_(torch.where(self.protected, self.frozen, self.weight))
 
     def open_lanes(self) -> Tensor | None:
         """Return `(lanes,)` bool, those without rows that are closed; None: all are open."""

@@ -84,6 +84,7 @@ def link_of(layer: Condensed, activation: str | None) -> Link:
     shared, kept = layer.shared, layer._link
     if (
         shared is None
+        and layer.weight_given is None
         and isinstance(kept, Link)
         and kept.holds(parameters, layer.pattern, activation)
     ):
@@ -91,7 +92,10 @@ def link_of(layer: Condensed, activation: str | None) -> Link:
     pattern, numbers = layer.pattern, values.detach().numpy()
     if shared is not None:
         pattern, numbers = shared.read(pattern, numbers)
-    biases = None if bias is None else bias.detach().numpy()
+    biases, given = None if bias is None else bias.detach().numpy(), layer.weight_given
+    if biases is not None and given is not None:
+        assert layer.weight_reserved is not None
+        biases = np.where(layer.weight_reserved.numpy(), given.numpy(), biases)
     taken, offset = _as_taken(pattern, numbers, biases)
     link = Link(
         layer,
@@ -105,7 +109,7 @@ def link_of(layer: Condensed, activation: str | None) -> Link:
         tuple(parameter.data_ptr() for parameter in parameters),
     )
     views = taken is numbers and (biases is None or offset is biases)
-    layer._link = link if views and shared is None else None
+    layer._link = link if views and shared is None and given is None else None
     return link
 
 

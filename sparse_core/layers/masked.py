@@ -13,8 +13,11 @@ Beside its mask, a sparse parameter `weight` has these companions in its layer, 
     weight_scores     a parameter: the mask is chosen by it, and passes its gradient on to it
     weight_protected  bool, weights of earlier tasks: read where the mask includes them, never
                       written
+    weight_frozen     in the weight's shape, what protected weights are worth: it is read in their
+                      place, so nothing that happens to the parameter changes them
     weight_lent       bool, protected weights that are read though the mask leaves them out
     weight_reserved   (rows,) bool, neurons of earlier tasks, where the mask has no weights
+    weight_given      (rows,) the biases of those neurons, read in the place of the bias itself
     weight_live       (rows,) bool, neurons whose bias trains: not ablated, not reserved; None: all
 """
 
@@ -69,7 +72,7 @@ def become_masked(
     layer.register_buffer(f"{parameter}_mask", torch.ones_like(values, requires_grad=False))
     layer.register_buffer(f"{parameter}_seen", None)
     layer.register_buffer(f"{parameter}_backward", None)
-    for derived in ("protected", "lent", "reserved", "live"):
+    for derived in ("protected", "frozen", "lent", "reserved", "given", "live"):
         layer.register_buffer(f"{parameter}_{derived}", None, persistent=False)
     setattr(layer, f"{parameter}_tap", GradientTap())
 
@@ -99,7 +102,10 @@ def masked_weight(layer: nn.Module, parameter: str = "weight") -> Tensor:
         return weight
     protected: Tensor | None = getattr(layer, f"{parameter}_protected")
     backward: Tensor | None = getattr(layer, f"{parameter}_backward")
-    trained = weight if protected is None else torch.where(protected, weight.detach(), weight)
+    trained = weight
+    if protected is not None:
+        frozen: Tensor | None = getattr(layer, f"{parameter}_frozen")
+        trained = torch.where(protected, weight.detach() if frozen is None else frozen, weight)
     scores: Tensor | None = getattr(layer, f"{parameter}_scores", None)
     if scores is not None:
         popularity = scores.abs()
@@ -120,7 +126,10 @@ def masked_weight(layer: nn.Module, parameter: str = "weight") -> Tensor:
 def gated_bias(layer: nn.Module, parameter: str = "weight", bias: str = "bias") -> Tensor | None:
     """Return the bias, through which no gradient flows to neurons that do not train."""
     values: Tensor | None = getattr(layer, bias)
+    if values is None:
+        return None
+    given: Tensor | None = getattr(layer, f"{parameter}_given", None)
+    if given is not None:
+        values = torch.where(getattr(layer, f"{parameter}_reserved"), given, values)
     live: Tensor | None = getattr(layer, f"{parameter}_live", None)
-    if values is None or live is None:
-        return values
-    return torch.where(live, values, values.detach())
+    return values if live is None else torch.where(live, values, values.detach())

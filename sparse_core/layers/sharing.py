@@ -1,6 +1,7 @@
 """Weights of earlier tasks in a condensed layer: its forward pass reads them, nothing trains them.
 
-Reused   they are among the layer's own active weights, and its values hold copies of them
+Reused   they are among the layer's own active weights; its values have places for them too, which
+         are not read
 Lent     they lie beside the layer's active weights, and none of its values is theirs
 """
 
@@ -26,20 +27,25 @@ class Reused:
         source: (n,) int64, places in the values of that part, unused ones left out.
         places: (n,) int64, where in the layer's values they lie.
         fixed: (capacity,) bool, values that do not train.
+        frozen: (capacity,) what those are worth, zeros elsewhere.
     """
 
     pattern: Pattern
     source: NDArray[np.int64]
     places: NDArray[np.int64]
     fixed: NDArray[np.bool_]
+    frozen: Array
 
     @classmethod
-    def among(cls, pattern: Pattern, protected: NDArray[np.bool_], capacity: int) -> Reused:
+    def among(
+        cls, pattern: Pattern, protected: NDArray[np.bool_], weights: Array, capacity: int
+    ) -> Reused:
         """Tell apart the weights of a pattern.
 
         Args:
             pattern: The layer's pattern.
             protected: (rows, cols) bool, weights that do not train.
+            weights: (rows, cols), what those are worth.
             capacity: Length of its values.
         """
         own = Pattern.from_mask(pattern.to_mask() & ~protected, pattern.group)
@@ -48,7 +54,8 @@ class Reused:
         fixed = np.zeros(capacity, np.bool_)
         fixed[: pattern.size] = True
         fixed[found[source]] = False
-        return cls(own, source, found[source], fixed)
+        worth = np.where(protected, weights, 0).astype(weights.dtype)
+        return cls(own, source, found[source], fixed, pattern.condense(worth, capacity))
 
     @property
     def room(self) -> int:
@@ -56,8 +63,8 @@ class Reused:
         return self.pattern.size
 
     def read(self, pattern: Pattern, values: Array) -> tuple[Pattern, Array]:
-        """Return what the forward pass reads: the layer's pattern and values."""
-        return pattern, values
+        """Return what the forward pass reads: the layer's pattern, `values` where they train."""
+        return pattern, np.where(self.fixed, self.frozen, values)
 
     def of_part(self, gradient: Array) -> Array:
         """Bring the gradient of the weights that train, (room,), to the values: (capacity,)."""

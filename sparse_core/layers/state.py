@@ -11,7 +11,8 @@ may be floats, in float32 exact for up to 2^24 columns; `floats` makes them so.
 Where tasks share weights, `weight_protected` says which weights of the matrix are an earlier
 task's, `weight_frozen` what they are worth. The forward pass reads those that the layer's own
 topology includes or, if there is a `weight_lent`, those that it names; they get no gradient
-(`sparse_core.layers.sharing`).
+(`sparse_core.layers.sharing`). What is read is `weight_frozen`, whatever the values hold, and
+`weight_given` in the place of the biases of `weight_reserved`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from sparse_core.layers.sharing import Lent, Reused, Shared
 from sparse_core.layers.tap import GradientTap
 from sparse_core.layers.translation import integers, to_condensed
 
-DERIVED = tuple(f"weight_{what}" for what in ("live", "protected", "frozen", "lent", "reserved"))
+DERIVED = tuple(
+    f"weight_{what}" for what in ("live", "protected", "frozen", "lent", "reserved", "given")
+)
 """Buffers that are not saved: whoever loads a layer knows what they follow from."""
 
 
@@ -45,6 +48,7 @@ class Condensed(nn.Module):
         weight_lent: `(rows, cols)` bool, those that are read beside the layer's own; None: those
             that are among its own.
         weight_reserved: `(rows,)` bool, neurons of earlier tasks; None if there are none.
+        weight_given: `(rows,)`, the biases of those neurons; None: the layer's own.
     """
 
     values: nn.Parameter
@@ -57,6 +61,7 @@ class Condensed(nn.Module):
     weight_frozen: Tensor | None
     weight_lent: Tensor | None
     weight_reserved: Tensor | None
+    weight_given: Tensor | None
     _pattern: Pattern | None
     _shared: Shared | None
     _link: object
@@ -135,11 +140,10 @@ class Condensed(nn.Module):
     def _derive_shared(self, protected: Tensor) -> Shared | None:
         if self.weight_frozen is None:
             return None
-        capacity = self.values.numel()
+        weights, capacity = self.weight_frozen.numpy(), self.values.numel()
         if self.weight_lent is None:
-            return Reused.among(self.pattern, protected.numpy(), capacity)
-        lent, weights = self.weight_lent.numpy(), self.weight_frozen.numpy()
-        return Lent.beside(self.pattern, lent, weights, capacity)
+            return Reused.among(self.pattern, protected.numpy(), weights, capacity)
+        return Lent.beside(self.pattern, self.weight_lent.numpy(), weights, capacity)
 
     def forget_training(self) -> None:
         """Drop what only training needs: memories of gradients and of where weights have been."""

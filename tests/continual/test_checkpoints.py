@@ -10,7 +10,15 @@ from torch import nn
 
 from continual import TaskMasks
 from tests.continual.test_task_masks import learn
-from tests.continual.tiny_tasks import OPTIMIZERS, logits, make_config, make_mlp, make_tasks
+from tests.continual.tiny_tasks import (
+    OPTIMIZERS,
+    logits,
+    make_benchmark,
+    make_config,
+    make_mlp,
+    make_strategy,
+    make_tasks,
+)
 
 SHARES = ("none", "reuse", "forward", "all")
 
@@ -116,3 +124,27 @@ def test_a_task_resumed_in_its_middle_goes_on_as_it_would_have(first, backend):
     train(fresh, other, 8)
     for key, value in model.state_dict().items():
         assert torch.equal(value, fresh.state_dict()[key]), key
+
+
+@pytest.mark.filterwarnings("ignore:PyTorch was compiled without")
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+def test_avalanche_saves_and_loads_a_strategy_without_its_optimizer(backend, tmp_path):
+    """Nothing of the model holds the optimizer of a task that has ended."""
+    from avalanche.checkpointing import maybe_load_checkpoint, save_checkpoint
+
+    tasks = make_tasks()
+    experiences = list(make_benchmark(tasks).train_stream)
+    strategy = make_strategy(TaskMasks(make_mlp(), make_config(backend=backend)))
+    for experience in experiences[:2]:
+        strategy.train(experience, eval_streams=[])
+    save_checkpoint(strategy, tmp_path / "strategy.pkl", exclude=["optimizer"])
+    other = make_strategy(TaskMasks(make_mlp(), make_config(backend=backend)))
+    other, done = maybe_load_checkpoint(other, tmp_path / "strategy.pkl")
+    assert done == 2 and other.model.labels == [0, 1]
+    for label in (0, 1):
+        expected = logits(strategy.model, label, tasks[label])
+        assert torch.equal(logits(other.model, label, tasks[label]), expected)
+    other.optimizer = OPTIMIZERS["sgd"](other.model.parameters())
+    other.train(experiences[2], eval_streams=[])
+    assert other.model.labels == [0, 1, 2]
+    assert torch.equal(logits(other.model, 0, tasks[0]), logits(strategy.model, 0, tasks[0]))

@@ -97,6 +97,29 @@ def test_what_ended_tasks_answer_never_changes_to_the_bit(name):
 
 
 @pytest.mark.parametrize("share", ["none", "reuse"])
+def test_what_others_write_over_weights_of_ended_tasks_is_neither_read_nor_kept(share):
+    """Not every optimizer that holds the trunk has to be one that an engine watches."""
+    model = ppo(share=share)
+    kept = {}
+    for label in range(2):
+        begin_task(model, label)
+        model.learn(64)
+        with torch.no_grad():
+            for tensor in model.policy._trunk.values():
+                if tensor.protected is not None:
+                    tensor.weight[tensor.protected] += 1
+        before = answers(model)
+        model.policy.end_task()
+        kept[label] = of_task(model, label)
+        assert same(kept[label], before)
+        assert same(kept[0], of_task(model, 0))
+    state = copy.deepcopy(model.policy.state_dict())
+    fresh = ppo(share=share)
+    fresh.policy.load_state_dict(state)
+    assert all(same(kept[label], of_task(fresh, label)) for label in kept)
+
+
+@pytest.mark.parametrize("share", ["none", "reuse"])
 def test_each_task_has_exactly_the_budget_of_each_layer(share):
     model = ppo(share=share)
     engine = model.policy.sparse_engines["policy"]
