@@ -21,6 +21,7 @@ from continual.capacity import Capacity, Place, capacity_of
 from continual.checkpoints import prepare, rules_of
 from continual.ended import frozen_output, shared_output
 from continual.experiences import labels_of
+from continual.heads import check_head
 from continual.inference import infer_tasks
 from continual.plan import Plan
 from continual.protection import protect, readable, reserve
@@ -71,7 +72,8 @@ class TaskMasks(Attachable):
 
         Args:
             model: Ends in a linear layer with the classes of one task; labels start from zero in
-                each task.
+                each task. This layer, the head, is each task's own. It is taken to be the layer
+                registered last; the first forward pass tells if another one makes the logits.
             config: The sparsity of each task's network.
             isolation: `hard`: what a task has learnt stays as it is, to the bit. `none`: one
                 network, whose topology and weights go on changing; only heads are apart.
@@ -82,7 +84,7 @@ class TaskMasks(Attachable):
             unseen: What a label that was never trained gets: an `error`, or the `latest` answer.
             infer: The selector (`continual.inference`) for samples without a label in evaluation;
                 None: the latest task's network answers.
-            roles: As in `sparsify`.
+            roles: As in `sparsify`. Whatever is `output` there is the head.
             tasks: How many there will be, where that is known: if they do not fit beside each
                 other, that is said before the first is trained, and what would help; and SRigL's
                 ablation leaves them the places that they need.
@@ -117,6 +119,7 @@ class TaskMasks(Attachable):
         self.isolation = isolation
         self.unseen = unseen
         self.infer = infer
+        self._traced = "output" in (roles or {}).values()  # whether it is known what is the head
         self._slots = slots_of(model, self.engine, self.hard)
         self._shared = [tensor for tensor in self.engine.tensors if tensor.name != plan.head]
         for tensor in self._shared:
@@ -293,6 +296,7 @@ class TaskMasks(Attachable):
     def forward_single_task(self, x: Tensor, task_label: int) -> Tensor:
         """Compute the logits of `(batch, ...)` with one task's network; see `forward`."""
         label = self._answering(task_label)
+        self._trace(x)
         if label == self.label:
             return self._watch(self.model(x))
         if not self.hard:
@@ -306,10 +310,18 @@ class TaskMasks(Attachable):
         labels = torch.empty(len(x), dtype=torch.long, device=x.device)
         for label, mine in rows.items():
             labels[mine] = self._answering(label)
+        self._trace(x)
         found = [label for label in labels.unique().tolist() if label != self.label]
         tasks = {label: self._task(label) for label in found}
         parts = (self.model, self._slots, self._masked_apart(), tasks, labels, x)
         return self._watch(shared_output(*parts))
+
+    def _trace(self, x: Tensor) -> None:
+        """Check once that the head is what makes the logits."""
+        if not self._traced and len(x):
+            layers = self.engine.layers()
+            check_head(self.model, layers, self._plan.head, x)
+            self._traced = True
 
     def _answering(self, label: int) -> int | None:
         """Return the task that answers for a label; None: there is none yet."""
