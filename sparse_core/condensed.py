@@ -80,6 +80,11 @@ class CondensedTensor(SparseTensor):
         return self.layer.values
 
     @property
+    def stands_for(self) -> list[Tensor]:
+        """The values, and the dense weight in whose place they are until an optimizer has them."""
+        return [self.weight] if self._dense is None else [self.weight, self._dense]
+
+    @property
     def rows(self) -> int:
         """Number of neurons or tokens."""
         return self.layer.dense_shape[0]

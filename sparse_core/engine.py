@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from sparse_core import strangers
 from sparse_core.checks import InputError
 from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.clock import Clock
@@ -80,6 +81,8 @@ class Engine:
         tensors: Its sparse weights.
         batch: Samples of a training batch, for which backends were chosen.
         optimizer: The optimizer whose steps count; None while detached.
+        trainers: All optimizers that it knows to train its weights.
+        stepping: Whether a step of that optimizer is being made.
         observers: Called after each update with its moment and the Delta of each tensor by name.
         on_step: Called after each optimizer step with the number of steps done.
         many_tasks: Whether weights of other tasks lie outside the masks; whoever keeps the tasks
@@ -99,7 +102,9 @@ class Engine:
         self.batch = TYPICAL_BATCH
         self.many_tasks = False
         self.optimizer: Optimizer | None = None
-        self._trainers: list[Optimizer] = []
+        self.trainers: list[Optimizer] = []
+        self.stepping = False
+        self._watchful = True
         self.observers: list[Observer] = []
         self.on_step: list[Callable[[int], None]] = []
         self.updater = updater_for(config)
@@ -117,6 +122,7 @@ class Engine:
             self._gradients.prepare(tensor)
         if config.horizon is not None:
             self.set_horizon(config.horizon)
+        strangers.watch(self)
 
     # The clock ------------------------------------------------------------------------------------
 
@@ -184,7 +190,7 @@ class Engine:
             if tensor.seen() is not None:
                 tensor.remember()
             self._gradients.forget(tensor)
-            for trainer in self._trainers:
+            for trainer in self.trainers:
                 clear_moments(trainer, tensor)
         self.restart(horizon)
 
@@ -234,24 +240,28 @@ class Engine:
         """
         self.detach()
         self.optimizer = optimizer
-        self._trainers = [optimizer, *also]
+        self.trainers = [optimizer, *also]
         for tensor in self.tensors:
-            tensor.adopt(*self._trainers)
+            tensor.adopt(*self.trainers)
         self._hook()
         if self.config.optimizer_state != "keep":
-            for trainer in self._trainers:
+            for trainer in self.trainers:
                 for tensor in self.tensors:
                     if not tensor.latent:
                         clear_inactive(trainer, tensor)
         self._arm()
+        self._watchful = True
+        strangers.watch(self)
 
     def detach(self) -> None:
-        """Stop counting; the topology stays as it is."""
+        """Stop counting; the topology stays as it is, whatever trains the weights."""
+        self._watchful = False
+        strangers.leave(self)
         for handle in self._handles:
             handle.remove()
         self._handles = []
         self.optimizer = None
-        self._trainers = []
+        self.trainers = []
         for tensor in self.tensors:
             tensor.tap.arm(False)
 
@@ -288,12 +298,14 @@ class Engine:
         ]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_handles": [], "_before": []}
+        return self.__dict__ | {"_handles": [], "_before": [], "stepping": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if self.optimizer is not None:
             self._hook()
+        if self._watchful:
+            strangers.watch(self)
 
     def use_masks(self) -> None:
         """Make condensed linear layers masked ones, here and in networks that follow.
@@ -380,9 +392,11 @@ class Engine:
             for tensor in self.tensors
             for parameter, fixed in tensor.fixed()
         ]
+        self.stepping = True
 
     @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self.stepping = False
         for parameter, before, fixed in self._before:
             parameter.copy_(torch.where(fixed, before, parameter))
         self._before = []
@@ -474,6 +488,6 @@ class Engine:
         for follower in self._followers:
             follower.apply(tensor.name, delta)
         if not tensor.latent:
-            for trainer in self._trainers:
+            for trainer in self.trainers:
                 settle(trainer, tensor, delta, self.config.optimizer_state)
         self._gradients.clear(tensor)

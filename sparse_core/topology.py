@@ -77,6 +77,11 @@ class SparseTensor:
         return f"{layer}.{BIASES[parameter]}" if layer else BIASES[parameter]
 
     @property
+    def stands_for(self) -> list[Tensor]:
+        """The parameter, and the dense one in whose place it is until an optimizer adopts it."""
+        return [self.weight]
+
+    @property
     def bias(self) -> nn.Parameter | None:
         """The bias of its neurons, if they have one."""
         bias = getattr(self.layer, BIASES.get(self.parameter, ""), None)

@@ -1,0 +1,115 @@
+"""Optimizers that train an engine's weights without its knowledge: it says so, once.
+
+A topology moves on the steps of the optimizers that its engine is attached to. A copy of a network
+has an engine of its own, attached to its own copy of the optimizer; an optimizer that is made for
+the copy, or a second one for the same weights, would train them while the topology stands still.
+
+Every optimizer step of the process passes through two hooks here. One that holds no weight of an
+engine, or is known to it, is looked up in a table and done with; it is looked at again when its
+parameters or some engine's optimizers change. What else writes weights (averages, target networks,
+loading, line searches) is no optimizer's step.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+if TYPE_CHECKING:
+    from sparse_core.engine import Engine
+
+_engines: WeakSet[Engine] = WeakSet()
+_harmless: WeakKeyDictionary[Optimizer, list[tuple[int, int]]] = WeakKeyDictionary()
+_stepping: WeakKeyDictionary[Optimizer, list[tuple[Engine, int]]] = WeakKeyDictionary()
+_hooked = False
+
+
+def watch(engine: Engine) -> None:
+    """Look out for strangers from here on; to be called again when its optimizers change."""
+    global _hooked
+    if not _hooked:
+        register_optimizer_step_pre_hook(_before_step)
+        register_optimizer_step_post_hook(_after_step)
+        _hooked = True
+    _engines.add(engine)
+    _harmless.clear()
+
+
+def leave(engine: Engine) -> None:
+    """Look out no more: it was told, or wants to stand still."""
+    _engines.discard(engine)
+
+
+def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    if not _engines or _harmless.get(optimizer) == _parameters(optimizer):
+        return
+    strange_to = [engine for engine in _engines if _is_strange(optimizer, engine)]
+    if strange_to:
+        _stepping[optimizer] = [(engine, engine.steps) for engine in strange_to]
+    else:
+        _harmless[optimizer] = _parameters(optimizer)
+
+
+def _after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    if not _stepping:
+        return
+    for engine, steps in _stepping.pop(optimizer, ()):
+        # A known one may step inside this one or around it, as in sharpness-aware minimisation.
+        if engine.steps != steps or engine.stepping:
+            continue
+        found = [
+            (name, gone)
+            for name, weight, gone in _weights(optimizer, engine)
+            if gone or weight.grad is not None
+        ]
+        if found:
+            leave(engine)
+            _say(optimizer, engine, *found[0])
+
+
+def _parameters(optimizer: Optimizer) -> list[tuple[int, int]]:
+    """Return what changes when an optimizer gets other parameters."""
+    return [(id(group["params"]), len(group["params"])) for group in optimizer.param_groups]
+
+
+def _is_strange(optimizer: Optimizer, engine: Engine) -> bool:
+    """Whether an optimizer holds weights of an engine that does not know it."""
+    known = any(optimizer is trainer for trainer in engine.trainers)
+    return not known and any(_weights(optimizer, engine))
+
+
+def _weights(optimizer: Optimizer, engine: Engine) -> Iterator[tuple[str, Tensor, bool]]:
+    """Yield an engine's weights that an optimizer holds: name, weight, whether it was replaced.
+
+    Where the topology never moves, it may train the weights as it likes.
+    """
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for tensor in engine.tensors:
+        weight, *replaced = tensor.stands_for
+        if id(weight) in held and engine.updater is not None:
+            yield tensor.name, weight, False
+        yield from ((tensor.name, other, True) for other in replaced if id(other) in held)
+
+
+def _say(optimizer: Optimizer, engine: Engine, name: str, replaced: bool) -> None:
+    who, whose = type(optimizer).__name__, type(engine.root).__name__
+    if replaced:
+        what, otherwise = "which condensed weights have replaced: its steps do not train them", ""
+    else:
+        attached = "another optimizer" if engine.trainers else "no optimizer"
+        what = f"whose engine is attached to {attached}: its steps do not move the topology"
+        otherwise = ", or detach() if it is to stand still"
+    warnings.warn(
+        f"{who} holds the sparse weight {name!r} of a {whose}, {what}; call "
+        f"module.sparse_engine.attach(optimizer){otherwise}",
+        stacklevel=4,
+    )
