@@ -16,6 +16,7 @@ from sparse_core.engine import Engine
 from sparse_core.initialisation import draw_mask, initialise
 from sparse_core.layers.embedding import why_dense
 from sparse_core.layers.fused import forbid_fused_encoders
+from sparse_core.ranks import is_wrapped
 from sparse_core.registry import GROWTH_RULES, METHODS
 from sparse_core.selection import Selected, select, selectable
 from sparse_core.structure import ConstantFanIn, Structure, Unstructured, structure_for
@@ -64,6 +65,7 @@ def sparsify(
     at_least("batch", batch, 1)
     if any(hasattr(child, "sparse_engine") for child in module.modules()):
         raise InputError(f"{type(module).__name__} is sparse already: sparsify it once")
+    _check_unwrapped(module, config)
     selected = select(module, roles, embeddings=config.embeddings)
     if not selected:
         raise InputError(
@@ -186,6 +188,18 @@ def _check_scores(sparse: Sequence[Selected], scores: Mapping[str, Tensor] | Non
             raise InputError(
                 f"scores: {bad} of {item.numel} of layer {item.name!r} are NaN or infinite"
             )
+
+
+def _check_unwrapped(module: nn.Module, config: SparseConfig) -> None:
+    """A wrapper averages the gradients of the parameters that it found, not of those made later."""
+    condenses = config.backend != "masked" and config.needs_masks is None
+    if (condenses or config.method in ("edge_popup", "wsn")) and is_wrapped(module):
+        what = f"backend={config.backend!r}" if condenses else f"method={config.method!r}"
+        raise InputError(
+            f"{what}: makes new parameters, and {type(module).__name__} is wrapped in "
+            "DistributedDataParallel already; make it sparse first, then wrap it",
+            field=what.partition("=")[0],
+        )
 
 
 def _check_unshared(module: nn.Module, sparse: Sequence[Selected]) -> None:

@@ -71,6 +71,9 @@ class Clock:
         write(self.buffer, counter, value)
         self._counters[counter] = value
 
+    def __str__(self) -> str:
+        return ", ".join(f"{counter}={number}" for counter, number in self._counters.items())
+
     @property
     def buffer(self) -> Tensor:
         """The buffer, `(4, 6)`."""

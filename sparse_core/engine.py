@@ -10,7 +10,6 @@ ours. Hooks are lost when an optimizer is copied or pickled; the engine attaches
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +29,7 @@ from sparse_core.fresh import leaves_zeros
 from sparse_core.gradients import GradientSource
 from sparse_core.initialisation import draw_mask, initialise
 from sparse_core.optimizer_state import clear_inactive, clear_moments, settle
+from sparse_core.ranks import Company, Ranks
 from sparse_core.registry import METHODS
 from sparse_core.schedule import Schedule
 from sparse_core.scores import Moment
@@ -115,7 +115,7 @@ class Engine:
         self._followers: list[Follower] = []
         self._handles: list[RemovableHandle] = []
         self._before: list[tuple[nn.Parameter, Tensor, Tensor]] = []
-        self._warned: set[str] = set()
+        self._company = Company(root)
         self._clock = Clock(root)
         root.register_load_state_dict_post_hook(self._after_load)  # type: ignore[no-untyped-call]
         for tensor in self.tensors:
@@ -265,6 +265,17 @@ class Engine:
         for tensor in self.tensors:
             tensor.tap.arm(False)
 
+    def unite(self, group: Any = None) -> None:
+        """Keep one topology with other processes, each of which calls this too.
+
+        Under `DistributedDataParallel` they do without being told (`sparse_core.ranks`); this is
+        for loops that average `.grad` themselves.
+
+        Args:
+            group: The process group; None: all processes.
+        """
+        self._company.unite(group)
+
     def follow(self, target: nn.Module, *, lagging: bool = False, partial: bool = False) -> None:
         """Let a target network of the same architecture follow the topology from now on.
 
@@ -362,6 +373,9 @@ class Engine:
                     self._gradients.clear(tensor)
                 tensor.tap.arm(wanted)
 
+    def _ranks(self) -> Ranks | None:
+        return self._company.present(f"{self.config} {self._clock}", self.tensors)
+
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if METHODS[self.config.method].needs_horizon and self.horizon is None:
             raise RuntimeError(
@@ -379,8 +393,9 @@ class Engine:
                 "changed before the optimizer's step, which is too early for one with a closure"
             )
         with torch.no_grad():
+            ranks = self._company.present(f"{self.config} {self._clock}", self.tensors)
             if not closure:
-                self._gradients.check(self.tensors, optimizer, self.steps + 1, due=due)
+                self._gradients.check(self.tensors, optimizer, self.steps + 1, due=due, ranks=ranks)
             if self.updater is not None:
                 self.updater.before_step(self.tensors)
         if self.config.skip_step and due:
@@ -403,6 +418,8 @@ class Engine:
         if self.config.optimizer_state == "keep" or not leaves_zeros(optimizer):
             for tensor in self.tensors:
                 tensor.enforce()
+        if _has_closure(args, kwargs):
+            self._gradients.collect(self.tensors, self._company.ranks)
         for tensor in self.tensors:
             if tensor.tap.armed:
                 self._gradients.fold(tensor, optimizer)
@@ -432,18 +449,22 @@ class Engine:
         """
         if self.updater is None:
             raise RuntimeError(f"method={self.config.method!r}: has no updates")
+        self._gradients.collect(self.tensors, self._ranks())
         self._gradients.require(self.tensors, self.optimizer, self.steps)
         return self._update()
 
     def _update(self) -> Mapping[str, Delta]:
         assert self.updater is not None
-        idle = self._idle()
+        idle = self._gradients.idle(self.tensors, self.steps)
         moment = self._moment(idle)
         moving = [tensor for tensor in self.tensors if tensor not in idle]
         with torch.no_grad():
             proposed = self.updater.propose(moving, moment) if moving else []
-            deltas = {tensor.name: unchanged(tensor) for tensor in self.tensors}
-            deltas |= {t.name: delta for t, delta in zip(moving, proposed, strict=True)}
+            found = {t.name: delta for t, delta in zip(moving, proposed, strict=True)}
+            changes = [found.get(t.name) or unchanged(t) for t in self.tensors]
+            if self._company.ranks is not None:
+                changes = self._company.ranks.of_first(changes)
+            deltas = {t.name: delta for t, delta in zip(self.tensors, changes, strict=True)}
             for follower in self._followers:
                 follower.catch_up()
             for tensor in self.tensors:
@@ -453,23 +474,6 @@ class Engine:
         for observe in self.observers:
             observe(moment, deltas)
         return deltas
-
-    def _idle(self) -> tuple[SparseTensor, ...]:
-        """List the weights that sit out an update now, and say so once of each."""
-        idle = []
-        for tensor in self.tensors:
-            why = self._gradients.lack(tensor)
-            if why is None:
-                continue
-            idle.append(tensor)
-            if tensor.name not in self._warned and not tensor.full:
-                self._warned.add(tensor.name)
-                warnings.warn(
-                    f"layer {tensor.name!r}: {why}, so it keeps its topology at update "
-                    f"{self.updates + 1} (step {self.steps}), as at any other that finds it so",
-                    stacklevel=2,
-                )
-        return tuple(idle)
 
     def _moment(self, idle: tuple[SparseTensor, ...]) -> Moment:
         phase, horizon = self.phase, self.horizon

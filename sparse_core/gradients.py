@@ -23,6 +23,7 @@ looked at.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -31,6 +32,7 @@ from torch.optim import Optimizer
 
 from sparse_core.condensed import CondensedTensor
 from sparse_core.ranking import MINUS_INFINITY
+from sparse_core.ranks import Ranks
 from sparse_core.schedule import Schedule
 from sparse_core.topology import SparseTensor
 
@@ -48,6 +50,7 @@ class GradientSource:
     def __init__(self, needs: str, steps: int) -> None:
         self.needs = needs
         self.steps = steps
+        self._told: set[str] = set()
 
     @property
     def _accumulates(self) -> bool:
@@ -72,7 +75,13 @@ class GradientSource:
         return any(schedule.due(phase + ahead, horizon) for ahead in range(1, self.steps + 1))
 
     def check(
-        self, tensors: Sequence[SparseTensor], optimizer: Optimizer, step: int, *, due: bool
+        self,
+        tensors: Sequence[SparseTensor],
+        optimizer: Optimizer,
+        step: int,
+        *,
+        due: bool,
+        ranks: Ranks | None = None,
     ) -> None:
         """Look at the gradients of a step that is about to be made, and unscale them.
 
@@ -81,6 +90,7 @@ class GradientSource:
             optimizer: The optimizer that makes the step.
             step: The number of the step, for error messages.
             due: Whether the topology is updated after it.
+            ranks: Those that train the network together, if there are several.
 
         Raises:
             RuntimeError: If no gradient flowed at all, and one is needed.
@@ -90,15 +100,50 @@ class GradientSource:
         if due:
             for tensor in tensors:
                 _check_finite(tensor, "weights", tensor.weight.detach(), step)
-        watched = [tensor for tensor in tensors if tensor.tap.armed]
-        flowed = [tensor for tensor in watched if _flows(tensor)]
-        if watched and not flowed and (due or self.needs != "momentum"):
+        flowed = self.collect(tensors, ranks)
+        if not flowed and (due or self.needs != "momentum"):
+            watched = [tensor for tensor in tensors if tensor.tap.armed]
             self.require(watched, optimizer, step)
-        for tensor in watched:
-            if tensor in flowed:
-                self._check_gradient(tensor, step)
-            else:
+        for tensor in flowed:
+            self._check_gradient(tensor, step)
+
+    def collect(
+        self, tensors: Sequence[SparseTensor], ranks: Ranks | None = None
+    ) -> list[SparseTensor]:
+        """Return those that a gradient reached, on any rank; all ranks have it from here on."""
+        watched = [tensor for tensor in tensors if tensor.tap.armed]
+        flowed = [_flows(tensor) for tensor in watched]
+        if ranks is not None and watched:
+            flowed = ranks.anywhere(flowed, watched[0].weight.device)
+        for tensor, flows in zip(watched, flowed, strict=True):
+            if not flows:
                 tensor.tap.forget()
+            elif ranks is not None:
+                self._share(tensor, ranks)
+        return [tensor for tensor, flows in zip(watched, flowed, strict=True) if flows]
+
+    def _share(self, tensor: SparseTensor, ranks: Ranks) -> None:
+        """Let each rank see what growth looks at of the batches of all."""
+        tap, whole = tensor.tap, not self._in_blocks(tensor)
+        if not _flows(tensor):
+            tap.forget()
+        gradient = tap.gradient() if whole else None
+        if whole:
+            mean = ranks.mean(tensor.like_dense() if gradient is None else gradient)
+        if not whole or self.needs == "signals":
+            for seen, features in ((tap.inputs, tensor.cols), (tap.outputs, tensor.rows)):
+                parts = [part.reshape(-1, features) for part in seen]
+                own = torch.cat(parts) if parts else tensor.like_dense().new_zeros(0, features)
+                seen[:] = [ranks.gather(own)]
+        if whole:
+            tap.value = mean
+        else:
+            tap.scale /= ranks.size
+
+    def _in_blocks(self, tensor: SparseTensor) -> bool:
+        """Whether a gradient is never made as a whole."""
+        large = isinstance(tensor, CondensedTensor) and tensor.in_blocks
+        return large and not self._accumulates
 
     def require(
         self, tensors: Sequence[SparseTensor], optimizer: Optimizer | None, step: int
@@ -137,9 +182,32 @@ class GradientSource:
             return f"no gradient reached it in one of the last {self.steps} steps"
         return "no gradient reached it in this step"
 
+    def idle(self, tensors: Sequence[SparseTensor], step: int) -> tuple[SparseTensor, ...]:
+        """Return the weights that sit out an update now, and say so once of each.
+
+        Args:
+            tensors: All sparse weights.
+            step: Optimizer steps done.
+        """
+        idle = []
+        for tensor in tensors:
+            why = self.lack(tensor)
+            if why is None:
+                continue
+            idle.append(tensor)
+            if tensor.name not in self._told and not tensor.full:
+                self._told.add(tensor.name)
+                warnings.warn(
+                    f"layer {tensor.name!r}: {why}, so it keeps its topology at the update after "
+                    f"optimizer step {step}, as at any other that finds it so",
+                    stacklevel=2,
+                )
+        return tuple(idle)
+
     def _check_gradient(self, tensor: SparseTensor, step: int) -> None:
         tap = tensor.tap
-        if isinstance(tensor, CondensedTensor) and tensor.in_blocks and not self._accumulates:
+        if self._in_blocks(tensor):
+            assert isinstance(tensor, CondensedTensor)
             tap.scale *= _seen_as(tensor, _active_gradient(tensor, step))
             return
         gradient = tap.gradient()
