@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sparse_core import strangers
 from sparse_core.checks import InputError, at_least
 from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.config import SparseConfig
@@ -100,6 +101,7 @@ def sparsify(
         _condense(engine, module, selected, batch, keep_masked)
     forbid_fused_encoders(module)
     module.sparse_engine = engine  # type: ignore[assignment]
+    strangers.watch(engine)
     if optimizer is not None:
         engine.attach(optimizer)
     return engine

@@ -80,9 +80,9 @@ class CondensedTensor(SparseTensor):
         return self.layer.values
 
     @property
-    def stands_for(self) -> list[Tensor]:
-        """The values, and the dense weight in whose place they are until an optimizer has them."""
-        return [self.weight] if self._dense is None else [self.weight, self._dense]
+    def stands_for(self) -> Tensor | None:
+        """The dense weight in whose place the values are, until an optimizer adopts them."""
+        return self._dense
 
     @property
     def rows(self) -> int:

@@ -122,7 +122,6 @@ class Engine:
             self._gradients.prepare(tensor)
         if config.horizon is not None:
             self.set_horizon(config.horizon)
-        strangers.watch(self)
 
     # The clock ------------------------------------------------------------------------------------
 

@@ -93,11 +93,13 @@ def _weights(optimizer: Optimizer, engine: Engine) -> Iterator[tuple[str, Tensor
     Where the topology never moves, it may train the weights as it likes.
     """
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    moves = engine.updater is not None
     for tensor in engine.tensors:
-        weight, *replaced = tensor.stands_for
-        if id(weight) in held and engine.updater is not None:
-            yield tensor.name, weight, False
-        yield from ((tensor.name, other, True) for other in replaced if id(other) in held)
+        own = tensor.layer._parameters  # whatever became of the layer since
+        weight = own.get("values", own.get(tensor.parameter))
+        for parameter, replaced in ((weight, False), (tensor.stands_for, True)):
+            if parameter is not None and id(parameter) in held and (moves or replaced):
+                yield tensor.name, parameter, replaced
 
 
 def _say(optimizer: Optimizer, engine: Engine, name: str, replaced: bool) -> None:

@@ -77,9 +77,9 @@ class SparseTensor:
         return f"{layer}.{BIASES[parameter]}" if layer else BIASES[parameter]
 
     @property
-    def stands_for(self) -> list[Tensor]:
-        """The parameter, and the dense one in whose place it is until an optimizer adopts it."""
-        return [self.weight]
+    def stands_for(self) -> Tensor | None:
+        """The dense parameter in whose place it is, until an optimizer adopts it."""
+        return None
 
     @property
     def bias(self) -> nn.Parameter | None:

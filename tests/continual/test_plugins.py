@@ -64,7 +64,10 @@ def test_a_model_without_tasks_is_refused():
 
 def test_a_forgotten_plugin_is_named():
     strategy = make_strategy(TaskMasks(make_mlp(), make_config()), plugins=[])
-    with pytest.raises(RuntimeError, match=r"is MaskIsolation\(\) among the strategy's plugins"):
+    with (
+        pytest.raises(RuntimeError, match=r"is MaskIsolation\(\) among the strategy's plugins"),
+        pytest.warns(UserWarning, match="whose engine is attached to no optimizer"),
+    ):
         strategy.train(make_benchmark(make_tasks(2)).train_stream, eval_streams=[])
 
 
@@ -72,7 +75,10 @@ def test_a_forgotten_plugin_is_named_without_isolation_too():
     """Masks would silently never move."""
     model = TaskMasks(make_mlp(), make_config(), isolation="none")
     strategy = make_strategy(model, plugins=[])
-    with pytest.raises(RuntimeError, match=r"is MaskIsolation\(\) among the strategy's plugins"):
+    with (
+        pytest.raises(RuntimeError, match=r"is MaskIsolation\(\) among the strategy's plugins"),
+        pytest.warns(UserWarning, match="whose engine is attached to no optimizer"),
+    ):
         strategy.train(make_benchmark(make_tasks(2)).train_stream, eval_streams=[])
 
 

@@ -176,7 +176,8 @@ def test_a_new_optimizer_can_take_over_a_copied_network():
     twin.sparse_engine.attach(new)
     train(twin, new, 2, 7)
     assert twin.sparse_engine.steps == 7 and twin.sparse_engine.updates == 2
-    old.step()
+    with pytest.warns(UserWarning, match="engine is attached to another optimizer"):
+        old.step()
     assert twin.sparse_engine.steps == 7
 
 
