@@ -327,14 +327,14 @@ class Engine:
 
         for follower in self._followers:
             follower.catch_up()
-        self.tensors = [masked_again(tensor, *self._trainers) for tensor in self.tensors]
+        self.tensors = [masked_again(tensor, *self.trainers) for tensor in self.tensors]
         for follower in self._followers:
             follower.use_masks(self.tensors)
         for tensor in self.tensors:
             tensor.tap.wants_signals = self._gradients.needs == "signals"
         self.config = replace(self.config, backend="masked")
-        if self._trainers:
-            self.attach(*self._trainers)
+        if self.trainers:
+            self.attach(*self.trainers)
 
     def refresh(self) -> None:
         """Derive anew what follows from the topology, after tensors were replaced in the module."""
