@@ -7,6 +7,7 @@ one drops again (two seeds). See `docs/results/rl.md`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 
+from benchmarks.command import exit_code, plain_parser
 from dstrl.build import build
 from dstrl.callbacks import SparseCallback
 from dstrl.spec import RLSpec
@@ -81,6 +83,7 @@ def moved(method: str, rate: str, steps: int = 20_000, seeds: int = 2) -> tuple[
 
 def main() -> None:
     """Print the figures."""
+    plain_parser("benchmarks.cartpole", __doc__).parse_args()
     torch.set_num_threads(1)
     for method, rate in (("dense", RATES[0]), *(("srigl", rate) for rate in RATES)):
         print(f"{method:6s} {rate}  clipped {clipped(method, rate):.1%}", flush=True)
@@ -91,4 +94,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code("benchmarks.cartpole", main))

@@ -8,12 +8,12 @@ is slower by more than 10 %.
 
 from __future__ import annotations
 
-import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
+from benchmarks.command import exit_code, output, plain_parser, positive
 from benchmarks.timing import Record, in_turns, machine, write_json
 
 SHAPES = ((17, 256), (64, 64), (256, 256), (1024, 1024), (768, 3072), (3072, 768))
@@ -64,10 +64,10 @@ def training_step(
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print where the rule errs, and return 1 if it errs by more than 10 %."""
-    parser = argparse.ArgumentParser(prog="benchmarks.choice", description=__doc__)
-    parser.add_argument("--json", type=Path, help="file to write one record a measurement to")
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=15, help="blocks of each backend")
+    parser = plain_parser("benchmarks.choice", __doc__)
+    parser.add_argument("--json", type=output, help="file to write one record a measurement to")
+    parser.add_argument("--batch", type=positive, default=256)
+    parser.add_argument("--rounds", type=positive, default=15, help="blocks of each backend")
     parser.add_argument(
         "--clock",
         choices=("wall", "thread"),
@@ -115,4 +115,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(exit_code("benchmarks.choice", main))

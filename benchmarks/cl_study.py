@@ -11,8 +11,8 @@ Intervals are 95 % bootstrap intervals of the mean difference. Written into the 
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +22,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.command import exit_code, plain_parser
+from sparse_core.checks import InputError
 from sweeps import stats
 from sweeps.grid import load_grid
 from sweeps.plots import STYLE
@@ -41,6 +43,8 @@ Numbers = dict[Case, dict[int, tuple[float, ...]]]
 def collect(reference: str, runs_dir: Path) -> Numbers:
     """Read what the finished runs of a grid measured."""
     grid = load_grid(reference)
+    if any(run.kind_name != "cl" for run in grid.runs):
+        raise InputError(f"grid={reference!r}: the study's grids are of kind cl", field="grid")
     numbers: Numbers = defaultdict(dict)
     for run in grid.runs:
         result = RunDir(runs_dir / grid.name / run.run_id).result()
@@ -195,25 +199,30 @@ def from_json(content: dict[str, Any]) -> Numbers:
 
 def main() -> None:
     """Write the tables and the figure of a grid."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = plain_parser("benchmarks.cl_study", __doc__)
     parser.add_argument("grid", help="cl_digits, cl_digits_head or cl_mnist")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
     stored = options.out / f"{options.grid}.json"
+    page = options.out / "continual.md"
     numbers = collect(options.grid, options.runs_dir)
+    if not numbers and not stored.is_file():
+        raise InputError(
+            f"grid={options.grid!r}: no finished runs in {options.runs_dir}, and no {stored}",
+            field="grid",
+        )
+    head, mark, rest = page.read_text(encoding="utf-8").partition(f"<!-- {options.grid} -->\n")
+    if not mark:
+        raise InputError(f"{page}: has no line <!-- {options.grid} -->")
     if numbers:
         lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in as_json(numbers).items()]
         stored.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     numbers = from_json(json.loads(stored.read_text(encoding="utf-8")))
     draw(numbers, options.out / f"{options.grid}.svg", options.grid)
-    page = options.out / "continual.md"
-    head, mark, rest = page.read_text(encoding="utf-8").partition(f"<!-- {options.grid} -->\n")
-    if not mark:
-        raise SystemExit(f"{page}: has no line <!-- {options.grid} -->")
     tail = rest[rest.index("<!-- end -->") :]
     page.write_text(f"{head}{mark}\n{tables(numbers)}\n\n{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code("benchmarks.cl_study", main))

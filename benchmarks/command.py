@@ -7,13 +7,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from benchmarks.timing import Record, in_turns, machine, table, write_json
+from sparse_core.checks import InputError
 
 Calls = dict[str, Callable[[], object]]
 
@@ -45,15 +46,20 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def parser(prog: str, description: str | None) -> Parser:
-    """Return a parser with the options of all benchmarks."""
-    made = Parser(
+def plain_parser(prog: str, description: str | None) -> Parser:
+    """Return a parser without options."""
+    return Parser(
         prog=prog,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("--json", type=_output, metavar="FILE", help="write records to it")
+
+
+def parser(prog: str, description: str | None) -> Parser:
+    """Return a parser with the options of all benchmarks."""
+    made = plain_parser(prog, description)
+    made.add_argument("--json", type=output, metavar="FILE", help="write records to it")
     made.add_argument("--threads", type=positive, default=1, metavar="N", help="default: 1")
     made.add_argument("--quick", action="store_true", help="one shape and sparsity a case")
     made.add_argument(
@@ -83,11 +89,26 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
+def exit_code(prog: str, main: Callable[[], int | None]) -> int:
+    """Run a program; say in one line what was wrong with its input, or which file failed."""
+    try:
+        return main() or 0
+    except InputError as error:
+        print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"{prog}: {str(error.filename)!r}: {error.strerror}", file=sys.stderr)
+        return 1
+
+
 def run(
     prog: str,
     description: str | None,
     cases: Mapping[str, Case],
     arguments: Sequence[str] | None,
+    several: Collection[str] = (),
 ) -> int:
     """Measure cases, print tables as they come, and write records at the end.
 
@@ -96,16 +117,21 @@ def run(
         description: What is measured.
         cases: By name; each yields records, a list for each table row.
         arguments: Of the command line; None: the process's.
+        several: The cases that need several threads.
 
     Returns:
         0.
     """
     options = parser(prog, description)
     options.add_argument(
-        "--cases", nargs="+", choices=tuple(cases), default=tuple(cases), metavar="CASE",
+        "--cases", nargs="+", choices=tuple(cases), metavar="CASE",
         help=f"some of {', '.join(cases)}; default: all",
     )  # fmt: skip
     chosen = options.parse_args(arguments)
+    alone = [name for name in several if chosen.threads < 2]
+    for name in alone:
+        if name in (chosen.cases or ()):
+            options.error(f"--cases {name} needs --threads 2 or more")
     if chosen.clock == "cpu" and chosen.threads > 1:
         options.error("--clock cpu measures one thread only")
     set_threads(chosen.threads)
@@ -114,7 +140,10 @@ def run(
     rounds = 5 if chosen.quick else chosen.rounds
     setting = Setting(chosen.threads, chosen.quick, partial(in_turns, rounds=rounds, clock=clock))
     everything: list[Record] = []
-    for name in chosen.cases:
+    for name in chosen.cases or cases:
+        if name in alone:
+            print(f"{name}: left out, it needs --threads 2 or more", flush=True)
+            continue
         for found in cases[name](setting):
             print(table(found), flush=True)
             everything += found
@@ -134,7 +163,8 @@ def positive(text: str) -> int:
     return number
 
 
-def _output(text: str) -> Path:
+def output(text: str) -> Path:
+    """Read the name of a file that can be written."""
     path = Path(text)
     if not path.absolute().parent.is_dir() or path.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r}: must be a file in a folder that exists")

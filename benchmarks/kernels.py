@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from benchmarks.command import Calls, Case, Setting, run
+from benchmarks.command import Calls, Case, Setting, exit_code, run
 from benchmarks.timing import Record, records
 
 SHAPES = ((256, 256), (1024, 1024), (768, 3072), (3072, 768))
@@ -65,8 +65,6 @@ def scaling(setting: Setting) -> Iterator[list[Record]]:
     """Forward and backward passes on all threads and on one, in turns."""
     from benchmarks.contestants import Layer
 
-    if setting.threads < 2:
-        return
     for shape in SHAPES[1:2] if setting.quick else SHAPES[1:]:
         for sparsity in SPARSITIES[:1] if setting.quick else SPARSITIES:
             for group in (1, 4):
@@ -139,8 +137,8 @@ CASES: dict[str, Case] = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark."""
-    return run("dst bench kernels", __doc__, CASES, arguments)
+    return run("dst bench kernels", __doc__, CASES, arguments, several=("threads",))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code("dst bench kernels", main))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from benchmarks.command import Calls, Case, Setting, run
+from benchmarks.command import Calls, Case, Setting, exit_code, run
 from benchmarks.timing import Record, records
 
 SHAPES = ((256, 256), (1024, 1024), (768, 3072), (3072, 768))
@@ -101,4 +101,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code("dst bench layers", main))

@@ -13,6 +13,7 @@ import argparse
 import gzip
 import json
 import os
+import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.command import exit_code, output, plain_parser, positive
 from sparse_core import SparseConfig, sparsify
+from sparse_core.checks import InputError
+from sparse_core.config import BACKENDS
 
 METHODS: dict[str, dict[str, Any]] = {
     "static": {"method": "static"},
@@ -44,7 +48,13 @@ def load(folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
     def read(name: str, skip: int) -> np.ndarray:
         path = folder / "MNIST" / "raw" / name
-        raw = path.read_bytes() if path.exists() else gzip.open(f"{path}.gz").read()
+        try:
+            raw = path.read_bytes() if path.exists() else gzip.open(f"{path}.gz").read()
+        except (OSError, EOFError) as error:
+            raise InputError(
+                f"data={str(folder)!r}: must hold MNIST/raw/{name}, plain or as .gz",
+                field="data",
+            ) from error
         return np.frombuffer(raw, np.uint8, offset=skip)
 
     sets = []
@@ -91,16 +101,19 @@ def run(
 
 def main() -> None:
     """Run what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = plain_parser("benchmarks.mnist", __doc__)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("DST_DATA", "data")))
-    parser.add_argument("--out", type=Path, default=Path("docs/results/mnist_mlp.json"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=range(5))
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--backend", default="auto", help="masked, condensed or auto")
+    parser.add_argument("--out", type=output, default=Path("docs/results/mnist_mlp.json"))
+    parser.add_argument("--seeds", type=read_seed, nargs="+", default=range(5))
+    parser.add_argument("--epochs", type=positive, default=10)
+    parser.add_argument("--backend", choices=BACKENDS, default="auto")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     data = load(arguments.data)
-    done = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    try:
+        done = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    except ValueError as error:
+        parser.error(f"--out {arguments.out}: holds no JSON to go on with: {error}")
     for seed in arguments.seeds:
         cases = [("dense", 0.0, {"method": "dense"})]
         cases += [(name, s, fields) for s in SPARSITIES for name, fields in METHODS.items()]
@@ -115,6 +128,13 @@ def main() -> None:
             partial.write_text(json.dumps(done, indent=1) + "\n")
             partial.replace(arguments.out)
     print(table(done))
+
+
+def read_seed(text: str) -> int:
+    """Read an integer of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: must be an integer of at least 0")
+    return int(text)
 
 
 def table(done: dict[str, dict[str, Any]]) -> str:
@@ -141,4 +161,4 @@ def _interval(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code("benchmarks.mnist", main))

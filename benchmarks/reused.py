@@ -7,30 +7,50 @@ tasks held when it began.
 
 from __future__ import annotations
 
-import argparse
-import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from stable_baselines3 import PPO
 
+from benchmarks.command import exit_code, plain_parser
 from dstrl.continual import ContinualPolicy
+from dstrl.crl import CRLSpec
+from dstrl.saved import load
+from dstrl.sequence import make_model
+from sparse_core.checks import InputError
+from sweeps import spec as specs
+from sweeps.store import RunDir
 
 
 def main() -> None:
     """Print a line for each run and task."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = plain_parser("benchmarks.reused", __doc__)
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
-    runs = parser.parse_args().runs_dir / "continual_rl"
-    for result in sorted(runs.glob("*/result.json")):
-        spec = json.loads(result.read_text(encoding="utf-8"))["spec"]
-        if spec.get("share") != "reuse":
-            continue
-        model = PPO.load(result.parent / "output" / "model.zip", device="cpu")
+    folder = parser.parse_args().runs_dir / "continual_rl"
+    found = False
+    for run, spec in finished(folder):
+        model = make_model(spec.resolve())
+        load(model, run.output)
         assert isinstance(model.policy, ContinualPolicy)
         for task, (reused, held) in enumerate(parts(model.policy)):
-            seed = spec.get("seed", 0)
-            print(f"seed {seed}, task {task}: {reused:.1%} reused, {held:.1%} held before")
+            found = True
+            print(f"seed {spec.seed}, task {task}: {reused:.1%} reused, {held:.1%} held before")
+    if not found:
+        raise InputError(
+            f"runs_dir={str(folder.parent)!r}: holds no finished run of grid continual_rl with "
+            "share=reuse",
+            field="runs_dir",
+        )
+
+
+def finished(folder: Path) -> Iterator[tuple[RunDir, CRLSpec]]:
+    """Yield the finished runs of tasks that may reuse weights, whatever else the folder holds."""
+    for path in sorted(folder.glob("*/result.json")):
+        run = RunDir(path.parent)
+        result = run.result()
+        if result is not None and result["kind"] == "crl" and result["spec"]["share"] == "reuse":
+            yield run, specs.load(CRLSpec, result["spec"])
 
 
 def parts(policy: ContinualPolicy) -> list[tuple[float, float]]:
@@ -48,4 +68,4 @@ def parts(policy: ContinualPolicy) -> list[tuple[float, float]]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code("benchmarks.reused", main))

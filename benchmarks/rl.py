@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ import numpy as np
 from stable_baselines3 import SAC
 from stable_baselines3.common.logger import Logger
 
-from benchmarks.command import parser, set_threads
+from benchmarks.command import exit_code, parser, set_threads
 from benchmarks.timing import in_turns, machine
 from dstrl import SparseSACPolicy
 
@@ -142,4 +143,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(exit_code("dst bench rl", main))

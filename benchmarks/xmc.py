@@ -6,12 +6,13 @@ the process's memory in bytes. The dense layer would have 4 TB of weights.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
 import sys
 import time
+
+from benchmarks.command import exit_code, plain_parser, positive
 
 
 def run(features: int, fan_in: int, batch: int, threads: int, steps: int) -> dict[str, object]:
@@ -66,16 +67,18 @@ def run(features: int, fan_in: int, batch: int, threads: int, steps: int) -> dic
 
 def main() -> None:
     """Parse arguments, set threads before Numba is imported, run and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--features", type=int, default=1_000_000)
-    parser.add_argument("--fan-in", type=int, default=32)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=5)
+    parser = plain_parser("benchmarks.xmc", __doc__)
+    parser.add_argument("--features", type=positive, default=1_000_000)
+    parser.add_argument("--fan-in", type=positive, default=32)
+    parser.add_argument("--batch", type=positive, default=32)
+    parser.add_argument("--threads", type=positive, default=1)
+    parser.add_argument("--steps", type=positive, default=5)
     arguments = parser.parse_args()
+    if arguments.fan_in > arguments.features:
+        parser.error(f"--fan-in {arguments.fan_in}: must be at most --features")
     os.environ["NUMBA_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     print(json.dumps(run(**vars(arguments))))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code("benchmarks.xmc", main))

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -129,7 +130,8 @@ def _show(
             raise InputError("human: there is no screen (DISPLAY is not set); write a GIF instead")
         os.environ.setdefault("MUJOCO_GL", "egl")
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    model = make_agent()
+    with warnings.catch_warnings(action="ignore"):  # training has said them already
+        model = make_agent()
     load(model, output)
     frames: list[Image.Image] = []
     episodes: list[Episode] = []

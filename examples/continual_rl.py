@@ -9,6 +9,7 @@ the bit, whatever is learnt after it. The same on a command line, with metrics: 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from stable_baselines3.common.monitor import Monitor
 
 from dstrl import ContinualActorCriticPolicy, SparseCallback
 from dstrl.sequence import begin_task
+from sparse_core import InputError
 
 
 class Mirrored(gym.ActionWrapper[Any, Any, Any]):
@@ -78,4 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:  # such as a sparsity that leaves no room for the second task
+        print(f"continual_rl.py: {error}", file=sys.stderr)
+        sys.exit(2)
