@@ -7,7 +7,8 @@ forward   when a task ends, its most important neurons in each hidden layer are 
           has weights of its own in other neurons only (SpaceNet, Sokar et al. 2021)
 all       it reads all weights of all earlier tasks, always (PackNet, Mallya and Lazebnik 2018)
 
-The importance of a neuron is the sum of the magnitudes of the task's own weights into it.
+The importance of a neuron is the sum of the magnitudes of the task's own weights into it, that of a
+group of neurons, which are reserved together, the mean of theirs.
 Normalisation layers are each task's own, so behind one a reserved neuron is scaled anew.
 """
 
@@ -56,7 +57,7 @@ def reserve(tensors: Iterable[SparseTensor], task: Task, fraction: float) -> Non
     for tensor in tensors:
         group = tensor.structure.group if isinstance(tensor.structure, ConstantFanIn) else 1
         importance = (tensor.values().abs() * tensor.active()).sum(1)
-        lanes = torch.stack([part.sum() for part in importance.split(group)])
+        lanes = torch.stack([part.mean() for part in importance.split(group)])
         count = min(max(1, round(fraction * len(lanes))), int((lanes > 0).sum()))
         chosen = torch.zeros(len(lanes), dtype=torch.bool, device=lanes.device)
         chosen[lanes.argsort(descending=True, stable=True)[:count]] = True

@@ -48,6 +48,16 @@ def test_reserved_are_the_neurons_of_the_largest_incoming_weights():
     assert float(importance[chosen].min()) >= float(importance[~chosen].max())
 
 
+def test_a_smaller_last_group_is_reserved_by_the_importance_of_its_neurons():
+    # Groups of 8, 8 and 4 of 20 neurons: the last four have the largest weights, and fewer of them.
+    model = made("static", structure="constant_fan_in", group=8)
+    model.begin(0)
+    tensor = model._shared[0]
+    tensor.write(torch.arange(1.0, 21).unsqueeze(1).expand(20, 12))
+    model.end()
+    assert neurons_of(model, 0, tensor).tolist() == [False] * 16 + [True] * 4
+
+
 @pytest.mark.parametrize("method", ["static", "set", "rigl", "srigl"])
 def test_no_own_weight_goes_into_a_reserved_neuron_and_masks_are_disjoint(method):
     model = learnt(method)
