@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import math
 import os
 import sys
@@ -203,6 +204,8 @@ def _write(file: Path, frames: list[Image.Image], fps: float) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         frames[0].save(file, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise InputError(
             f"out={str(file)!r}: cannot be written: {error.strerror}", field="out"
         ) from error

@@ -10,6 +10,7 @@ normalised
 from __future__ import annotations
 
 import pickle
+import textwrap
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sparse_core.checks import InputError
 
 MODEL, STATISTICS = "model.zip", "normalise.npz"
+
+SHOWN = 250
+"""Characters of an error that are shown: torch's can list every layer."""
 
 FORMER = "normalise.pkl"
 """Where statistics were, pickled."""
@@ -98,5 +102,5 @@ def _statistics(normalise: VecNormalize) -> Iterator[tuple[str, RunningMeanStd]]
 
 
 def _unreadable(field: str, path: Path, why: str) -> InputError:
-    reason = " ".join(why.partition("\n")[0].split())
+    reason = textwrap.shorten(why, SHOWN, placeholder=" ...")
     return InputError(f"{field}={str(path)!r}: cannot be read: {reason}", field=field)

@@ -159,7 +159,11 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _enjoy_options(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Play an episode of a finished run, without exploration."
+    parser.description = (
+        "Play an episode of a finished run, without exploration. Weights and statistics are read "
+        "as tensors and arrays: no code that lies in the run's directory is run. What the run's "
+        "environment or sequence names is imported."
+    )
     parser.set_defaults(action="enjoy")
     parser.add_argument("run", metavar="RUN", help="directory of the run, or its identity")
     parser.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -102,6 +103,17 @@ def test_what_cannot_be_shown_ends_in_one_line(
         captured = capsys.readouterr()
         assert captured.out == ""
         assert said in captured.err and captured.err.count("\n") == 1
+
+
+def test_what_a_directory_names_as_its_spec_is_not_imported(
+    made: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = made()
+    folder = RunDir(Path("runs/toys") / run.run_id)
+    record = folder.record() | {"spec_type": "tests.sweeps.must_not_be_imported:Spec"}
+    (folder.path / "spec.json").write_text(json.dumps(record))
+    assert cli.main(["enjoy", run.run_id]) == 0
+    assert capsys.readouterr().out.startswith("7 steps")
 
 
 def test_a_kind_without_a_player_has_no_episodes(
