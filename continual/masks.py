@@ -25,6 +25,7 @@ from continual.heads import check_head
 from continual.inference import infer_tasks
 from continual.plan import Plan
 from continual.protection import protect, readable, reserve
+from continual.pruning import left_to_prune, prune
 from continual.tasks import NOBODY, Slot, Task, check_apart, slots_of
 from sparse_core.building import sparsify
 from sparse_core.checks import InputError
@@ -50,6 +51,8 @@ class TaskMasks(Attachable):
 
     Attributes:
         model: The network.
+        head: The weight that makes the logits; each task has its own.
+        beginner: Answers for labels that were never trained, while a strategy evaluates.
     """
 
     rules: Tensor
@@ -62,7 +65,7 @@ class TaskMasks(Attachable):
         isolation: str = "hard",
         share: str = "none",
         reserve: float = 0.1,
-        unseen: str = "error",
+        unseen: str = "evaluation",
         infer: str | None = None,
         roles: Mapping[str, str] | None = None,
         tasks: int | None = None,
@@ -81,7 +84,11 @@ class TaskMasks(Attachable):
                 `continual.spec.SHARES`; `continual.protection` says what they mean.
             reserve: With `forward`, the fraction of each hidden layer's neurons that each task
                 keeps to itself, in [0, 1), at least one.
-            unseen: What a label that was never trained gets: an `error`, or the `latest` answer.
+            unseen: What a label that was never trained gets. `evaluation`: in an Avalanche strategy
+                with `MaskIsolation`, which evaluates before training too, the answer of the network
+                that a task would begin with (`continual.evaluating`), elsewhere an error. `error`:
+                always an error. `latest`: the latest task's answer, before the first that of the
+                untrained network.
             infer: The selector (`continual.inference`) for samples without a label in evaluation;
                 None: the latest task's network answers.
             roles: As in `sparsify`. Whatever is `output` there is the head.
@@ -115,9 +122,11 @@ class TaskMasks(Attachable):
         )
         self.engine.many_tasks = True
         self._plan = plan
+        self.head = plan.head
         self._planned = tasks
         self.isolation = isolation
         self.unseen = unseen
+        self.beginner: Callable[[Tensor], Tensor] | None = None
         self.infer = infer
         self._traced = "output" in (roles or {}).values()  # whether it is known what is the head
         self._slots = slots_of(model, self.engine, self.hard)
@@ -168,6 +177,7 @@ class TaskMasks(Attachable):
             self._resume(label)
         else:
             self._add(label)
+            self._keep_places()
         self.known_train_tasks_labels = self.known_train_tasks_labels | {label}
         self.current.fill_(self._task(label).index)
         self._has_begun()
@@ -192,6 +202,13 @@ class TaskMasks(Attachable):
             ) from None
         self.tasks[str(label)] = task
 
+    def _keep_places(self) -> None:
+        """Let the task in training leave those that are announced their places."""
+        if self._planned is not None and self.hard and self.share != "reuse":
+            later = self._planned - len(self.tasks)
+            for tensor in self._shared:
+                tensor.spare = Place.of(tensor).claim(later, self.reserve)
+
     def _bind(self, task: Task) -> None:
         task.bind(self._slots)
         self.engine.refresh()
@@ -206,6 +223,19 @@ class TaskMasks(Attachable):
             tensor.start(task.masks.get(tensor.name, tensor.shape))
         task.masks.clear()
         self.engine.restart()
+
+    def prune(self) -> bool:
+        """Prune the task in training to its budget, if its method starts dense and has not yet.
+
+        For training that is over before the method's schedule is.
+
+        Returns:
+            Whether there was anything to prune.
+        """
+        due = left_to_prune(self.engine) > 0
+        if due:
+            prune(self.engine)
+        return due
 
     def end(self) -> None:
         """End the task in training: store its masks and, under hard isolation, freeze its tensors.
@@ -272,7 +302,7 @@ class TaskMasks(Attachable):
             `(batch, classes)`; with None, a dictionary of these by label.
 
         Raises:
-            ValueError: If a label was never trained and `unseen` is `error`.
+            ValueError: If a label was never trained, and `unseen` does not let it be answered.
         """
         if task_labels is None:
             return self.forward_all_tasks(x)
@@ -288,13 +318,16 @@ class TaskMasks(Attachable):
         if len(unique) == 1:
             return self.forward_single_task(x, int(unique[0]))
         rows = {int(label): (labels == label).nonzero().squeeze(1) for label in unique}
-        if not self.hard and self.tasks:
+        if not self.hard and self.tasks and self.beginner is None:
             return self._forward_shared(x, rows)
         outputs = [self.forward_single_task(x[mine], label) for label, mine in rows.items()]
         return torch.cat(outputs)[torch.cat([*rows.values()]).argsort()]
 
     def forward_single_task(self, x: Tensor, task_label: int) -> Tensor:
         """Compute the logits of `(batch, ...)` with one task's network; see `forward`."""
+        unknown = task_label != NOBODY and str(task_label) not in self.tasks
+        if unknown and self.beginner is not None:
+            return self.beginner(x)
         label = self._answering(task_label)
         self._trace(x)
         if label == self.label:
@@ -327,7 +360,7 @@ class TaskMasks(Attachable):
         """Return the task that answers for a label; None: there is none yet."""
         if str(label) in self.tasks:
             return label
-        if label != NOBODY and self.unseen == "error":
+        if label != NOBODY and self.unseen != "latest":
             raise InputError(refusals.never_trained(label, self.labels))
         return self.label if self.label is not None or not self.tasks else self.labels[-1]
 
@@ -354,3 +387,4 @@ def _after_load(module: TaskMasks, incompatible_keys: object) -> None:
         for task in module._ended():
             task.freeze()
         protect(module._shared, module._ended(), module.share)
+        module._keep_places()

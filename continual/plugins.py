@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from continual.avalanche_compat import avalanche
+from continual.evaluating import Evaluating
 from continual.experiences import begins, ends, is_online, labels_of
 from continual.masks import TaskMasks
 from sparse_core.checks import InputError
@@ -59,7 +60,7 @@ NEVER = {
 """Those that cannot train a network with masks and a head for each task, and why."""
 
 
-class MaskIsolation(avalanche.core.SupervisedPlugin):  # type: ignore[name-defined, misc]
+class MaskIsolation(Evaluating):
     """Moves the topology of `TaskMasks` on the strategy's optimizer and ends tasks.
 
     Add one to the plugins of a strategy whose model is `TaskMasks`:
@@ -132,8 +133,10 @@ class MaskIsolation(avalanche.core.SupervisedPlugin):  # type: ignore[name-defin
             model.attach(strategy.optimizer)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """End the task, unless more of it may come."""
+        """End the task, unless more may come; what is left unpruned is pruned, with a warning."""
         if ends(strategy.experience):
+            if strategy.clock.train_exp_iterations:
+                _prune(strategy.model)
             strategy.model.end()
 
 
@@ -188,6 +191,16 @@ def _names(strategy: Any) -> list[str]:
 def _kinds(part: Any) -> list[str]:
     """List what a strategy or plugin is, by the names of its classes."""
     return [kind.__name__ for kind in type(part).__mro__]
+
+
+def _prune(model: TaskMasks) -> None:
+    if model.hard and model.prune():
+        config = model.engine.config
+        warnings.warn(
+            f"task {model.label}: training ended, or went back to a state, before method "
+            f"{config.method!r} had pruned it; it was pruned at its end and not trained after that",
+            stacklevel=2,
+        )
 
 
 def _warn_of_rest(config: SparseConfig, steps: int) -> None:

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from continual.avalanche_compat import avalanche
+from continual.pruning import left_to_prune
 from continual.spec import SELECTORS, SHARES, check_isolation
 from sparse_core.checks import InputError, at_least, one_of, within
 from sparse_core.condensed import CondensedTensor
 from sparse_core.config import SparseConfig
 from sparse_core.engine import Engine
-from sparse_core.registry import METHODS
 
-UNSEEN = ("error", "latest")
+UNSEEN = ("evaluation", "error", "latest")
 
 
 def check_arguments(
@@ -53,14 +53,13 @@ def check_pruned(engine: Engine) -> None:
     Raises:
         RuntimeError: Saying how many weights there are.
     """
-    if not METHODS[engine.config.method].starts_dense:
-        return
-    active = sum(tensor.count() for tensor in engine.tensors)
-    budget = sum(tensor.budget for tensor in engine.tensors)
-    if active > budget:
+    surplus = left_to_prune(engine)
+    if surplus:
+        budget = sum(tensor.budget for tensor in engine.tensors)
         raise RuntimeError(
-            f"method {engine.config.method!r} was to prune to {budget} weights, {active} are left "
-            f"after {engine.steps} steps: train for the whole length of the task before it ends"
+            f"method {engine.config.method!r} was to prune to {budget} weights, {budget + surplus} "
+            f"are left after {engine.steps} steps: train for the whole length of the task before "
+            "it ends, or prune() it"
         )
 
 

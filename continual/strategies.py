@@ -40,7 +40,7 @@ class _Named(avalanche.training.Naive):  # type: ignore[name-defined, misc]
         isolation: str = "hard",
         share: str = "none",
         reserve: float = 0.1,
-        unseen: str = "error",
+        unseen: str = "evaluation",
         infer: str | None = None,
         roles: Mapping[str, str] | None = None,
         tasks: int | None = None,
