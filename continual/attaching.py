@@ -23,6 +23,7 @@ class Attachable(TaskHolder):
     """A holder of tasks that an optimizer trains."""
 
     _flowed = False  # whether the task in training got a gradient before a step was counted
+    _stepped = False  # whether a step was counted, which a state that is loaded need not remember
     _optimizer: Optimizer | None = None
 
     def attach(self, optimizer: Optimizer, steps: int | None = None) -> None:
@@ -71,7 +72,7 @@ class Attachable(TaskHolder):
         self._optimizer = optimizer
 
     def _has_begun(self) -> None:
-        self._flowed = False
+        self._flowed = self._stepped = False
         if self._optimizer is not None:
             self.expect(self._optimizer)
 
@@ -82,7 +83,7 @@ class Attachable(TaskHolder):
     @property
     def _unwatched(self) -> bool:
         """Whether the task in training was trained, by no optimizer that it knows."""
-        return self._flowed and self.engine.phase == 0
+        return self._flowed and not self._stepped and self.engine.phase == 0
 
     def _watch(self, output: Any) -> Any:
         """Notice if a gradient flows back from the output of the task in training."""
@@ -94,6 +95,9 @@ class Attachable(TaskHolder):
     def _listen(self, output: Any) -> None:
         if isinstance(output, Tensor) and output.requires_grad:
             output.register_hook(self._note_flow)  # type: ignore[no-untyped-call]
+
+    def _note_step(self, steps: int) -> None:
+        self._stepped = True
 
     def _note_flow(self, gradient: Tensor) -> None:
         self._flowed = True

@@ -121,6 +121,7 @@ class TaskMasks(Attachable):
             apart=[plan.head] if isolation == "hard" and share != "reuse" else None,
         )
         self.engine.many_tasks = True
+        self.engine.on_step.append(self._note_step)
         self._plan = plan
         self.head = plan.head
         self._planned = tasks

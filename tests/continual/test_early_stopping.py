@@ -12,7 +12,14 @@ from continual import MaskIsolation, TaskMasks
 from continual.avalanche_compat import avalanche
 from sparse_core.config import SparseConfig
 from tests.continual.test_named_strategies import made
-from tests.continual.tiny_tasks import logits, make_benchmark, make_mlp, make_strategy, make_tasks
+from tests.continual.tiny_tasks import (
+    logits,
+    make_benchmark,
+    make_config,
+    make_mlp,
+    make_strategy,
+    make_tasks,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Metric Top1_Acc_Stream used by the EarlyStopping"),
@@ -80,6 +87,17 @@ def test_the_largest_weights_stay(method, drop):
     expected[order[:48]] = True
     assert torch.equal(model.masks(0)["0.weight"].flatten(), expected)
     assert len(seen) == 1 and len(seen[0]["0.weight"].dropped) == 240 - 48
+
+
+@pytest.mark.parametrize("method", ["rigl", "srigl", "wsn"])
+def test_a_task_that_goes_back_to_its_first_state_can_end(method):
+    """It was trained, though its clock stands at zero again."""
+    model = TaskMasks(make_mlp(), make_config(method), share="reuse")
+    plugins = [stopping(2), MaskIsolation()]
+    strategy = make_strategy(model, plugins=plugins, evaluator=watching(), eval_every=1, epochs=5)
+    for experience in make_benchmark(make_tasks(2)).train_stream:
+        strategy.train(experience)
+    assert model.labels == [0, 1] and model.label is None
 
 
 def test_what_was_pruned_in_time_is_left_alone():

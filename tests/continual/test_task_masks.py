@@ -236,7 +236,7 @@ def test_tasks_end_before_the_next_begins():
     [
         ({"isolation": "soft"}, "isolation='soft': must be one of hard, none"),
         ({"share": "some"}, "share='some': must be one of none, reuse, forward, all"),
-        ({"unseen": "guess"}, "unseen='guess': must be one of error, latest"),
+        ({"unseen": "guess"}, "unseen='guess': must be one of evaluation, error, latest"),
     ],
 )
 def test_wrong_arguments_are_named(options, message):
