@@ -196,7 +196,7 @@ class CondensedTensor(SparseTensor):
 
     def refresh(self) -> None:
         """Derive what follows from the topology, after a change or a load."""
-        self.layer.forget_derived()
+        self.layer.derive()
         super().refresh()
 
     def _alive(self) -> Tensor:

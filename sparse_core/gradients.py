@@ -127,18 +127,19 @@ class GradientSource:
         tap, whole = tensor.tap, not self._in_blocks(tensor)
         if not _flows(tensor):
             tap.forget()
-        gradient = tap.gradient() if whole else None
         if whole:
-            mean = ranks.mean(tensor.like_dense() if gradient is None else gradient)
-        if not whole or self.needs == "signals":
-            for seen, features in ((tap.inputs, tensor.cols), (tap.outputs, tensor.rows)):
-                parts = [part.reshape(-1, features) for part in seen]
-                own = torch.cat(parts) if parts else tensor.like_dense().new_zeros(0, features)
-                seen[:] = [ranks.gather(own)]
-        if whole:
-            tap.value = mean
+            gradient = tap.gradient()
+            tap.value = ranks.mean(tensor.like_dense() if gradient is None else gradient)
         else:
+            tap.products = [_gathered(tensor, tap.products, ranks)]
+            if any(ranks.anywhere([tap.value is not None], tensor.weight.device)):
+                value = tensor.like_dense() if tap.value is None else tap.value
+                tap.value = ranks.mean(value) * ranks.size
             tap.scale /= ranks.size
+        if self.needs == "signals":
+            signals = list(zip(tap.inputs, tap.outputs, strict=True))
+            inputs, outputs = _gathered(tensor, signals, ranks)
+            tap.inputs, tap.outputs = [inputs], [outputs]
 
     def _in_blocks(self, tensor: SparseTensor) -> bool:
         """Whether a gradient is never made as a whole."""
@@ -249,6 +250,16 @@ class GradientSource:
             accumulated = tensor.companion(what)
             if accumulated is not None:
                 accumulated.zero_()
+
+
+def _gathered(
+    tensor: SparseTensor, signals: Sequence[tuple[Tensor, Tensor]], ranks: Ranks
+) -> tuple[Tensor, Tensor]:
+    """Return inputs `(n, cols)` and gradients of outputs `(n, rows)` of all ranks."""
+    none = tensor.weight.detach()
+    inputs = [none.new_zeros(0, tensor.cols), *(x.reshape(-1, tensor.cols) for x, _ in signals)]
+    outputs = [none.new_zeros(0, tensor.rows), *(dy.reshape(-1, tensor.rows) for _, dy in signals)]
+    return ranks.gather(torch.cat(inputs)), ranks.gather(torch.cat(outputs))
 
 
 def _check_finite(tensor: SparseTensor, what: str, values: Tensor, step: int) -> None:

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.layers.dense import whole
 from sparse_core.layers.fused import forbid_fused_encoders
 from sparse_core.layers.links import ACTIVATIONS
 from sparse_core.layers.passes import run
+
+_run = whole(run)
 
 
 class CondensedSequential(nn.Sequential):
@@ -18,7 +21,7 @@ class CondensedSequential(nn.Sequential):
     def forward(self, input: Tensor) -> Tensor:
         """Apply the modules in order."""
         for steps in _runs(self):
-            input = steps[0](input) if len(steps) == 1 else run(steps, input)
+            input = steps[0](input) if len(steps) == 1 else _run(steps, input)
         return input
 
 

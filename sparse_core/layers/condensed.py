@@ -1,6 +1,6 @@
 """The condensed linear layer: it stores and trains its active weights only.
 
-float32 on the CPU runs on the compiled kernels, float64 on plain NumPy.
+float32 on the CPU runs on the compiled kernels, float64 on dense operations of torch.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
+from sparse_core.layers.dense import whole
 from sparse_core.layers.passes import run
 from sparse_core.layers.state import Condensed
 
@@ -29,6 +30,7 @@ class CondensedLinear(Condensed, nn.Linear):
         """`(out, in)`."""
         return self.out_features, self.in_features
 
+    @whole
     def forward(self, input: Tensor) -> Tensor:
         """Map `(..., in)` to `(..., out)`."""
         return run([self], input)

@@ -5,6 +5,9 @@ shifted (a block Toeplitz matrix). Sparse filters make that matrix sparse enough
 kernels of linear layers multiply with it as they are: nothing is unfolded, samples lie side by
 side. Images are taken and given channels last. Output rows are computed in strips, which share
 one matrix, so that it stays small. Any stride, padding, padding mode, dilation and groups.
+
+Where a gradient is asked for, and where torch has to see inside (`sparse_core.layers.dense`), it is
+an ordinary convolution with the dense filters.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ from torch import Tensor, nn
 from sparse_core.checks import InputError
 from sparse_core.choice import condensed_conv_pays
 from sparse_core.kernels.format import Pattern
+from sparse_core.layers import dense
 from sparse_core.layers.condensed import CondensedLinear, hold
+from sparse_core.layers.links import check_weights
 from sparse_core.layers.masked import become_dense, masked_weight
-from sparse_core.layers.passes import run
+from sparse_core.layers.passes import is_for_kernels, run
 from sparse_core.layers.rows import Rows
 
 STRIP_WEIGHTS = 1 << 20
@@ -38,17 +43,23 @@ class CondensedConv2d(nn.Conv2d):
     product: CondensedLinear
     _repeated: tuple[tuple[Any, ...], CondensedLinear] | None
 
+    @dense.whole
     def forward(self, input: Tensor) -> Tensor:
         """Convolve `(batch, in, height, width)` or `(in, height, width)`.
 
         Raises:
             ValueError: If the shape is another.
         """
+        if dense.looked_into():
+            return self._densely(input)
         if input.dim() not in (3, 4) or input.shape[-3] != self.in_channels:
             raise InputError(
                 f"input must be (batch, {self.in_channels}, height, width) or without batch, got "
                 f"{tuple(input.shape)}"
             )
+        trains = input.requires_grad or any(p.requires_grad for p in self.product.parameters())
+        if (trains and torch.is_grad_enabled()) or not is_for_kernels(input):
+            return self._densely(input)
         if input.dim() == 3:
             return self.forward(input[None])[0]
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
@@ -69,12 +80,25 @@ class CondensedConv2d(nn.Conv2d):
             strips.append(product[:, first - top :])
         return (torch.cat(strips, 1) if len(strips) > 1 else strips[0]).permute(0, 3, 1, 2)
 
+    def _densely(self, input: Tensor) -> Tensor:
+        """Convolve with the dense filters."""
+        filters = self._filters(dense.weight_of(self.product))
+        output: Tensor = self._conv_forward(input, filters, self.product.bias)
+        return output
+
+    def _filters(self, weight: Tensor) -> Tensor:
+        """Bring the matrix of filters over all input channels into the shape of a convolution's."""
+        inputs = self.in_channels // self.groups
+        blocks = weight.reshape(self.groups, -1, self.groups, inputs, *self.kernel_size)
+        return torch.cat([blocks[i, :, i] for i in range(self.groups)])
+
     def _repeat(self, height: int, width: int, image_width: int) -> CondensedLinear:
         """Return the matrix of a strip: rows (position, filter), columns (row, column, channel)."""
         pattern, values, bias = self.product.pattern, self.product.values, self.product.bias
         made_from = (height, width, image_width, pattern, values._version, values.data_ptr())
         if self._repeated is not None and self._repeated[0] == made_from:
             return self._repeated[1]
+        check_weights(values, self)
         channel, tap = np.divmod(pattern.columns.astype(np.int64), np.prod(self.kernel_size))
         down, right = np.divmod(tap, self.kernel_size[1])
         base = (down * self.dilation[0] * image_width + right * self.dilation[1]) * self.in_channels
@@ -102,14 +126,14 @@ class CondensedConv2d(nn.Conv2d):
         self._repeated = (made_from, layer)
         return layer
 
+    def extra_repr(self) -> str:
+        """Describe the layer in one line."""
+        shape = f"kernel_size={self.kernel_size}, stride={self.stride}"
+        return f"{self.in_channels}, {self.out_channels}, {shape}"
+
     def become_dense(self) -> None:
         """Turn into an `nn.Conv2d` with zeros where weights are inactive, in place."""
-        inputs = self.in_channels // self.groups
-        blocks = self.product.dense_weight().reshape(
-            self.groups, -1, self.groups, inputs, *self.kernel_size
-        )
-        weight = torch.cat([blocks[i, :, i] for i in range(self.groups)])
-        bias = self.product.bias
+        weight, bias = self._filters(self.product.dense_weight()), self.product.bias
         del self.product, self._repeated
         self.__class__ = nn.Conv2d  # type: ignore[assignment]
         self.weight = nn.Parameter(weight)
@@ -128,6 +152,7 @@ def become_condensed_conv(layer: nn.Conv2d) -> None:
     product._parameters["bias"] = layer._parameters["bias"]
     hold(product, *rows.condensed(group))
     assert isinstance(product, CondensedLinear)
+    product.requires_grad_(False)
     layer._parameters.clear()
     layer.__class__ = CondensedConv2d
     assert isinstance(layer, CondensedConv2d)

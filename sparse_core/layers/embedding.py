@@ -3,7 +3,8 @@
     y = W[token]        constant fan-in: k of the entries of each token's vector are active
 
 The condensed form looks up the active weights of each token and puts them in their columns, in
-plain torch operations; the gradient reaches the active weights of the tokens that were seen, and
+plain torch operations (where these are traced: in the dense matrix, since how many there are
+depends on the tokens); the gradient reaches the active weights of the tokens that were seen, and
 the row of `padding_idx` gets none. The dense gradient that growth looks at is zero for tokens that
 were not seen, in both forms.
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
+from sparse_core.layers import dense
 from sparse_core.layers.masked import Masked, become_masked, masked_weight
 from sparse_core.layers.state import Condensed
 
@@ -40,6 +42,7 @@ class CondensedEmbedding(Condensed, nn.Embedding):
         """`(vocabulary, size)`."""
         return self.num_embeddings, self.embedding_dim
 
+    @dense.whole
     def forward(self, input: Tensor) -> Tensor:
         """Map integers `(...)` to `(..., size)`.
 
@@ -50,6 +53,18 @@ class CondensedEmbedding(Condensed, nn.Embedding):
         if input.dtype not in (torch.int32, torch.int64):
             raise TypeError(f"input must be int32 or int64, got {input.dtype}")
         tokens = input.reshape(-1).long()
+        if dense.looked_into():
+            padding = -1 if self.padding_idx is None else self.padding_idx
+            out = torch.embedding(dense.weight_of(self), tokens, padding)
+        else:
+            out = self._look_up(tokens)
+        tap = self.weight_tap
+        if tap.armed:
+            tap.watch_lookup(tokens, out, self.values, self.dense_shape, self.padding_idx)
+        return out.reshape(*input.shape, self.embedding_dim)
+
+    def _look_up(self, tokens: Tensor) -> Tensor:
+        """Map `(n,)` int64 to `(n, size)`."""
         if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.num_embeddings:
             raise IndexError(
                 f"tokens must be in [0, {self.num_embeddings}), got {int(tokens.min())} to "
@@ -69,9 +84,7 @@ class CondensedEmbedding(Condensed, nn.Embedding):
             padding = (tokens == self.padding_idx)[owners]
             chosen = torch.where(padding, chosen.detach(), chosen)
         out = self.values.new_zeros(len(tokens), self.embedding_dim)
-        out = out.index_put((owners, self.columns[places].long()), chosen)
-        self.weight_tap.watch_lookup(tokens, out, self.values, self.dense_shape, self.padding_idx)
-        return out.reshape(*input.shape, self.embedding_dim)
+        return out.index_put((owners, self.columns[places].long()), chosen)
 
     def extra_repr(self) -> str:
         """Describe the layer in one line."""

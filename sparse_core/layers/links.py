@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sparse_core.kernels import plan
+from sparse_core.checks import InputError
 from sparse_core.kernels.checks import as_bias, as_values
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.sharing import Shared
@@ -61,14 +62,25 @@ def _same(one: Tensor, other: Tensor, address: int) -> bool:
     return one is other and one.data_ptr() == address
 
 
-def links_of(steps: Sequence[nn.Module]) -> list[Link]:
-    """Return the links of a chain of condensed linear layers and activations."""
+def layers_of(steps: Sequence[nn.Module]) -> list[tuple[Condensed, str | None]]:
+    """Return the layers of a chain, each with the activation after it."""
     last = len(steps) - 1
     return [
-        link_of(step, ACTIVATIONS.get(type(steps[i + 1])) if i < last else None)
+        (step, ACTIVATIONS.get(type(steps[i + 1])) if i < last else None)
         for i, step in enumerate(steps)
         if isinstance(step, Condensed)
     ]
+
+
+def check_weights(values: Tensor, layer: nn.Module) -> None:
+    """Raise an InputError unless a layer's values are where and what it can compute with."""
+    if values.is_cpu and values.dtype in (torch.float32, torch.float64):
+        return
+    raise InputError(
+        f"{layer}: its weights are {values.dtype} on {values.device}, condensed layers compute in "
+        f"float32 or float64 on the CPU; call {'.float()' if values.is_cpu else '.cpu()'}, or "
+        'train with backend="masked"'
+    )
 
 
 def link_of(layer: Condensed, activation: str | None) -> Link:
@@ -81,22 +93,23 @@ def link_of(layer: Condensed, activation: str | None) -> Link:
     values, bias = layer._parameters["values"], layer._parameters["bias"]
     assert values is not None
     parameters = (values,) if bias is None else (values, bias)
-    shared, kept = layer.shared, layer._link
+    shared, kept, given = layer.shared, layer._link, layer._buffers["weight_given"]
     if (
         shared is None
-        and layer.weight_given is None
+        and given is None
         and isinstance(kept, Link)
         and kept.holds(parameters, layer.pattern, activation)
     ):
         return kept
+    check_weights(values, layer)
     pattern, numbers = layer.pattern, values.detach().numpy()
     if shared is not None:
         pattern, numbers = shared.read(pattern, numbers)
-    biases, given = None if bias is None else bias.detach().numpy(), layer.weight_given
+    biases = None if bias is None else bias.detach().numpy()
     if biases is not None and given is not None:
         assert layer.weight_reserved is not None
         biases = np.where(layer.weight_reserved.numpy(), given.numpy(), biases)
-    taken, offset = _as_taken(pattern, numbers, biases)
+    taken, offset = as_values(pattern, numbers), as_bias(pattern, biases)
     link = Link(
         layer,
         pattern,
@@ -111,10 +124,3 @@ def link_of(layer: Condensed, activation: str | None) -> Link:
     views = taken is numbers and (biases is None or offset is biases)
     layer._link = link if views and shared is None and given is None else None
     return link
-
-
-def _as_taken(pattern: Pattern, values: Array, bias: Array | None) -> tuple[Array, Array]:
-    """Return values and bias as kernels take them; in double precision these are NumPy's."""
-    if values.dtype == np.float32:
-        return as_values(pattern, values), as_bias(pattern, bias)
-    return values, plan.zeros(pattern) if bias is None else bias

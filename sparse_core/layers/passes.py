@@ -1,13 +1,12 @@
 """The forward and the backward pass of a chain of condensed layers, as one function of autograd.
 
-There are three ways through a chain:
+There are two ways through a chain for kernels:
 
     blocked   in the kernels' own layout throughout: packed once, unpacked once
     rows      a single layer without an activation, packed and unpacked tile by tile
-    plain     NumPy, for float64 and for empty batches
 
 Where no gradient is asked for and the batch is tiny, samples go through one by one instead, which
-needs no packing.
+needs no packing. What is not for kernels goes another way (`sparse_core.layers.dense`).
 """
 
 from __future__ import annotations
@@ -20,13 +19,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch._C._functorch import is_legacy_batchedtensor
 
 from sparse_core.checks import InputError
-from sparse_core.kernels import cpu, linear, plan, prepared, reference
+from sparse_core.kernels import cpu, linear, plan, prepared
 from sparse_core.kernels.buffers import empty
 from sparse_core.kernels.checks import tile_size
-from sparse_core.layers.links import Link, links_of
+from sparse_core.layers import dense
+from sparse_core.layers.links import Link, check_weights, layers_of, link_of
+from sparse_core.layers.state import Condensed
 
 SMALL_BATCH = 2
 """Samples up to which matrix-vector products beat a tile of a matrix-matrix product."""
@@ -55,17 +56,23 @@ def run(steps: Sequence[nn.Module], input: Tensor) -> Tensor:
 
     Args:
         steps: Condensed linear layers, each with an `nn.ReLU` or `nn.Tanh` behind it or none.
-        input: `(..., in)`, float32 or float64 on the CPU.
+        input: `(..., in)`, float32 or float64 on the CPU; under autocast of any floating type.
 
     Returns:
-        `(..., out)`.
+        `(..., out)`, of the dtype of the weights.
 
     Raises:
-        ValueError: If the last dimension or the device of the input is wrong.
+        ValueError: If the last dimension or the device of the input is wrong, or the weights are
+            neither float32 nor float64.
         TypeError: If its dtype is not that of the weights.
     """
-    links = links_of(steps)
-    _check(links[0], input)
+    layers = layers_of(steps)
+    if dense.looked_into():
+        return dense.run(layers, input)
+    input = _checked(layers[0][0], input)
+    if not is_for_kernels(input):
+        return dense.run(layers, input)
+    links = [link_of(*layer) for layer in layers]
     flat = input.dim() == 2  # a reshape would cost autograd more than it looks
     rows = input if flat else input.reshape(-1, input.shape[-1])
     parameters = [parameter for link in links for parameter in link.parameters]
@@ -78,43 +85,48 @@ def run(steps: Sequence[nn.Module], input: Tensor) -> Tensor:
     return out if flat else out.reshape(*input.shape[:-1], out.shape[-1])
 
 
-def _check(link: Link, input: Tensor) -> None:
-    features, dtype = link.pattern.in_features, link.parameters[0].dtype
+def is_for_kernels(input: Tensor) -> bool:
+    """Whether the compiled kernels take an input."""
+    return input.dtype != torch.float64 and input.numel() > 0
+
+
+def _checked(layer: Condensed, input: Tensor) -> Tensor:
+    """Return an input that is right, in the dtype of the weights."""
+    features, values = layer.dense_shape[1], layer._parameters["values"]
+    assert values is not None
     if not input.is_cpu:
         raise InputError(f"condensed layers run on the CPU, got an input on {input.device}")
     if input.dim() == 0 or input.shape[-1] != features:
         raise InputError(f"input must be (..., {features}), got {tuple(input.shape)}")
-    if input.dtype != dtype:
-        raise TypeError(f"input is {input.dtype}, the layer's weights are {dtype}")
+    if input.dtype == values.dtype:
+        return input
+    check_weights(values, layer)
+    if input.is_floating_point() and torch.is_autocast_enabled("cpu"):
+        return input.to(values.dtype)
+    raise TypeError(f"input is {input.dtype}, the layer's weights are {values.dtype}")
 
 
 def _infer(links: Sequence[Link], rows: Array) -> Array:
     threads = torch.get_num_threads()
-    if rows.shape[0] <= SMALL_BATCH and not _is_plain(rows):
+    if rows.shape[0] <= SMALL_BATCH:
         for link in links:
             out = linear(link.pattern, link.values, rows, link.bias, threads=threads)
             rows = _activated(link.activation, out)
         return rows
-    way = _way(links, rows, threads, train=False)
+    way = _way(links, len(rows), threads, train=False)
     signal = way.enter(rows)
     for link in links:
         _, signal = way.forward(link, signal, keep=False)
     return way.leave(signal)
 
 
-def _is_plain(rows: Array) -> bool:
-    return rows.dtype == np.float64 or rows.shape[0] == 0
-
-
-def _way(links: Sequence[Link], rows: Array, threads: int, train: bool) -> _Way:
-    if _is_plain(rows):
-        return _Plain()
+def _way(links: Sequence[Link], batch: int, threads: int, train: bool) -> _Way:
     link, alone = links[0], len(links) == 1
     if train:
         alone = alone and link.activation is None and link.shared is None
     else:
         alone = alone and link.activation != "tanh"
-    return (_Rows if alone else _Blocked)(len(rows), threads)
+    return (_Rows if alone else _Blocked)(batch, threads)
 
 
 class _Way(ABC):
@@ -143,36 +155,6 @@ class _Way(ABC):
     @abstractmethod
     def watched(self, before: Array, signal: Array) -> tuple[Array, Array]:
         """Return the arguments of `backward` as rows."""
-
-
-class _Plain(_Way):
-    """In NumPy, on rows."""
-
-    def enter(self, rows: Array) -> Array:
-        return rows
-
-    def leave(self, signal: Array) -> Array:
-        return signal
-
-    def forward(self, link: Link, signal: Array, keep: bool) -> tuple[Array, Array]:
-        out = reference.forward(link.pattern, link.values, signal, link.bias)
-        return signal, _activated(link.activation, out)
-
-    def backward(self, link: Link, before: Array, signal: Array, needed: _Needed) -> _Gradients:
-        pattern, values = link.pattern, link.values
-        of_values = None
-        if needed.values:
-            of_values = reference.grad_values(pattern, before, signal, values.size)
-            if link.shared is not None:
-                of_values = link.shared.of_read(of_values)
-        of_input = reference.grad_input(pattern, values, signal) if needed.input else signal
-        return _Gradients(of_input, of_values, reference.grad_bias(signal))
-
-    def activation_backward(self, name: str, signal: Array, after: Array) -> Array:
-        return signal * ((after > 0) if name == "relu" else 1 - after**2)
-
-    def watched(self, before: Array, signal: Array) -> tuple[Array, Array]:
-        return before, signal.copy()
 
 
 class _Blocked(_Way):
@@ -274,10 +256,10 @@ def _activated(name: str | None, out: Array) -> Array:
 class _Chain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, links: Sequence[Link], *parameters: Tensor) -> Tensor:
-        ctx.save_for_backward(*parameters)  # autograd then sees weights changed in place
+        ctx.save_for_backward(rows, *parameters)  # autograd then sees what is changed in place
         ctx.links = links
         array = rows.detach().contiguous().numpy()
-        ctx.way = way = _way(links, array, torch.get_num_threads(), train=True)
+        ctx.way = way = _way(links, len(array), torch.get_num_threads(), train=True)
         signal = way.enter(array)
         ctx.kept = kept = []
         for link in links:
@@ -286,11 +268,14 @@ class _Chain(torch.autograd.Function):
         return torch.from_numpy(way.leave(signal))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        assert ctx.saved_tensors is not None
+        tensors = ctx.saved_tensors
         way, links = ctx.way, ctx.links
         needed = list(ctx.needs_input_grad)
+        if torch.is_grad_enabled() or dense.looked_into() or is_legacy_batchedtensor(gradient):
+            layers = [(link.layer, link.activation) for link in links]
+            first, *others = dense.gradients(layers, tensors, gradient, needed[:1] + needed[2:])
+            return (first, None, *others)
         signal = way.enter(gradient.contiguous().numpy())
         gradients: list[Tensor | None] = []
         for index in range(len(links) - 1, -1, -1):
@@ -300,7 +285,7 @@ class _Chain(torch.autograd.Function):
             tap = link.layer.weight_tap
             if tap.armed:
                 watched = map(torch.from_numpy, way.watched(before, signal))
-                tap.receive_signals(*watched, link.parameters[0])
+                tap.receive_product(*watched, link.parameters[0])
             bias = needed.pop() if link.has_bias else False
             wanted = _Needed(index > 0 or needed[0], needed.pop(), bias)
             signal, of_values, of_bias = way.backward(link, before, signal, wanted)

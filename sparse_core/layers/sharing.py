@@ -11,11 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from sparse_core.kernels.format import Pattern
 
 Array = NDArray[Any]
+
+
+def constant(array: Array) -> Tensor:
+    """Return a tensor on an array's memory, in a trace a constant that torch does not warn of."""
+    return from_dlpack(array)
 
 
 @dataclass(frozen=True)
@@ -66,16 +74,15 @@ class Reused:
         """Return what the forward pass reads: the layer's pattern, `values` where they train."""
         return pattern, np.where(self.fixed, self.frozen, values)
 
+    def read_tensor(self, pattern: Pattern, values: Tensor) -> tuple[Pattern, Tensor]:
+        """Return the same in operations of torch, differentiable where weights train."""
+        return pattern, torch.where(constant(self.fixed), constant(self.frozen), values)
+
     def of_part(self, gradient: Array) -> Array:
         """Bring the gradient of the weights that train, (room,), to the values: (capacity,)."""
         whole: Array = np.zeros(self.fixed.size, gradient.dtype)
         whole[self.places] = gradient[self.source]
         return whole
-
-    def of_read(self, gradient: Array) -> Array:
-        """Bring the gradient of all that was read to the values: (capacity,)."""
-        gradient[self.fixed] = 0
-        return gradient
 
 
 @dataclass(frozen=True)
@@ -130,15 +137,14 @@ class Lent:
         joined[self.places] = values[self.source]
         return self.union, joined
 
+    def read_tensor(self, pattern: Pattern, values: Tensor) -> tuple[Pattern, Tensor]:
+        """Return the same in operations of torch, differentiable where weights train."""
+        own = values[constant(self.source)]
+        return self.union, constant(self.lent).scatter(0, constant(self.places), own)
+
     def of_part(self, gradient: Array) -> Array:
         """Bring the gradient of the weights that train, (room,), to the values: (capacity,)."""
         return gradient
-
-    def of_read(self, gradient: Array) -> Array:
-        """Bring the gradient of all that was read to the values: (capacity,)."""
-        own: Array = np.zeros(self.fixed.size, gradient.dtype)
-        own[self.source] = gradient[self.places]
-        return own
 
 
 Shared = Reused | Lent

@@ -17,7 +17,8 @@ topology includes or, if there is a `weight_lent`, those that it names; they get
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -33,6 +34,8 @@ DERIVED = tuple(
     f"weight_{what}" for what in ("live", "protected", "frozen", "lent", "reserved", "given")
 )
 """Buffers that are not saved: whoever loads a layer knows what they follow from."""
+
+HALVES = (torch.float16, torch.bfloat16)
 
 
 class Condensed(nn.Module):
@@ -124,10 +127,13 @@ class Condensed(nn.Module):
         self._pattern = pattern
         self._shared = None
 
-    def forget_derived(self) -> None:
-        """Derive the pattern, and what is shared, anew: the state was written elsewhere."""
-        self._pattern = None
-        self._shared = None
+    def derive(self) -> None:
+        """Derive the pattern, and what is shared, anew: the state was written elsewhere.
+
+        The pattern at once, since the state cannot be read where torch follows each operation.
+        """
+        self._pattern = self._shared = None
+        _ = self.pattern
 
     @property
     def shared(self) -> Shared | None:
@@ -157,12 +163,28 @@ class Condensed(nn.Module):
             if name not in self._non_persistent_buffers_set and buffer is not None:
                 self._buffers[name] = buffer.to(self.values.dtype)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Take a cast or a move; half precision would round the integers, so it is not for them."""
+        before = {name: self._buffers[name] for name in ("columns", "lengths")}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, exact in before.items():
+            cast = self._buffers[name]
+            if exact is not None and cast is not None and cast.dtype in HALVES:
+                self._buffers[name] = exact.to(cast.device)
+        self._shared = None
+        return self
+
     def dense_weight(self) -> Tensor:
         """Return the `(rows, cols)` weight matrix, zero where inactive, detached."""
         return torch.from_numpy(self.pattern.expand(self.values.detach().numpy()))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pattern": None, "_shared": None, "_link": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if type(self.columns) is Tensor and self.columns.is_cpu:
+            _ = self.pattern, self.shared
 
     def _load_from_state_dict(
         self,
@@ -186,7 +208,9 @@ class Condensed(nn.Module):
         except ValueError as error:
             error_msgs.append(f"{prefix.rstrip('.') or 'layer'}: {error}")
             return
-        self.forget_derived()
+        errors = len(error_msgs)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+        if len(error_msgs) == errors:
+            self.derive()

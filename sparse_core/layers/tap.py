@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
 
 class GradientTap:
@@ -14,24 +15,23 @@ class GradientTap:
     layer that another optimizer wants (an actor's loss through its critic) is thereby forgotten at
     the next `zero_grad`, just as in `.grad` itself.
 
+    Kernels tell a layer's inputs and output gradients, whose product is the gradient; operations of
+    torch tell the gradient itself. What both of them tell is added up.
+
     Attributes:
         armed: Whether backward passes are watched.
-        value: The gradient, in the weight's shape; None if none flowed.
+        value: The gradient, in the weight's shape, but for `products`; None if none flowed.
+        products: Inputs and output gradients whose product is not in `value` yet.
         wants_signals: Whether the layer's inputs and output gradients are watched too.
         inputs: Per backward pass the layer's input, `(..., in)`.
         outputs: Per backward pass the gradient of its output, `(..., out)`.
-        scale: What became of `.grad` since, a factor for the product of inputs and outputs.
+        scale: What became of `.grad` since, a factor for the gradient.
     """
 
     def __init__(self) -> None:
         self.armed = False
         self.wants_signals = False
-        self.value: Tensor | None = None
-        self.inputs: list[Tensor] = []
-        self.outputs: list[Tensor] = []
-        self.scale = 1.0
-        self._pass = -1
-        self._signal_pass = -1
+        self.forget()
 
     def arm(self, on: bool) -> None:
         """Watch the next backward passes, or stop; forget what was seen."""
@@ -40,12 +40,12 @@ class GradientTap:
 
     def forget(self) -> None:
         """Forget what was seen."""
-        self.value = None
-        self.inputs = []
-        self.outputs = []
+        self.value: Tensor | None = None
+        self.products: list[tuple[Tensor, Tensor]] = []
+        self.inputs: list[Tensor] = []
+        self.outputs: list[Tensor] = []
         self.scale = 1.0
         self._pass = -1
-        self._signal_pass = -1
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def watch(self, masked: Tensor, weight: Tensor) -> None:
@@ -98,50 +98,59 @@ class GradientTap:
         output.register_hook(receive)  # type: ignore[no-untyped-call]
 
     def _receive(self, gradient: Tensor, weight: Tensor) -> None:
-        if self.value is None or _begins_anew(self._pass, weight):
-            self.value = gradient.detach().clone()
-        else:
-            self.value = self.value + gradient.detach()
-        self._pass = torch._C._current_graph_task_id()
+        self._begin(weight)
+        gradient = gradient.detach()
+        self.value = gradient.clone() if self.value is None else self.value + gradient
 
     @property
     def flowed(self) -> bool:
         """Whether a gradient was seen."""
-        return self.value is not None or bool(self.inputs)
+        return self.value is not None or bool(self.products)
 
     def gradient(self) -> Tensor | None:
         """Return the gradient, made from inputs and output gradients where only those were seen."""
-        if self.value is None and self.inputs:
-            self.value = self._product(slice(None))
+        self.value = self.gradient_rows(slice(None))
+        self.products, self.scale = [], 1.0
         return self.value
 
     def gradient_rows(self, rows: slice) -> Tensor | None:
         """Return some rows of the gradient; where only signals were seen, no others are made."""
-        if self.value is None and self.inputs:
-            return self._product(rows)
-        return None if self.value is None else self.value[rows]
-
-    def _product(self, rows: slice) -> Tensor:
-        pairs = zip(self.inputs, self.outputs, strict=True)
-        products = [
-            dy.reshape(-1, dy.shape[-1])[:, rows].T @ x.reshape(-1, x.shape[-1]) for x, dy in pairs
+        parts = [] if self.value is None else [self.value[rows]]
+        parts += [
+            dy.reshape(-1, dy.shape[-1])[:, rows].T @ x.reshape(-1, x.shape[-1])
+            for x, dy in self.products
         ]
-        product = torch.stack(products).sum(0) if len(products) > 1 else products[0]
-        return product if self.scale == 1 else product * self.scale
+        if not parts:
+            return None
+        total = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+        return total if self.scale == 1 else total * self.scale
 
     def receive_signals(self, input: Tensor, gradient: Tensor, weight: Tensor) -> None:
         """Take in one input of the layer and the gradient of its output, as `.grad` would."""
-        if _begins_anew(self._signal_pass, weight):
-            self.inputs, self.outputs = [], []
-        self.scale = 1.0
-        if self._pass == -1:
-            self.value = None
-        self.inputs.append(input)
-        self.outputs.append(gradient.detach())
-        self._signal_pass = torch._C._current_graph_task_id()
+        if _computed(weight):
+            self._begin(weight)
+            self.inputs.append(input.detach())
+            self.outputs.append(gradient.detach())
+
+    def receive_product(self, input: Tensor, gradient: Tensor, weight: Tensor) -> None:
+        """Take in the same where nothing else tells the gradient of the weight."""
+        if _computed(weight):
+            self.receive_signals(input, gradient, weight)
+            self.products.append((self.inputs[-1], self.outputs[-1]))
+
+    def _begin(self, weight: Tensor) -> None:
+        """Add to what was seen, or begin anew, as `.grad` does in the backward pass that runs."""
+        now = torch._C._current_graph_task_id()
+        if now != self._pass and (weight.grad is None or not bool(weight.grad.any())):
+            self.forget()
+        self._pass, self.scale = now, 1.0
 
 
-def _begins_anew(last_pass: int, weight: Tensor) -> bool:
-    if torch._C._current_graph_task_id() == last_pass:
+def _computed(weight: Tensor) -> bool:
+    """Whether the backward pass that runs goes on to a weight: `autograd.grad` may leave it out."""
+    if not weight.requires_grad:
         return False
-    return weight.grad is None or not bool(weight.grad.any())
+    try:
+        return torch._C._will_engine_execute_node(get_gradient_edge(weight).node)
+    except RuntimeError:  # a leaf that `autograd.grad` itself asks for
+        return True

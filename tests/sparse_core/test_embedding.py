@@ -85,7 +85,7 @@ def test_weights_of_earlier_tasks_are_read_and_get_no_gradient():
     masked.weight_protected = protected
     condensed.weight_protected = protected
     condensed.weight_frozen = condensed.dense_weight()
-    condensed.forget_derived()
+    condensed.derive()
     for layer in (masked, condensed):
         out = layer(tokens)
         assert torch.equal(out, expected)
