@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.distributions import Distribution
 
 from sparse_core import condense
@@ -44,21 +44,18 @@ def inference_policy(policy: SparsePolicy, batch: int = 1) -> Any:
     """
     assert isinstance(policy, nn.Module)
     modules, roots = dict(policy._modules), policy._roots
-    acting = [policy, *(m for m in (modules.get("actor"),) if m is not None)]
-    distributions = [(m, m.action_dist) for m in acting if hasattr(m, "action_dist")]
     try:
         for name in FOR_TRAINING:
             policy._modules.pop(name, None)
         policy._roots = {}
-        for module, distribution in distributions:
-            module.action_dist = _without_graph(distribution)
         small: Any = condense(policy, batch)
     finally:
         policy._modules.clear()
         policy._modules.update(modules)
         policy._roots = roots
-        for module, distribution in distributions:
-            module.action_dist = distribution
+    for module in small.modules():
+        if hasattr(module, "action_dist"):
+            _forget_batch(module.action_dist)
     if "critic" in modules:
         small.critic = LeftOut()
     small.sparse = copy.deepcopy(policy.sparse)
@@ -68,17 +65,13 @@ def inference_policy(policy: SparsePolicy, batch: int = 1) -> Any:
     return small
 
 
-def _without_graph(distribution: Any) -> Any:
-    """Return a distribution of actions without what it keeps of the last batch."""
-    result = copy.copy(distribution)
+def _forget_batch(distribution: Any) -> None:
+    """Drop what a distribution of actions keeps of the last batch."""
     for name, value in vars(distribution).items():
-        if isinstance(value, Tensor):
-            setattr(result, name, value.detach())
-        elif isinstance(value, Distribution):
-            setattr(result, name, None)
+        if isinstance(value, Distribution):
+            setattr(distribution, name, None)
         elif isinstance(value, list) and any(isinstance(one, Distribution) for one in value):
-            setattr(result, name, [])
-    return result
+            setattr(distribution, name, [])
 
 
 def _fold(small: Any, inner: str, head: str) -> None:

@@ -11,14 +11,17 @@ not trained.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torch.optim import Optimizer
 
 from sparse_core.checks import InputError
@@ -43,6 +46,9 @@ from sparse_core.layers.state import Condensed
 
 DENSE = {masked: dense for dense, masked in reversed((MASKED | MASKED_EMBEDDINGS).items())}
 """Masked type -> the dense type that it was made from."""
+
+LEFT_ALONE = (nn.Module, Optimizer, type, FunctionType, ModuleType)
+"""What holds no tensors that a forward pass left, or is looked at by itself."""
 
 
 def condense(module: nn.Module, batch: int = TYPICAL_BATCH) -> nn.Module:
@@ -132,15 +138,27 @@ def to_onnx(module: nn.Module, example: Tensor | Sequence[Tensor], path: str | P
     allow_fused_encoders(result)
     result.requires_grad_(False)
     batch = torch.export.Dim("batch", min=1)
-    torch.onnx.export(
-        result,
-        inputs,
-        str(path),
-        dynamo=True,
-        dynamic_shapes=tuple({0: batch} for _ in inputs),
-        external_data=False,
-        verbose=False,
-    )
+    with _unchecked_distributions():
+        torch.onnx.export(
+            result,
+            inputs,
+            str(path),
+            dynamo=True,
+            dynamic_shapes=tuple({0: batch} for _ in inputs),
+            external_data=False,
+            verbose=False,
+        )
+
+
+@contextlib.contextmanager
+def _unchecked_distributions() -> Iterator[None]:
+    """Let distributions take their arguments as they are: a graph cannot look at numbers."""
+    checked = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(checked)
 
 
 def _inference_copy(module: nn.Module) -> nn.Module:
@@ -159,6 +177,8 @@ def _inference_copy(module: nn.Module) -> nn.Module:
                 if isinstance(follower, Follower):
                     follower.catch_up()
                     memo[id(follower)] = engine
+    for tensor in _left_by_forward(module):  # `deepcopy` refuses to copy a part of a graph
+        memo[id(tensor)] = tensor.detach().clone()
     result = copy.deepcopy(module, memo)
     for child in result.modules():
         child.__dict__.pop("sparse_engine", None)
@@ -168,6 +188,26 @@ def _inference_copy(module: nn.Module) -> nn.Module:
                 if getattr(hook, "__self__", None) is engine:
                     del hooks[key]
     return result.cpu().eval()
+
+
+def _left_by_forward(module: nn.Module) -> Iterator[Tensor]:
+    """Yield the tensors that forward passes left in a module's attributes, each part of a graph."""
+    looked_at: set[int] = set()
+    waiting: list[object] = [vars(child) for child in module.modules()]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in looked_at or isinstance(value, LEFT_ALONE):
+            continue
+        looked_at.add(id(value))
+        if isinstance(value, Tensor):
+            if value.grad_fn is not None:
+                yield value
+        elif isinstance(value, Mapping):
+            waiting.extend(value.values())
+        elif isinstance(value, (list, tuple, set)):
+            waiting.extend(value)
+        elif hasattr(value, "__dict__"):
+            waiting.append(vars(value))
 
 
 def _hooks(module: nn.Module) -> list[dict[int, Any]]:

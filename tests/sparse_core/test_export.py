@@ -3,11 +3,13 @@
 import copy
 import io
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.distributions import Distribution, Normal
 
 from sparse_core import SparseConfig, condense, sparsify, to_onnx, to_torch_csr
 from sparse_core.folding import ELEMENTWISE
@@ -355,6 +357,55 @@ def test_onnx_computes_the_same_for_any_batch(tmp_path):
         (out,) = ReferenceEvaluator(str(path)).run(None, {"input": x.numpy()})
         np.testing.assert_allclose(out, net(x).detach().numpy(), rtol=1e-5, atol=1e-6)
     assert net.sparse_engine is engine and type(net[2]) is CondensedLinear
+
+
+class Gaussian(nn.Module):
+    """Keeps what it computed, as policies do, in an object and in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = mlp(3, 8, 4)
+        self.kept = SimpleNamespace(last=None, all=[])
+
+    def forward(self, x):
+        mean, scale = self.net(x).chunk(2, 1)
+        self.kept.last = Normal(mean, scale.exp())
+        self.kept.all = [self.kept.last]
+        return self.kept.last.mean
+
+
+@pytest.mark.parametrize("export", [condense, to_torch_csr])
+def test_what_a_forward_pass_left_is_copied_without_its_graph(export):
+    torch.manual_seed(0)
+    net, x = Gaussian(), torch.randn(2, 3)
+    sparsify(net, SparseConfig(method="static", sparsity=0.5, backend="condensed"))
+    net.mean = out = net(x)
+    small = export(net)
+    assert net.mean.grad_fn is not None
+    assert torch.equal(small.mean, out) and small.mean.grad_fn is None
+    assert small.kept.last.loc.grad_fn is None and small.kept.all[0] is small.kept.last
+    torch.testing.assert_close(small(x), out)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's exporter, of itself
+def test_onnx_of_a_distribution(tmp_path, monkeypatch):
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    net, x = Gaussian(), torch.randn(2, 3)
+    sparsify(net, SparseConfig(method="static", sparsity=0.5))
+    expected = net(x).detach().numpy()
+    assert Distribution._validate_args
+    to_onnx(net, x, tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    (out,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(torch.onnx, "export", lambda *args, **fields: 1 / 0)
+    for checked in (False, True):
+        Distribution.set_default_validate_args(checked)
+        with pytest.raises(ZeroDivisionError):
+            to_onnx(net, x, tmp_path / "net.onnx")
+        assert Distribution._validate_args is checked
 
 
 def test_without_onnx_the_error_says_what_to_install(monkeypatch, tmp_path):
