@@ -51,6 +51,7 @@ class TaskMasks(Attachable):
 
     Attributes:
         model: The network.
+        plan: How many tasks fit, and what would make more fit.
         head: The weight that makes the logits; each task has its own.
         beginner: Answers for labels that were never trained, while a strategy evaluates.
     """
@@ -122,7 +123,7 @@ class TaskMasks(Attachable):
         )
         self.engine.many_tasks = True
         self.engine.on_step.append(self._note_step)
-        self._plan = plan
+        self.plan = plan
         self.head = plan.head
         self._planned = tasks
         self.isolation = isolation
@@ -178,7 +179,6 @@ class TaskMasks(Attachable):
             self._resume(label)
         else:
             self._add(label)
-            self._keep_places()
         self.known_train_tasks_labels = self.known_train_tasks_labels | {label}
         self.current.fill_(self._task(label).index)
         self._has_begun()
@@ -199,16 +199,9 @@ class TaskMasks(Attachable):
                 slot.bind(tensor)
             self.engine.refresh()
             raise InputError(
-                f"task {label} does not fit: {error}; {self._plan.remedies(index + 1)}"
+                f"task {label} does not fit: {error}; {self.plan.remedies(index + 1)}"
             ) from None
         self.tasks[str(label)] = task
-
-    def _keep_places(self) -> None:
-        """Let the task in training leave those that are announced their places."""
-        if self._planned is not None and self.hard and self.share != "reuse":
-            later = self._planned - len(self.tasks)
-            for tensor in self._shared:
-                tensor.spare = Place.of(tensor).claim(later, self.reserve)
 
     def _bind(self, task: Task) -> None:
         task.bind(self._slots)
@@ -354,7 +347,7 @@ class TaskMasks(Attachable):
         """Check once that the head is what makes the logits."""
         if not self._traced and len(x):
             layers = self.engine.layers()
-            check_head(self.model, layers, self._plan.head, x)
+            check_head(self.model, layers, self.plan.head, x)
             self._traced = True
 
     def _answering(self, label: int) -> int | None:
@@ -388,4 +381,3 @@ def _after_load(module: TaskMasks, incompatible_keys: object) -> None:
         for task in module._ended():
             task.freeze()
         protect(module._shared, module._ended(), module.share)
-        module._keep_places()

@@ -10,7 +10,7 @@ from torch import nn
 
 from continual.avalanche_compat import avalanche
 from continual.evaluating import Evaluating
-from continual.experiences import begins, ends, is_online, labels_of
+from continual.experiences import begins, ends, is_online, labels_of, tasks_in_stream
 from continual.masks import TaskMasks
 from sparse_core.checks import InputError
 from sparse_core.condensed import CondensedTensor
@@ -105,6 +105,7 @@ class MaskIsolation(Evaluating):
 
         Avalanche 0.6 does not where experiences are of equal size. The optimizer gets the tensors
         of the new task when it begins, before Avalanche looks for groups that they could be in.
+        Where not all tasks of the stream fit, there is a warning before the first.
 
         Raises:
             ValueError: If there are several tasks now, and the strategy takes them for one; or the
@@ -114,6 +115,8 @@ class MaskIsolation(Evaluating):
         labels = model.check(labels_of(experience))
         if len({*model.labels, *labels}) > 1:
             _refuse(_names(strategy), ONE_TASK, "several tasks")
+        if model.hard and not model.labels:
+            _warn_of_room(model, experience)
         if model.label is not None and begins(experience, model.label):
             model.end()
         model.expect(strategy.optimizer)
@@ -201,6 +204,14 @@ def _prune(model: TaskMasks) -> None:
             f"{config.method!r} had pruned it; it was pruned at its end and not trained after that",
             stacklevel=2,
         )
+
+
+def _warn_of_room(model: TaskMasks, experience: Any) -> None:
+    """Say before the first task is trained that others will not fit beside it."""
+    try:
+        model.plan.check(tasks_in_stream(experience))
+    except InputError as error:
+        warnings.warn(f"the stream has more tasks than fit: {error}", stacklevel=2)
 
 
 def _warn_of_rest(config: SparseConfig, steps: int) -> None:

@@ -29,7 +29,7 @@ def main(epochs: int) -> dict[str, float]:
         nn.Linear(64, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 2)
     )
 
-    model = TaskMasks(net, SparseConfig(method="srigl", sparsity=0.9, update_every=5))
+    model = TaskMasks(net, SparseConfig(method="srigl", sparsity=0.9, update_every=5), tasks=5)
     strategy = Naive(
         model=model,
         optimizer=SGD(model.parameters(), lr=0.1, momentum=0.9),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
+import warnings
 
 import pytest
 import torch
@@ -17,7 +18,13 @@ from continual.spec import CLSpec
 from continual.train import make_model
 from sparse_core.config import SparseConfig
 from sparse_core.selection import select
-from tests.continual.tiny_tasks import make_config, make_mlp, make_tasks
+from tests.continual.tiny_tasks import (
+    make_benchmark,
+    make_config,
+    make_mlp,
+    make_strategy,
+    make_tasks,
+)
 
 
 def make_cnn():
@@ -164,6 +171,20 @@ def test_a_run_is_refused_before_training_by_the_names_of_its_fields():
     assert "only 7 have room beside each other, then layer '0.weight' is full" in said
     assert "sparse.distribution='uniform'" in said and "sparse.sparsity=0.91" in said
     make_model(dataclasses.replace(spec, tasks=7), task)
+
+
+@pytest.mark.parametrize(("sparsity", "warned"), [(0.6, 1), (0.8, 0)])
+def test_a_stream_that_does_not_fit_is_warned_of_before_its_first_task(sparsity, warned):
+    config = make_config("static", sparsity=sparsity, distribution="uniform")
+    strategy = make_strategy(TaskMasks(make_mlp(), config), epochs=1)
+    stream = make_benchmark(make_tasks(3)).train_stream
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for experience in (stream[0], stream[1]):
+            strategy.train(experience, eval_streams=[])
+    about = [str(one.message) for one in said if "more tasks than fit" in str(one.message)]
+    assert len(about) == warned
+    assert all("tasks=3: at sparsity 0.6 only 2 have room" in line for line in about)
 
 
 def test_wider_layers_are_named_where_they_help():
