@@ -7,13 +7,14 @@ it has to train.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from continual.capacity import Place
+from continual import refusals
 from continual.groups import enter
 from continual.holding import TaskHolder
 from sparse_core.checks import at_least
@@ -24,6 +25,7 @@ class Attachable(TaskHolder):
 
     _flowed = False  # whether the task in training got a gradient before a step was counted
     _stepped = False  # whether a step was counted, which a state that is loaded need not remember
+    _began: Sequence[tuple[Tensor, Tensor]] = ()  # its own tensors, and what they were
     _optimizer: Optimizer | None = None
 
     def attach(self, optimizer: Optimizer, steps: int | None = None) -> None:
@@ -42,14 +44,11 @@ class Attachable(TaskHolder):
         """
         if steps is not None:
             at_least("steps", steps, 0)
+        self._began = ()
         self.expect(optimizer)
         if self.hard and self.engine.phase == 0:
             for tensor in self._shared:
                 optimizer.state.pop(tensor.weight, None)
-        if self._planned is not None and self.hard and self.share != "reuse":
-            later = self._planned - len(self.tasks)
-            for tensor in self._shared:
-                tensor.spare = Place.of(tensor).claim(later, self.reserve)
         self.engine.attach(optimizer)
         if steps:
             self.engine.set_horizon(steps)
@@ -73,12 +72,27 @@ class Attachable(TaskHolder):
 
     def _has_begun(self) -> None:
         self._flowed = self._stepped = False
+        own = [slot.tensor for slot in self._slots if slot.trained and not slot.frozen]
+        self._began = [(tensor, tensor.detach().clone()) for tensor in own]
         if self._optimizer is not None:
             self.expect(self._optimizer)
 
+    def _check_trained(self, label: int) -> None:
+        """Check that training did to the task in training what it was to do.
+
+        Raises:
+            RuntimeError: If it did not, for want of an attached optimizer.
+        """
+        if not self._unwatched:
+            return
+        if self.engine.updater is not None:
+            raise RuntimeError(refusals.never_moved(label, self.engine.config.method))
+        if self._began and all(torch.equal(tensor, was) for tensor, was in self._began):
+            raise RuntimeError(refusals.never_stepped(label))
+
     def _has_ended(self) -> None:
         self.engine.detach()
-        self._optimizer = None
+        self._optimizer, self._began = None, ()
 
     @property
     def _unwatched(self) -> bool:

@@ -79,8 +79,10 @@ def _trace(
         stack.enter_context(evaluating(model))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.random.fork_rng(devices=[x.device] if x.is_cuda else []))
-        probe = x.detach().clone().requires_grad_(x.is_floating_point())
-        output = _first(model(probe * 1 if x.is_floating_point() else probe))
+        probe = x[:2].detach().clone()  # a graph of few samples; one may be too few for a layer
+        if probe.is_floating_point():
+            probe = probe.requires_grad_() * 1  # no leaf: the network may write into it
+        output = _first(model(probe))
     makers: dict[str, None] = {}
     seen: set[Any] = set()
     todo = [] if output is None else [output.grad_fn]

@@ -34,7 +34,6 @@ class TaskHolder(avalanche.models.MultiTaskModule):  # type: ignore[name-defined
     share: str
     reserve: float | None
     tasks: nn.ModuleDict
-    _planned: int | None
     _shared: list[SparseTensor]
     _slots: list[Slot]
 

@@ -236,14 +236,13 @@ class TaskMasks(Attachable):
 
         Raises:
             RuntimeError: If no task is in training, it was not yet pruned to its budget, or its
-                masks were to move and never did, for want of an attached optimizer. Nothing is
-                changed then.
+                masks never moved or its own tensors never trained, for want of an attached
+                optimizer. Nothing is changed then.
         """
         if self.label is None:
             raise RuntimeError("no task is in training: begin one first")
         task = self._task(self.label)
-        if self._unwatched and self.engine.updater is not None:
-            raise RuntimeError(refusals.never_moved(self.label, self.engine.config.method))
+        self._check_trained(self.label)
         if self.hard:
             refusals.check_pruned(self.engine)
         self._restore()

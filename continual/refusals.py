@@ -127,6 +127,14 @@ def never_moved(label: int, method: str) -> str:
     )
 
 
+def never_stepped(label: int) -> str:
+    """Say that a task was trained by an optimizer that is older than the task's tensors."""
+    return (
+        f"task {label}: no step changed any of its own tensors, which are new with each task: call "
+        f"attach(optimizer) after begin({label}), or make the optimizer then"
+    )
+
+
 def never_trained(label: int, labels: Sequence[int]) -> str:
     """Say that there is no such task among those of `labels`."""
     known = ", ".join(map(str, labels)) or "none yet"

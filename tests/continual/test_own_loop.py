@@ -20,6 +20,8 @@ from tests.continual.tiny_tasks import (
     make_tasks,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore:SGD holds the sparse weight")
+
 OTHERS = OPTIMIZERS | {
     "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.01, momentum=0.9, weight_decay=0.1),
     "lbfgs": lambda p: torch.optim.LBFGS(list(p), lr=0.1, max_iter=2),
@@ -187,6 +189,27 @@ def test_masks_that_were_to_move_and_could_not_are_an_error_at_the_end(other, me
     train(model, task, trainer)
     model.end()
     assert model.label is None and model.engine.updates > 0
+
+
+@pytest.mark.parametrize("isolation", ["hard", "none"])
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+def test_an_optimizer_that_is_older_than_the_task_is_an_error_at_the_end(backend, isolation):
+    """It would train neither biases nor head, and silently."""
+    model = TaskMasks(make_mlp(), make_config("static", backend=backend), isolation=isolation)
+    trainer, tasks = OPTIMIZERS["sgd"](model.parameters()), make_tasks(2)
+    if backend == "condensed":
+        model.expect(trainer)
+    model.begin(0)
+    train(model, tasks[0], trainer)
+    model.end()
+    model.begin(1)
+    train(model, tasks[1], trainer)
+    with pytest.raises(RuntimeError, match=r"^task 1: no step changed .*attach\(optimizer\)"):
+        model.end()
+    model.attach(trainer)
+    train(model, tasks[1], trainer)
+    model.end()
+    assert model.label is None
 
 
 def test_without_isolation_the_next_task_does_not_begin_either():
