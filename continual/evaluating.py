@@ -60,7 +60,8 @@ class Beginner:
     def _left_out(self) -> dict[int, Any]:
         """Say what stands in the copy for what must not, or cannot, be copied."""
         engine = self._model.engine
-        left_out: dict[int, Any] = {id(engine.optimizer): None, id(self): None}
+        optimizers = (engine.optimizer, self._model._optimizer)
+        left_out: dict[int, Any] = {id(part): None for part in (*optimizers, self)}
         left_out |= {id(engine.observers): [], id(engine.on_step): []}
         for module in self._model.modules():  # a network may keep activations, which have a graph
             for value in vars(module).values():
