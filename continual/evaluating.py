@@ -115,11 +115,15 @@ class Evaluating(avalanche.core.SupervisedPlugin):  # type: ignore[name-defined,
 
 
 def _check_classes(strategy: Any) -> None:
-    output, classes = strategy.mb_output, strategy.mb_y
+    """Check classes that the loss is about to look up among the outputs."""
+    output, classes, loss = strategy.mb_output, strategy.mb_y, strategy._criterion
     if not isinstance(strategy.model, TaskMasks) or not isinstance(output, Tensor):
+        return
+    if not isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss)):
         return
     if output.dim() != 2 or classes.is_floating_point():
         return
+    classes = classes[classes != loss.ignore_index]
     highest = int(classes.max()) if classes.numel() else 0
     if highest >= output.shape[1]:
         raise InputError(

@@ -201,3 +201,11 @@ def test_a_class_that_has_no_output_is_named(evaluated):
         use(incremental().train_stream)
     said = str(caught.value)
     assert said.startswith("class ") and "the head '4.weight' has 3 outputs; number" in said
+
+
+def test_classes_that_the_loss_ignores_need_no_output():
+    tasks = make_tasks(1)
+    tasks[0].train_y[:3] = 255
+    strategy = make_strategy(TaskMasks(make_mlp(), make_config("static")))
+    strategy._criterion = nn.CrossEntropyLoss(ignore_index=255)
+    strategy.train(make_benchmark(tasks).train_stream, eval_streams=[])
