@@ -158,6 +158,7 @@ class SparsePolicy(FollowsDevice):
 
         Raises:
             RuntimeError: If it does not fit. The policy is as before then.
+            InputError: If the budgets of its layers are others. The policy is as before then.
         """
         assert isinstance(self, nn.Module)
         before = {key: value.clone() for key, value in self.state_dict().items()}
@@ -165,7 +166,7 @@ class SparsePolicy(FollowsDevice):
         checkpoints.check(before, state_dict, strict)
         try:
             return super().load_state_dict(state_dict, *args, **kwargs)  # type: ignore[misc]
-        except RuntimeError:
+        except (RuntimeError, InputError):
             super().load_state_dict(before)  # type: ignore[misc]
             raise
 

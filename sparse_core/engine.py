@@ -28,6 +28,7 @@ from sparse_core.followers import Follower, Lagging, copy_topology
 from sparse_core.fresh import leaves_zeros
 from sparse_core.gradients import GradientSource
 from sparse_core.initialisation import draw_mask, initialise
+from sparse_core.loading import check_budgets
 from sparse_core.optimizer_state import clear_inactive, clear_moments, settle
 from sparse_core.ranks import Company, Ranks
 from sparse_core.registry import METHODS
@@ -117,6 +118,7 @@ class Engine:
         self._before: list[tuple[nn.Parameter, Tensor, Tensor]] = []
         self._company = Company(root)
         self._clock = Clock(root)
+        root.register_load_state_dict_pre_hook(self._before_load)  # type: ignore[no-untyped-call]
         root.register_load_state_dict_post_hook(self._after_load)  # type: ignore[no-untyped-call]
         for tensor in self.tensors:
             self._gradients.prepare(tensor)
@@ -351,6 +353,11 @@ class Engine:
         for follower in self._followers:
             for copy in follower.copies.values():
                 copy.enforce()
+
+    def _before_load(
+        self, module: nn.Module, state_dict: Mapping[str, Any], prefix: str, *rest: object
+    ) -> None:
+        check_budgets(self.tensors, self.config, state_dict, prefix)
 
     def _after_load(self, module: nn.Module, incompatible_keys: object) -> None:
         if not self.many_tasks:

@@ -173,7 +173,7 @@ def _inference_copy(module: nn.Module) -> nn.Module:
                 memo[id(value)] = None
         for hooks in _hooks(child):
             for hook in list(hooks.values()):
-                follower = getattr(hook, "__self__", None)
+                follower = _owner(hook)
                 if isinstance(follower, Follower):
                     follower.catch_up()
                     memo[id(follower)] = engine
@@ -185,7 +185,7 @@ def _inference_copy(module: nn.Module) -> nn.Module:
         child._buffers.pop("sparse_clock", None)
         for hooks in _hooks(child):
             for key, hook in list(hooks.items()):
-                if getattr(hook, "__self__", None) is engine:
+                if _owner(hook) is engine:
                     del hooks[key]
     return result.cpu().eval()
 
@@ -213,10 +213,16 @@ def _left_by_forward(module: nn.Module) -> Iterator[Tensor]:
 def _hooks(module: nn.Module) -> list[dict[int, Any]]:
     """List where engines and followers hook in."""
     return [
+        module._load_state_dict_pre_hooks,
         module._load_state_dict_post_hooks,
         module._state_dict_pre_hooks,
         module._forward_pre_hooks,
     ]
+
+
+def _owner(hook: Any) -> object:
+    """Return whose method a hook is; torch wraps those that run before a load."""
+    return getattr(getattr(hook, "hook", hook), "__self__", None)
 
 
 def _called(root: nn.Module, kind: type[nn.Linear]) -> list[nn.Linear]:

@@ -199,6 +199,11 @@ class Condensed(nn.Module):
         try:
             if f"{prefix}weight" in state_dict:
                 to_condensed(state_dict, prefix, self.pattern, self.values)
+            for name in ("values", "columns", "lengths"):
+                given, own = state_dict.get(prefix + name), getattr(self, name)
+                if given is not None and given.shape != own.shape:
+                    shapes = f"{tuple(given.shape)} there, {tuple(own.shape)} here"
+                    raise ValueError(f"size mismatch for {name}: {shapes}")
             columns, lengths = (state_dict.get(prefix + name) for name in ("columns", "lengths"))
             if columns is not None and lengths is not None:
                 height, width = self.dense_shape

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import hashlib
 
+import gymnasium as gym
 import pytest
 import torch
 from stable_baselines3 import DQN, PPO, SAC, TD3
 
 import dstrl
+from dstrl.policies import SparseActorCriticPolicy
 from sparse_core.checks import InputError
 
 ENVS = {PPO: "CartPole-v1", DQN: "CartPole-v1", SAC: "Pendulum-v1"}
@@ -136,6 +138,36 @@ def test_a_state_that_is_no_topology_changes_nothing():
     with pytest.raises(RuntimeError, match="column 99, allowed are 0 to 15"):
         model.policy.load_state_dict(spoilt)
     assert unchanged(model, before)
+
+
+def for_actions(count, backend, **sparse):
+    spaces = gym.spaces.Box(-1, 1, (4,)), gym.spaces.Discrete(count)
+    settings = dict(method="static", sparsity=0.8, backend=backend) | sparse
+    return SparseActorCriticPolicy(*spaces, lambda _: 1e-3, net_arch=[32, 32], sparse=settings)
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+def test_the_trunk_of_a_task_with_other_actions_needs_the_same_budgets(backend):
+    def trunk(policy):
+        state = policy.state_dict().items()
+        return {key: value for key, value in state if not key.startswith("action_net")}
+
+    two, five = for_actions(2, backend), for_actions(5, backend)
+    before = copy.deepcopy(five.state_dict())
+    with pytest.raises(InputError) as caught:
+        five.load_state_dict(trunk(two), strict=False)
+    message = str(caught.value)
+    first, second = (p.sparse_engines["policy"].tensors[0].count() for p in (two, five))
+    assert first != second
+    assert f"layer 'mlp_extractor.policy_net.0.weight': the state has {first} active" in message
+    assert f"this network has {second}: nothing was loaded" in message
+    assert "distribution='uniform'" in message and "dense=('output',)" in message
+    assert all(torch.equal(five.state_dict()[key], value) for key, value in before.items())
+    for ways in (dict(dense=("output",)), dict(layer_sparsity=(("*", 0.8),))):
+        two, five = for_actions(2, backend, **ways), for_actions(5, backend, **ways)
+        five.load_state_dict(trunk(two), strict=False)
+        tensors = five.sparse_engines["policy"].tensors
+        assert [tensor.count() for tensor in tensors] == [tensor.budget for tensor in tensors]
 
 
 @pytest.mark.parametrize("part", [0.2, 0.6, 0.99])

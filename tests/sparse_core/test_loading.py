@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sparse_core import SparseConfig, sparsify
+from sparse_core.checks import InputError
 from sparse_core.topology import SparseTensor
 from tests.sparse_core.nets import built, mlp, steps, train
 
@@ -131,3 +132,105 @@ def test_weights_that_keep_values_outside_the_mask_are_loaded_as_they_are(method
     net.load_state_dict(state)
     assert all(torch.equal(net.state_dict()[key], value) for key, value in state.items())
     assert not any(zero_outside(tensor) for tensor in engine.tensors)
+
+
+def part_of(net: nn.Module) -> dict[str, torch.Tensor]:
+    """All but the last layer, as a new task with other actions wants it."""
+    return {key: value for key, value in net.state_dict().items() if not key.startswith("4.")}
+
+
+@BACKENDS
+@pytest.mark.parametrize("method", ["static", "rigl", "mest"])
+def test_a_part_with_another_budget_is_refused_and_nothing_is_changed(method, backend):
+    """ERK gives the output layer a share: with 9 outputs instead of 2 the others get less."""
+    fields = dict(method=method, sparsity=0.8, backend=backend)
+    small, *_ = built(fields, (12, 24, 24, 2))
+    large, _, engine = built(fields, (12, 24, 24, 9), seed=1)
+    there, here = (net.sparse_engine.tensors[1].budget for net in (small, large))
+    assert there != here
+    before = copy.deepcopy(large.state_dict())
+    with pytest.raises(InputError) as caught:
+        large.load_state_dict(part_of(small), strict=False)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("layer '0.weight': the state has ")
+    assert "distribution='uniform'" in line and "dense=('output',)" in line
+    counts = [small.sparse_engine.tensors[0].count(), engine.tensors[0].count()]
+    assert f"has {counts[0]} active weights, this network has {counts[1]}" in line
+    assert all(torch.equal(large.state_dict()[key], value) for key, value in before.items())
+
+
+@BACKENDS
+@pytest.mark.parametrize(
+    "way",
+    [
+        dict(distribution="uniform"),
+        dict(dense=("output",)),
+        dict(layer_sparsity=(("*", 0.8),)),
+        dict(method="srigl", distribution="uniform"),
+    ],
+)
+def test_a_part_with_the_same_budgets_is_loaded(way, backend):
+    fields = dict(method="static", sparsity=0.8, backend=backend) | way
+    small, *_ = built(fields, (20, 20, 20, 2))
+    large, _, engine = built(fields, (20, 20, 20, 9), seed=1)
+    large.load_state_dict(part_of(small), strict=False)
+    for ours, theirs in zip(engine.tensors[:2], small.sparse_engine.tensors, strict=False):
+        assert torch.equal(ours.active(), theirs.active())
+        assert torch.equal(ours.values(), theirs.values())
+    assert [tensor.count() for tensor in engine.tensors] == [t.budget for t in engine.tensors]
+
+
+@pytest.mark.parametrize("here", ["masked", "condensed"])
+@BACKENDS
+def test_a_whole_state_of_another_sparsity_is_refused(backend, here):
+    net, *_ = built(dict(method="rigl", sparsity=0.7, backend=backend))
+    other, *_ = built(dict(method="rigl", sparsity=0.8, backend=here))
+    with pytest.raises(InputError, match=r"layer '0.weight': the state has \d+ active weights"):
+        other.load_state_dict(net.state_dict())
+
+
+@pytest.mark.parametrize("method", ["gmp", "gse"])
+def test_where_weights_are_ranked_over_all_layers_the_sum_counts(method):
+    fields = dict(method=method, scope="global", sparsity=0.7, horizon=20, update_every=2)
+    net, optimizer, engine = built(fields)
+    steps(net, optimizer, 20)
+    budgets = [tensor.budget for tensor in engine.tensors]
+    assert [tensor.count() for tensor in engine.tensors] != budgets
+    twin, *_ = built(fields)
+    twin.load_state_dict(net.state_dict())
+    other, *_ = built(fields | dict(sparsity=0.8) | dict(method="gse"))
+    with pytest.raises(InputError, match=r"'0.weight', '2.weight', '4.weight': with the state's"):
+        twin.load_state_dict(other.state_dict(), strict=False)
+
+
+ANY_TIME = {
+    "srigl": dict(method="srigl", ablation_threshold=0.9),
+    "groups": dict(method="srigl", group=4, ablation_threshold=0.9),
+    "blocks": dict(method="rigl", structure="4x4"),
+    "neurons": dict(method="set", structure="neurons"),
+    "mest": dict(method="mest", slack=0.3),
+    "mest in blocks": dict(method="mest", slack=0.3, structure="2x2"),
+    "granet": dict(method="granet"),
+    "gmp with a fan-in": dict(method="gmp", structure="constant_fan_in"),
+    "pattern": dict(method="rigl", structure="1:4", sparsity=0.75),
+    "one shot": dict(method="one_shot", scope="global"),
+}
+
+
+@pytest.mark.parametrize("case", ANY_TIME)
+def test_a_state_of_any_time_of_a_training_is_loaded(case):
+    fields = dict(sparsity=0.7, update_every=2, horizon=14) | ANY_TIME[case]
+    net, optimizer, _ = built(fields, (13, 18, 17, 5))
+    twin, *_ = built(fields, (13, 18, 17, 5), seed=3)
+    for step in range(15):
+        twin.load_state_dict(net.state_dict())
+        steps(net, optimizer, 1, shape=(6, 13), start=step)
+
+
+def test_a_refusal_names_the_layer_where_the_network_is_a_part_of_another():
+    net, *_ = built(dict(method="static", sparsity=0.7))
+    other, *_ = built(dict(method="static", sparsity=0.8))
+    whole = nn.ModuleDict({"net": net})
+    with pytest.raises(InputError, match=r"layer '0.weight': the state has"):
+        whole.load_state_dict(nn.ModuleDict({"net": other}).state_dict())
+    assert copy.deepcopy(net).load_state_dict(net.state_dict())
