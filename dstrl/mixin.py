@@ -243,5 +243,4 @@ def _restore_seed(policy: Any, incompatible_keys: object) -> None:
 def _enforce(policy: Any, incompatible_keys: object = None) -> None:
     """Zero inactive weights, those of targets too, after weights were written from outside."""
     for engine in policy.sparse_engines.values():
-        if not engine.many_tasks:
-            engine.enforce()
+        engine.enforce()

@@ -51,7 +51,7 @@ class SparseNet(FollowsDevice):
         """Load all parameters from a vector; what it has for inactive weights does not count."""
         super().load_from_vector(torch.as_tensor(vector).clone())  # type: ignore[misc]
         engine = getattr(self, "sparse_engine", None)
-        if engine is not None and not engine.many_tasks:
+        if engine is not None:
             engine.enforce()
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

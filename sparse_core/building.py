@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sparse_core import strangers
+from sparse_core.averages import watch_averages
 from sparse_core.checks import InputError, at_least
 from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.config import SparseConfig
@@ -100,6 +101,7 @@ def sparsify(
     if config.backend != "masked" and config.needs_masks is None:
         _condense(engine, module, selected, batch, keep_masked)
     forbid_fused_encoders(module)
+    watch_averages()
     module.sparse_engine = engine  # type: ignore[assignment]
     strangers.watch(engine)
     if optimizer is not None:

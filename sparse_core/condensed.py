@@ -19,6 +19,7 @@ from sparse_core.kernels import scores
 from sparse_core.kernels.coordinates import from_positions, positions_of, rows_of, without
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.condensed import become_condensed
+from sparse_core.layers.copies import announce, release
 from sparse_core.layers.embedding import become_condensed_embedding
 from sparse_core.layers.sharing import Reused
 from sparse_core.layers.state import Condensed
@@ -243,6 +244,8 @@ class CondensedTensor(SparseTensor):
 
     def _move(self, pattern: Pattern) -> None:
         """Take another topology: weights that stay move to their new places, new ones are zero."""
+        release(self.layer)
+        announce(self.layer, self.name, self.parameter)
         places = pattern.places_in(self.layer.pattern, self.weight.numel())
         self._places = torch.from_numpy(places)
         self.layer.set_pattern(pattern)

@@ -207,6 +207,11 @@ class SparseConfig:
             return f"group {self.group} needs masked, kernels are for groups of 1, 2, 4, 8"
         return None
 
+    @property
+    def across_layers(self) -> bool:
+        """Whether weights move between layers, which share one budget then."""
+        return self.method == "snfs" or self.scope == "global"
+
     def _check_structure(self) -> None:
         structure = self.structure_in_force
         known = ("unstructured", "constant_fan_in", "neurons")

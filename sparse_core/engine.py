@@ -28,6 +28,7 @@ from sparse_core.followers import Follower, Lagging, copy_topology
 from sparse_core.fresh import leaves_zeros
 from sparse_core.gradients import GradientSource
 from sparse_core.initialisation import draw_mask, initialise
+from sparse_core.layers.copies import release
 from sparse_core.loading import check_budgets
 from sparse_core.optimizer_state import clear_inactive, clear_moments, settle
 from sparse_core.ranks import Company, Ranks
@@ -88,6 +89,7 @@ class Engine:
         on_step: Called after each optimizer step with the number of steps done.
         many_tasks: Whether weights of other tasks lie outside the masks; whoever keeps the tasks
             says so.
+        retired: Whether the layers hold an average of a network and move no more.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Engine:
         self.tensors = list(tensors)
         self.batch = TYPICAL_BATCH
         self.many_tasks = False
+        self.retired = False
         self.optimizer: Optimizer | None = None
         self.trainers: list[Optimizer] = []
         self.stepping = False
@@ -243,6 +246,7 @@ class Engine:
         self.optimizer = optimizer
         self.trainers = [optimizer, *also]
         for tensor in self.tensors:
+            release(tensor.layer)
             tensor.adopt(*self.trainers)
         self._hook()
         if self.config.optimizer_state != "keep":
@@ -302,6 +306,23 @@ class Engine:
             Lagging(self.tensors, copies, target) if lagging else Follower(self.tensors, copies)
         )
 
+    def retire(self) -> None:
+        """Move no topology any more: the layers are masked ones that hold an average now."""
+        self.detach()
+        self.retired = True
+        self.updater = None
+        self._gradients = GradientSource("nothing", 1)
+        self._followers = []
+        self.tensors = [
+            SparseTensor(t.name, t.layer, t.parameter, t.role, t.structure, t.budget)
+            for t in self.tensors
+        ]
+
+    def resume(self) -> None:
+        """Go on from the counters in the module's state, which were written from outside."""
+        self._clock.reload()
+        self._arm()
+
     def _hook(self) -> None:
         assert self.optimizer is not None
         self._handles = [
@@ -313,6 +334,9 @@ class Engine:
         return self.__dict__ | {"_handles": [], "_before": [], "stepping": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        from sparse_core.averages import watch_averages
+
+        watch_averages()
         self.__dict__.update(state)
         if self.optimizer is not None:
             self._hook()
@@ -346,8 +370,11 @@ class Engine:
     def enforce(self) -> None:
         """Zero all inactive weights, of targets too, after weights were written from outside.
 
-        Protected weights stay, and those of methods whose inactive weights keep values.
+        Those of methods whose inactive weights keep values stay; so do all where there are several
+        tasks, whose weights they may be, and in an average, whose masks follow from its weights.
         """
+        if self.many_tasks or self.retired:
+            return
         for tensor in self.tensors:
             tensor.enforce()
         for follower in self._followers:
@@ -357,16 +384,15 @@ class Engine:
     def _before_load(
         self, module: nn.Module, state_dict: Mapping[str, Any], prefix: str, *rest: object
     ) -> None:
-        check_budgets(self.tensors, self.config, state_dict, prefix)
+        own = [tensor for tensor in self.tensors if tensor.layer._lineage is None]
+        check_budgets(own, self.config, state_dict, prefix)
 
     def _after_load(self, module: nn.Module, incompatible_keys: object) -> None:
-        if not self.many_tasks:
-            self.enforce()
+        self.enforce()
         self.refresh()
         for follower in self._followers:
             follower.refresh()
-        self._clock.reload()
-        self._arm()
+        self.resume()
 
     # Stepping -------------------------------------------------------------------------------------
 
@@ -388,6 +414,8 @@ class Engine:
                 f"method={self.config.method!r}: its schedule needs the length of the training; "
                 "give `horizon` or call Engine.set_horizon before the first optimizer step"
             )
+        for tensor in self.tensors:
+            release(tensor.layer)
         for follower in self._followers:
             follower.catch_up()
         due = self.updater is not None and self._schedule.due(self.phase + 1, self.horizon)

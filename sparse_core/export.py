@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ from torch.optim import Optimizer
 from sparse_core.checks import InputError
 from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.folding import remove_ablated
-from sparse_core.followers import Follower
+from sparse_core.followers import Follower, hooks_of
 from sparse_core.layers import MASKED, MASKED_EMBEDDINGS, MaskedConv2d, MaskedEmbedding
 from sparse_core.layers.chain import CondensedSequential, chain
 from sparse_core.layers.condensed import CondensedLinear, become_masked_again, hold
@@ -171,22 +170,19 @@ def _inference_copy(module: nn.Module) -> nn.Module:
         for value in child.__dict__.values():
             if isinstance(value, Optimizer):
                 memo[id(value)] = None
-        for hooks in _hooks(child):
-            for hook in list(hooks.values()):
-                follower = _owner(hook)
-                if isinstance(follower, Follower):
-                    follower.catch_up()
-                    memo[id(follower)] = engine
+    for _, _, owner in hooks_of(module):
+        if isinstance(owner, Follower):
+            owner.catch_up()
+            memo[id(owner)] = engine
     for tensor in _left_by_forward(module):  # `deepcopy` refuses to copy a part of a graph
         memo[id(tensor)] = tensor.detach().clone()
     result = copy.deepcopy(module, memo)
     for child in result.modules():
         child.__dict__.pop("sparse_engine", None)
         child._buffers.pop("sparse_clock", None)
-        for hooks in _hooks(child):
-            for key, hook in list(hooks.items()):
-                if _owner(hook) is engine:
-                    del hooks[key]
+    for hooks, key, owner in hooks_of(result):
+        if owner is engine:
+            del hooks[key]
     return result.cpu().eval()
 
 
@@ -208,21 +204,6 @@ def _left_by_forward(module: nn.Module) -> Iterator[Tensor]:
             waiting.extend(value)
         elif hasattr(value, "__dict__"):
             waiting.append(vars(value))
-
-
-def _hooks(module: nn.Module) -> list[dict[int, Any]]:
-    """List where engines and followers hook in."""
-    return [
-        module._load_state_dict_pre_hooks,
-        module._load_state_dict_post_hooks,
-        module._state_dict_pre_hooks,
-        module._forward_pre_hooks,
-    ]
-
-
-def _owner(hook: Any) -> object:
-    """Return whose method a hook is; torch wraps those that run before a load."""
-    return getattr(getattr(hook, "hook", hook), "__self__", None)
 
 
 def _called(root: nn.Module, kind: type[nn.Linear]) -> list[nn.Linear]:

@@ -115,6 +115,26 @@ class Lagging(Follower):
         self.refresh()
 
 
+def hooks_of(root: nn.Module) -> list[tuple[dict[int, Any], int, object]]:
+    """List the hooks on loads, saves and calls of a module and of all modules in it.
+
+    Returns:
+        The hooks of a kind, the key of one of them there, and the object whose method it is.
+    """
+    found: list[tuple[dict[int, Any], int, object]] = []
+    for module in root.modules():
+        for hooks in (
+            module._load_state_dict_pre_hooks,
+            module._load_state_dict_post_hooks,
+            module._state_dict_pre_hooks,
+            module._forward_pre_hooks,
+        ):
+            for key, hook in hooks.items():
+                inner = getattr(hook, "hook", hook)  # torch wraps those that run before a load
+                found.append((hooks, key, getattr(inner, "__self__", None)))
+    return found
+
+
 def copy_topology(
     tensors: Sequence[SparseTensor], target: nn.Module, *, partial: bool = False
 ) -> dict[str, SparseTensor]:

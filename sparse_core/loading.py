@@ -6,7 +6,7 @@ configuration says: some methods never change that number.
 
 What fits is what the layer's structure allows with its budget, for as many live neurons as the
 state has; for methods that prune, anything from the first budget down to the last; for MEST, its
-slack beside it; in blocks, what is less than a block below it. Where weights are ranked over all
+slack beside it; in blocks, what is less than a block below it. Where weights move between
 layers, the sum over the layers counts.
 """
 
@@ -63,7 +63,7 @@ def check_budgets(
         InputError: In one line that names the layer, both counts and the ways out.
     """
     found = {t: f for t in tensors if (f := _topology_of(t, state, prefix)) is not None}
-    if config.scope == "global":
+    if config.across_layers:
         _check_sum(tensors, found)
         return
     for tensor, there in found.items():

@@ -35,7 +35,6 @@ def masked_again(tensor: SparseTensor, *optimizers: Optimizer) -> SparseTensor:
     assert tensor.protected is None
     values, pattern, seen = layer.values, layer.pattern, tensor.seen()
     mask = become_masked_again(layer)
-    layer.register_parameter("bias", layer._parameters.pop("bias"))
     memories = {name: layer._buffers.pop(name) for name in list(layer._buffers)}
     become_masked(layer, MaskedLinear)
     masked = SparseTensor(

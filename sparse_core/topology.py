@@ -12,6 +12,8 @@ from torch.optim import Optimizer
 
 from sparse_core.delta import Delta as Delta  # where everybody takes it from
 from sparse_core.delta import fill
+from sparse_core.layers.copies import announce, release
+from sparse_core.layers.masked import Masked
 from sparse_core.layers.tap import GradientTap
 from sparse_core.structure import ConstantFanIn, Structure
 
@@ -90,6 +92,9 @@ class SparseTensor:
     @property
     def mask(self) -> Tensor:
         """The mask buffer, in the weight's shape and dtype; 1 = active."""
+        if self.layer._lineage is not None:
+            assert isinstance(self.layer, Masked)
+            self.layer.settle()
         mask = self.companion("mask")
         assert mask is not None
         return mask
@@ -290,7 +295,9 @@ class SparseTensor:
 
     def start(self, mask: Tensor) -> None:
         """Set a first mask, `(rows, cols)` bool, and zero what it leaves out."""
+        release(self.layer)
         self.mask.copy_(mask.reshape(self.mask.shape))
+        announce(self.layer, self.name, self.parameter, mask.reshape(-1).nonzero().squeeze(1))
         self.enforce()
         self.refresh()
 
@@ -353,6 +360,9 @@ class SparseTensor:
 
         Latent weights keep their values, protected ones too.
         """
+        release(self.layer)
+        if delta.moved.numel():
+            announce(self.layer, self.name, self.parameter, delta.grown)
         fill(self.mask, delta.dropped, 0)
         fill(self.mask, delta.grown, 1)
         seen = self.companion("seen")

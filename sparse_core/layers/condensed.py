@@ -88,8 +88,10 @@ def hold(layer: nn.Linear, pattern: Pattern, values: NDArray[Any]) -> None:
 def become_masked_again(layer: CondensedLinear) -> Tensor:
     """Turn a condensed layer into a dense `nn.Linear`, in place; returns its `(out, in)` mask."""
     dense, mask = layer.dense_weight(), torch.from_numpy(layer.pattern.to_mask())
-    requires_grad = layer.values.requires_grad
+    weight = nn.Parameter(dense, layer.values.requires_grad)
     layer.forget_pattern()
     layer.__class__ = nn.Linear  # type: ignore[assignment]
-    layer.register_parameter("weight", nn.Parameter(dense, requires_grad))
+    bias = layer._parameters.pop("bias")
+    layer.register_parameter("weight", weight)
+    layer.register_parameter("bias", bias)
     return mask

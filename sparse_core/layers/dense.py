@@ -27,6 +27,7 @@ from torch.autograd import forward_ad
 
 from sparse_core.kernels import plan
 from sparse_core.kernels.format import Pattern
+from sparse_core.layers.copies import see_training
 from sparse_core.layers.sharing import constant
 from sparse_core.layers.state import Condensed
 
@@ -124,6 +125,7 @@ def run(layers: Layers, input: Tensor) -> Tensor:
         out, stages = _through(layers, input, parameters)
     for (layer, _), stage in zip(layers, stages, strict=True):
         _watch(layer, stage)
+        see_training(layer, stage.output)
     return out
 
 

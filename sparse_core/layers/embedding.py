@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers import dense
+from sparse_core.layers.copies import see_training
 from sparse_core.layers.masked import Masked, become_masked, masked_weight
 from sparse_core.layers.state import Condensed
 
@@ -50,6 +51,7 @@ class CondensedEmbedding(Condensed, nn.Embedding):
             IndexError: If a token is not in the vocabulary.
             TypeError: If the input is neither int32 nor int64.
         """
+        self.check_average()
         if input.dtype not in (torch.int32, torch.int64):
             raise TypeError(f"input must be int32 or int64, got {input.dtype}")
         tokens = input.reshape(-1).long()
@@ -58,6 +60,7 @@ class CondensedEmbedding(Condensed, nn.Embedding):
             out = torch.embedding(dense.weight_of(self), tokens, padding)
         else:
             out = self._look_up(tokens)
+        see_training(self, out)
         tap = self.weight_tap
         if tap.armed:
             tap.watch_lookup(tokens, out, self.values, self.dense_shape, self.padding_idx)

@@ -28,12 +28,64 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparse_core.layers.copies import Copied, Lineage, announce, release, see_training
 from sparse_core.layers.tap import GradientTap
-from sparse_core.layers.translation import to_masked
+from sparse_core.layers.translation import to_dense, to_masked
 
 
-class Masked(nn.Module):
+class Masked(Copied):
     """A layer with a mask on one or several of its parameters."""
+
+    def settle(self) -> None:
+        """Let the masks of an average by hand take in the weights that it has got.
+
+        Raises:
+            InputError: If it cannot be right.
+        """
+        lineage = self._lineage
+        if lineage is None:
+            return
+        self.check_average()
+        for name, grown in lineage.grown.items():
+            mask, weight = self.get_buffer(f"{name}_mask"), self.get_parameter(name).detach()
+            outside = (weight != 0) & (mask == 0)
+            full = ((mask != 0) | outside).to(mask.dtype)
+            if not bool((outside & ~grown).any()) and not torch.equal(full, mask):
+                mask.copy_(full)
+
+    def _placed(self) -> list[Tensor]:
+        names = [name for name in masked_parameters(self) if self._keeps_values(name)]
+        scores = [self._parameters.get(f"{name}_scores") for name in names]
+        tensors = [*(self.get_parameter(name) for name in names), *scores]
+        return [tensor for tensor in tensors if tensor is not None]
+
+    def _keeps_values(self, name: str) -> bool:
+        """Whether inactive weights keep values, that train or are chosen by a score."""
+        companions = (getattr(self, f"{name}_{what}", None) for what in ("backward", "scores"))
+        return any(companion is not None for companion in companions)
+
+    def _original_moves(self, lineage: Lineage, parameter: str, grown: Tensor | None) -> None:
+        super()._original_moves(lineage, parameter, grown)
+        protected = self._buffers.get(f"{parameter}_protected")
+        if grown is None or protected is not None or self._keeps_values(parameter):
+            return
+        mask = self.get_buffer(f"{parameter}_mask")
+        places = torch.zeros(mask.numel(), dtype=torch.bool, device=mask.device)
+        places[grown.to(mask.device)] = True
+        so_far = lineage.grown.get(parameter)
+        shaped = places.reshape(mask.shape)
+        lineage.grown[parameter] = shaped if so_far is None else so_far | shaped
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._lineage is not None and not self._lineage.written(self._placed()):
+            self.settle()
+        return self.__dict__
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        self.settle()
+        super()._save_to_state_dict(destination, prefix, keep_vars)
 
     def _load_from_state_dict(
         self,
@@ -52,6 +104,12 @@ class Masked(nn.Module):
             except ValueError as error:
                 error_msgs.append(f"{prefix.rstrip('.') or 'layer'}: {error}")
                 return
+        for name in masked_parameters(self):
+            mask = state_dict.get(f"{prefix}{name}_mask")
+            if isinstance(mask, Tensor) and mask.shape == self.get_parameter(name).shape:
+                announce(self, f"{prefix}{name}", name, mask.reshape(-1).nonzero().squeeze(1))
+            if f"{name}_mask" in self._non_persistent_buffers_set:
+                to_dense(state_dict, f"{prefix}{name}")
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
@@ -68,6 +126,7 @@ def become_masked(
         parameter: The parameter that gets a mask.
     """
     values = layer.get_parameter(parameter)
+    release(layer)
     layer.__class__ = masked_type
     layer.register_buffer(f"{parameter}_mask", torch.ones_like(values, requires_grad=False))
     layer.register_buffer(f"{parameter}_seen", None)
@@ -77,6 +136,11 @@ def become_masked(
     setattr(layer, f"{parameter}_tap", GradientTap())
 
 
+def masked_parameters(layer: nn.Module) -> list[str]:
+    """List the parameters of a layer that have a mask, in their order."""
+    return [name for name in layer._parameters if f"{name}_mask" in layer._buffers]
+
+
 def become_dense(layer: nn.Module, dense_type: type[nn.Module]) -> None:
     """Turn a masked layer into its dense form, in place, with zeros where its masks have them.
 
@@ -84,13 +148,14 @@ def become_dense(layer: nn.Module, dense_type: type[nn.Module]) -> None:
         layer: A masked layer.
         dense_type: The type that its own derives from.
     """
-    for name in [key.removesuffix("_mask") for key in layer._buffers if key.endswith("_mask")]:
+    for name in masked_parameters(layer):
         weight = masked_weight(layer, name).detach().clone()
         layer.register_parameter(name, nn.Parameter(weight))
         for companion in [key for key in layer._buffers if key.startswith(f"{name}_")]:
             del layer._buffers[companion]
             layer._non_persistent_buffers_set.discard(companion)
         delattr(layer, f"{name}_tap")
+    release(layer)
     layer.__class__ = dense_type
 
 
@@ -100,6 +165,9 @@ def masked_weight(layer: nn.Module, parameter: str = "weight") -> Tensor:
     mask: Tensor | None = getattr(layer, f"{parameter}_mask", None)
     if mask is None:
         return weight
+    copied = layer if isinstance(layer, Masked) and layer._lineage is not None else None
+    if copied is not None:
+        copied.settle()
     protected: Tensor | None = getattr(layer, f"{parameter}_protected")
     backward: Tensor | None = getattr(layer, f"{parameter}_backward")
     trained = weight
@@ -117,6 +185,8 @@ def masked_weight(layer: nn.Module, parameter: str = "weight") -> Tensor:
     if backward is not None:
         wide = trained * backward
         masked = wide + (masked - wide).detach()
+    if copied is not None:
+        see_training(copied, masked)
     tap: GradientTap = getattr(layer, f"{parameter}_tap")
     if tap.armed:
         tap.watch(masked, weight)

@@ -26,6 +26,7 @@ from sparse_core.kernels import cpu, linear, plan, prepared
 from sparse_core.kernels.buffers import empty
 from sparse_core.kernels.checks import tile_size
 from sparse_core.layers import dense
+from sparse_core.layers.copies import release
 from sparse_core.layers.links import Link, check_weights, layers_of, link_of
 from sparse_core.layers.state import Condensed
 
@@ -272,6 +273,8 @@ class _Chain(torch.autograd.Function):
         tensors = ctx.saved_tensors
         way, links = ctx.way, ctx.links
         needed = list(ctx.needs_input_grad)
+        for link in links:
+            release(link.layer)
         if torch.is_grad_enabled() or dense.looked_into() or is_legacy_batchedtensor(gradient):
             layers = [(link.layer, link.activation) for link in links]
             first, *others = dense.gradients(layers, tensors, gradient, needed[:1] + needed[2:])

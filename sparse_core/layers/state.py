@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
+from sparse_core.layers.copies import Copied, announce, release
 from sparse_core.layers.sharing import Lent, Reused, Shared
 from sparse_core.layers.tap import GradientTap
 from sparse_core.layers.translation import integers, to_condensed
@@ -38,7 +39,7 @@ DERIVED = tuple(
 HALVES = (torch.float16, torch.bfloat16)
 
 
-class Condensed(nn.Module):
+class Condensed(Copied):
     """A layer whose weight matrix is condensed.
 
     Attributes:
@@ -84,6 +85,7 @@ class Condensed(nn.Module):
             self.register_buffer(name, None, persistent=False)
         self.weight_tap = GradientTap()
         self._link = None
+        release(self)
         self.set_pattern(pattern)
 
     def forget_pattern(self) -> None:
@@ -94,14 +96,18 @@ class Condensed(nn.Module):
         del self._parameters["values"]
         for name in ("group", "weight_tap", "_pattern", "_shared", "_link"):
             del self.__dict__[name]
+        release(self)
 
     @property
     def pattern(self) -> Pattern:
         """The topology, as the kernels take it.
 
         Raises:
-            ValueError: If the state is not a topology.
+            ValueError: If the state is not a topology, or the layer a copy that was averaged
+                by hand.
         """
+        if self._lineage is not None:
+            self.check_average()
         if self._pattern is None:
             rows, columns = self.dense_shape
             self._pattern = Pattern.from_lengths(
@@ -178,6 +184,9 @@ class Condensed(nn.Module):
         """Return the `(rows, cols)` weight matrix, zero where inactive, detached."""
         return torch.from_numpy(self.pattern.expand(self.values.detach().numpy()))
 
+    def _placed(self) -> list[Tensor]:
+        return [self.values]
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pattern": None, "_shared": None, "_link": None}
 
@@ -185,6 +194,12 @@ class Condensed(nn.Module):
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         if type(self.columns) is Tensor and self.columns.is_cpu:
             _ = self.pattern, self.shared
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        self.check_average()
+        super()._save_to_state_dict(destination, prefix, keep_vars)
 
     def _load_from_state_dict(
         self,
@@ -196,6 +211,9 @@ class Condensed(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
+        announce(self, f"{prefix}weight", "weight")
+        if self._lineage is not None:
+            self._lineage.before, self._lineage.mixed = [], False
         try:
             if f"{prefix}weight" in state_dict:
                 to_condensed(state_dict, prefix, self.pattern, self.values)

@@ -93,6 +93,15 @@ def to_masked(state: State, prefix: str, shape: tuple[int, ...]) -> None:
         state[f"{prefix}weight_seen"] = torch.from_numpy(flags).reshape(shape)
 
 
+def to_dense(state: State, name: str) -> None:
+    """Replace what a state has for the masked parameter of a name by the dense one, in place."""
+    mask = state.get(f"{name}_mask")
+    if isinstance(mask, Tensor) and name in state:
+        state[name] = state[name] * mask
+    for companion in [key for key in state if key.startswith(f"{name}_")]:
+        del state[companion]
+
+
 def _group(rows: int, capacity: int, slots: int, lanes: int) -> int:
     for group in GROUPS:
         if -(-rows // group) == lanes and -(-capacity // group) == slots:

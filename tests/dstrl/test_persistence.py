@@ -9,6 +9,7 @@ import gymnasium as gym
 import pytest
 import torch
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
+from torch.optim.swa_utils import AveragedModel
 
 import dstrl
 from dstrl.nets import SparseSACActor, SparseTD3Actor, dense_copy
@@ -223,3 +224,26 @@ def outside(policy):
         copies = [c for follower in engine._followers for c in follower.copies.values()]
         for tensor in (*engine.tensors, *copies):
             yield bool(tensor.values()[~tensor.active()].any())
+
+
+@pytest.mark.parametrize("algorithm", [PPO, DQN, SAC, TD3])
+def test_an_average_of_a_policy_is_the_mean_of_its_dense_weights(algorithm):
+    policy = build(algorithm, method="rigl").policy
+    averaged = AveragedModel(policy, use_buffers=True)
+    means = {}
+    for step in range(6):
+        feed(policy, step, step + 1)
+        averaged.update_parameters(policy)
+        for name, engine in policy.sparse_engines.items():
+            for t in engine.tensors:
+                so_far = means.get((name, t.name), t.values())
+                means[name, t.name] = torch.lerp(so_far, t.values(), 1 / (step + 1))
+    for name, engine in averaged.module.sparse_engines.items():
+        for tensor in engine.tensors:
+            torch.testing.assert_close(tensor.values(), means[name, tensor.name])
+        assert engine.sparsity < policy.sparse_engines[name].sparsity
+    averaged.module.predict(policy.observation_space.sample())
+    assert torch.equal(averaged.module.sparse_settings, policy.sparse_settings)
+    again = AveragedModel(policy)
+    again.load_state_dict(averaged.state_dict())
+    assert equal(again, averaged)

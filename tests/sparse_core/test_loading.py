@@ -189,16 +189,17 @@ def test_a_whole_state_of_another_sparsity_is_refused(backend, here):
         other.load_state_dict(net.state_dict())
 
 
-@pytest.mark.parametrize("method", ["gmp", "gse"])
-def test_where_weights_are_ranked_over_all_layers_the_sum_counts(method):
-    fields = dict(method=method, scope="global", sparsity=0.7, horizon=20, update_every=2)
+@pytest.mark.parametrize("method", ["gmp", "gse", "snfs"])
+def test_where_weights_move_between_layers_the_sum_counts(method):
+    fields = dict(method=method, sparsity=0.7, horizon=20, update_every=2)
+    fields |= {} if method == "snfs" else dict(scope="global")
     net, optimizer, engine = built(fields)
     steps(net, optimizer, 20)
     budgets = [tensor.budget for tensor in engine.tensors]
     assert [tensor.count() for tensor in engine.tensors] != budgets
     twin, *_ = built(fields)
     twin.load_state_dict(net.state_dict())
-    other, *_ = built(fields | dict(sparsity=0.8) | dict(method="gse"))
+    other, *_ = built(dict(method="static", sparsity=0.8))
     with pytest.raises(InputError, match=r"'0.weight', '2.weight', '4.weight': with the state's"):
         twin.load_state_dict(other.state_dict(), strict=False)
 
