@@ -48,6 +48,10 @@ class Found:
     live: Tensor | None
 
 
+class _OtherShape(Exception):
+    """The state is one of other layers."""
+
+
 def check_budgets(
     tensors: Sequence[SparseTensor], config: SparseConfig, state: Mapping[str, Any], prefix: str
 ) -> None:
@@ -56,13 +60,16 @@ def check_budgets(
     Args:
         tensors: The sparse weights of a network.
         config: Its configuration.
-        state: Of either backend; entries of other shapes are left to `load_state_dict`.
+        state: Of either backend. One of layers of other shapes is left to `load_state_dict`.
         prefix: What the network's names begin with there.
 
     Raises:
         InputError: In one line that names the layer, both counts and the ways out.
     """
-    found = {t: f for t in tensors if (f := _topology_of(t, state, prefix)) is not None}
+    try:
+        found = {t: f for t in tensors if (f := _topology_of(t, state, prefix)) is not None}
+    except _OtherShape:
+        return
     if config.across_layers:
         _check_sum(tensors, found)
         return
@@ -109,7 +116,9 @@ def _bounds(tensor: SparseTensor, config: SparseConfig, live: Tensor | None) -> 
 
 def _topology_of(tensor: SparseTensor, state: Mapping[str, Any], prefix: str) -> Found | None:
     mask = state.get(f"{prefix}{tensor.name}_mask")
-    if isinstance(mask, Tensor) and tuple(mask.shape) == tensor.shape:
+    if isinstance(mask, Tensor):
+        if tuple(mask.shape) != tensor.shape:
+            raise _OtherShape
         return _of_mask(tensor, (mask != 0).reshape(tensor.rows, tensor.cols).cpu())
     stem = prefix + tensor.name.removesuffix(tensor.parameter)
     columns, lengths = state.get(f"{stem}columns"), state.get(f"{stem}lengths")
@@ -127,11 +136,11 @@ def _of_mask(tensor: SparseTensor, mask: Tensor) -> Found:
     return Found(weights, int(held.sum()), _live(held))
 
 
-def _of_lengths(tensor: SparseTensor, columns: Tensor, lengths: Tensor) -> Found | None:
+def _of_lengths(tensor: SparseTensor, columns: Tensor, lengths: Tensor) -> Found:
     group = group_of(tensor.structure)
     sizes = ConstantFanIn(group).sizes(tensor.rows)
     if lengths.shape != sizes.shape:
-        return None
+        raise _OtherShape
     if isinstance(tensor.structure, (Unstructured, ConstantFanIn)):
         held = torch.from_numpy(integers(lengths)).long()
         weights = int((held * sizes).sum())
@@ -143,7 +152,7 @@ def _of_lengths(tensor: SparseTensor, columns: Tensor, lengths: Tensor) -> Found
             integers(columns), integers(lengths), tensor.cols, tensor.rows, group
         )
     except ValueError:
-        return None
+        raise _OtherShape from None
     return _of_mask(tensor, torch.from_numpy(pattern.to_mask()))
 
 
