@@ -264,6 +264,11 @@ def _write_report(grid: Grid, out: Path, folders: dict[str, RunDir], console: Co
 
 
 def _train(kind_name: str, words: Sequence[str]) -> int:
+    from sweeps.provenance import THREAD_VARIABLES
+
+    # What follows loads NumPy, before it is known how many threads the run is to have.
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+
     from sweeps.grid import make_run
     from sweeps.options import parse_train
     from sweeps.train import RunFailed, train

@@ -100,6 +100,33 @@ def test_status_and_help_need_no_torch(dst: Dst) -> None:
         assert not modules & {"torch", "numba", "stable_baselines3", "avalanche", "pandas"}
 
 
+WATCHED = """
+import os, sys
+class Watch:
+    def find_spec(self, name, *rest):
+        if name in ("numpy", "torch"):
+            print(name, os.environ.get("OPENBLAS_NUM_THREADS"), os.environ.get("OMP_NUM_THREADS"))
+sys.meta_path.insert(0, Watch())
+from sweeps import cli
+cli.main(sys.argv[1:])
+"""
+
+
+def test_threads_are_settled_before_numerical_libraries_are_loaded(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if "THREADS" not in name}
+    words = "--env Acrobot-v1 --steps 8 --threads 2 --hyper.n_steps 8 --eval-episodes 1 --out x"
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, "train", "rl", *words.split()],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = [line for line in done.stdout.splitlines() if line.startswith(("numpy", "torch"))]
+    assert loaded == ["numpy 1 1", "torch 2 2"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
