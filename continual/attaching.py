@@ -70,6 +70,9 @@ class Attachable(TaskHolder):
         enter(optimizer, self._slots, own or [{slot: slot.tensor for slot in self._slots}])
         self._optimizer = optimizer
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_optimizer": None}  # of a copy nobody expects tasks
+
     def _has_begun(self) -> None:
         self._flowed = self._stepped = False
         own = [slot.tensor for slot in self._slots if slot.trained and not slot.frozen]

@@ -148,3 +148,17 @@ def test_avalanche_saves_and_loads_a_strategy_without_its_optimizer(backend, tmp
     other.train(experiences[2], eval_streams=[])
     assert other.model.labels == [0, 1, 2]
     assert torch.equal(logits(other.model, 0, tasks[0]), logits(strategy.model, 0, tasks[0]))
+
+
+@pytest.mark.filterwarnings("ignore:the stream has more tasks than fit")
+def test_an_optimizer_that_was_to_train_a_refused_task_is_not_saved_with_the_model():
+    tasks = make_tasks()
+    config = make_config(sparsity=0.6, distribution="uniform")
+    strategy = make_strategy(TaskMasks(make_mlp(), config))
+    experiences = list(make_benchmark(tasks).train_stream)
+    strategy.train(experiences[:2], eval_streams=[])
+    with pytest.raises(ValueError, match="task 2 does not fit"):
+        strategy.train(experiences[2], eval_streams=[])
+    held = copy.deepcopy(strategy.model).__dict__.values()
+    assert not any(isinstance(value, torch.optim.Optimizer) for value in held)
+    assert strategy.model.labels == [0, 1]

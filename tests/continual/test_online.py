@@ -64,17 +64,6 @@ def test_with_and_without_boundaries_the_same_is_learnt():
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-def test_evaluation_asks_the_tasks_that_were_trained():
-    tasks = make_tasks()
-    model = TaskMasks(make_mlp(), make_config("rigl", sparsity=0.6), share="reuse")
-    stream = split(make_benchmark(tasks).train_stream, size=24)
-    train(model, stream, epochs=20, optimizer="adam")
-    for label, task in enumerate(tasks):
-        right = logits(model, label, task).argmax(1) == task.test_y
-        others = [logits(model, other, task).argmax(1) == task.test_y for other in range(3)]
-        assert right.sum() == max(other.sum() for other in others)
-
-
 def test_labels_that_a_stream_is_given_count():
     """`with_task_labels` lets an experience say what its samples do."""
     parts = list(split(make_benchmark(make_tasks()).train_stream))
