@@ -84,9 +84,16 @@ class Axes:
         return tuple(kept)
 
     def _apart(self, first: str, second: str, names: Iterable[str]) -> bool:
-        """Return whether two groups differ on an axis on which both have a value."""
+        """Return whether two groups differ on an axis on which both have a value.
+
+        If there is no such axis at all, as where one value rules out another field's, they are told
+        apart by the axes on which only one of them has a value.
+        """
         one, other = self._values[first], self._values[second]
-        return any(one[name] != other[name] for name in names if name in one and name in other)
+        common = [name for name in self.names if name in one and name in other]
+        if any(one[name] != other[name] for name in common):
+            return any(one[name] != other[name] for name in names if name in common)
+        return any((name in one) != (name in other) for name in names)
 
     def _part(self, run: Run) -> dict[str, Any]:
         own = {name: self._flat[run.run_id].get(name) for name in self.names}
