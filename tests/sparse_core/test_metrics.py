@@ -22,6 +22,8 @@ from sparse_core.metrics import (
     overall,
     overlap,
 )
+from sparse_core.scores import Moment
+from sparse_core.topology import Delta
 
 MASKS = st.integers(1, 6).flatmap(
     lambda n: st.tuples(*[st.lists(st.booleans(), min_size=n, max_size=n) for _ in range(2)])
@@ -186,21 +188,24 @@ def test_the_meter_agrees_with_the_masks():
 
 
 def test_the_meter_sees_neurons_come_and_go():
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    config = SparseConfig(method="srigl", sparsity=0.5, ablation_threshold=0.9, update_every=1)
-    engine = sparsify(net, config, optimizer)
+    """Neurons 0 and 1 lose their weights, neuron 0 gets one back."""
+    engine = network()
     meter = TopologyMeter(engine)
-    for _ in range(12):
-        optimizer.zero_grad()
-        net(torch.randn(4, 8)).square().sum().backward()
-        optimizer.step()
-    total = meter.total["0.weight"]
-    hidden, _ = neurons(engine)
-    assert meter.updates == 12
-    assert total.ablated > total.revived > 0
-    assert total.ablated - total.revived == hidden.ablated
+    first = engine.tensors[0]
+    start = first.active().clone()
+    start[:2, 0] = True
+    empty, back = start.clone(), start.clone()
+    empty[:2] = False
+    back[0, 1:], back[0, 0], back[1] = False, True, False
+    for mask in (start, empty, back):
+        deltas = {t.name: Delta.between(t.active(), t.active()) for t in engine.tensors}
+        deltas[first.name] = Delta.between(first.active(), mask)
+        first.apply(deltas[first.name])
+        meter(Moment(step=0, update=0, fraction=0.3), deltas)
+    total = meter.total[first.name]
+    hidden = next(layer for layer in neurons(engine) if layer.name == first.name)
+    assert (meter.updates, total.ablated, total.revived) == (3, 2, 1)
+    assert meter.last[first.name].revived == 1 and hidden.ablated == 1
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
