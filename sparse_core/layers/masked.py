@@ -47,7 +47,9 @@ class Masked(Copied):
             return
         self.check_average()
         for name, grown in lineage.grown.items():
-            mask, weight = self.get_buffer(f"{name}_mask"), self.get_parameter(name).detach()
+            mask, weight = self.get_buffer(f"{name}_mask"), getattr(self, name)
+            if not isinstance(weight, nn.Parameter):
+                continue  # a functional call brings weights of its own, with masks of their own
             outside = (weight != 0) & (mask == 0)
             full = ((mask != 0) | outside).to(mask.dtype)
             if not bool((outside & ~grown).any()) and not torch.equal(full, mask):
@@ -56,7 +58,7 @@ class Masked(Copied):
     def _placed(self) -> list[Tensor]:
         names = [name for name in masked_parameters(self) if self._keeps_values(name)]
         scores = [self._parameters.get(f"{name}_scores") for name in names]
-        tensors = [*(self.get_parameter(name) for name in names), *scores]
+        tensors = [*(self._parameters.get(name) for name in names), *scores]
         return [tensor for tensor in tensors if tensor is not None]
 
     def _keeps_values(self, name: str) -> bool:

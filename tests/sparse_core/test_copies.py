@@ -280,3 +280,14 @@ def test_embeddings_are_watched_too(backend):
             ema(tokens)
     else:
         torch.testing.assert_close(ema[0](tokens), mean["0.weight"])
+
+
+@pytest.mark.parametrize("method", ["rigl", "topkast"])
+def test_a_functional_call_of_a_copy_brings_weights_of_its_own(method):
+    """They are no parameters, and no average of any."""
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+    sparsify(net, SparseConfig(method=method, sparsity=0.5))
+    twin, x = copy.deepcopy(net), torch.randn(4, 6)
+    weight = torch.randn(8, 6)
+    expected = torch.func.functional_call(net, {"0.weight": weight}, (x,))
+    assert torch.equal(torch.func.functional_call(twin, {"0.weight": weight}, (x,)), expected)
