@@ -38,7 +38,11 @@ bench: $(READY)
 
 # Stable-Baselines3's own tests with sparse policies; ARGS="tests/test_run.py -k SAC" chooses some.
 test-sb3: $(READY)
-	@$(BIN)/python -m tests.sb3.run $(ARGS)
+	@$(BIN)/python -m tests.sb3.run stable-baselines3 $(ARGS)
+
+# sb3-contrib's, as above.
+test-contrib: $(READY)
+	@$(BIN)/python -m tests.sb3.run sb3-contrib $(ARGS)
 
 # Avalanche's own tests, as they are and then with TaskMasks as their models; ARGS as above.
 test-avalanche: $(READY)

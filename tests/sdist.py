@@ -31,6 +31,12 @@ def unpacked(package: str) -> Path:
     return folder
 
 
+def test_files(package: str) -> list[str]:
+    """Return the test files below `tests` in a package's source distribution."""
+    folder = unpacked(package) / "tests"
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("test_*.py"))
+
+
 def run_tests(
     package: str,
     plugin: Path,

@@ -1,10 +1,12 @@
-"""Run Stable-Baselines3's own tests with sparse policies, masked and condensed.
+"""Run the own tests of Stable-Baselines3 or sb3-contrib with sparse policies, masked and condensed.
 
-    python -m tests.sb3.run [arguments of pytest]
+    python -m tests.sb3.run stable-baselines3 [arguments of pytest]
+    python -m tests.sb3.run sb3-contrib [arguments of pytest]
 
-The tests are those of the installed version's source distribution, which is downloaded from PyPI
-once into `.cache`. The pytest plugin beside this file swaps the policies. `DSTRL_SB3_SPARSE` holds
-other settings as JSON and makes it one run; `null` is Stable-Baselines3 as it is.
+The tests are all of the installed version's source distribution, which is downloaded from PyPI once
+into `.cache`. The pytest plugin beside this file swaps the policies, and names the exceptions.
+`DSTRL_SB3_SPARSE` holds other settings as JSON and makes it one run; `null` is the package as it
+is. Condensed layers are for the CPU, so a GPU is hidden.
 """
 
 from __future__ import annotations
@@ -14,49 +16,32 @@ import os
 import sys
 from pathlib import Path
 
-from tests.sdist import run_tests
+from tests.sdist import run_tests, test_files
 
 PLUGIN = Path(__file__).resolve().with_name("sb3_plugin.py")
 
+PACKAGES = ("stable-baselines3", "sb3-contrib")
 SETTINGS = {"method": "rigl", "sparsity": 0.5, "update_every": 10}
 BACKENDS = ("masked", "condensed")
 
-FILES = (
-    "callbacks",
-    "cnn",
-    "custom_policy",
-    "deterministic",
-    "dict_env",
-    "distributions",
-    "gae",
-    "her",
-    "identity",
-    "n_step_replay",
-    "predict",
-    "run",
-    "save_load",
-    "sde",
-    "spaces",
-    "tensorboard",
-    "train_eval_mode",
-    "vec_check_nan",
-    "vec_normalize",
-)
-"""The test files that train or hold a policy."""
 
-
-def main(arguments: list[str]) -> int:
-    """Run the tests and return pytest's exit code, the first that is not zero."""
-    files = [f"test_{name}.py" for name in FILES]
+def main(package: str, arguments: list[str]) -> int:
+    """Run a package's tests and return pytest's exit code, the first that is not zero."""
     given = os.environ.get("DSTRL_SB3_SPARSE")
     codes = []
     for settings in [given] if given else [json.dumps(SETTINGS | {"backend": b}) for b in BACKENDS]:
-        print(f"Stable-Baselines3's tests with sparse={settings}", flush=True)
+        print(f"The tests of {package} with sparse={settings}", flush=True)
         options = ["-c", "pyproject.toml", "-rfEX", *arguments]
-        environment = {"DSTRL_SB3_SPARSE": settings}
-        codes.append(run_tests("stable-baselines3", PLUGIN, files, options, environment))
+        environment = {
+            "DSTRL_SB3_SPARSE": settings,
+            "DSTRL_SB3_PACKAGE": package,
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+        codes.append(run_tests(package, PLUGIN, test_files(package), options, environment))
     return next((code for code in codes if code), 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    if sys.argv[1:2] == [] or sys.argv[1] not in PACKAGES:
+        sys.exit(f"python -m tests.sb3.run {'|'.join(PACKAGES)} [arguments of pytest]")
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

@@ -1,66 +1,108 @@
-"""A pytest plugin: Stable-Baselines3's own tests get sparse policies instead of its own.
+"""A pytest plugin: the tests of Stable-Baselines3 and sb3-contrib get our policies, not theirs.
 
 Every name a test passes to an algorithm (`"MlpPolicy"`, ...) stands for our policy. The settings
-are in `DSTRL_SB3_SPARSE` as JSON; `null` leaves Stable-Baselines3 as it is, for comparison.
+are in `DSTRL_SB3_SPARSE` as JSON, `null` leaves the package as it is, for comparison; its name is
+in `DSTRL_SB3_PACKAGE`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-NAMES = {
-    "MlpPolicy": "SparseMlpPolicy",
-    "CnnPolicy": "SparseCnnPolicy",
-    "MultiInputPolicy": "SparseMultiInputPolicy",
-}
-
 THRESHOLD = "demands a return or a value that a dense network reaches in a few hundred steps"
+SPEED = "demands 100 steps a second of any machine, the first call of each kernel included"
+ATARI = "needs Atari games (ale_py), and no policy"
 
-LEFT_OUT = {
-    "test_save_load_large_model": "needs 17 GB of memory, dense too",
+LEFT_OUT: dict[str, dict[str, str]] = {
+    "stable-baselines3": {
+        "test_save_load_large_model": "needs 17 GB of memory, dense too",
+    },
+    "sb3-contrib": {},
 }
-"""Part of a test's id -> why it is not run."""
+"""Package -> part of a test's id -> why it is not run."""
 
-MAY_FAIL = {
-    "test_ppo_warnings": "advice against GPUs is for the class named ActorCriticPolicy only",
-    "test_performance_her": THRESHOLD,
-    "test_infinite_horizon[True-SAC]": THRESHOLD,
+HAS_ATARI = find_spec("ale_py") is not None
+STAND_INS = str(Path(__file__).resolve().with_name("stand_ins"))
+
+NO_ATARI = ("test_make_atari_env", "test_vec_env_monitor_kwargs")
+"""Tests that are left out where `ale_py` is not installed; the others of their file only import it.
+"""
+
+MAY_FAIL: dict[str, dict[str, str]] = {
+    "stable-baselines3": {
+        "test_ppo_warnings": "advice against GPUs is for the class named ActorCriticPolicy only",
+        "test_performance_her": THRESHOLD,
+        "test_infinite_horizon[True-SAC]": THRESHOLD,
+        "test_fps_logger": SPEED,
+    },
+    "sb3-contrib": {},
 }
-"""Part of a test's id -> why it may fail sparse although it passes dense."""
+"""Package -> part of a test's id -> why it may fail sparse although it passes dense."""
+
+TRPO = {"actor_method": "set"}
+"""TRPO's actor has no gradients to grow by."""
+
+TRPO_CONDENSED = {"backend": "auto", "batch": 1 << 20}
+"""Nor can it be condensed; with batches as large as this, `auto` condenses all of the critic."""
 
 
-def chosen() -> dict[str, object] | None:
+def chosen() -> dict[str, Any] | None:
     """Return the settings to test with."""
-    settings: dict[str, object] | None = json.loads(os.environ.get("DSTRL_SB3_SPARSE", "{}"))
+    settings: dict[str, Any] | None = json.loads(os.environ.get("DSTRL_SB3_SPARSE", "{}"))
     return settings
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Swap the policies in."""
+    if not HAS_ATARI:
+        sys.path.append(STAND_INS)
+        os.environ["PYTHONPATH"] = os.pathsep.join([os.environ["PYTHONPATH"], STAND_INS])
     settings = chosen()
-    if settings is None:
-        return
+    if settings is not None:
+        _swap(settings)
+
+
+def _swap(settings: dict[str, Any]) -> None:
     import dstrl
-    from dstrl.mixin import Settings
-    from dstrl.policies import POLICIES
+    from dstrl import contrib, policies
+    from dstrl.contrib import SparseTRPOPolicy
+    from dstrl.mixin import SparsePolicy
 
     dstrl.register()
-    for algorithm in POLICIES:
-        for name, ours in NAMES.items():
-            algorithm.policy_aliases[name] = algorithm.policy_aliases[ours]
-    read = Settings.read
-    Settings.read = lambda sparse: read(settings if sparse is None else sparse)
+    for algorithm in (*policies.POLICIES, *contrib.POLICIES):
+        for name, ours in list(algorithm.policy_aliases.items()):
+            if name.startswith("Sparse"):
+                algorithm.policy_aliases[name.removeprefix("Sparse")] = ours
+    build = SparsePolicy.__init__
+
+    def with_settings(policy: Any, *arguments: Any, sparse: Any = None, **options: Any) -> None:
+        if sparse is None:
+            sparse = settings
+            if isinstance(policy, SparseTRPOPolicy):
+                condensed = settings.get("backend") == "condensed"
+                sparse = settings | TRPO | (TRPO_CONDENSED if condensed else {})
+        build(policy, *arguments, sparse=sparse, **options)
+
+    SparsePolicy.__init__ = with_settings  # type: ignore[method-assign]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that are listed above."""
+    package = os.environ["DSTRL_SB3_PACKAGE"]
+    left_out = dict(LEFT_OUT[package])
+    if not HAS_ATARI:
+        left_out |= dict.fromkeys(NO_ATARI, ATARI)
     for item in items:
-        for part, reason in LEFT_OUT.items():
+        for part, reason in left_out.items():
             if part in item.nodeid:
                 item.add_marker(pytest.mark.skip(reason=reason))
-        for part, reason in MAY_FAIL.items() if chosen() else ():
+        for part, reason in MAY_FAIL[package].items() if chosen() else ():
             if part in item.nodeid:
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
