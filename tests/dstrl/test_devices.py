@@ -217,6 +217,7 @@ def test_casts_and_copies_on_the_cpu_change_no_form():
     assert condensed(policy.double()) == count > 0
 
 
+@pytest.mark.filterwarnings("ignore:You are trying to run")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("algorithm", CASES)
 def test_policies_train_on_a_gpu(algorithm, tmp_path):
