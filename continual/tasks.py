@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from sparse_core.bits import Masks, key_of
 from sparse_core.checks import InputError
 from sparse_core.condensed import CondensedTensor
-from sparse_core.engine import Engine, LayerCount
+from sparse_core.counts import LayerCount
+from sparse_core.engine import Engine
 from sparse_core.kernels.format import Pattern
-from sparse_core.layers import MASKED
+from sparse_core.layers.masked import Masked
 from sparse_core.layers.sharing import Lent
 from sparse_core.layers.state import Condensed
 from sparse_core.selection import Selected
@@ -143,7 +144,7 @@ def _is_topology(module: nn.Module, key: str) -> bool:
     """Whether a buffer belongs to the engine: masks and what the growth rule remembers."""
     if isinstance(module, Condensed):
         return key not in ("columns", "lengths")
-    return type(module) in MASKED.values() or key == "sparse_clock"
+    return isinstance(module, Masked) or key == "sparse_clock"
 
 
 class Task(nn.Module):

@@ -17,7 +17,7 @@ from sb3_contrib.crossq import policies as crossq
 from sb3_contrib.qrdqn import policies as qrdqn
 from sb3_contrib.tqc import policies as tqc
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from torch import Tensor
+from torch import Tensor, nn
 
 from dstrl.continual import ContinualPolicy
 from dstrl.mixin import Part, SparsePolicy
@@ -193,7 +193,10 @@ class SparseRecurrentPolicy(SparseActorCriticPolicy, recurrent.RecurrentActorCri
             layer: "hidden" if role == "input" and layer in behind_lstm else role
             for layer, role in roles.items()
         }
-        return [Part("policy", self, self.optimizer, roles, self.sparse.actor)]
+        memories = [name for name, m in self.named_modules() if isinstance(m, nn.LSTM)]
+        config = self.sparse.actor
+        config = dataclasses.replace(config, dense=(*config.dense, *memories))
+        return [Part("policy", self, self.optimizer, roles, config)]
 
     def act(self, observations: Any) -> None:
         """Compute the distribution of actions, from a fresh memory."""

@@ -17,12 +17,8 @@ from dstrl.roles import named, roles_of
 from sparse_core import sparsify
 from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.config import SparseConfig
-from sparse_core.layers import MASKED, MASKED_EMBEDDINGS
+from sparse_core.layers.masked import Masked, forget_masks
 from sparse_core.layers.state import Condensed
-from sparse_core.layers.tap import GradientTap
-
-DENSE = {masked: dense for dense, masked in reversed((MASKED | MASKED_EMBEDDINGS).items())}
-"""Masked type -> the dense one it stands for, the first in the table."""
 
 
 class SparseNet(FollowsDevice):
@@ -100,20 +96,14 @@ def dense_copy(module: nn.Module) -> nn.Module:
 
     copied = copy.deepcopy(module)
     for layer in list(copied.modules()):
-        if type(layer) is CondensedLinear:
+        if isinstance(layer, Condensed):
+            layer.forget_training()
+        if isinstance(layer, CondensedLinear):
             become_masked_again(layer)
-            layer._buffers.clear()
-        elif type(layer) is CondensedEmbedding:
+        elif isinstance(layer, CondensedEmbedding):
             become_dense_embedding(layer)
-            layer._buffers.clear()
         elif type(layer) is CondensedSequential:
             layer.__class__ = nn.Sequential  # type: ignore[assignment]
-    for layer in copied.modules():
-        if type(layer) in DENSE:
-            for name in list(layer._buffers):
-                delattr(layer, name)
-            for name, value in list(vars(layer).items()):
-                if isinstance(value, GradientTap):
-                    delattr(layer, name)
-            layer.__class__ = DENSE[type(layer)]
+        elif isinstance(layer, Masked):
+            forget_masks(layer)
     return copied

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 
 from torch import nn
 
-from sparse_core.layers import MASKED
+from sparse_core.layers.masked import Masked
+from sparse_core.selection import takes
 
 RANK = {"hidden": 0, "input": 1, "output": 2}
 
@@ -46,7 +47,7 @@ def named(root: nn.Module, roles: Roles) -> dict[str, str]:
     return {
         glob.escape(name): roles[module]
         for name, module in root.named_modules()
-        if module in roles and type(module) in MASKED
+        if module in roles and takes(module) is not None
     }
 
 
@@ -59,8 +60,7 @@ def _branches(root: nn.Module, chain: Sequence[str]) -> list[list[nn.Module]]:
 
 
 def _layers(part: nn.Module) -> list[nn.Module]:
-    kinds = (*MASKED, *MASKED.values())
-    return [module for module in part.modules() if type(module) in kinds]
+    return [m for m in part.modules() if isinstance(m, Masked) or takes(m) is not None]
 
 
 def _find(root: nn.Module, name: str) -> nn.Module | None:

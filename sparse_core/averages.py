@@ -80,9 +80,9 @@ def _become_average(root: nn.Module) -> None:
     for layer in list(root.modules()):
         if isinstance(layer, Masked):
             _forget_training(layer)
-        elif type(layer) is CondensedLinear:
+        elif isinstance(layer, CondensedLinear):
             _mask(layer, "weight", MaskedLinear, become_masked_again(layer))
-        elif type(layer) is CondensedEmbedding:
+        elif isinstance(layer, CondensedEmbedding):
             _mask(layer, "weight", MaskedEmbedding, become_dense_embedding(layer))
         elif type(layer) is CondensedSequential:
             layer.__class__ = nn.Sequential  # type: ignore[assignment]

@@ -18,6 +18,7 @@ from sparse_core.engine import Engine
 from sparse_core.initialisation import draw_mask, initialise
 from sparse_core.layers.embedding import why_dense
 from sparse_core.layers.fused import forbid_fused_encoders
+from sparse_core.left_dense import left_dense, listed, matches_any, say_so
 from sparse_core.ranks import is_wrapped
 from sparse_core.registry import GROWTH_RULES, METHODS
 from sparse_core.selection import Selected, select, selectable
@@ -69,12 +70,14 @@ def sparsify(
         raise InputError(f"{type(module).__name__} is sparse already: sparsify it once")
     _check_unwrapped(module, config)
     selected = select(module, roles, embeddings=config.embeddings)
+    dense = left_dense(module, selected, embeddings=config.embeddings)
     if not selected:
+        found = f"; there are {listed(dense)}" if dense else ""
         raise InputError(
-            f"{type(module).__name__} has no layer that can be sparse: "
-            f"looked for {', '.join(kind.__name__ for kind in selectable(config.embeddings))}"
+            f"{type(module).__name__} has no layer that can be sparse: looked for "
+            f"{', '.join(kind.__name__ for kind in selectable(config.embeddings))}{found}"
         )
-    _check_patterns(selected, config)
+    _check_patterns(selected, dense, config)
     structure = structure_for(config.structure_in_force, config.group)
     sparse = [s for s in selected if not any(s.matches(p) for p in config.kept_dense)]
     if config.method == "dense":
@@ -89,6 +92,10 @@ def sparsify(
         initial = budgets(selected, replace(config, sparsity=config.initial_sparsity), structure)
     if scores is not None and config.scope == "global":
         counts |= budgets_by_score(sparse, sum(counts[s.name] for s in sparse), scores)
+    masked = _masked(sparse, config, structure)
+    if config.method != "dense":
+        asked = config.backend == "condensed"
+        say_so(dense, masked if asked else {}, config, stacklevel=2)
     tensors = []
     for item in sparse:
         tensor = _build(item, config, structure, counts[item.name])
@@ -99,7 +106,7 @@ def sparsify(
     for tensor in tensors:
         _start(engine, tensor, None if scores is None else scores[tensor.name])
     if config.backend != "masked" and config.needs_masks is None:
-        _condense(engine, module, selected, batch, keep_masked)
+        _condense(engine, module, batch, {*masked, *keep_masked})
     forbid_fused_encoders(module)
     watch_averages()
     module.sparse_engine = engine  # type: ignore[assignment]
@@ -122,26 +129,29 @@ def _build(item: Selected, config: SparseConfig, structure: Structure, budget: i
     return tensor
 
 
-def _condense(
-    engine: Engine,
-    module: nn.Module,
-    selected: Sequence[Selected],
-    batch: int,
-    keep_masked: Collection[str],
-) -> None:
+def _masked(
+    sparse: Sequence[Selected], config: SparseConfig, structure: Structure
+) -> dict[str, str]:
+    """Return which weights stay masked whatever the backend, by name, and why."""
+    from sparse_core.condensing import why_masked
+
+    if config.backend == "masked":
+        return {}
+    reasons = {item.name: why_masked(item, structure) for item in sparse}
+    return {name: why for name, why in reasons.items() if why is not None}
+
+
+def _condense(engine: Engine, module: nn.Module, batch: int, keep_masked: Collection[str]) -> None:
     """Give the layers that can be condensed, and are to be, their condensed form."""
     from sparse_core.condensed import CondensedTensor
-    from sparse_core.condensing import can_condense, capacity_of, that_pay
+    from sparse_core.condensing import capacity_of, that_pay
     from sparse_core.layers.chain import chain
 
     config = engine.config
-    read_by_others = {item.layer for item in selected if item.parent is not None}
     capacities = {
         tensor: capacity_of(tensor, config.slack)
         for tensor in engine.tensors
-        if can_condense(tensor) is None
-        and tensor.layer not in read_by_others
-        and tensor.name not in keep_masked
+        if tensor.name not in keep_masked
     }
     if config.backend == "auto":
         capacities = that_pay(capacities, module, batch)
@@ -168,11 +178,18 @@ def _start(engine: Engine, tensor: SparseTensor, scores: Tensor | None) -> None:
         tensor.remember()
 
 
-def _check_patterns(selected: Sequence[Selected], config: SparseConfig) -> None:
+def _check_patterns(
+    selected: Sequence[Selected], left: Mapping[str, str], config: SparseConfig
+) -> None:
     layered = [pattern for pattern, _ in config.layer_sparsity]
     for field, patterns in (("dense", config.dense), ("layer_sparsity", layered)):
         for pattern in patterns:
-            if not any(item.matches(pattern) for item in selected):
+            if any(item.matches(pattern) for item in selected):
+                continue
+            found = {name: why for name, why in left.items() if matches_any(name, [pattern])}
+            if found and field == "layer_sparsity":
+                raise InputError(f"{field}={pattern!r}: {listed(found)}", field=field)
+            if not found:
                 raise InputError(
                     f"{field}={pattern!r}: no such layer or role; there are "
                     f"{', '.join(item.name for item in selected)} and the roles input, hidden, "

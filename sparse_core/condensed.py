@@ -21,6 +21,7 @@ from sparse_core.kernels.format import Pattern
 from sparse_core.layers.condensed import become_condensed
 from sparse_core.layers.copies import announce, release
 from sparse_core.layers.embedding import become_condensed_embedding
+from sparse_core.layers.kinds import own_class
 from sparse_core.layers.sharing import Reused
 from sparse_core.layers.state import Condensed
 from sparse_core.structure import group_of
@@ -57,7 +58,7 @@ class CondensedTensor(SparseTensor):
         for what in COMPANIONS:
             del layer._buffers[f"weight_{what}"]
         if isinstance(layer, nn.Embedding):
-            layer.__class__ = nn.Embedding
+            layer.__class__ = own_class(layer)  # type: ignore[assignment]
             become_condensed_embedding(layer, mask, capacity=capacity)
         else:
             assert isinstance(layer, nn.Linear)

@@ -9,7 +9,8 @@ from torch import nn
 
 from sparse_core.choice import condensed_pays
 from sparse_core.kernels.format import GROUPS
-from sparse_core.structure import ConstantFanIn, group_of
+from sparse_core.selection import Selected
+from sparse_core.structure import ConstantFanIn, Structure, group_of
 from sparse_core.topology import SparseTensor
 
 
@@ -92,19 +93,20 @@ def _joined(
     return tensor.cols * inputs + tensor.rows * outputs
 
 
-def can_condense(tensor: SparseTensor) -> str | None:
-    """Return why a tensor's layer cannot be condensed, or None if it can."""
-    lookup = isinstance(tensor.layer, nn.Embedding)
-    if not (lookup or isinstance(tensor.layer, nn.Linear)) or tensor.parameter != "weight":
-        return f"{type(tensor.layer).__name__} is neither a linear layer nor an embedding"
-    if tensor.weight.device.type != "cpu":
-        return f"it is on {tensor.weight.device}, not on the CPU"
-    if tensor.weight.dtype not in (torch.float32, torch.float64):
-        return f"its dtype is {tensor.weight.dtype}, not float32 or float64"
-    if tensor.latent:
-        return "its inactive weights keep values"
-    if lookup and group_of(tensor.structure) != 1:
+def why_masked(item: Selected, structure: Structure) -> str | None:
+    """Return why a weight that is to be sparse has no condensed form, or None if it has one."""
+    weight, group = item.layer.get_parameter(item.parameter), group_of(structure)
+    lookup = isinstance(item.layer, nn.Embedding)
+    if item.parent is not None:
+        return f"{type(item.parent).__name__} reads it without a call"
+    if not (lookup or isinstance(item.layer, nn.Linear)) or item.parameter != "weight":
+        return f"{type(item.layer).__name__} trains with masks only"
+    if weight.device.type != "cpu":
+        return f"it is on {weight.device}, not on the CPU"
+    if weight.dtype not in (torch.float32, torch.float64):
+        return f"its dtype is {weight.dtype}, not float32 or float64"
+    if lookup and group != 1:
         return "its tokens share their columns"
-    if group_of(tensor.structure) not in GROUPS:
-        return f"its groups have {group_of(tensor.structure)} neurons, kernels are for {GROUPS}"
+    if group not in GROUPS:
+        return f"its groups have {group} neurons, kernels are for {GROUPS}"
     return None

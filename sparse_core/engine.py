@@ -11,7 +11,7 @@ ours. Hooks are lost when an optimizer is copied or pickled; the engine attaches
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,15 +19,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from sparse_core import strangers
+from sparse_core import counts, strangers
 from sparse_core.checks import InputError
 from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.clock import Clock
 from sparse_core.config import SparseConfig
-from sparse_core.followers import Follower, Lagging, copy_topology
+from sparse_core.counts import LayerCount
+from sparse_core.followers import Follower, follower_of
 from sparse_core.fresh import leaves_zeros
 from sparse_core.gradients import GradientSource
-from sparse_core.initialisation import draw_mask, initialise
+from sparse_core.initialisation import redraw
 from sparse_core.layers.copies import release
 from sparse_core.loading import check_budgets
 from sparse_core.optimizer_state import clear_inactive, clear_moments, settle
@@ -41,23 +42,6 @@ from sparse_core.updaters import updater_for
 from sparse_core.updaters.base import unchanged
 
 Observer = Callable[[Moment, Mapping[str, Delta]], None]
-
-
-@dataclass(frozen=True)
-class LayerCount:
-    """How many weights of a layer are active.
-
-    Attributes:
-        name: The parameter's full name.
-        role: `input`, `hidden`, `output` or `qkv`.
-        active: Active weights.
-        total: All weights.
-    """
-
-    name: str
-    role: str
-    active: int
-    total: int
 
 
 def _checked_horizon(steps: int) -> int:
@@ -181,14 +165,9 @@ class Engine:
         Raises:
             ValueError: If a layer has too few free weights left. Nothing is changed then.
         """
-        seed = self.config.seed
         tensors = [tensor for tensor in self.tensors if names is None or tensor.name in names]
-        full = METHODS[self.config.method].starts_dense
-        drawn = [draw_mask(tensor, seed, index, initial=full) for tensor in tensors]
-        for tensor, mask in zip(tensors, drawn, strict=True):
-            tensor.start(mask)
-            if tensor.companion("scores") is None:
-                initialise(tensor, "kaiming", seed, index)
+        redraw(tensors, self.config, index)
+        for tensor in tensors:
             if self.updater is not None:
                 self.updater.start(tensor, index)
             if tensor.seen() is not None:
@@ -202,36 +181,24 @@ class Engine:
 
     def layers(self) -> list[LayerCount]:
         """Return the active weights of each selected layer, dense ones included."""
-        active = {tensor.name: tensor.count() for tensor in self.tensors}
-        return [
-            LayerCount(s.name, s.role, active.get(s.name, s.numel), s.numel) for s in self.selected
-        ]
+        return counts.of_layers(self.selected, self.tensors)
 
     @property
     def sparsity(self) -> float:
         """The achieved sparsity, over the layers that the requested one counts."""
-        own = tuple(pattern for pattern, _ in self.config.layer_sparsity)
-        exempt = own if self.config.dense_in_budget else own + self.config.kept_dense
-        counted = [
-            layer
-            for layer, item in zip(self.layers(), self.selected, strict=True)
-            if not any(item.matches(pattern) for pattern in exempt)
-        ]
-        total = sum(layer.total for layer in counted)
-        return 1 - sum(layer.active for layer in counted) / total if total else 0.0
+        return counts.counted_sparsity(self.layers(), self.selected, self.config)
+
+    @property
+    def network_sparsity(self) -> float:
+        """The sparsity over all weight matrices of the module, also those that stay dense."""
+        return counts.network_sparsity(self.root)
 
     def __repr__(self) -> str:
-        config = self.config
-        lines = [
-            f"Engine({config.method}, requested sparsity {config.sparsity}, "
-            f"achieved {self.sparsity:.6f}, {self.updates} updates in {self.steps} steps)"
-        ]
-        lines += [
-            f"  {layer.name:<40} {layer.role:<7} {layer.active:>9} / {layer.total:<9} "
-            f"{layer.active / layer.total:.4f}"
-            for layer in self.layers()
-        ]
-        return "\n".join(lines)
+        return (
+            f"Engine({self.config.method}, requested sparsity {self.config.sparsity}, "
+            f"achieved {self.sparsity:.6f}, of the whole network {self.network_sparsity:.6f}, "
+            f"{self.updates} updates in {self.steps} steps)\n{counts.described(self.layers())}"
+        )
 
     # Attaching ------------------------------------------------------------------------------------
 
@@ -299,12 +266,10 @@ class Engine:
             raise InputError(
                 f"method={self.config.method!r}: no target can follow its scores", field="method"
             )
-        copies = copy_topology(self.tensors, target, partial=partial)
+        made = follower_of(self.tensors, target, lagging=lagging, partial=partial)
         if not partial:
             target.register_buffer("sparse_clock", self._clock.buffer.clone())
-        self._followers.append(
-            Lagging(self.tensors, copies, target) if lagging else Follower(self.tensors, copies)
-        )
+        self._followers.append(made)
 
     def retire(self) -> None:
         """Move no topology any more: the layers are masked ones that hold an average now."""
@@ -406,7 +371,7 @@ class Engine:
                 tensor.tap.arm(wanted)
 
     def _ranks(self) -> Ranks | None:
-        return self._company.present(f"{self.config} {self._clock}", self.tensors)
+        return self._company.present(lambda: f"{self.config} {self._clock}", self.tensors)
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if METHODS[self.config.method].needs_horizon and self.horizon is None:
@@ -427,7 +392,7 @@ class Engine:
                 "changed before the optimizer's step, which is too early for one with a closure"
             )
         with torch.no_grad():
-            ranks = self._company.present(f"{self.config} {self._clock}", self.tensors)
+            ranks = self._ranks()
             if not closure:
                 self._gradients.check(self.tensors, optimizer, self.steps + 1, due=due, ranks=ranks)
             if self.updater is not None:

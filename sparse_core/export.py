@@ -27,7 +27,7 @@ from sparse_core.checks import InputError
 from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.folding import remove_ablated
 from sparse_core.followers import Follower, hooks_of
-from sparse_core.layers import MASKED, MASKED_EMBEDDINGS, MaskedConv2d, MaskedEmbedding
+from sparse_core.layers import MaskedConv2d, MaskedEmbedding
 from sparse_core.layers.chain import CondensedSequential, chain
 from sparse_core.layers.condensed import CondensedLinear, become_masked_again, hold
 from sparse_core.layers.condensed_conv import CondensedConv2d, become_condensed_conv, conv_pays
@@ -39,12 +39,9 @@ from sparse_core.layers.embedding import (
 )
 from sparse_core.layers.fused import allow_fused_encoders, forbid_fused_encoders
 from sparse_core.layers.linear import MaskedLinear
-from sparse_core.layers.masked import become_dense
+from sparse_core.layers.masked import Masked, become_dense
 from sparse_core.layers.rows import Rows
 from sparse_core.layers.state import Condensed
-
-DENSE = {masked: dense for dense, masked in reversed((MASKED | MASKED_EMBEDDINGS).items())}
-"""Masked type -> the dense type that it was made from."""
 
 LEFT_ALONE = (nn.Module, Optimizer, type, FunctionType, ModuleType)
 """What holds no tensors that a forward pass left, or is looked at by itself."""
@@ -209,12 +206,14 @@ def _left_by_forward(module: nn.Module) -> Iterator[Tensor]:
 def _called(root: nn.Module, kind: type[nn.Linear]) -> list[nn.Linear]:
     """List layers of a type, but for those whose weights attention reads without calling them."""
     read = [m.out_proj for m in root.modules() if isinstance(m, nn.MultiheadAttention)]
-    return [m for m in root.modules() if type(m) is kind and all(m is not other for other in read)]
+    return [
+        m for m in root.modules() if isinstance(m, kind) and all(m is not other for other in read)
+    ]
 
 
 def _condense_linear(layer: nn.Linear) -> None:
     mask = layer.get_buffer("weight_mask")
-    become_dense(layer, nn.Linear)
+    become_dense(layer)
     if layer.weight.dtype not in (torch.float32, torch.float64):
         raise InputError(f"condense: weights are {layer.weight.dtype}, not float32 or float64")
     if not bool((mask != 0).all()):
@@ -226,23 +225,23 @@ def _rows(layer: nn.Linear) -> Rows:
     if isinstance(layer, CondensedLinear):
         return Rows.of_pattern(layer.pattern, layer.values.detach().numpy())
     mask = layer.get_buffer("weight_mask")
-    become_dense(layer, nn.Linear)
+    become_dense(layer)
     return Rows.of_matrix(layer.weight.detach().numpy(), (mask != 0).numpy())
 
 
 def _densify_masked(root: nn.Module) -> None:
     for layer in root.modules():
-        if type(layer) in DENSE:
-            become_dense(layer, DENSE[type(layer)])
+        if isinstance(layer, Masked):
+            become_dense(layer)
 
 
 def _densify_condensed(root: nn.Module) -> None:
     for layer in list(root.modules()):
         if isinstance(layer, CondensedConv2d):
             layer.become_dense()
-        elif type(layer) is CondensedEmbedding:
+        elif isinstance(layer, CondensedEmbedding):
             become_dense_embedding(layer)
-        elif type(layer) is CondensedLinear:
+        elif isinstance(layer, CondensedLinear):
             become_masked_again(layer)
         elif type(layer) is CondensedSequential:
             layer.__class__ = nn.Sequential  # type: ignore[assignment]

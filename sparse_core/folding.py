@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sparse_core.layers.chain import CondensedSequential, watched
 from sparse_core.layers.condensed import CondensedLinear, hold
+from sparse_core.layers.kinds import computes_as
 from sparse_core.layers.rows import Rows
 
 ELEMENTWISE = (
@@ -85,7 +86,8 @@ def _pairs(modules: list[nn.Module], uses: Counter[int]) -> Iterator[Pair]:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    return type(module) in (nn.Linear, CondensedLinear)
+    plain = computes_as(module, [nn.Linear]) is not None
+    return plain or (isinstance(module, CondensedLinear) and "forward" not in vars(module))
 
 
 @torch.no_grad()

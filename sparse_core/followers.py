@@ -135,6 +135,18 @@ def hooks_of(root: nn.Module) -> list[tuple[dict[int, Any], int, object]]:
     return found
 
 
+def follower_of(
+    tensors: Sequence[SparseTensor], target: nn.Module, *, lagging: bool, partial: bool
+) -> Follower:
+    """Let a target network follow; see `Engine.follow`.
+
+    Raises:
+        ValueError: If it lacks a layer. Nothing is changed then.
+    """
+    copies = copy_topology(tensors, target, partial=partial)
+    return Lagging(tensors, copies, target) if lagging else Follower(tensors, copies)
+
+
 def copy_topology(
     tensors: Sequence[SparseTensor], target: nn.Module, *, partial: bool = False
 ) -> dict[str, SparseTensor]:

@@ -9,11 +9,14 @@ section 3). A token of an embedding with k of n entries needs the same factor to
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from sparse_core.checks import InputError
+from sparse_core.config import SparseConfig
+from sparse_core.registry import METHODS
 from sparse_core.streams import stream
 from sparse_core.topology import SparseTensor
 
@@ -69,6 +72,20 @@ def draw_mask(
     except ValueError as error:
         raise InputError(f"layer {tensor.name!r} is full: {error}") from None
     return mask.to(tensor.weight.device)
+
+
+def redraw(tensors: Sequence[SparseTensor], config: SparseConfig, index: int) -> None:
+    """Begin anew with random masks and weights; see `Engine.redraw`.
+
+    Raises:
+        ValueError: If a layer has too few free weights left. Nothing is changed then.
+    """
+    full = METHODS[config.method].starts_dense
+    masks = [draw_mask(tensor, config.seed, index, initial=full) for tensor in tensors]
+    for tensor, mask in zip(tensors, masks, strict=True):
+        tensor.start(mask)
+        if tensor.companion("scores") is None:
+            initialise(tensor, "kaiming", config.seed, index)
 
 
 def initialise(tensor: SparseTensor, how: str, seed: int, index: int = 0) -> None:

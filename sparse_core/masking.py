@@ -35,7 +35,8 @@ def masked_again(tensor: SparseTensor, *optimizers: Optimizer) -> SparseTensor:
     assert tensor.protected is None
     values, pattern, seen = layer.values, layer.pattern, tensor.seen()
     mask = become_masked_again(layer)
-    memories = {name: layer._buffers.pop(name) for name in list(layer._buffers)}
+    ours = [name for name in layer._buffers if name.startswith("weight_")]
+    memories = {name: layer._buffers.pop(name) for name in ours}
     become_masked(layer, MaskedLinear)
     masked = SparseTensor(
         tensor.name, layer, "weight", tensor.role, tensor.structure, tensor.budget

@@ -18,7 +18,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -135,11 +135,11 @@ class Company:
         """Name a process group, instead of looking for a wrapper; None: all processes."""
         self._united = Ranks(group)
 
-    def present(self, what: str, tensors: Iterable[SparseTensor]) -> Ranks | None:
+    def present(self, common: Callable[[], str], tensors: Iterable[SparseTensor]) -> Ranks | None:
         """Return the ranks that are there now; check them when they have just come.
 
         Args:
-            what: What they must have in common, and
+            common: Says what they must have in common beside
             tensors: the weights whose topology is to be the same.
 
         Raises:
@@ -147,7 +147,7 @@ class Company:
         """
         before, now = self.ranks, self._united or _wrapped(self._root)
         if now is not None and (before is None or before.group is not now.group):
-            now.check_alike(what, tensors)
+            now.check_alike(common(), tensors)
         self.ranks = now
         return now
 

@@ -9,11 +9,17 @@ caller who knows better (a policy with two heads) says so.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from sparse_core.checks import InputError, one_of
 from sparse_core.layers import (
@@ -22,6 +28,7 @@ from sparse_core.layers import (
     PROJECTIONS,
     MaskedMultiheadAttention,
 )
+from sparse_core.layers.kinds import become, computes_as
 from sparse_core.layers.masked import become_masked
 from sparse_core.registry import ROLES
 
@@ -75,17 +82,56 @@ class Selected:
         """Give the tensor a mask of ones, and its layer the class that applies it."""
         become_masked(self.layer, masked_type(self.layer), self.parameter)
         if self.parent is not None:
-            self.parent.__class__ = MaskedMultiheadAttention
+            become(self.parent, MaskedMultiheadAttention)
 
 
 def masked_type(layer: nn.Module) -> type[nn.Module]:
-    """Return the masked form of a layer's type, or the type itself if it is one."""
-    return (MASKED | MASKED_EMBEDDINGS).get(type(layer), type(layer))
+    """Return the masked form of a layer that `takes` takes, or has taken."""
+    forms = MASKED | MASKED_EMBEDDINGS
+    return next(form for dense, form in forms.items() if isinstance(layer, dense))
 
 
 def selectable(embeddings: bool) -> list[type[nn.Module]]:
     """Return the types of layers that `select` takes."""
     return [*MASKED, *(MASKED_EMBEDDINGS if embeddings else ())]
+
+
+def takes(module: nn.Module, *, embeddings: bool = False) -> type[nn.Module] | None:
+    """Return as which of these types a layer can become sparse; None: it cannot, or is already.
+
+    It may be of a type derived from one of them, if it computes in the same way from parameters of
+    its own: no other `forward`, no parametrization, no weight that a hook makes.
+    """
+    kind = computes_as(module, selectable(embeddings))
+    return kind if kind is not None and obstacle(module) is None else None
+
+
+def obstacle(module: nn.Module) -> str | None:
+    """Return what is in the way of a mask on a layer's weight, or None; its type does not count."""
+    if "forward" in vars(module):
+        return "its forward was replaced"
+    if is_parametrized(module):
+        steps: Any = module.parametrizations
+        made = dict.fromkeys(type(step).__name__ for list_ in steps.values() for step in list_)
+        return f"it is parametrized by {', '.join(made)}"
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, (WeightNorm, SpectralNorm, BasePruningMethod)):
+            return f"torch.nn.utils.{type(hook).__module__.rpartition('.')[2]} makes its weight"
+    for name in _needed(module):
+        if name not in module._parameters:
+            return f"its {name} is no parameter"
+        parameter: Any = module._parameters[name]
+        if is_lazy(parameter):
+            return "its shape is unknown until it has run once"
+        if parameter is not None and type(parameter) is not nn.Parameter:
+            return f"its {name} is a {type(parameter).__name__}"
+    return None
+
+
+def _needed(module: nn.Module) -> tuple[str, ...]:
+    if isinstance(module, nn.MultiheadAttention):
+        return (*PROJECTIONS, "in_proj_bias")
+    return ("weight",) if _is_lookup(module) else ("weight", "bias")
 
 
 def select(
@@ -101,7 +147,7 @@ def select(
     Raises:
         ValueError: If a role is unknown or a pattern in `roles` matches no layer.
     """
-    found = list(_candidates(root, selectable(embeddings)))
+    found = list(_candidates(root, embeddings))
     selected = []
     unmatched = set(roles or {})
     last = max((i for i, item in enumerate(found) if not _is_lookup(item[1])), default=-1)
@@ -133,19 +179,21 @@ def _is_lookup(layer: nn.Module) -> bool:
 
 
 def _candidates(
-    root: nn.Module, kinds: Collection[type[nn.Module]]
+    root: nn.Module, embeddings: bool
 ) -> Iterator[tuple[str, nn.Module, str, nn.Module | None]]:
     projections: dict[nn.Module, nn.Module] = {}
     seen: set[int] = set()
+    unread: set[nn.Module] = set()
     for name, module in root.named_modules():
-        if type(module) not in kinds:
+        attends = isinstance(module, nn.MultiheadAttention)
+        if takes(module, embeddings=embeddings) is None or module in unread:
+            if isinstance(module, nn.MultiheadAttention):
+                unread.add(module.out_proj)
             continue
-        parameters: tuple[str, ...] = ("weight",)
         if isinstance(module, nn.MultiheadAttention):
             projections[module.out_proj] = module
-            parameters = PROJECTIONS
-        for parameter in parameters:
-            weight = getattr(module, parameter, None)
-            if isinstance(weight, nn.Parameter) and id(weight) not in seen:
+        for parameter in PROJECTIONS if attends else ("weight",):
+            weight = module._parameters.get(parameter)
+            if weight is not None and id(weight) not in seen:
                 seen.add(id(weight))
                 yield name, module, parameter, projections.get(module)

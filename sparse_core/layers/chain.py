@@ -28,8 +28,8 @@ class CondensedSequential(nn.Sequential):
 def _runs(modules: nn.Sequential) -> Iterator[list[nn.Module]]:
     steps: list[nn.Module] = []
     for module in modules:
-        follows = bool(steps) and type(steps[-1]) is CondensedLinear
-        joins = type(module) is CondensedLinear or (follows and type(module) in ACTIVATIONS)
+        follows = bool(steps) and isinstance(steps[-1], CondensedLinear)
+        joins = isinstance(module, CondensedLinear) or (follows and type(module) in ACTIVATIONS)
         if joins and not watched(module):
             steps.append(module)
             continue
@@ -72,5 +72,5 @@ def chain(root: nn.Module) -> None:
     """Let each `nn.Sequential` in a module run its condensed layers as chains, in place."""
     forbid_fused_encoders(root)
     for module in root.modules():
-        if type(module) is nn.Sequential and any(type(m) is CondensedLinear for m in module):
+        if type(module) is nn.Sequential and any(isinstance(m, CondensedLinear) for m in module):
             module.__class__ = CondensedSequential

@@ -14,8 +14,12 @@ from torch import Tensor, nn
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.dense import whole
+from sparse_core.layers.kinds import become, own_class
 from sparse_core.layers.passes import run
 from sparse_core.layers.state import Condensed
+
+REPLACED = ("weight", "values", "bias")
+"""A layer's parameters; one of a class of somebody else's may have others."""
 
 
 class CondensedLinear(Condensed, nn.Linear):
@@ -63,6 +67,7 @@ def become_condensed(
     pattern = Pattern.from_mask(mask.numpy(), group)
     capacity = pattern.size if capacity is None else max(capacity, pattern.size)
     hold(layer, pattern, pattern.condense(weight.detach().numpy(), capacity))
+    assert isinstance(layer, CondensedLinear)
     layer.values.requires_grad_(weight.requires_grad)
 
 
@@ -74,12 +79,13 @@ def hold(layer: nn.Linear, pattern: Pattern, values: NDArray[Any]) -> None:
         pattern: The active weights.
         values: (capacity,) float32 or float64, `pattern.size` or more, which the layer keeps.
     """
-    layer.__class__ = CondensedLinear
+    become(layer, CondensedLinear)
     assert isinstance(layer, CondensedLinear)
-    bias = layer._parameters.pop("bias")
+    others = dict(layer._parameters)
     layer._parameters.clear()
     layer.register_parameter("values", nn.Parameter(torch.from_numpy(values)))
-    layer.register_parameter("bias", bias)
+    layer.register_parameter("bias", others["bias"])
+    layer._parameters.update((key, others[key]) for key in others if key not in REPLACED)
     layer.in_features, layer.out_features = pattern.in_features, pattern.out_features
     layer.remember_pattern(pattern, values.size)
     layer.weight_tap.wants_signals = True
@@ -90,7 +96,7 @@ def become_masked_again(layer: CondensedLinear) -> Tensor:
     dense, mask = layer.dense_weight(), torch.from_numpy(layer.pattern.to_mask())
     weight = nn.Parameter(dense, layer.values.requires_grad)
     layer.forget_pattern()
-    layer.__class__ = nn.Linear  # type: ignore[assignment]
+    layer.__class__ = own_class(layer)  # type: ignore[assignment]
     bias = layer._parameters.pop("bias")
     layer.register_parameter("weight", weight)
     layer.register_parameter("bias", bias)

@@ -24,6 +24,7 @@ from sparse_core.choice import condensed_conv_pays
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers import dense
 from sparse_core.layers.condensed import CondensedLinear, hold
+from sparse_core.layers.kinds import become, own_class
 from sparse_core.layers.links import check_weights
 from sparse_core.layers.masked import become_dense, masked_weight
 from sparse_core.layers.passes import is_for_kernels, run
@@ -135,7 +136,7 @@ class CondensedConv2d(nn.Conv2d):
         """Turn into an `nn.Conv2d` with zeros where weights are inactive, in place."""
         weight, bias = self._filters(self.product.dense_weight()), self.product.bias
         del self.product, self._repeated
-        self.__class__ = nn.Conv2d  # type: ignore[assignment]
+        self.__class__ = own_class(self)  # type: ignore[assignment]
         self.weight = nn.Parameter(weight)
         self.register_parameter("bias", bias)
 
@@ -147,14 +148,14 @@ def become_condensed_conv(layer: nn.Conv2d) -> None:
     """Turn a masked convolution on the CPU into its condensed form, in place."""
     rows = _filters(layer)
     group = _group(rows)
-    become_dense(layer, nn.Conv2d)
+    become_dense(layer)
     product: nn.Linear = nn.Linear(1, 1, bias=False, device="meta")
     product._parameters["bias"] = layer._parameters["bias"]
     hold(product, *rows.condensed(group))
     assert isinstance(product, CondensedLinear)
     product.requires_grad_(False)
-    layer._parameters.clear()
-    layer.__class__ = CondensedConv2d
+    del layer._parameters["weight"], layer._parameters["bias"]
+    become(layer, CondensedConv2d)
     assert isinstance(layer, CondensedConv2d)
     layer.product = product
     layer._repeated = None

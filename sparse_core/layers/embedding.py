@@ -23,6 +23,7 @@ from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers import dense
 from sparse_core.layers.copies import see_training
+from sparse_core.layers.kinds import become, own_class
 from sparse_core.layers.masked import Masked, become_masked, masked_weight
 from sparse_core.layers.state import Condensed
 
@@ -135,10 +136,12 @@ def become_condensed_embedding(
     values = layer.weight.new_zeros(capacity, requires_grad=False)
     values[: pattern.size] = layer.weight.detach()[mask]
     requires_grad = layer.weight.requires_grad
+    others = {key: value for key, value in layer._parameters.items() if key != "weight"}
     layer._parameters.clear()
-    layer.__class__ = CondensedEmbedding
+    become(layer, CondensedEmbedding)
     assert isinstance(layer, CondensedEmbedding)
     layer.values = nn.Parameter(values, requires_grad)
+    layer._parameters.update(others)
     layer.remember_pattern(pattern, capacity)
 
 
@@ -149,7 +152,7 @@ def become_dense_embedding(layer: CondensedEmbedding) -> Tensor:
     weight[mask] = layer.values.detach()[: layer.pattern.size]
     requires_grad = layer.values.requires_grad
     layer.forget_pattern()
-    layer.__class__ = nn.Embedding  # type: ignore[assignment]
+    layer.__class__ = own_class(layer)  # type: ignore[assignment]
     layer.weight = nn.Parameter(weight, requires_grad)
     return mask
 

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from sparse_core.layers.copies import Copied, Lineage, announce, release, see_training
+from sparse_core.layers.kinds import become, own_class
 from sparse_core.layers.tap import GradientTap
 from sparse_core.layers.translation import to_dense, to_masked
 
@@ -129,7 +130,7 @@ def become_masked(
     """
     values = layer.get_parameter(parameter)
     release(layer)
-    layer.__class__ = masked_type
+    become(layer, masked_type)
     layer.register_buffer(f"{parameter}_mask", torch.ones_like(values, requires_grad=False))
     layer.register_buffer(f"{parameter}_seen", None)
     layer.register_buffer(f"{parameter}_backward", None)
@@ -143,22 +144,23 @@ def masked_parameters(layer: nn.Module) -> list[str]:
     return [name for name in layer._parameters if f"{name}_mask" in layer._buffers]
 
 
-def become_dense(layer: nn.Module, dense_type: type[nn.Module]) -> None:
-    """Turn a masked layer into its dense form, in place, with zeros where its masks have them.
-
-    Args:
-        layer: A masked layer.
-        dense_type: The type that its own derives from.
-    """
+def become_dense(layer: nn.Module) -> None:
+    """Turn a masked layer into its dense form, in place, with zeros where its masks have them."""
     for name in masked_parameters(layer):
         weight = masked_weight(layer, name).detach().clone()
         layer.register_parameter(name, nn.Parameter(weight))
+    forget_masks(layer)
+
+
+def forget_masks(layer: nn.Module) -> None:
+    """Turn a masked layer into its dense form, in place, with its weights as they are."""
+    for name in masked_parameters(layer):
         for companion in [key for key in layer._buffers if key.startswith(f"{name}_")]:
             del layer._buffers[companion]
             layer._non_persistent_buffers_set.discard(companion)
         delattr(layer, f"{name}_tap")
     release(layer)
-    layer.__class__ = dense_type
+    layer.__class__ = own_class(layer)
 
 
 def masked_weight(layer: nn.Module, parameter: str = "weight") -> Tensor:

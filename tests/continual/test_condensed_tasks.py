@@ -246,6 +246,7 @@ def convolutional():
     )
 
 
+@pytest.mark.filterwarnings("ignore:Layers that stay masked")
 @pytest.mark.parametrize("share", SHARES)
 def test_convolutions_stay_masked_beside_condensed_layers(share):
     config = make_config(distribution="uniform")

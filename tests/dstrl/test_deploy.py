@@ -124,6 +124,7 @@ def test_it_can_be_saved_and_loaded_whole():
     np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.filterwarnings("ignore:Layers that stay masked")
 @pytest.mark.parametrize(
     ("name", "env"),
     [

@@ -97,6 +97,7 @@ def eval_equals_train(net, x):
         torch.testing.assert_close(inferred[real], trained[real], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Layers that stay masked")
 @pytest.mark.parametrize("backend", ["masked", "condensed"])
 @pytest.mark.parametrize("method", ["rigl", "static", "topkast"])
 def test_inference_reads_no_weights_outside_the_masks(method, backend):

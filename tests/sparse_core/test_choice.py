@@ -110,6 +110,7 @@ def test_an_impossible_batch_is_named():
         sparsify(mlp(4, 4), SparseConfig(backend="auto"), batch=0)
 
 
+@pytest.mark.filterwarnings("ignore:Layers that stay masked")
 @pytest.mark.parametrize("backend", ["condensed", "auto"])
 def test_attention_keeps_masks_where_weights_are_read_without_a_call(backend):
     torch.manual_seed(0)

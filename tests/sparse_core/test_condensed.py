@@ -344,7 +344,8 @@ def test_inputs_of_any_memory_layout_and_value():
 
 def test_what_cannot_be_condensed_stays_masked():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 10))
-    engine = sparsify(net, SparseConfig(method="rigl", backend="condensed"))
+    with pytest.warns(UserWarning, match="stay masked .*: '0.weight' .Conv2d trains with masks"):
+        engine = sparsify(net, SparseConfig(method="rigl", backend="condensed"))
     kinds = [type(tensor).__name__ for tensor in engine.tensors]
     assert kinds == ["SparseTensor", "CondensedTensor"]
     assert type(net[2]) is CondensedLinear
