@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sparse_core.checks import InputError
+
 COUNTERS = ("steps", "updates", "horizon", "origin")
 DIGITS = 6
 
@@ -82,3 +84,36 @@ class Clock:
     def reload(self) -> None:
         """Read the buffer again, after a `state_dict` was loaded."""
         self._counters = {counter: read(self.buffer, counter) for counter in COUNTERS}
+
+
+class Timed:
+    """What goes by a clock."""
+
+    _clock: Clock
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps done."""
+        return self._clock["steps"]
+
+    @property
+    def phase(self) -> int:
+        """Optimizer steps since the last `restart`."""
+        return self.steps - self._clock["origin"]
+
+    @property
+    def updates(self) -> int:
+        """Updates of the topology done."""
+        return self._clock["updates"]
+
+    @property
+    def horizon(self) -> int | None:
+        """Length of the training in optimizer steps since the last `restart`; None: unknown."""
+        return self._clock["horizon"] or None
+
+
+def checked_horizon(steps: int) -> int:
+    """Pass a horizon through, or raise an InputError unless it is positive."""
+    if steps < 1:
+        raise InputError(f"horizon={steps}: must be at least 1 optimizer step", field="horizon")
+    return steps

@@ -22,18 +22,17 @@ from torch.utils.hooks import RemovableHandle
 from sparse_core import counts, strangers
 from sparse_core.checks import InputError
 from sparse_core.choice import TYPICAL_BATCH
-from sparse_core.clock import Clock
+from sparse_core.clock import Clock, Timed, checked_horizon
 from sparse_core.config import SparseConfig
 from sparse_core.counts import LayerCount
-from sparse_core.followers import Follower, follower_of
+from sparse_core.followers import Followers, follower_of
 from sparse_core.fresh import leaves_zeros
-from sparse_core.gradients import GradientSource
+from sparse_core.gradients import GradientSource, has_closure
 from sparse_core.initialisation import redraw
 from sparse_core.layers.copies import release
 from sparse_core.loading import check_budgets
 from sparse_core.optimizer_state import clear_inactive, clear_moments, settle
 from sparse_core.ranks import Company, Ranks
-from sparse_core.registry import METHODS
 from sparse_core.schedule import Schedule
 from sparse_core.scores import Moment
 from sparse_core.selection import Selected
@@ -44,18 +43,7 @@ from sparse_core.updaters.base import unchanged
 Observer = Callable[[Moment, Mapping[str, Delta]], None]
 
 
-def _checked_horizon(steps: int) -> int:
-    if steps < 1:
-        raise InputError(f"horizon={steps}: must be at least 1 optimizer step", field="horizon")
-    return steps
-
-
-def _has_closure(args: Any, kwargs: Any) -> bool:
-    """Whether an optimizer's step was called with a closure."""
-    return kwargs.get("closure", args[1] if len(args) > 1 else None) is not None
-
-
-class Engine:
+class Engine(Timed):
     """Moves the topology of one module on the steps of one optimizer.
 
     Made by `sparsify`, found as `module.sparse_engine`.
@@ -100,7 +88,7 @@ class Engine:
         self._schedule = Schedule.of(config)
         needs = self.updater.needs if self.updater else "nothing"
         self._gradients = GradientSource(needs, config.gradient_steps)
-        self._followers: list[Follower] = []
+        self._followers = Followers()
         self._handles: list[RemovableHandle] = []
         self._before: list[tuple[nn.Parameter, Tensor, Tensor]] = []
         self._company = Company(root)
@@ -115,38 +103,18 @@ class Engine:
     # The clock ------------------------------------------------------------------------------------
 
     @property
-    def steps(self) -> int:
-        """Optimizer steps done."""
-        return self._clock["steps"]
-
-    @property
-    def phase(self) -> int:
-        """Optimizer steps since the last `restart`."""
-        return self.steps - self._clock["origin"]
-
-    @property
-    def updates(self) -> int:
-        """Updates of the topology done."""
-        return self._clock["updates"]
-
-    @property
-    def horizon(self) -> int | None:
-        """Length of the training in optimizer steps since the last `restart`; None: unknown."""
-        return self._clock["horizon"] or None
-
-    @property
     def fraction(self) -> float:
         """Fraction of the active weights that an update would move now."""
         return self._schedule.fraction(self.phase, self.horizon)
 
     def set_horizon(self, steps: int) -> None:
         """Say how long training will be, in optimizer steps since the last `restart`."""
-        self._clock["horizon"] = _checked_horizon(steps)
+        self._clock["horizon"] = checked_horizon(steps)
         self._arm()
 
     def restart(self, horizon: int | None = None) -> None:
         """Begin the schedule again (a new task). The streams of random growth go on."""
-        self._clock["horizon"] = 0 if horizon is None else _checked_horizon(horizon)
+        self._clock["horizon"] = 0 if horizon is None else checked_horizon(horizon)
         self._clock["origin"] = self.steps
         for tensor in self.tensors:
             self._gradients.clear(tensor)
@@ -277,7 +245,7 @@ class Engine:
         self.retired = True
         self.updater = None
         self._gradients = GradientSource("nothing", 1)
-        self._followers = []
+        self._followers = Followers()
         self.tensors = [
             SparseTensor(t.name, t.layer, t.parameter, t.role, t.structure, t.budget)
             for t in self.tensors
@@ -316,11 +284,9 @@ class Engine:
         """
         from sparse_core.masking import masked_again
 
-        for follower in self._followers:
-            follower.catch_up()
+        self._followers.catch_up()
         self.tensors = [masked_again(tensor, *self.trainers) for tensor in self.tensors]
-        for follower in self._followers:
-            follower.use_masks(self.tensors)
+        self._followers.use_masks(self.tensors)
         for tensor in self.tensors:
             tensor.tap.wants_signals = self._gradients.needs == "signals"
         self.config = replace(self.config, backend="masked")
@@ -342,9 +308,7 @@ class Engine:
             return
         for tensor in self.tensors:
             tensor.enforce()
-        for follower in self._followers:
-            for copy in follower.copies.values():
-                copy.enforce()
+        self._followers.enforce()
 
     def _before_load(
         self, module: nn.Module, state_dict: Mapping[str, Any], prefix: str, *rest: object
@@ -355,8 +319,7 @@ class Engine:
     def _after_load(self, module: nn.Module, incompatible_keys: object) -> None:
         self.enforce()
         self.refresh()
-        for follower in self._followers:
-            follower.refresh()
+        self._followers.refresh()
         self.resume()
 
     # Stepping -------------------------------------------------------------------------------------
@@ -374,23 +337,13 @@ class Engine:
         return self._company.present(lambda: f"{self.config} {self._clock}", self.tensors)
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if METHODS[self.config.method].needs_horizon and self.horizon is None:
-            raise RuntimeError(
-                f"method={self.config.method!r}: its schedule needs the length of the training; "
-                "give `horizon` or call Engine.set_horizon before the first optimizer step"
-            )
+        closure = has_closure(args, kwargs)
+        if self.updater is not None:
+            self.updater.check_step(self.horizon, closure=closure)
         for tensor in self.tensors:
             release(tensor.layer)
-        for follower in self._followers:
-            follower.catch_up()
+        self._followers.catch_up()
         due = self.updater is not None and self._schedule.due(self.phase + 1, self.horizon)
-        closure = _has_closure(args, kwargs)
-        penalises = self.updater is not None and self.updater.penalises
-        if closure and (penalises or self.config.skip_step):
-            raise RuntimeError(
-                f"method={self.config.method!r}, skip_step={self.config.skip_step}: gradients are "
-                "changed before the optimizer's step, which is too early for one with a closure"
-            )
         with torch.no_grad():
             ranks = self._ranks()
             if not closure:
@@ -417,7 +370,7 @@ class Engine:
         if self.config.optimizer_state == "keep" or not leaves_zeros(optimizer):
             for tensor in self.tensors:
                 tensor.enforce()
-        if _has_closure(args, kwargs):
+        if has_closure(args, kwargs):
             self._gradients.collect(self.tensors, self._company.ranks)
         for tensor in self.tensors:
             if tensor.tap.armed:
@@ -428,7 +381,7 @@ class Engine:
         if self.updater is None:
             return
         if self._schedule.due(self.phase, self.horizon):
-            if _has_closure(args, kwargs):
+            if has_closure(args, kwargs):
                 self._gradients.require(self.tensors, optimizer, self.steps)
             self._update()
         self._arm()
@@ -455,7 +408,7 @@ class Engine:
     def _update(self) -> Mapping[str, Delta]:
         assert self.updater is not None
         idle = self._gradients.idle(self.tensors, self.steps)
-        moment = self._moment(idle)
+        moment = Moment.now(self, self._schedule, self.config.seed, idle)
         moving = [tensor for tensor in self.tensors if tensor not in idle]
         with torch.no_grad():
             proposed = self.updater.propose(moving, moment) if moving else []
@@ -464,8 +417,7 @@ class Engine:
             if self._company.ranks is not None:
                 changes = self._company.ranks.of_first(changes)
             deltas = {t.name: delta for t, delta in zip(self.tensors, changes, strict=True)}
-            for follower in self._followers:
-                follower.catch_up()
+            self._followers.catch_up()
             for tensor in self.tensors:
                 self._apply(tensor, deltas[tensor.name])
             self.updater.after_update(self.tensors)
@@ -474,22 +426,9 @@ class Engine:
             observe(moment, deltas)
         return deltas
 
-    def _moment(self, idle: tuple[SparseTensor, ...]) -> Moment:
-        phase, horizon = self.phase, self.horizon
-        return Moment(
-            step=self.steps,
-            update=self.updates,
-            fraction=self._schedule.fraction(phase, horizon),
-            pruned=1.0 if horizon is None else self._schedule.pruned(phase, horizon),
-            last=self._schedule.last(phase, horizon),
-            seed=self.config.seed,
-            idle=idle,
-        )
-
     def _apply(self, tensor: SparseTensor, delta: Delta) -> None:
         tensor.apply(delta)
-        for follower in self._followers:
-            follower.apply(tensor.name, delta)
+        self._followers.apply(tensor.name, delta)
         if not tensor.latent:
             for trainer in self.trainers:
                 settle(trainer, tensor, delta, self.config.optimizer_state)

@@ -61,6 +61,36 @@ class Follower:
             copy.refresh()
 
 
+class Followers(list[Follower]):
+    """All copies that follow one network."""
+
+    def catch_up(self) -> None:
+        """Do what is left to do before the online weights change again."""
+        for follower in self:
+            follower.catch_up()
+
+    def apply(self, name: str, delta: Delta) -> None:
+        """Be told of a Delta that was applied to the online weight of that name."""
+        for follower in self:
+            follower.apply(name, delta)
+
+    def use_masks(self, tensors: Sequence[SparseTensor]) -> None:
+        """Make condensed copies masked ones, as the online weights have become."""
+        for follower in self:
+            follower.use_masks(tensors)
+
+    def refresh(self) -> None:
+        """Derive from the topology what depends on it, after a load."""
+        for follower in self:
+            follower.refresh()
+
+    def enforce(self) -> None:
+        """Zero the inactive weights."""
+        for follower in self:
+            for copy in follower.copies.values():
+                copy.enforce()
+
+
 class Lagging(Follower):
     """A copy that stands still between its own updates, and takes the online masks with each.
 

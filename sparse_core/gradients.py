@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -260,6 +261,11 @@ def _gathered(
     inputs = [none.new_zeros(0, tensor.cols), *(x.reshape(-1, tensor.cols) for x, _ in signals)]
     outputs = [none.new_zeros(0, tensor.rows), *(dy.reshape(-1, tensor.rows) for _, dy in signals)]
     return ranks.gather(torch.cat(inputs)), ranks.gather(torch.cat(outputs))
+
+
+def has_closure(args: Any, kwargs: Any) -> bool:
+    """Whether an optimizer's step was called with a closure, which makes its gradients."""
+    return kwargs.get("closure", args[1] if len(args) > 1 else None) is not None
 
 
 def _check_finite(tensor: SparseTensor, what: str, values: Tensor, step: int) -> None:

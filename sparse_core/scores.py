@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparse_core.clock import Timed
 from sparse_core.registry import DROP_RULES, GROWTH_RULES
+from sparse_core.schedule import Schedule
 from sparse_core.streams import stream
 from sparse_core.topology import SparseTensor
 
@@ -40,6 +42,22 @@ class Moment:
     last: bool = False
     seed: int = 0
     idle: tuple[SparseTensor, ...] = ()
+
+    @classmethod
+    def now(
+        cls, clock: Timed, schedule: Schedule, seed: int, idle: tuple[SparseTensor, ...] = ()
+    ) -> Moment:
+        """Return the moment that a clock shows."""
+        phase, horizon = clock.phase, clock.horizon
+        return cls(
+            step=clock.steps,
+            update=clock.updates,
+            fraction=schedule.fraction(phase, horizon),
+            pruned=1.0 if horizon is None else schedule.pruned(phase, horizon),
+            last=schedule.last(phase, horizon),
+            seed=seed,
+            idle=idle,
+        )
 
 
 @dataclass(frozen=True)

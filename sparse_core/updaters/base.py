@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 
 from sparse_core.config import SparseConfig
-from sparse_core.registry import DROP_NEEDS_GRADIENT, GROWTH_RULES
+from sparse_core.registry import DROP_NEEDS_GRADIENT, GROWTH_RULES, METHODS
 from sparse_core.scores import Moment, Score, drop_rule, growth_rule
 from sparse_core.topology import Delta, SparseTensor
 from sparse_core.updaters.blocked import RankedInBlocks, ranks_in_blocks
@@ -45,6 +45,28 @@ class Updater(ABC):
             RuntimeError: If a score needs a gradient that did not flow.
             FloatingPointError: If a weight or a score is NaN or infinite.
         """
+
+    def check_step(self, horizon: int | None, *, closure: bool) -> None:
+        """Check that an optimizer step can be made.
+
+        Args:
+            horizon: Length of the training; None: unknown.
+            closure: Whether the step makes its own gradients.
+
+        Raises:
+            RuntimeError: If the method cannot do without one, or with the other.
+        """
+        method, skip = self.config.method, self.config.skip_step
+        if METHODS[method].needs_horizon and horizon is None:
+            raise RuntimeError(
+                f"method={method!r}: its schedule needs the length of the training; give `horizon` "
+                "or call Engine.set_horizon before the first optimizer step"
+            )
+        if closure and (self.penalises or skip):
+            raise RuntimeError(
+                f"method={method!r}, skip_step={skip}: gradients are changed before the "
+                "optimizer's step, which is too early for one with a closure"
+            )
 
     def start(self, tensor: SparseTensor, index: int = 0) -> None:  # noqa: B027 - most have nothing to do
         """Prepare a tensor whose first mask and weights were just set.

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sparse_core import Engine, SparseConfig, sparsify
+from sparse_core.schedule import Schedule
+from sparse_core.scores import Moment
 
 SEEING: list[dict[str, Any]] = [
     dict(method="rigl"),
@@ -173,7 +175,7 @@ def test_what_an_idle_layer_holds_less_than_its_share_is_not_lost():
         for number in range(16):
             step(net, optimizer, number, "left", *(["right"] if number != 9 else []))
             if number % 2 and number > 2:
-                moment = engine._moment(())
+                moment = Moment.now(engine, Schedule.of(engine.config), 0)
                 wanted = sum(engine.updater.target(t, moment) for t in engine.tensors)
                 assert sum(counts(engine)) == wanted
     assert sum(counts(engine)) == sum(tensor.budget for tensor in engine.tensors)
