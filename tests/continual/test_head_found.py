@@ -133,6 +133,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Layers that stay masked")
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 @pytest.mark.parametrize("backend", ["masked", "condensed"])
 @pytest.mark.parametrize("name", NETWORKS)

@@ -122,6 +122,7 @@ def made(backend, method="rigl", **options):
     return spec, make_model(spec, tasks[0]), tasks
 
 
+@pytest.mark.filterwarnings("ignore:Layers that stay masked")
 @pytest.mark.parametrize("share", ["none", "reuse", "forward", "all"])
 @pytest.mark.parametrize("backend", ["masked", "condensed"])
 def test_ended_tasks_answer_as_they_did_to_the_bit(backend, share):
@@ -135,6 +136,7 @@ def test_ended_tasks_answer_as_they_did_to_the_bit(backend, share):
     assert model.engine.updates == 6
 
 
+@pytest.mark.filterwarnings("ignore:Layers that stay masked")
 @pytest.mark.parametrize("method", ["static", "rigl", "srigl"])
 @pytest.mark.parametrize("backend", ["masked", "condensed"])
 def test_masks_of_convolutions_are_disjoint_and_have_their_budgets(backend, method):

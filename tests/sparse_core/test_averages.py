@@ -118,6 +118,7 @@ class Mixed(nn.Module):
         return self.head(self.attend(x.transpose(1, 2))).mean(1)
 
 
+@pytest.mark.filterwarnings("ignore:Layers that stay masked")
 @pytest.mark.parametrize("use_buffers", [False, True])
 @BACKENDS
 def test_layers_of_all_kinds_and_statistics_of_batches(backend, use_buffers):

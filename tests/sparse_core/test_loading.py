@@ -51,6 +51,7 @@ def test_active_weights_take_the_values_of_a_dense_state(case, backend):
         net.load_state_dict(dense.state_dict())
 
 
+@pytest.mark.filterwarnings("ignore:Layers that stay masked")
 @BACKENDS
 def test_dense_weights_of_an_embedding_and_a_convolution(backend):
     def net():
