@@ -179,6 +179,7 @@ class TaskMasks(Attachable):
             self._resume(label)
         else:
             self._add(label)
+            self._keep_places()
         self.known_train_tasks_labels = self.known_train_tasks_labels | {label}
         self.current.fill_(self._task(label).index)
         self._has_begun()
@@ -202,6 +203,13 @@ class TaskMasks(Attachable):
                 f"task {label} does not fit: {error}; {self.plan.remedies(index + 1)}"
             ) from None
         self.tasks[str(label)] = task
+
+    def _keep_places(self) -> None:
+        """Let ablation in the task in training leave those that are announced their places."""
+        if self._planned is not None and self.hard and self.share != "reuse":
+            later = self._planned - len(self.tasks)
+            for tensor in self._shared:
+                tensor.spare = Place.of(tensor).claim(later, self.reserve)
 
     def _bind(self, task: Task) -> None:
         task.bind(self._slots)
@@ -380,3 +388,4 @@ def _after_load(module: TaskMasks, incompatible_keys: object) -> None:
         for task in module._ended():
             task.freeze()
         protect(module._shared, module._ended(), module.share)
+        module._keep_places()
