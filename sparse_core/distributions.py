@@ -220,11 +220,6 @@ def _round(targets: Sequence[float], shares: Sequence[Share], total: int) -> lis
     counts = [min(count, s.ceiling) for count, s in zip(counts, shares, strict=True)]
     order = sorted(range(len(shares)), key=lambda i: (counts[i] - targets[i]) / shares[i].quantum)
     left = total - sum(counts)
-    if left < 0:
-        for i in order[::-1]:
-            while left < 0 and counts[i] - shares[i].quantum >= shares[i].least:
-                counts[i] -= shares[i].quantum
-                left += shares[i].quantum
     while True:
         takers = [
             i

@@ -45,6 +45,12 @@ def test_erk_saturates_small_layers_and_shares_the_rest():
     assert shares_of(mlp(100, 100, 2), sparsity=0.9) == [820, 200]
 
 
+def test_erk_shares_the_rest_in_proportion_beside_a_saturated_layer():
+    # 60->60->30->2: wishes 120 : 90 : 32, of 1500 weights 620, 465 and 165 > 60; of the 60 that
+    # the last can hold, 1440 are left for 120 : 90.
+    assert shares_of(mlp(60, 60, 30, 2), sparsity=1 - 1500 / 5460) == [823, 617, 60]
+
+
 def test_largest_remainder_by_hand():
     shares = [Share(name, 1.0, 0, 100) for name in "abc"]
     assert allocate(shares, 10, 0.9) == [4, 3, 3]
@@ -164,6 +170,17 @@ def test_budgets_by_score_follow_the_scores():
         "2.weight": torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
     }
     assert budgets_by_score(select(net), 4, scores) == {"0.weight": 3, "2.weight": 1}
+    scores["2.weight"] = torch.tensor([[9.5, 8.5], [7.5, 0.0]])
+    assert budgets_by_score(select(net), 5, scores) == {"0.weight": 2, "2.weight": 3}
+    scores["2.weight"] = torch.zeros(2, 2)
+    assert budgets_by_score(select(net), 5, scores) == {"0.weight": 4, "2.weight": 1}
+
+
+def test_n_of_m_patterns_do_not_exceed_a_budget_that_dense_layers_have_used_up():
+    fields = dict(method="set", structure="2:4", sparsity=0.5, dense=("output",))
+    assert shares_of(mlp(8, 4, 4), **fields) == [16, 16]
+    with pytest.raises(ValueError, match="leaves 8 weights, but the layers need at least 16"):
+        shares_of(mlp(8, 4, 4), dense_in_budget=True, **fields)
 
 
 @given(

@@ -35,6 +35,10 @@ def test_itop_never_stops_and_keeps_a_floor():
     itop = schedule(method="rigl_itop")
     assert [t for t in range(101) if itop.due(t, 50)] == list(range(10, 101, 10))
     assert itop.fraction(100, 100) == 0.005
+    slower = schedule(method="rigl_itop", stop_at=0.5, decay="linear")
+    assert slower.fraction(50, 100) == pytest.approx(0.2)
+    little = Schedule.of(SparseConfig(method="rigl_itop", drop_fraction=0.002))
+    assert little.fraction(100, 100) == 0.002
 
 
 def test_pruning_follows_the_cubic_and_ends_exactly():
