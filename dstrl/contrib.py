@@ -143,6 +143,10 @@ class SparseTRPOPolicy(SparseActorCriticPolicy):
 
     typical_batch = 128
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register_state_dict_pre_hook(_enforce)  # type: ignore[no-untyped-call]
+
     def sparse_parts(self) -> list[Part]:
         """The actor and the critic, or the whole policy."""
         updater = updater_for(self.sparse.actor)
@@ -161,6 +165,12 @@ class SparseTRPOPolicy(SparseActorCriticPolicy):
         first, *others = super().sparse_parts()
         masked = dataclasses.replace(first.config, backend="masked")
         return [dataclasses.replace(first, config=masked), *others]
+
+
+def _enforce(policy: SparseTRPOPolicy, prefix: str, keep_vars: bool) -> None:
+    """Zero what the line search left outside the masks: rounding, which the masks keep unread."""
+    for engine in policy.sparse_engines.values():
+        engine.enforce()
 
 
 class SparseTRPOCnnPolicy(SparseTRPOPolicy, SparseActorCriticCnnPolicy):

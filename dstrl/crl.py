@@ -66,7 +66,7 @@ class CRLSpec:
         isolation: `hard` keeps what a task has learnt, to the bit; `none` trains one trunk
             throughout. None: `hard`, but `none` if the method is dense.
         share: Under hard isolation, whether a task may read weights of earlier ones (`reuse`) or
-            has masks of its own (`none`).
+            has masks of its own (`none`). Without isolation it plays no part, and makes no other run.
         baselines: Learn each task alone too, which forward transfer is measured against.
         n_envs: Environments that are stepped together.
         net_arch: Widths of the hidden layers of each network.
@@ -105,10 +105,6 @@ class CRLSpec:
             raise InputError(
                 "net_arch=(): must have a hidden layer, there is nothing else that tasks can share",
                 field="net_arch",
-            )
-        if self.isolation == "none" and self.share != "none":
-            raise InputError(
-                f"share={self.share!r}: plays no part under isolation='none'", field="share"
             )
         run = self.run
         self.settings()

@@ -158,6 +158,7 @@ def layer(
     tensor.write(torch.randint(-3, 4, (rows, cols)).float())
     tensor.tap.inputs = [torch.randint(-2, 3, (3, cols)).float() for _ in range(2)]
     tensor.tap.outputs = [torch.randint(-2, 3, (3, rows)).float() for _ in range(2)]
+    tensor.tap.products = list(zip(tensor.tap.inputs, tensor.tap.outputs, strict=True))
     return tensor
 
 
