@@ -66,7 +66,7 @@ class CRLSpec:
         isolation: `hard` keeps what a task has learnt, to the bit; `none` trains one trunk
             throughout. None: `hard`, but `none` if the method is dense.
         share: Under hard isolation, whether a task may read weights of earlier ones (`reuse`) or
-            has masks of its own (`none`). Without isolation it plays no part, and makes no other run.
+            has masks of its own (`none`). Without isolation it plays no part.
         baselines: Learn each task alone too, which forward transfer is measured against.
         n_envs: Environments that are stepped together.
         net_arch: Widths of the hidden layers of each network.

@@ -44,7 +44,7 @@ Toys = Callable[[str], Grid]
         (  # tasks that are not isolated share everything: what they may share says nothing
             "kind: crl\nbase: {sparse.method: set}\n"
             "include: [{share: none}, {share: reuse}, {isolation: none}, {sparse.method: dense}]",
-            ["set hard share=none", "set reuse", "set isolation=none", "dense"],
+            ["set hard share=none", "set hard reuse", "set isolation=none", "dense"],
         ),
     ],
 )
