@@ -257,9 +257,11 @@ def _activated(name: str | None, out: Array) -> Array:
 class _Chain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, links: Sequence[Link], *parameters: Tensor) -> Tensor:
-        ctx.save_for_backward(rows, *parameters)  # autograd then sees what is changed in place
-        ctx.links = links
-        array = rows.detach().contiguous().numpy()
+        # Autograd then sees what is changed in place. The kernels read a copy of the input, so
+        # that is saved only where its own graph may be needed again.
+        ctx.save_for_backward(*([rows] if rows.requires_grad else []), *parameters)
+        ctx.links, ctx.data, ctx.version = links, rows.detach(), _version(rows)
+        array = ctx.data.contiguous().numpy()
         ctx.way = way = _way(links, len(array), torch.get_num_threads(), train=True)
         signal = way.enter(array)
         ctx.kept = kept = []
@@ -270,12 +272,18 @@ class _Chain(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        tensors = ctx.saved_tensors
+        saved = ctx.saved_tensors
         way, links = ctx.way, ctx.links
         needed = list(ctx.needs_input_grad)
         for link in links:
             release(link.layer)
         if torch.is_grad_enabled() or dense.looked_into() or is_legacy_batchedtensor(gradient):
+            tensors = saved if needed[0] else (ctx.data, *saved)
+            if _version(ctx.data) != ctx.version:
+                raise RuntimeError(
+                    "the input of a condensed layer has been modified by an inplace operation "
+                    "since its forward pass, so its gradient has no derivatives"
+                )
             layers = [(link.layer, link.activation) for link in links]
             first, *others = dense.gradients(layers, tensors, gradient, needed[:1] + needed[2:])
             return (first, None, *others)
@@ -297,6 +305,11 @@ class _Chain(torch.autograd.Function):
             gradients.append(torch.from_numpy(of_values) if wanted.values else None)
         first = torch.from_numpy(way.leave(signal)) if needed[0] else None
         return (first, None, *reversed(gradients))
+
+
+def _version(tensor: Tensor) -> int:
+    """Return how often a tensor was changed in place, if that is counted."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _live_only(link: Link, gradient: Array) -> Tensor:

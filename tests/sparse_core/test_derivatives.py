@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -305,6 +306,34 @@ def test_a_change_in_place_before_the_backward_pass_is_noticed(backend, what):
     (x if what == "input" else y.detach()).mul_(3)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
+
+
+def test_kernels_read_a_copy_of_an_input_that_is_changed_in_place():
+    """Unless the gradient is to be differentiated: then the input itself is needed."""
+    module, x = net("condensed"), torch.randn(4, 8)
+    module(x).sum().backward()
+    expected = [parameter.grad.clone() for parameter in module.parameters()]
+    module.zero_grad()
+    out, again = module(x), module(x)
+    x.mul_(3)
+    out.sum().backward()
+    assert all(map(torch.equal, expected, (p.grad for p in module.parameters())))
+    with pytest.raises(RuntimeError, match="has been modified by an inplace operation"):
+        again.sum().backward(create_graph=True)
+    with torch.inference_mode():
+        x = torch.randn(4, 8)
+    module(x).sum().backward()
+
+
+def test_a_sum_in_place_with_its_own_input_is_no_cycle():
+    module = nn.Linear(8, 8)
+    sparsify(module, SparseConfig(method="static", sparsity=0.5, backend="condensed", dense=()))
+    x = torch.randn(4, 8)
+    x += module(x)
+    x.sum().backward()
+    memory = weakref.ref(x)
+    del x
+    assert memory() is None
 
 
 def test_what_is_changed_in_place_may_be_what_nothing_needs():
