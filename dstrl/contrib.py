@@ -135,7 +135,7 @@ class SparseTRPOPolicy(SparseActorCriticPolicy):
 
     TRPO's optimizer trains the critic only, its actor moves by a line search. So the actor's
     topology is updated on the critic's steps, and cannot grow by gradients. The search needs second
-    derivatives, which masked layers have and condensed ones do not.
+    derivatives, which condensed layers compute with dense weights: masks are faster.
 
     Raises:
         ValueError: If the actor's method needs gradients, or its backend is `condensed`.
@@ -159,7 +159,7 @@ class SparseTRPOPolicy(SparseActorCriticPolicy):
         if self.sparse.actor.backend == "condensed" and self.sparse.actor.method != "dense":
             raise InputError(
                 "backend='condensed': TRPO's actor needs second derivatives, which condensed "
-                "layers do not have; use masked or auto",
+                "layers compute with dense weights; use masked or auto",
                 field="backend",
             )
         first, *others = super().sparse_parts()

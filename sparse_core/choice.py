@@ -24,7 +24,7 @@ Calls of condensed layers have become cheaper since that fit, by some 90 microse
 layers and by less where there are few outputs: layers of 50 to 130 neurons in batches of 256 would
 train up to 1.5 times faster condensed at 80 % and above, 1.7 times at 50 %, and stay masked.
 
-With float64 the condensed layer runs on plain NumPy and never pays. `benchmarks/choice.py` measures
+With float64 the condensed layer computes with dense weights and never pays. `benchmarks/choice.py` measures
 the rule against both backends. Optimizer steps are left out: they favour the condensed layer, whose
 moments are as few as its weights, so near the crossover the rule errs on the masked side.
 
