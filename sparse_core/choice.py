@@ -27,11 +27,16 @@ train up to 1.5 times faster condensed at 80 % and above, 1.7 times at 50 %, and
 With float64 the condensed layer computes with dense weights and never pays. `benchmarks/choice.py`
 measures the rule against both backends. Optimizer steps are left out: they favour the condensed
 layer, whose moments are as few as its weights, so near the crossover the rule errs on the masked
-side. For the inference of a convolution the two forms cost, in ns for each output position and
-sample, masked 0.0133 filters taps condensed w(group) filters taps d + 1.0 (inputs read + filters) w
-= 0.1, or 0.055 from g = 4 measured on the convolutions of a Nature CNN and on 3x3 ones of 16 to 256
-channels in batches of 8 and 32: from 64 channels on, the condensed form wins at 95 %, in groups of
-four at 90 %, by 1.1 to 2.4 times. First layers with few channels, and batches below 8, stay dense.
+side.
+
+For the inference of a convolution the two forms cost, in ns for each output position and sample,
+
+    masked     0.0133 filters taps
+    condensed  w(group) filters taps d + 1.0 (inputs read + filters)    w = 0.1, or 0.055 from g = 4
+
+measured on the convolutions of a Nature CNN and on 3x3 ones of 16 to 256 channels in batches of 8
+and 32: from 64 channels on, the condensed form wins at 95 %, in groups of four at 90 %, by 1.1 to
+2.4 times. First layers with few channels, and batches below 8, stay dense.
 """
 
 from __future__ import annotations
