@@ -33,6 +33,7 @@ def test_it_imports_no_torch():
         ({"share": "forward"}, "share='forward': must be one of none, reuse"),
         ({"baselines": 3}, "baselines=3: must be true or false"),
         ({"net_arch": (8, 0)}, "net_arch=0: must be an integer of at least 1"),
+        ({"net_arch": ()}, "net_arch=(): must have a hidden layer"),
         ({"eval_every": 0}, "eval_every=0: must be an integer of at least 1"),
         ({"eval_episodes": 0}, "eval_episodes=0: must be an integer of at least 1"),
         ({"critic_sparsity": 1.0}, "critic_sparsity=1.0: must be a number in [0, 1)"),
