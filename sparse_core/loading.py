@@ -115,14 +115,19 @@ def _bounds(tensor: SparseTensor, config: SparseConfig, live: Tensor | None) -> 
 
 
 def _topology_of(tensor: SparseTensor, state: Mapping[str, Any], prefix: str) -> Found | None:
+    """Return a layer's topology in a state; None: the state has none, or numbers that are none."""
     mask = state.get(f"{prefix}{tensor.name}_mask")
     if isinstance(mask, Tensor):
         if tuple(mask.shape) != tensor.shape:
             raise _OtherShape
+        if bool(((mask != 0) & (mask != 1)).any()):
+            return None
         return _of_mask(tensor, (mask != 0).reshape(tensor.rows, tensor.cols).cpu())
     stem = prefix + tensor.name.removesuffix(tensor.parameter)
     columns, lengths = state.get(f"{stem}columns"), state.get(f"{stem}lengths")
     if isinstance(columns, Tensor) and isinstance(lengths, Tensor):
+        if bool((lengths != lengths.round()).any()):
+            return None
         return _of_lengths(tensor, columns, lengths)
     return None
 

@@ -236,3 +236,16 @@ def test_a_refusal_names_the_layer_where_the_network_is_a_part_of_another():
     with pytest.raises(InputError, match=r"layer '0.weight': the state has"):
         whole.load_state_dict(nn.ModuleDict({"net": other}).state_dict())
     assert copy.deepcopy(net).load_state_dict(net.state_dict())
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+def test_numbers_that_are_no_topology_are_not_taken_for_one(backend):
+    """Stable-Baselines3's own tests write random numbers into every entry of a state."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 4))
+    sparsify(net, SparseConfig(method="rigl", sparsity=0.8, backend=backend))
+    state = {name: torch.rand(value.shape) for name, value in net.state_dict().items()}
+    net.load_state_dict(state)
+    for name, value in net.named_parameters():
+        if name.endswith("bias"):
+            assert torch.equal(value, state[name])
