@@ -305,7 +305,7 @@ class SparseTensor:
         """Zero the inactive weights, but for protected ones."""
         if self.latent:
             return
-        kept = self.mask if self.protected is None else self.mask.bool() | self.protected
+        kept = self.mask != 0 if self.protected is None else self.mask.bool() | self.protected
         with torch.no_grad():
             self.weight.mul_(kept)
 

@@ -247,5 +247,5 @@ def test_numbers_that_are_no_topology_are_not_taken_for_one(backend):
     state = {name: torch.rand(value.shape) for name, value in net.state_dict().items()}
     net.load_state_dict(state)
     for name, value in net.named_parameters():
-        if name.endswith("bias"):
-            assert torch.equal(value, state[name])
+        if backend == "masked" or name.endswith("bias"):  # slots without a column hold zeros
+            assert torch.equal(value, state[name]), name
