@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from dstrl.mixin import Part, SparsePolicy
 from dstrl.nets import SparseQNetwork, SparseSACActor, SparseTD3Actor
 from dstrl.roles import Roles, roles_of
+from dstrl.views import NetworkView
 
 
 class SparseActorAndValue(SparsePolicy):
@@ -56,18 +57,16 @@ class SparseActorAndValue(SparsePolicy):
         roles = roles_of(self, chains)
         if not self.sparse.split:
             return [Part("policy", self, self.optimizer, roles, self.sparse.actor)]
-        self.sparse_actor = nn.ModuleDict(
-            {
-                "features_extractor": self.features_extractor,
-                "policy_net": self.mlp_extractor.policy_net,
-                "action_net": self.action_net,
-            }
-        )
-        self.sparse_critic = nn.ModuleDict(
-            {"value_net": self.mlp_extractor.value_net, "output": self.value_net}
-        )
+        actor = {
+            "features_extractor": "features_extractor",
+            "policy_net": "mlp_extractor.policy_net",
+            "action_net": "action_net",
+        }
+        critic = {"value_net": "mlp_extractor.value_net", "output": "value_net"}
         if not shared:
-            self.sparse_critic["features_extractor"] = self.vf_features_extractor
+            critic["features_extractor"] = "vf_features_extractor"
+        self.sparse_actor = NetworkView(self, actor)
+        self.sparse_critic = NetworkView(self, critic)
         return [
             Part("actor", self.sparse_actor, self.optimizer, roles, self.sparse.actor),
             Part("critic", self.sparse_critic, self.optimizer, roles, self.sparse.critic),

@@ -247,3 +247,51 @@ def test_an_average_of_a_policy_is_the_mean_of_its_dense_weights(algorithm):
     again = AveragedModel(policy)
     again.load_state_dict(averaged.state_dict())
     assert equal(again, averaged)
+
+
+def feed_at_once(policy, first, last):
+    """Like `feed`, for engines that share an optimizer."""
+    layers = [layer for layer in policy.modules() if isinstance(layer, torch.nn.Linear)]
+    for step in range(first, last):
+        generator = torch.Generator().manual_seed(step)
+        policy.optimizer.zero_grad()
+        inputs = (torch.randn(8, layer.in_features, generator=generator) for layer in layers)
+        outputs = (layer(rows) for layer, rows in zip(layers, inputs, strict=True))
+        sum((output**3).mean() for output in outputs).backward()
+        policy.optimizer.step()
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_a_state_has_every_weight_once_when_actor_and_critic_are_apart(share):
+    def apart():
+        agent = build(PPO, actor_sparsity=0.7, critic_sparsity=0.5)
+        agent.policy_kwargs["share_features_extractor"] = share
+        agent._setup_model()
+        return agent.policy
+
+    policy, other = apart(), apart()
+    places = [entry.data_ptr() for entry in policy.state_dict().values() if entry.numel()]
+    assert len(places) == len(set(places))
+    feed_at_once(policy, 0, 7)
+    other.load_state_dict(policy.state_dict())
+    assert equal(other, policy)
+    feed_at_once(policy, 7, 14)
+    assert not equal(other, policy)
+    other.optimizer.load_state_dict(copy.deepcopy(policy.optimizer.state_dict()))
+    other.load_state_dict(policy.state_dict())
+    twin = copy.deepcopy(policy)
+    for one in (policy, other, twin):
+        feed_at_once(one, 14, 21)
+    assert equal(other, policy) and equal(twin, policy)
+
+
+def test_a_part_of_a_state_changes_that_part_when_actor_and_critic_are_apart():
+    policy = build(PPO, actor_sparsity=0.7, critic_sparsity=0.5).policy
+    before = copy.deepcopy(policy.state_dict())
+    result = policy.load_state_dict({"value_net.bias": before["value_net.bias"] + 1}, strict=False)
+    assert not result.unexpected_keys
+    assert "mlp_extractor.policy_net.0.bias" in result.missing_keys
+    after = policy.state_dict()
+    assert torch.equal(after["value_net.bias"], before["value_net.bias"] + 1)
+    others = before.keys() - {"value_net.bias"}
+    assert all(torch.equal(after[key], before[key]) for key in others)

@@ -18,6 +18,7 @@ import pytest
 
 THRESHOLD = "demands a return or a value that a dense network reaches in a few hundred steps"
 SPEED = "demands 100 steps a second of any machine, the first call of each kernel included"
+DRAWS = "wants ten numbers below 10 to differ from counters that are below 10, dense too"
 ATARI = "needs Atari games (ale_py), and no policy"
 
 LEFT_OUT: dict[str, dict[str, str]] = {
@@ -45,6 +46,8 @@ MAY_FAIL: dict[str, dict[str, str]] = {
     "sb3-contrib": {
         "test_discrete[env2-TRPO]": THRESHOLD,
         "test_invalid_actions.py::test_identity": THRESHOLD,
+        "test_save_load[CrossQ]": DRAWS,
+        "test_save_load_policy[MlpPolicy-CrossQ]": DRAWS,
     },
 }
 """Package -> part of a test's id -> why it may fail sparse although it passes dense."""
