@@ -331,4 +331,4 @@ def _set_bits(bits: NDArray[np.uint8], positions: NDArray[np.int64]) -> None:
 
 
 def _like(value: object, parameter: Tensor) -> bool:
-    return torch.is_tensor(value) and value.shape == parameter.shape and value.dim() > 0
+    return torch.is_tensor(value) and value.shape == parameter.shape

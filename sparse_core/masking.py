@@ -50,7 +50,7 @@ def masked_again(tensor: SparseTensor, *optimizers: Optimizer) -> SparseTensor:
             layer.register_buffer(name, memories[name])
 
     def dense(value: Any) -> Any:
-        fits = torch.is_tensor(value) and value.shape == values.shape and value.dim() > 0
+        fits = torch.is_tensor(value) and value.shape == values.shape
         return torch.from_numpy(pattern.expand(value.numpy())) if fits else value
 
     for optimizer in optimizers:

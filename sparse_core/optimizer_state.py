@@ -62,7 +62,7 @@ def _state(optimizer: Optimizer, parameter: Tensor) -> list[tuple[str, Tensor]]:
     return [
         (key, value)
         for key, value in state.items()
-        if torch.is_tensor(value) and value.shape == parameter.shape and value.dim() > 0
+        if torch.is_tensor(value) and value.shape == parameter.shape
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sparse_core.config import SparseConfig
-from sparse_core.ranking import MINUS_INFINITY, top_of_layer
+from sparse_core.ranking import top_of_layer
 from sparse_core.registry import GROWTH_RULES
 from sparse_core.scores import Moment, Scene, checked, growth_rule
 from sparse_core.topology import Delta, SparseTensor
@@ -36,6 +36,5 @@ class GraNet(GMP):
             kept = top_of_layer(self.drop_score(scene), mask, active - n_drop)
             grow = checked(self.grow_score(scene), "grow score", scene)
             grow = available_cells(tensor, grow).reshape(grow.shape)
-            grow = grow.masked_fill(kept, MINUS_INFINITY)
             deltas.append(Delta.between(scene.active, kept | top_of_layer(grow, ~kept, n_drop)))
         return deltas

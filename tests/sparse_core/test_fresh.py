@@ -38,6 +38,21 @@ class Anonymous(optim.Optimizer):
                 p.sub_(group["rate"] * p.grad / state["trust"])
 
 
+class Drifting(optim.Optimizer):
+    """Moves all weights by `drift`, from a given step on."""
+
+    def __init__(self, params: Any, *, drift: float = 0.0, after: int = 0) -> None:
+        super().__init__(params, dict(drift=drift, after=after))
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                steps = self.state[p].setdefault("steps", 0)
+                self.state[p]["steps"] = steps + 1
+                p.add_(group["drift"] if steps >= group["after"] else 0.0)
+
+
 class Wrapper(optim.Optimizer):
     """Steps another optimizer, which must not be stepped to find anything out."""
 
@@ -113,6 +128,26 @@ def test_what_does_not_leave_zeros_alone() -> None:
     assert not leaves_zeros(Wrapper(adam)) and not adam.state
     empty = optim.SGD([{"params": []}, {"params": [matrix]}], lr=0.1)
     assert leaves_zeros(empty)
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_what_an_optimizer_does_to_zeros_in_its_first_three_steps_counts(after: int) -> None:
+    assert not leaves_zeros(Drifting([nn.Parameter(torch.ones(3))], drift=0.5, after=after))
+
+
+def test_a_group_that_is_added_counts() -> None:
+    optimizer = Drifting([nn.Parameter(torch.ones(3))])
+    assert leaves_zeros(optimizer)
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(3))], "drift": 0.5})
+    assert not leaves_zeros(optimizer)
+
+
+def test_vectors_and_matrices_of_a_group_may_start_from_different_state() -> None:
+    """Adafactor keeps a value for each element of a vector, for a matrix rows and columns."""
+    vector, matrix = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3, 3))
+    optimizer = optim.Adafactor([vector, matrix])
+    assert initial_state(optimizer, vector) == {"variance": 0}
+    assert initial_state(optimizer, matrix) == {}
 
 
 def test_an_optimizer_that_cannot_be_tried_is_named() -> None:

@@ -3,7 +3,7 @@ import torch
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 
 from sparse_core import SparseConfig, sparsify
-from sparse_core.optimizer_state import clear_inactive, settle
+from sparse_core.optimizer_state import clear_inactive, clear_moments, settle
 from sparse_core.topology import Delta
 from tests.sparse_core.nets import mlp, train
 
@@ -55,6 +55,46 @@ def test_moved_weights_start_as_if_never_trained(make, key, initial):
     assert bias.tolist() == [5.0, initial, 5.0]
 
 
+def test_a_neuron_that_comes_back_starts_its_bias_as_if_never_trained():
+    optimizer, tensor, _ = at_work(lambda p: torch.optim.Rprop(p, lr=0.25))
+    assert not tensor.active()[1].any()
+    delta = Delta.between(tensor.active(), torch.ones(3, 4).bool())
+    assert delta.revived.tolist() == [1]
+    tensor.apply(delta)
+    settle(optimizer, tensor, delta, "zero")
+    assert optimizer.state[tensor.bias]["step_size"].tolist() == [5.0, 0.25, 5.0]
+
+
+def test_a_bias_starts_as_its_own_group_says():
+    def grouped(parameters):
+        matrices, vectors = [], []
+        for parameter in parameters:
+            (matrices if parameter.dim() > 1 else vectors).append(parameter)
+        return torch.optim.Rprop([{"params": matrices}, {"params": vectors, "lr": 0.5}], lr=0.25)
+
+    optimizer, tensor, delta = at_work(grouped)
+    settle(optimizer, tensor, delta, "zero")
+    assert float(optimizer.state[tensor.weight]["step_size"][0, 2]) == 0.25
+    assert optimizer.state[tensor.bias]["step_size"].tolist() == [5.0, 0.5, 5.0]
+
+
+def test_state_that_rows_and_columns_share_is_left_alone():
+    optimizer, tensor, delta = at_work(torch.optim.Adafactor)
+    state = optimizer.state[tensor.weight]
+    shared = {key: state[key].clone() for key in ("row_var", "col_var")}
+    settle(optimizer, tensor, delta, "zero")
+    clear_inactive(optimizer, tensor)
+    clear_moments(optimizer, tensor)
+    assert all(torch.equal(state[key], value) for key, value in shared.items())
+
+
+def test_a_new_task_starts_weights_and_biases_as_if_never_trained():
+    optimizer, tensor, _ = at_work(lambda p: torch.optim.Rprop(p, lr=0.25))
+    clear_moments(optimizer, tensor)
+    assert bool((optimizer.state[tensor.weight]["step_size"] == 0.25).all())
+    assert bool((optimizer.state[tensor.bias]["step_size"] == 0.25).all())
+
+
 def test_keep_leaves_the_weights_moments_alone():
     optimizer, tensor, delta = at_work(torch.optim.Adam)
     settle(optimizer, tensor, delta, "keep")
@@ -91,17 +131,23 @@ def test_the_first_step_of_a_grown_weight_under_adam():
     assert steps["layer_mean"] == pytest.approx(0.1, rel=1e-2)
 
 
-def test_a_network_that_was_trained_dense_starts_with_clean_moments():
+@pytest.mark.parametrize(
+    ("make", "key", "initial"),
+    [
+        (torch.optim.AdamW, "exp_avg", 0.0),
+        (lambda p: torch.optim.Adagrad(p, initial_accumulator_value=0.5), "sum", 0.5),
+    ],
+)
+def test_a_network_that_was_trained_dense_starts_with_clean_moments(make, key, initial):
     torch.manual_seed(0)
     net = mlp(12, 16, 4)
-    optimizer = torch.optim.AdamW(net.parameters())
+    optimizer = make(net.parameters())
     train(net, optimizer, range(3))
     engine = sparsify(net, SparseConfig(method="static"), optimizer)
     for tensor in engine.tensors:
-        moments = optimizer.state[tensor.weight]["exp_avg"]
-        assert bool((moments[tensor.mask == 0] == 0).all())
-        assert bool((moments[tensor.mask == 1] != 0).any())
-    clear_inactive(optimizer, engine.tensors[0])
+        moments = optimizer.state[tensor.weight][key]
+        assert bool((moments[tensor.mask == 0] == initial).all())
+        assert bool((moments[tensor.mask == 1] != initial).any())
 
 
 @pytest.mark.parametrize("policy", ["zero", "keep", "layer_mean"])
