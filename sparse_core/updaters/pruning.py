@@ -43,7 +43,7 @@ class GMP(Updater):
         if self.config.scope == "global":
             among = [scene.active for scene in scenes]
             lent = sum(self.target(tensor, moment) - tensor.count() for tensor in moment.idle)
-            count = min(sum(targets) + max(0, lent), sum(int(a.sum()) for a in among))
+            count = sum(targets) + max(0, lent)
             return top_of_network(scores, among, count, each=1)
         return [
             self._prune_layer(scene, score, target)

@@ -33,6 +33,15 @@ def test_selectors_by_hand():
     x = torch.zeros(2, 1)
     assert infer_tasks(model, x, "max-confidence").tolist() == [4, 4]
     assert infer_tasks(model, x, "entropy").tolist() == [2, 4]
+    model.logits[2] += 9  # which changes no probability
+    assert infer_tasks(model, x, "max-confidence").tolist() == [4, 4]
+    assert infer_tasks(model, x, "entropy").tolist() == [2, 4]
+
+
+@pytest.mark.parametrize("selector", ["max-confidence", "entropy"])
+def test_among_equally_sure_tasks_it_is_the_first(selector):
+    model = Known({4: [[0.6, 0.4]], 2: [[0.6, 0.4]]})
+    assert infer_tasks(model, torch.zeros(1, 1), selector).tolist() == [4]
 
 
 def test_without_labels_each_sample_goes_to_its_likeliest_task():

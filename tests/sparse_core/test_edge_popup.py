@@ -75,6 +75,32 @@ def test_edge_popup_keeps_its_weights_signed_constants():
     assert torch.equal(before, net[0].weight)
 
 
+def test_edge_popup_keeps_the_signs_that_the_weights_had():
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    with torch.no_grad():
+        net[0].weight[:3].abs_()
+        net[0].weight[3:].abs_().neg_()
+    sparsify(net, SparseConfig(method="edge_popup", sparsity=0.5, initialisation="keep"))
+    assert bool((net[0].weight[:3] > 0).all()) and bool((net[0].weight[3:] < 0).all())
+
+
+def test_scores_begin_uniform_in_one_over_the_root_of_the_fan_in():
+    net = nn.Sequential(nn.Linear(25, 400), nn.ReLU(), nn.Linear(400, 2))
+    sparsify(net, SparseConfig(method="wsn", sparsity=0.5))
+    scores = scores_of(net[0]).detach()
+    assert -0.2 <= float(scores.min()) < -0.19 and 0.19 < float(scores.max()) <= 0.2
+    assert float(scores.mean()) == pytest.approx(0, abs=0.01)  # 8 standard errors
+
+
+def test_each_draw_has_scores_of_its_own():
+    net, engine = made("wsn")
+    drawn = []
+    for index in (0, 1, 0):
+        engine.redraw(index)
+        drawn.append(scores_of(net[0]).detach().clone())
+    assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
+
+
 def test_wsn_keeps_what_lies_outside_the_mask():
     net, engine = made("wsn")
     before = net[0].weight.detach().clone()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sparse_core.scores import growth_rule
+from sparse_core.scores import Moment, growth_rule
 from tests.sparse_core.test_updaters import after, bools, network, one_layer, proposed
 
 
@@ -140,3 +140,38 @@ def test_the_budget_is_spread_over_the_neurons_that_are_open(method):
     assert after(engine, tensor, 0.0, pruned=1.0).sum(1).tolist() == [0, 2, 2, 2]
     if method == "topkast":
         assert tensor.companion("backward").count_nonzero(1).tolist() == [0, 3, 3, 3]
+
+
+def test_pruning_from_a_sparse_start_goes_down_from_there():
+    # From 6 weights to 2: half-way 4 are left.
+    engine, tensor = one_layer(
+        mask=["xxxxxx.."],
+        weight=[[6.0, 5, 4, 3, 2, 1, 0, 0]],
+        gradient=None,
+        budget=2,
+        method="gmp",
+    )
+    tensor.initial_budget = 6
+    assert torch.equal(after(engine, tensor, 0.0, pruned=0.5), bools(["xxxx...."]))
+
+
+def test_pruning_over_all_layers_leaves_each_its_largest_weight():
+    engine = network(
+        (["xxxx"], [[5.0, 6, 7, 8]], [[0.0] * 4]),
+        (["xxxx"], [[0.1, 0.4, 0.3, 0.2]], [[0.0] * 4]),
+        method="gmp",
+        scope="global",
+        horizon=100,
+    )
+    for tensor in engine.tensors:
+        tensor.budget = 2
+    first, second = engine.updater.propose(engine.tensors, Moment(1, 0, 0.0, pruned=1.0))
+    assert first.dropped.tolist() == [0]
+    assert second.dropped.tolist() == [0, 2, 3]
+
+
+def test_pruning_keeps_an_active_zero_and_not_an_inactive_one():
+    engine, tensor = one_layer(
+        mask=["..xx"], weight=[[0.0, 0, 0, 5]], gradient=None, budget=2, method="gmp"
+    )
+    assert torch.equal(after(engine, tensor, 0.0), bools(["..xx"]))
