@@ -68,3 +68,15 @@ def test_without_isolation_a_mixed_batch_is_one_batch_of_the_shared_layers():
     expected = net[0](x).mean(0)
     model(x, torch.tensor([0, 1, 1, 1, 1]))
     torch.testing.assert_close(norm.running_mean, expected)
+
+
+def test_without_isolation_an_earlier_head_reads_no_weight_outside_its_mask():
+    model = learn(TaskMasks(make_mlp(), make_config("topkast"), isolation="none"), make_tasks(2))
+    x = make_tasks(1)[0].test_x
+    task, mask = model.tasks["0"], model.masks(0)["4.weight"]
+    weight = task.named("4.weight")
+    assert bool(weight[~mask].any())
+    labels = torch.tensor([0, 1]).repeat_interleave(len(x))
+    answers = model.eval()(torch.cat([x, x]), labels)
+    expected = nn.functional.linear(model.model[:-1](x), weight * mask, task.named("4.bias"))
+    torch.testing.assert_close(answers[: len(x)], expected, rtol=1e-5, atol=1e-5)

@@ -121,6 +121,17 @@ def test_none_gives_all_tasks():
     assert torch.equal(answers[1], model(task.test_x, 1))
 
 
+@pytest.mark.parametrize("share", ["none", "reuse", "forward", "all"])
+def test_whoever_writes_into_the_parameters_changes_no_answer_of_an_ended_task(share):
+    tasks, model = make_tasks(), learnt(share=share)
+    before = [logits(model, label, task) for label, task in enumerate(tasks)]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    for label, task in enumerate(tasks):
+        assert torch.equal(logits(model, label, task), before[label])
+
+
 @pytest.mark.parametrize("isolation", ["hard", "none"])
 @pytest.mark.parametrize("ended", [True, False])
 def test_saved_and_loaded_all_tasks_answer_the_same_to_the_bit(isolation, ended, tmp_path):

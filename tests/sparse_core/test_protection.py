@@ -10,6 +10,7 @@ from torch import nn
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.condensed import CondensedTensor
+from sparse_core.topology import Delta
 
 INPUTS, OUTPUTS = 10, 8
 
@@ -108,6 +109,62 @@ def test_more_is_protected_at_its_worth_of_now():
     tensor.protect(tensor.active())
     expected = torch.where(early, kept, kept + 1)
     assert torch.equal(tensor.frozen[tensor.active()], expected[tensor.active()])
+
+
+def test_a_step_leaves_protected_weights_as_they_are():
+    net = linear()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, weight_decay=0.1)
+    tensor = sparsify(net, SparseConfig(method="static", sparsity=0.5), optimizer).tensors[0]
+    early = tensor.active() & (torch.arange(tensor.cols) < 5)
+    tensor.protect(early)
+    before = tensor.values().clone()
+    net(torch.randn(5, INPUTS)).square().sum().backward()
+    optimizer.step()
+    assert torch.equal(tensor.values()[early], before[early])
+    assert not torch.equal(tensor.values(), before)
+
+
+def test_no_change_of_topology_or_of_all_weights_touches_protected_ones():
+    _, (tensor, _) = sparse(linear)
+    held = tensor.active()
+    tensor.protect(held)
+    before = tensor.values().clone()
+    tensor.apply(Delta.between(held, ~held))
+    assert torch.equal(tensor.values(), before)
+    tensor.write(torch.ones(held.shape))
+    assert torch.equal(tensor.values(), torch.where(held, before, 1.0))
+    tensor.apply(Delta.between(~held, held))
+    assert torch.equal(tensor.values(), before)
+    tensor.start(torch.zeros_like(held))
+    assert torch.equal(tensor.values(), before)
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+@pytest.mark.parametrize("why", ["ablated", "reserved"])
+def test_biases_of_ablated_and_of_reserved_neurons_do_not_train(why, backend):
+    net = linear()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, weight_decay=0.1)
+    config = SparseConfig("srigl" if why == "ablated" else "static", sparsity=0.5, backend=backend)
+    tensor = sparsify(net, config, optimizer).tensors[0]
+    if why == "ablated":
+        tensor.start(tensor.active() & (torch.arange(OUTPUTS) != 2).unsqueeze(1))
+    else:
+        tensor.lend(None, torch.arange(OUTPUTS) == 2)
+    with torch.no_grad():
+        net[0].bias.fill_(0.5)
+    net(torch.randn(5, INPUTS)).square().sum().backward()
+    optimizer.step()
+    assert (net[0].bias == 0.5).nonzero().tolist() == [[2]]
+
+
+def test_protected_weights_may_be_in_a_mask_only_where_they_are_reused():
+    _, (tensor, _) = sparse(linear)
+    held = tensor.active()
+    assert tensor.available() is None
+    tensor.protect(held)
+    assert torch.equal(tensor.available(), ~held)
+    tensor.may_reuse = True
+    assert tensor.available() is None
 
 
 @pytest.mark.parametrize("way", ["reused", "lent"])

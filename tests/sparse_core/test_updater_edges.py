@@ -175,3 +175,12 @@ def test_pruning_keeps_an_active_zero_and_not_an_inactive_one():
         mask=["..xx"], weight=[[0.0, 0, 0, 5]], gradient=None, budget=2, method="gmp"
     )
     assert torch.equal(after(engine, tensor, 0.0), bools(["..xx"]))
+
+
+def test_what_is_dropped_has_no_gradient_left():
+    engine, tensor = one_layer(
+        mask=["xx.."], weight=[[0.9, -0.1, 0, 0]], gradient=[[0.0, 0, 1, 2]], method="rigl"
+    )
+    tensor.weight.grad = torch.tensor([[3.0, 4, 0, 0]])
+    assert torch.equal(after(engine, tensor, 0.5), bools(["x..x"]))
+    assert tensor.weight.grad.tolist() == [[3, 0, 0, 0]]
