@@ -5,7 +5,7 @@
     model = TaskMasks(model, SparseConfig(method="srigl", sparsity=0.9))
     strategy = Naive(model=model, ..., plugins=[MaskIsolation()])
 
-Names are imported on first use, so `continual.spec` costs neither torch nor Avalanche.
+Names are imported on first use, so `continual.runs.spec` costs neither torch nor Avalanche.
 """
 
 from __future__ import annotations
@@ -14,10 +14,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from continual.masks import TaskMasks
-    from continual.plugins import MaskIsolation
-    from continual.spec import CLSpec
-    from continual.strategies import CLDST, WSN, PackNet, SpaceNet, SRigLCL, StaticMasks, SupSup
+    from continual.runs.spec import CLSpec
+    from continual.strategies.named import (
+        CLDST,
+        WSN,
+        PackNet,
+        SpaceNet,
+        SRigLCL,
+        StaticMasks,
+        SupSup,
+    )
+    from continual.strategies.plugins import MaskIsolation
+    from continual.tasks.masks import TaskMasks
 
 __all__ = [
     "CLDST",
@@ -33,16 +41,16 @@ __all__ = [
 ]
 
 _HOME = {
-    "CLDST": "continual.strategies",
-    "WSN": "continual.strategies",
-    "CLSpec": "continual.spec",
-    "MaskIsolation": "continual.plugins",
-    "PackNet": "continual.strategies",
-    "SRigLCL": "continual.strategies",
-    "SpaceNet": "continual.strategies",
-    "StaticMasks": "continual.strategies",
-    "SupSup": "continual.strategies",
-    "TaskMasks": "continual.masks",
+    "CLDST": "continual.strategies.named",
+    "WSN": "continual.strategies.named",
+    "CLSpec": "continual.runs.spec",
+    "MaskIsolation": "continual.strategies.plugins",
+    "PackNet": "continual.strategies.named",
+    "SRigLCL": "continual.strategies.named",
+    "SpaceNet": "continual.strategies.named",
+    "StaticMasks": "continual.strategies.named",
+    "SupSup": "continual.strategies.named",
+    "TaskMasks": "continual.tasks.masks",
 }
 
 

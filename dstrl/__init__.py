@@ -7,8 +7,8 @@
     PPO(SparseActorCriticPolicy, "CartPole-v1", policy_kwargs=dict(sparse=sparse)).learn(50_000)
 
 After `dstrl.register()` the names `"SparseMlpPolicy"` and so on work too. Names are imported on
-first use, so `dstrl.spec` costs no torch; those of `dstrl.contrib` need the extra `contrib` and are
-left out of `from dstrl import *`.
+first use, so `dstrl.runs.spec` costs no torch; those for sb3-contrib need the extra `contrib` and
+are left out of `from dstrl import *`.
 """
 
 from __future__ import annotations
@@ -18,31 +18,35 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dstrl.callbacks import SparseCallback
-    from dstrl.continual import (
-        ContinualActorCriticPolicy,
-        ContinualDQNPolicy,
-        ContinualPolicy,
-        ContinualSACPolicy,
-        ContinualTD3Policy,
-    )
-    from dstrl.mixin import SparsePolicy
-    from dstrl.policies import (
-        SparseActorCriticCnnPolicy,
-        SparseActorCriticPolicy,
-        SparseDQNCnnPolicy,
-        SparseDQNMultiInputPolicy,
-        SparseDQNPolicy,
-        SparseMultiInputActorCriticPolicy,
+    from dstrl.policies.actor_critics import (
         SparseSACCnnPolicy,
         SparseSACMultiInputPolicy,
         SparseSACPolicy,
         SparseTD3CnnPolicy,
         SparseTD3MultiInputPolicy,
         SparseTD3Policy,
-        register,
     )
-    from dstrl.spec import RLSpec
+    from dstrl.policies.actor_value import (
+        SparseActorCriticCnnPolicy,
+        SparseActorCriticPolicy,
+        SparseMultiInputActorCriticPolicy,
+    )
+    from dstrl.policies.mixin import SparsePolicy
+    from dstrl.policies.names import register
+    from dstrl.policies.q_network import (
+        SparseDQNCnnPolicy,
+        SparseDQNMultiInputPolicy,
+        SparseDQNPolicy,
+    )
+    from dstrl.runs.spec import RLSpec
+    from dstrl.tasks.policies import (
+        ContinualActorCriticPolicy,
+        ContinualDQNPolicy,
+        ContinualPolicy,
+        ContinualSACPolicy,
+        ContinualTD3Policy,
+    )
+    from dstrl.watching.callbacks import SparseCallback
 
 __all__ = [
     "ContinualActorCriticPolicy",
@@ -69,17 +73,20 @@ __all__ = [
 ]
 
 _NAMES = {
-    "dstrl.callbacks": ("SparseCallback",),
-    "dstrl.continual": (
-        "ContinualActorCriticPolicy",
-        "ContinualDQNPolicy",
-        "ContinualPolicy",
-        "ContinualSACPolicy",
-        "ContinualTD3Policy",
+    "dstrl.policies.actor_critics": (
+        "SparseSACCnnPolicy",
+        "SparseSACMultiInputPolicy",
+        "SparseSACPolicy",
+        "SparseTD3CnnPolicy",
+        "SparseTD3MultiInputPolicy",
+        "SparseTD3Policy",
     ),
-    "dstrl.contrib": (
-        "ContinualQRDQNPolicy",
-        "ContinualTQCPolicy",
+    "dstrl.policies.actor_value": (
+        "SparseActorCriticCnnPolicy",
+        "SparseActorCriticPolicy",
+        "SparseMultiInputActorCriticPolicy",
+    ),
+    "dstrl.policies.contrib": (
         "SparseCrossQPolicy",
         "SparseMaskableCnnPolicy",
         "SparseMaskableMultiInputPolicy",
@@ -97,31 +104,32 @@ _NAMES = {
         "SparseTRPOMultiInputPolicy",
         "SparseTRPOPolicy",
     ),
-    "dstrl.mixin": ("SparsePolicy",),
-    "dstrl.policies": (
-        "SparseActorCriticCnnPolicy",
-        "SparseActorCriticPolicy",
+    "dstrl.policies.mixin": ("SparsePolicy",),
+    "dstrl.policies.names": ("register",),
+    "dstrl.policies.q_network": (
         "SparseDQNCnnPolicy",
         "SparseDQNMultiInputPolicy",
         "SparseDQNPolicy",
-        "SparseMultiInputActorCriticPolicy",
-        "SparseSACCnnPolicy",
-        "SparseSACMultiInputPolicy",
-        "SparseSACPolicy",
-        "SparseTD3CnnPolicy",
-        "SparseTD3MultiInputPolicy",
-        "SparseTD3Policy",
-        "register",
     ),
-    "dstrl.spec": ("RLSpec",),
+    "dstrl.runs.spec": ("RLSpec",),
+    "dstrl.tasks.contrib": ("ContinualQRDQNPolicy", "ContinualTQCPolicy"),
+    "dstrl.tasks.policies": (
+        "ContinualActorCriticPolicy",
+        "ContinualDQNPolicy",
+        "ContinualPolicy",
+        "ContinualSACPolicy",
+        "ContinualTD3Policy",
+    ),
+    "dstrl.watching.callbacks": ("SparseCallback",),
 }
+_OF_CONTRIB = ("dstrl.policies.contrib", "dstrl.tasks.contrib")
 _HOME = {name: home for home, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _HOME[name] == "dstrl.contrib" and find_spec("sb3_contrib") is None:
+    if _HOME[name] in _OF_CONTRIB and find_spec("sb3_contrib") is None:
         raise ModuleNotFoundError(
             f"{name} needs sb3-contrib: pip install 'dstrl[contrib]'", name="sb3_contrib"
         )

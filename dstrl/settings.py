@@ -38,8 +38,10 @@ class Settings:
         actor: Of the network that acts, or of the whole policy where there is one budget.
         critic: Of the value networks.
         split: Whether actor and critic of one optimizer (PPO, A2C) have separate budgets.
-        target: How target networks follow, see `dstrl.targets`; None: the policy's own default.
-        tiny: Be dense instead, and as small as the sparse networks would be (`dstrl.tiny`).
+        target: How target networks follow, see `dstrl.policies.targets`; None: the policy's own
+            default.
+        tiny: Be dense instead, and as small as the sparse networks would be
+            (`dstrl.policies.tiny`).
         batch: Samples of a training batch, which `backend="auto"` asks for; None: as many as the
             policy's algorithms have by default.
     """

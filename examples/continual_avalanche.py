@@ -18,7 +18,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from torch import nn
 from torch.optim import SGD
 
-from continual.benchmarks import as_avalanche, load_tasks
+from continual.runs.benchmarks import as_avalanche, load_tasks
 from sparse_core import SparseConfig
 
 

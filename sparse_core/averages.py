@@ -25,11 +25,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 from torch.optim.swa_utils import AveragedModel
 
-from sparse_core.engine import Engine
-from sparse_core.followers import Follower, hooks_of
+from sparse_core.export.convolution import CondensedConv2d
 from sparse_core.layers.chain import CondensedSequential
 from sparse_core.layers.condensed import CondensedLinear, become_masked_again
-from sparse_core.layers.condensed_conv import CondensedConv2d
 from sparse_core.layers.embedding import (
     CondensedEmbedding,
     MaskedEmbedding,
@@ -38,6 +36,8 @@ from sparse_core.layers.embedding import (
 from sparse_core.layers.linear import MaskedLinear
 from sparse_core.layers.masked import Masked, become_masked, masked_parameters, masked_weight
 from sparse_core.layers.state import Condensed
+from sparse_core.weights.followers import Follower, hooks_of
+from sparse_core.weights.trained import engines_in
 
 OURS = "sparse_"
 """What the names of buffers begin with that say something of a network, its clock for one."""
@@ -61,21 +61,17 @@ def _see_registration(module: nn.Module, name: str, child: nn.Module | None) -> 
 
 def _can_be_averaged(root: nn.Module) -> bool:
     """Whether it is a sparse network that trains, and one network only: tasks come and go."""
-    engines = _engines_in(root)
+    engines = engines_in(root)
     sparse = bool(engines) or any(isinstance(m, (Masked, Condensed)) for m in root.modules())
     exported = any(isinstance(m, CondensedConv2d) for m in root.modules())
     return sparse and not exported and not any(engine.many_tasks for engine in engines)
 
 
-def _engines_in(root: nn.Module) -> list[Engine]:
-    found = (vars(module).get("sparse_engine") for module in root.modules())
-    return [engine for engine in found if isinstance(engine, Engine)]
-
-
 def _become_average(root: nn.Module) -> None:
     """Turn a copy of a sparse network into a masked one whose masks follow from its weights."""
+    engines = engines_in(root)
     for hooks, key, owner in hooks_of(root):
-        if isinstance(owner, (Engine, Follower)):
+        if isinstance(owner, Follower) or any(owner is engine for engine in engines):
             del hooks[key]
     for layer in list(root.modules()):
         if isinstance(layer, Masked):
@@ -86,7 +82,7 @@ def _become_average(root: nn.Module) -> None:
             _mask(layer, "weight", MaskedEmbedding, become_dense_embedding(layer))
         elif type(layer) is CondensedSequential:
             layer.__class__ = nn.Sequential  # type: ignore[assignment]
-    for engine in _engines_in(root):
+    for engine in engines:
         engine.retire()
     root.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
 
@@ -114,7 +110,7 @@ def _mask(layer: nn.Module, name: str, masked_type: type[nn.Module], mask: Tenso
 def _after_load(root: nn.Module, incompatible_keys: object) -> None:
     for weight, mask in _masked_in(root):
         mask.copy_(weight != 0)
-    for engine in _engines_in(root):
+    for engine in engines_in(root):
         engine.resume()
 
 
@@ -135,7 +131,7 @@ def _update(averaged: AveragedModel, model: nn.Module) -> None:
         mask.copy_((weight != 0) | active.to(weight.device))
     for mine, theirs in zip(_own_state(averaged.module), _own_state(model), strict=True):
         mine.copy_(theirs)
-    for engine in _engines_in(averaged.module):
+    for engine in engines_in(averaged.module):
         engine.resume()
 
 

@@ -10,20 +10,20 @@ from torch.optim import Optimizer
 
 from sparse_core import strangers
 from sparse_core.averages import watch_averages
+from sparse_core.budgets.distributions import budgets, budgets_by_score
+from sparse_core.budgets.selection import Selected, select, selectable
+from sparse_core.budgets.structure import ConstantFanIn, Structure, Unstructured, structure_for
 from sparse_core.checks import InputError, at_least
-from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.config import SparseConfig
-from sparse_core.distributions import budgets, budgets_by_score
 from sparse_core.engine import Engine
-from sparse_core.initialisation import draw_mask, initialise
+from sparse_core.layers.choice import TYPICAL_BATCH
 from sparse_core.layers.embedding import why_dense
 from sparse_core.layers.fused import forbid_fused_encoders
 from sparse_core.left_dense import left_dense, listed, matches_any, say_so
-from sparse_core.ranks import is_wrapped
 from sparse_core.registry import GROWTH_RULES, METHODS
-from sparse_core.selection import Selected, select, selectable
-from sparse_core.structure import ConstantFanIn, Structure, Unstructured, structure_for
-from sparse_core.topology import SparseTensor
+from sparse_core.weights.initialisation import draw_mask, initialise
+from sparse_core.weights.ranks import is_wrapped
+from sparse_core.weights.tensor import SparseTensor
 
 
 def sparsify(
@@ -49,13 +49,13 @@ def sparsify(
         roles: Wildcard on a layer's name -> `input`, `hidden` or `output`, for modules whose order
             does not say which layer is the output.
         scores: Parameter name -> score of each weight, in the weight's shape: the first mask keeps
-            the highest instead of random ones (`sparse_core.saliency`). With `scope="global"` they
-            are ranked over all layers and the distribution plays no part.
+            the highest instead of random ones (`sparse_core.budgets.saliency`). With
+            `scope="global"` they are ranked over all layers and the distribution plays no part.
         batch: Samples of a training batch, which `backend="auto"` asks for.
         keep_masked: Names of parameters that stay masked whatever the backend.
         apart: Where tasks are to have disjoint masks in the module, roles or name patterns of the
             layers of which each has its own; so many fit into the others as their exact densities
-            say (`sparse_core.distributions`). None: no tasks.
+            say (`sparse_core.budgets.distributions`). None: no tasks.
 
     Returns:
         The engine, also found as `module.sparse_engine`.
@@ -133,7 +133,7 @@ def _masked(
     sparse: Sequence[Selected], config: SparseConfig, structure: Structure
 ) -> dict[str, str]:
     """Return which weights stay masked whatever the backend, by name, and why."""
-    from sparse_core.condensing import why_masked
+    from sparse_core.weights.condensing import why_masked
 
     if config.backend == "masked":
         return {}
@@ -143,9 +143,9 @@ def _masked(
 
 def _condense(engine: Engine, module: nn.Module, batch: int, keep_masked: Collection[str]) -> None:
     """Give the layers that can be condensed, and are to be, their condensed form."""
-    from sparse_core.condensed import CondensedTensor
-    from sparse_core.condensing import capacity_of, that_pay
     from sparse_core.layers.chain import chain
+    from sparse_core.weights.condensed import CondensedTensor
+    from sparse_core.weights.condensing import capacity_of, that_pay
 
     config = engine.config
     capacities = {

@@ -90,8 +90,8 @@ class SparseConfig:
         optimizer_state: What becomes of moments at dropped and grown weights.
         backend: `masked` computes with dense weights times a mask; `condensed` stores and trains
             the active weights of linear layers and embeddings only, on the CPU; `auto` is
-            condensed for the linear layers where that is at least as fast (`sparse_core.choice`),
-            masked for the others.
+            condensed for the linear layers where that is at least as fast
+            (`sparse_core.layers.choice`), masked for the others.
         seed: Seeds masks and random growth, apart from every other random stream.
     """
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from sparse_core.budgets.selection import Selected
 from sparse_core.config import SparseConfig
 from sparse_core.layers.state import Condensed
-from sparse_core.selection import Selected
-from sparse_core.topology import SparseTensor
+from sparse_core.weights.tensor import SparseTensor
 
 NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 """Layers whose weights are no matrices, whatever their shape."""

@@ -20,25 +20,27 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from sparse_core import counts, strangers
+from sparse_core.averages import watch_averages
+from sparse_core.budgets.selection import Selected
 from sparse_core.checks import InputError
-from sparse_core.choice import TYPICAL_BATCH
 from sparse_core.clock import Clock, Timed, checked_horizon
 from sparse_core.config import SparseConfig
 from sparse_core.counts import LayerCount
-from sparse_core.followers import Followers, follower_of
-from sparse_core.fresh import leaves_zeros
-from sparse_core.gradients import GradientSource, has_closure
-from sparse_core.initialisation import redraw
+from sparse_core.layers.choice import TYPICAL_BATCH
 from sparse_core.layers.copies import release
-from sparse_core.loading import check_budgets
-from sparse_core.optimizer_state import clear_inactive, clear_moments, settle
-from sparse_core.ranks import Company, Ranks
 from sparse_core.schedule import Schedule
-from sparse_core.scores import Moment
-from sparse_core.selection import Selected
-from sparse_core.topology import Delta, SparseTensor
 from sparse_core.updaters import updater_for
 from sparse_core.updaters.base import unchanged
+from sparse_core.updaters.scores import Moment
+from sparse_core.weights.followers import Followers, follower_of
+from sparse_core.weights.fresh import leaves_zeros
+from sparse_core.weights.gradients import GradientSource, has_closure
+from sparse_core.weights.initialisation import redraw
+from sparse_core.weights.loading import check_budgets
+from sparse_core.weights.masking import masked_again
+from sparse_core.weights.optimizer_state import clear_inactive, clear_moments, settle
+from sparse_core.weights.ranks import Company, Ranks
+from sparse_core.weights.tensor import Delta, SparseTensor
 
 Observer = Callable[[Moment, Mapping[str, Delta]], None]
 
@@ -208,8 +210,8 @@ class Engine(Timed):
     def unite(self, group: Any = None) -> None:
         """Keep one topology with other processes, each of which calls this too.
 
-        Under `DistributedDataParallel` they do without being told (`sparse_core.ranks`); this is
-        for loops that average `.grad` themselves.
+        Under `DistributedDataParallel` they do without being told (`sparse_core.weights.ranks`);
+        this is for loops that average `.grad` themselves.
 
         Args:
             group: The process group; None: all processes.
@@ -223,7 +225,7 @@ class Engine(Timed):
             target: Dense still; its weights become sparse, and condensed where they are here.
             lagging: Whether it stands still between its own updates and takes the online masks
                 with each, instead of having the online topology at every moment; see
-                `sparse_core.followers`.
+                `sparse_core.weights.followers`.
             partial: Whether it may lack some of the sparse layers.
 
         Raises:
@@ -267,8 +269,6 @@ class Engine(Timed):
         return self.__dict__ | {"_handles": [], "_before": [], "stepping": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        from sparse_core.averages import watch_averages
-
         watch_averages()
         self.__dict__.update(state)
         if self.optimizer is not None:
@@ -280,10 +280,8 @@ class Engine(Timed):
         """Make condensed linear layers masked ones, here and in networks that follow.
 
         Condensed layers are for the CPU, so this comes before a network leaves it; to be called
-        between two optimizer steps. See `sparse_core.masking`.
+        between two optimizer steps. See `sparse_core.weights.masking`.
         """
-        from sparse_core.masking import masked_again
-
         self._followers.catch_up()
         self.tensors = [masked_again(tensor, *self.trainers) for tensor in self.tensors]
         self._followers.use_masks(self.tensors)

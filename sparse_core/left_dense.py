@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
+from sparse_core.budgets.selection import Selected, obstacle, selectable
 from sparse_core.config import SparseConfig
 from sparse_core.counts import NORMALISATIONS
-from sparse_core.selection import Selected, obstacle, selectable
 
 LOOKUPS = (nn.Embedding, nn.EmbeddingBag)
 

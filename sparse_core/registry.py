@@ -31,22 +31,28 @@ class GrowthRule:
 
 
 GROWTH_RULES = {
-    "random": GrowthRule("sparse_core.scores:random", by_rows=True),
-    "unfired": GrowthRule("sparse_core.scores:unfired", by_rows=True),
-    "gradient": GrowthRule("sparse_core.scores:gradient", needs="gradient", by_rows=True),
-    "momentum": GrowthRule("sparse_core.scores:momentum", needs="momentum", by_rows=True),
-    "adam_momentum": GrowthRule("sparse_core.scores:adam_momentum", needs="momentum", by_rows=True),
-    "importance": GrowthRule("sparse_core.scores:importance", needs="gradient"),
-    "sampled": GrowthRule("sparse_core.sampling:uniform", needs="gradient", samples=True),
-    "sampled_grabo": GrowthRule("sparse_core.sampling:grabo", needs="signals", samples=True),
-    "sampled_graest": GrowthRule("sparse_core.sampling:graest", needs="signals", samples=True),
+    "random": GrowthRule("sparse_core.updaters.scores:random", by_rows=True),
+    "unfired": GrowthRule("sparse_core.updaters.scores:unfired", by_rows=True),
+    "gradient": GrowthRule("sparse_core.updaters.scores:gradient", needs="gradient", by_rows=True),
+    "momentum": GrowthRule("sparse_core.updaters.scores:momentum", needs="momentum", by_rows=True),
+    "adam_momentum": GrowthRule(
+        "sparse_core.updaters.scores:adam_momentum", needs="momentum", by_rows=True
+    ),
+    "importance": GrowthRule("sparse_core.updaters.scores:importance", needs="gradient"),
+    "sampled": GrowthRule("sparse_core.updaters.sampling:uniform", needs="gradient", samples=True),
+    "sampled_grabo": GrowthRule(
+        "sparse_core.updaters.sampling:grabo", needs="signals", samples=True
+    ),
+    "sampled_graest": GrowthRule(
+        "sparse_core.updaters.sampling:graest", needs="signals", samples=True
+    ),
 }
 
 DROP_RULES = {
-    "magnitude": "sparse_core.scores:magnitude",
-    "signed": "sparse_core.scores:signed",
-    "sensitivity": "sparse_core.scores:sensitivity",
-    "magnitude_gradient": "sparse_core.scores:magnitude_gradient",
+    "magnitude": "sparse_core.updaters.scores:magnitude",
+    "signed": "sparse_core.updaters.scores:signed",
+    "sensitivity": "sparse_core.updaters.scores:sensitivity",
+    "magnitude_gradient": "sparse_core.updaters.scores:magnitude_gradient",
 }
 DROP_NEEDS_GRADIENT = ("sensitivity", "magnitude_gradient")
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from torch import Tensor
@@ -24,16 +24,15 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-if TYPE_CHECKING:
-    from sparse_core.engine import Engine
+from sparse_core.weights.trained import Trained
 
-_engines: WeakSet[Engine] = WeakSet()
+_engines: WeakSet[Trained] = WeakSet()
 _harmless: WeakKeyDictionary[Optimizer, list[tuple[int, int]]] = WeakKeyDictionary()
-_stepping: WeakKeyDictionary[Optimizer, list[tuple[Engine, int]]] = WeakKeyDictionary()
+_stepping: WeakKeyDictionary[Optimizer, list[tuple[Trained, int]]] = WeakKeyDictionary()
 _hooked = False
 
 
-def watch(engine: Engine) -> None:
+def watch(engine: Trained) -> None:
     """Look out for strangers from here on; to be called again when its optimizers change."""
     global _hooked
     if not _hooked:
@@ -44,7 +43,7 @@ def watch(engine: Engine) -> None:
     _harmless.clear()
 
 
-def leave(engine: Engine) -> None:
+def leave(engine: Trained) -> None:
     """Look out no more: it was told, or wants to stand still."""
     _engines.discard(engine)
 
@@ -81,13 +80,13 @@ def _parameters(optimizer: Optimizer) -> list[tuple[int, int]]:
     return [(id(group["params"]), len(group["params"])) for group in optimizer.param_groups]
 
 
-def _is_strange(optimizer: Optimizer, engine: Engine) -> bool:
+def _is_strange(optimizer: Optimizer, engine: Trained) -> bool:
     """Whether an optimizer holds weights of an engine that does not know it."""
     known = any(optimizer is trainer for trainer in engine.trainers)
     return not known and any(_weights(optimizer, engine))
 
 
-def _weights(optimizer: Optimizer, engine: Engine) -> Iterator[tuple[str, Tensor, bool]]:
+def _weights(optimizer: Optimizer, engine: Trained) -> Iterator[tuple[str, Tensor, bool]]:
     """Yield an engine's weights that an optimizer holds: name, weight, whether it was replaced.
 
     Where the topology never moves, it may train the weights as it likes.
@@ -102,7 +101,7 @@ def _weights(optimizer: Optimizer, engine: Engine) -> Iterator[tuple[str, Tensor
                 yield tensor.name, parameter, replaced
 
 
-def _say(optimizer: Optimizer, engine: Engine, name: str, replaced: bool) -> None:
+def _say(optimizer: Optimizer, engine: Trained, name: str, replaced: bool) -> None:
     who, whose = type(optimizer).__name__, type(engine.root).__name__
     if replaced:
         what, otherwise = "which condensed weights have replaced: its steps do not train them", ""

@@ -18,11 +18,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from sparse_core.budgets.ranking import top_of_network
 from sparse_core.building import sparsify
 from sparse_core.checks import InputError, at_least
 from sparse_core.config import SparseConfig
 from sparse_core.engine import Engine
-from sparse_core.ranking import top_of_network
 
 
 class LotteryTicket:

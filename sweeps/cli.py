@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 OK, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 DATA = "DST_DATA"
 BENCHMARKS = {
-    "kernels": ("benchmarks.kernels:main", "condensed kernels on arrays"),
-    "layers": ("benchmarks.layers:main", "condensed layers under autograd"),
-    "rl": ("benchmarks.rl:main", "gradient steps of SAC"),
-    "cl": ("benchmarks.cl:main", "training of a task, evaluation of an earlier one"),
+    "kernels": ("sweeps.bench.kernels:main", "condensed kernels on arrays"),
+    "layers": ("sweeps.bench.layers:main", "condensed layers under autograd"),
+    "rl": ("sweeps.bench.rl:main", "gradient steps of SAC"),
+    "cl": ("sweeps.bench.cl:main", "training of a task, evaluation of an earlier one"),
 }
 EXAMPLES = """examples:
   dst sweep run quickstart            a packaged grid; run it again to go on after any interruption

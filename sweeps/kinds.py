@@ -50,19 +50,19 @@ class Kind:
 
 KINDS = {
     "rl": Kind(
-        spec="dstrl.spec:RLSpec",
-        runner="dstrl.train:run",
+        spec="dstrl.runs.spec:RLSpec",
+        runner="dstrl.runs.train:run",
         title="Reinforcement learning",
         task=("env", "algo"),
         score="final return",
         x="environment steps",
         y="evaluation return (mean over episodes)",
-        player="dstrl.enjoy:enjoy",
+        player="dstrl.runs.enjoy:enjoy",
         events=True,
     ),
     "cl": Kind(
-        spec="continual.spec:CLSpec",
-        runner="continual.train:run",
+        spec="continual.runs.spec:CLSpec",
+        runner="continual.runs.train:run",
         title="Continual learning",
         task=("benchmark", "tasks"),
         score="final average accuracy (%)",
@@ -76,8 +76,8 @@ KINDS = {
         ),
     ),
     "crl": Kind(
-        spec="dstrl.crl:CRLSpec",
-        runner="dstrl.sequence:run",
+        spec="dstrl.tasks.spec:CRLSpec",
+        runner="dstrl.tasks.train:run",
         title="Continual reinforcement learning",
         task=("sequence", "algo"),
         score="final mean performance (%)",
@@ -89,7 +89,7 @@ KINDS = {
             ("forward_transfer", "forward transfer (%)"),
             ("capacity_used", "capacity used (%)"),
         ),
-        player="dstrl.enjoy:enjoy_tasks",
+        player="dstrl.tasks.enjoy:enjoy_tasks",
         events=True,
     ),
 }

@@ -36,7 +36,7 @@ def test_sparse_avalanche_in_five_lines():
     from torch.optim import SGD
 
     from continual import MaskIsolation, TaskMasks
-    from continual.benchmarks import as_avalanche, load_tasks
+    from continual.runs.benchmarks import as_avalanche, load_tasks
 
     from avalanche.training import Naive  # isort: skip
 
@@ -62,7 +62,7 @@ def test_tasks_in_sequence():
     from stable_baselines3 import PPO
 
     from dstrl import ContinualActorCriticPolicy, SparseCallback
-    from dstrl.sequence import begin_task
+    from dstrl.tasks.train import begin_task
     from envs import CartPoleTask
 
     code = example("begin_task").replace("20_000", "64")

@@ -1,9 +1,10 @@
 """Kernels of condensed layers: products of sparse matrices, and their gradients, on the CPU.
 
 `Pattern` says which weights exist. `linear`, `linear_forward` and `linear_backward` are a layer
-on ordinary rows; `cpu` has the single steps in the blocked layout, for chains of layers; `Lookup`
-is for one sample and weights that rest; `reference` says in plain NumPy what each of them
-computes. `scores` finds where to grow. Nothing is compiled at import: `warmup` compiles ahead.
+on ordinary rows (`api`); `checked` has the single steps in the blocked layout, for chains of
+layers, and `unchecked` the same for arguments that are known to fit; `Lookup` is for one sample and
+weights that rest; `reference` says in plain NumPy what each of them computes. `topk` finds where to
+grow. Nothing is compiled at import: `warmup` compiles ahead.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sparse_core.kernels import cpu, reference, scores
+    from sparse_core.kernels import checked, reference, topk
+    from sparse_core.kernels.api import linear, linear_backward, linear_forward
     from sparse_core.kernels.format import GROUPS, Pattern, Transposed
-    from sparse_core.kernels.layer import linear, linear_backward, linear_forward
     from sparse_core.kernels.lookup import Lookup
     from sparse_core.kernels.warming import warmup
 
@@ -23,12 +24,12 @@ __all__ = [
     "Lookup",
     "Pattern",
     "Transposed",
-    "cpu",
+    "checked",
     "linear",
     "linear_backward",
     "linear_forward",
     "reference",
-    "scores",
+    "topk",
     "warmup",
 ]
 
@@ -37,9 +38,9 @@ _HOMES = {
     "Lookup": "lookup",
     "Pattern": "format",
     "Transposed": "format",
-    "linear": "layer",
-    "linear_backward": "layer",
-    "linear_forward": "layer",
+    "linear": "api",
+    "linear_backward": "api",
+    "linear_forward": "api",
     "warmup": "warming",
 }
 

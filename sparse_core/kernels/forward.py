@@ -100,7 +100,7 @@ def forward_kernel(
 
     Returns:
         A function of (values, columns, indptr, rows, absent, x, bias, out, bounds, batch); see
-        `sparse_core.kernels.cpu.forward` for their meaning.
+        `sparse_core.kernels.checked.forward` for their meaning.
     """
     multiply_tile = tile_multiplier(group, tile, relu, tail)
     fill_tile = tile_filler(tile, relu)

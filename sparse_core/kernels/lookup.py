@@ -22,8 +22,8 @@ from numba.core import types
 from numpy.typing import NDArray
 
 from sparse_core.kernels import isa, plan
+from sparse_core.kernels.arguments import as_sample, as_values
 from sparse_core.kernels.buffers import empty
-from sparse_core.kernels.checks import as_sample, as_values
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.gemv import dot
 from sparse_core.kernels.jit import kernel, once
@@ -237,7 +237,7 @@ class Lookup:
     ) -> NDArray[np.float32]:
         """Compute W x + b for one sample, with the values of the last `refresh`.
 
-        Arguments, result and errors are those of `cpu.gemv`.
+        Arguments, result and errors are those of `checked.gemv`.
         """
         pattern = self.pattern
         x, bias, out = as_sample(pattern, x, bias, out)

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_core.kernels import cpu
-from sparse_core.kernels.checks import tile_size
+from sparse_core.kernels import checked
+from sparse_core.kernels.api import linear, linear_backward, linear_forward
+from sparse_core.kernels.arguments import tile_size
 from sparse_core.kernels.format import GROUPS, Pattern
-from sparse_core.kernels.layer import linear, linear_backward, linear_forward
 
 _FEATURES = 256
 
@@ -61,12 +61,12 @@ def _train(
     bias, batch = np.zeros(_FEATURES, np.float32), x.shape[0]
     y, saved = linear_forward(pattern, values, x, bias, threads=threads)
     linear_backward(pattern, values, saved, y, threads=threads)
-    blocked = cpu.pack(x, threads=threads)
+    blocked = checked.pack(x, threads=threads)
     for relu in (True, False):
-        h = cpu.forward(pattern, values, blocked, batch, bias, relu=relu, threads=threads)
+        h = checked.forward(pattern, values, blocked, batch, bias, relu=relu, threads=threads)
     for name in ("relu", "tanh"):
-        cpu.activate(name, h, out=h, threads=threads)
-        cpu.activate_backward(name, h, h, out=h, threads=threads)
-    d = cpu.grad_input(pattern, values, h, batch, threads=threads)
-    cpu.grad_bias(h, batch, threads=threads)
-    cpu.unpack(d, batch, threads=threads)
+        checked.activate(name, h, out=h, threads=threads)
+        checked.activate_backward(name, h, h, out=h, threads=threads)
+    d = checked.grad_input(pattern, values, h, batch, threads=threads)
+    checked.grad_bias(h, batch, threads=threads)
+    checked.unpack(d, batch, threads=threads)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sparse_core.checks import InputError
-from sparse_core.kernels.checks import as_bias, as_values
+from sparse_core.kernels.arguments import as_bias, as_values
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.sharing import Shared
 from sparse_core.layers.state import Condensed

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch._C._functorch import is_legacy_batchedtensor
 
 from sparse_core.checks import InputError
-from sparse_core.kernels import cpu, linear, plan, prepared
+from sparse_core.kernels import checked, linear, plan, unchecked
+from sparse_core.kernels.arguments import tile_size
 from sparse_core.kernels.buffers import empty
-from sparse_core.kernels.checks import tile_size
 from sparse_core.layers import dense
 from sparse_core.layers.copies import release
 from sparse_core.layers.links import Link, check_weights, layers_of, link_of
@@ -159,7 +159,7 @@ class _Way(ABC):
 
 
 class _Blocked(_Way):
-    """In the layout of `sparse_core.kernels.cpu.pack`."""
+    """In the layout of `sparse_core.kernels.checked.pack`."""
 
     def __init__(self, batch: int, threads: int) -> None:
         self.batch = batch
@@ -169,21 +169,21 @@ class _Blocked(_Way):
 
     def enter(self, rows: Array) -> Array:
         out = empty(self.tiles, rows.shape[1], self.tile)
-        prepared.pack(rows, out, self.threads)
+        unchecked.pack(rows, out, self.threads)
         return out
 
     def leave(self, signal: Array) -> Array:
         out = empty(self.batch, signal.shape[1])
-        prepared.unpack(signal, out, self.threads)
+        unchecked.unpack(signal, out, self.threads)
         return out
 
     def forward(self, link: Link, signal: Array, keep: bool) -> tuple[Array, Array]:
         pattern, relu = link.pattern, link.activation == "relu"
         out = empty(self.tiles, pattern.out_features, self.tile)
-        run = prepared.forward(pattern, self.tiles, self.tile, self.batch, relu, self.threads)
+        run = unchecked.forward(pattern, self.tiles, self.tile, self.batch, relu, self.threads)
         run(link.values, signal, link.bias, out, self.batch)
         if link.activation == "tanh":
-            prepared.elementwise("tanh", out, out, out, self.threads)
+            unchecked.elementwise("tanh", out, out, out, self.threads)
         return signal, out
 
     def backward(self, link: Link, before: Array, signal: Array, needed: _Needed) -> _Gradients:
@@ -193,7 +193,7 @@ class _Blocked(_Way):
         pattern = link.pattern
         out = empty(self.tiles, pattern.in_features, self.tile)
         shape = pattern, self.tiles, self.tile, self.batch, plan.gathers(pattern), self.threads
-        prepared.grad_input(*shape)(link.values, signal, out, self.batch)
+        unchecked.grad_input(*shape)(link.values, signal, out, self.batch)
         return _Gradients(out, of_values, of_bias)
 
     def of_parameters(
@@ -201,19 +201,20 @@ class _Blocked(_Way):
     ) -> tuple[Array | None, Array | None]:
         """Return the gradients of values and bias."""
         if not needed.values:
-            bias = cpu.grad_bias(signal, self.batch, threads=self.threads) if needed.bias else None
-            return None, bias
+            if not needed.bias:
+                return None, None
+            return None, checked.grad_bias(signal, self.batch, threads=self.threads)
         pattern, shared, capacity = link.pattern, link.shared, link.values.size
         if shared is not None:
             pattern, capacity = shared.pattern, shared.room
         out, bias = empty(capacity), empty(pattern.out_features if needed.bias else 0)
-        prepared.grad_values(pattern, self.tile, self.batch, self.threads)(
+        unchecked.grad_values(pattern, self.tile, self.batch, self.threads)(
             before, signal, out, bias
         )
         return out if shared is None else shared.of_part(out), bias
 
     def activation_backward(self, name: str, signal: Array, after: Array) -> Array:
-        prepared.elementwise(f"{name}_backward", signal, after, signal, self.threads)
+        unchecked.elementwise(f"{name}_backward", signal, after, signal, self.threads)
         return signal
 
     def watched(self, before: Array, signal: Array) -> tuple[Array, Array]:
@@ -232,14 +233,14 @@ class _Rows(_Blocked):
     def forward(self, link: Link, signal: Array, keep: bool) -> tuple[Array, Array]:
         out = empty(self.batch, link.pattern.out_features)
         shape = link.bias, link.activation == "relu", out, keep, self.threads
-        return prepared.rows_forward(link.pattern, link.values, signal, *shape), out
+        return unchecked.rows_forward(link.pattern, link.values, signal, *shape), out
 
     def backward(self, link: Link, before: Array, signal: Array, needed: _Needed) -> _Gradients:
         of_input = signal
         if needed.input:
             of_input = empty(self.batch, link.pattern.in_features)
             shape = self.tile, of_input, self.threads
-            packed = prepared.rows_grad_input(link.pattern, link.values, signal, *shape)
+            packed = unchecked.rows_grad_input(link.pattern, link.values, signal, *shape)
         else:
             packed = super().enter(signal)
         return _Gradients(of_input, *self.of_parameters(link, before, packed, needed))

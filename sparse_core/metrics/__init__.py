@@ -7,7 +7,7 @@
     gradient_snr                      how much of the growth gradient is noise
     effective_rank                    of a representation
 
-Operations are counted in `sparse_core.flops` and `sparse_core.training_flops`.
+Operations are counted in `sparse_core.metrics.flops` and `sparse_core.metrics.training_flops`.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from dataclasses import astuple, dataclass
 from torch import Tensor
 
 from sparse_core.engine import Engine
-from sparse_core.scores import Moment
-from sparse_core.topology import Delta
+from sparse_core.updaters.scores import Moment
+from sparse_core.weights.tensor import Delta
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from sparse_core.checks import InputError
-from sparse_core.probing import undisturbed
+from sparse_core.metrics.probing import undisturbed
 
 ACTIVATIONS = (
     nn.ReLU,

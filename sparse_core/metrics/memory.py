@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sparse_core.budgets.structure import ConstantFanIn
 from sparse_core.engine import Engine
-from sparse_core.structure import ConstantFanIn
 
 INDEX_BYTES = 4
 SHORT_INDEX_BYTES = 2

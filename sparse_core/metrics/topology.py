@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sparse_core.engine import Engine
 from sparse_core.metrics.dormancy import ACTIVATIONS
-from sparse_core.topology import SparseTensor
+from sparse_core.weights.tensor import SparseTensor
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 

@@ -5,7 +5,7 @@ at a density of 1/1000 take 1.6 MB. So the drop looks at the stored values only,
 are made a block of rows at a time:
 
     constant fan-in    every lane lies in one block, which is refilled as a small layer would be
-    unstructured       the best cells of the blocks so far are kept (`sparse_core.kernels.scores`)
+    unstructured       the best cells of the blocks so far are kept (`sparse_core.kernels.topk`)
 
 Ablation ranks the inactive cells of the whole layer before any lane can be refilled: it goes over
 the blocks twice. Scores, random numbers and ties are those of the whole matrix, so the result is
@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparse_core.condensed import CondensedTensor
+from sparse_core.budgets.ranking import MINUS_INFINITY, top_of_layer
+from sparse_core.budgets.structure import ConstantFanIn, Unstructured
 from sparse_core.kernels.coordinates import without
-from sparse_core.kernels.scores import top_blocks
-from sparse_core.ranking import MINUS_INFINITY, top_of_layer
-from sparse_core.scores import Moment, Scene, Score, checked
-from sparse_core.structure import ConstantFanIn, Unstructured
-from sparse_core.topology import Delta, SparseTensor
+from sparse_core.kernels.topk import top_blocks
 from sparse_core.updaters.ranked import Ranking
+from sparse_core.updaters.scores import Moment, Scene, Score, checked
+from sparse_core.weights.condensed import CondensedTensor
+from sparse_core.weights.tensor import Delta, SparseTensor
 
 
 def ranks_in_blocks(tensor: SparseTensor) -> bool:

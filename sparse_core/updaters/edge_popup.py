@@ -15,11 +15,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sparse_core.scores import Moment, Scene, checked
 from sparse_core.streams import stream
-from sparse_core.topology import Delta, SparseTensor
 from sparse_core.updaters.base import Updater
 from sparse_core.updaters.ranked import available_cells
+from sparse_core.updaters.scores import Moment, Scene, checked
+from sparse_core.weights.tensor import Delta, SparseTensor
 
 
 class EdgePopup(Updater):

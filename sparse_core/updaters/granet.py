@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sparse_core.budgets.ranking import top_of_layer
 from sparse_core.config import SparseConfig
-from sparse_core.ranking import top_of_layer
 from sparse_core.registry import GROWTH_RULES
-from sparse_core.scores import Moment, Scene, checked, growth_rule
-from sparse_core.topology import Delta, SparseTensor
 from sparse_core.updaters.pruning import GMP
 from sparse_core.updaters.ranked import available_cells
+from sparse_core.updaters.scores import Moment, Scene, checked, growth_rule
+from sparse_core.weights.tensor import Delta, SparseTensor
 
 
 class GraNet(GMP):

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from sparse_core.ranking import MINUS_INFINITY, top_of_network
-from sparse_core.scores import Moment
-from sparse_core.topology import Delta, SparseTensor
+from sparse_core.budgets.ranking import MINUS_INFINITY, top_of_network
 from sparse_core.updaters.base import DropAndGrow, unchanged
 from sparse_core.updaters.ranked import Ranked
+from sparse_core.updaters.scores import Moment
+from sparse_core.weights.tensor import Delta, SparseTensor
 
 
 class GSE(DropAndGrow):

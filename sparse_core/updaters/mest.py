@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sparse_core.scores import Moment
-from sparse_core.topology import Delta
 from sparse_core.updaters.ranked import Ranking
+from sparse_core.updaters.scores import Moment
 from sparse_core.updaters.set import SET
+from sparse_core.weights.tensor import Delta
 
 
 class MEST(SET):

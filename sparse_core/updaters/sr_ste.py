@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from sparse_core.topology import SparseTensor
 from sparse_core.updaters.topkast import TopKAST
+from sparse_core.weights.tensor import SparseTensor
 
 
 class SRSTE(TopKAST):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sparse_core.ablation import least_lanes, live_lanes, threshold
-from sparse_core.scores import Moment
-from sparse_core.topology import Delta
+from sparse_core.updaters.ablation import least_lanes, live_lanes, threshold
 from sparse_core.updaters.ranked import Ranking
 from sparse_core.updaters.rigl import RigL
+from sparse_core.updaters.scores import Moment
+from sparse_core.weights.tensor import Delta
 
 
 class SRigL(RigL):

@@ -25,8 +25,8 @@ import pytest
 from torch import nn
 
 from continual.avalanche_compat import avalanche
-from continual.masks import TaskMasks
-from continual.plugins import NEVER, NOT_UNDER_ISOLATION, MaskIsolation
+from continual.strategies.plugins import NEVER, NOT_UNDER_ISOLATION, MaskIsolation
+from continual.tasks.masks import TaskMasks
 from sparse_core.config import SparseConfig
 
 CONFIG = SparseConfig(method="rigl", sparsity=0.5, update_every=5)

@@ -7,8 +7,8 @@ from torch import nn
 
 from continual import MaskIsolation, TaskMasks
 from continual.avalanche_compat import avalanche
-from continual.benchmarks import as_avalanche
-from continual.images import TaskData
+from continual.runs.benchmarks import as_avalanche
+from continual.runs.data import TaskData
 from sparse_core.config import SparseConfig
 
 FEATURES, CLASSES, TASKS = 12, 3, 3

@@ -77,12 +77,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _swap(settings: dict[str, Any]) -> None:
     import dstrl
-    from dstrl import contrib, policies
-    from dstrl.contrib import SparseTRPOPolicy
-    from dstrl.mixin import SparsePolicy
+    from dstrl.policies.contrib import SparseTRPOPolicy
+    from dstrl.policies.mixin import SparsePolicy
+    from dstrl.policies.names import policies
 
     dstrl.register()
-    for algorithm in (*policies.POLICIES, *contrib.POLICIES):
+    for algorithm in policies():
         for name, ours in list(algorithm.policy_aliases.items()):
             if name.startswith("Sparse"):
                 algorithm.policy_aliases[name.removeprefix("Sparse")] = ours

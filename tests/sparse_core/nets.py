@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sparse_core import Engine, SparseConfig, sparsify
-from sparse_core.topology import SparseTensor
+from sparse_core.weights.tensor import SparseTensor
 
 
 def mlp(*sizes: int, bias: bool = True) -> nn.Sequential:

@@ -109,7 +109,7 @@ INFEASIBLE: list[tuple[Callable[[], nn.Module], dict[str, Any], str]] = [
 )
 def test_a_rule_that_looks_at_signals_names_the_others_of_its_method(monkeypatch, method, others):
     kept = tuple(name for name in METHODS[method].growth if method == "rigl")
-    rule = GrowthRule("sparse_core.scores:gradient", needs="signals")
+    rule = GrowthRule("sparse_core.updaters.scores:gradient", needs="signals")
     monkeypatch.setitem(GROWTH_RULES, "hebbian", rule)
     known = dataclasses.replace(METHODS[method], growth=("hebbian", *kept))
     monkeypatch.setitem(METHODS, method, known)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.mnist import METHODS, load, run
 from sparse_core import SparseConfig
+from sweeps.bench.mnist import METHODS, load, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from sparse_core import SparseConfig, condense, sparsify
+from sparse_core.budgets.selection import select
 from sparse_core.left_dense import left_dense
-from sparse_core.selection import select
 from tests.sparse_core.nets import mlp
 
 

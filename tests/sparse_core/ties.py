@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from sparse_core.structure import Structure, Unstructured
-from sparse_core.topology import SparseTensor
+from sparse_core.budgets.structure import Structure, Unstructured
+from sparse_core.weights.tensor import SparseTensor
 
 
 def is_a_tie(one: Tensor, other: Tensor, structure: Structure) -> bool:

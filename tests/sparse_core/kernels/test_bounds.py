@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sparse_core.kernels import Lookup, cpu, reference
+from sparse_core.kernels import Lookup, checked, reference
 from tests.sparse_core.kernels.patterns import Problem, close, problems
 
 GUARD = 96
@@ -62,32 +62,34 @@ def check_all(problem: Problem) -> None:
     )
     values = guards.put(problem.values, nan)
     bias, x, dy = (guards.put(a, nan) for a in (problem.bias, problem.x, problem.dy))
-    tile = cpu.tile_size(batch)
+    tile = checked.tile_size(batch)
     tiles, out, inputs = -(-batch // tile), p.out_features, p.in_features
-    bx = cpu.pack(x, out=guards.new(tiles, inputs, tile))
-    bdy = cpu.pack(dy, out=guards.new(tiles, out, tile))
-    np.testing.assert_array_equal(cpu.unpack(bx, batch, out=guards.new(batch, inputs)), problem.x)
-    y = cpu.forward(p, values, bx, batch, bias, out=guards.new(tiles, out, tile))
-    close(cpu.unpack(y, batch), reference.forward(p, values, x, bias))
+    bx = checked.pack(x, out=guards.new(tiles, inputs, tile))
+    bdy = checked.pack(dy, out=guards.new(tiles, out, tile))
+    np.testing.assert_array_equal(
+        checked.unpack(bx, batch, out=guards.new(batch, inputs)), problem.x
+    )
+    y = checked.forward(p, values, bx, batch, bias, out=guards.new(tiles, out, tile))
+    close(checked.unpack(y, batch), reference.forward(p, values, x, bias))
     for method in ("gather", "scatter"):
-        dx = cpu.grad_input(
+        dx = checked.grad_input(
             p, values, bdy, batch, method=method, out=guards.new(tiles, inputs, tile)
         )
-        close(cpu.unpack(dx, batch), reference.grad_input(p, values, dy))
+        close(checked.unpack(dx, batch), reference.grad_input(p, values, dy))
     dvalues, db = guards.new(values.size), guards.new(out)
-    cpu.grad_values(p, bx, bdy, batch, out=dvalues, bias_out=db)
+    checked.grad_values(p, bx, bdy, batch, out=dvalues, bias_out=db)
     close(dvalues, reference.grad_values(p, x, dy, values.size))
     close(db, reference.grad_bias(dy))
-    cpu.grad_bias(bdy, batch, out=db)
+    checked.grad_bias(bdy, batch, out=db)
     close(db, reference.grad_bias(dy))
-    one = cpu.gemv(p, values, x[0], bias, out=guards.new(out))
+    one = checked.gemv(p, values, x[0], bias, out=guards.new(out))
     close(one, reference.forward(p, values, x[:1], bias)[0])
     if Lookup.suits(p):
         lookup = Lookup(p)
         lookup.refresh(values)
         close(lookup.gemv(x[0], bias, out=guards.new(out)), one)
-    cpu.activate("tanh", bx, out=guards.new(*bx.shape))
-    cpu.activate_backward("relu", bx, bx, out=guards.new(*bx.shape))
+    checked.activate("tanh", bx, out=guards.new(*bx.shape))
+    checked.activate_backward("relu", bx, bx, out=guards.new(*bx.shape))
     guards.check()
 
 

@@ -17,10 +17,10 @@ NOT_WRITABLE = (
     "import os\nreal = os.access\n"
     "os.access = lambda path, mode: not mode & os.W_OK and real(path, mode)\n"
 )
-HEAD = "import sys, numpy as np\nfrom sparse_core.kernels import cpu, jit\n"
+HEAD = "import sys, numpy as np\nfrom sparse_core.kernels import checked, jit\n"
 PACK = (
     "x = np.arange({n} * 3, dtype=np.float32).reshape({n}, 3)\n"
-    "assert (cpu.unpack(cpu.pack(x, tile={tile}), {n}) == x).all()\n"
+    "assert (checked.unpack(checked.pack(x, tile={tile}), {n}) == x).all()\n"
 )
 COMPILED = "print(jit.compilations)\n"
 
@@ -131,7 +131,7 @@ def test_only_what_stays_the_same_may_be_a_constant() -> None:
 
 def test_processes_share_what_they_compile(tmp_path: Path) -> None:
     script = "x = np.arange(-9, 9, dtype=np.float32)\n"
-    script += "assert (cpu.activate('relu', x) == np.maximum(x, 0)).all()\n" + COMPILED
+    script += "assert (checked.activate('relu', x) == np.maximum(x, 0)).all()\n" + COMPILED
     racers = [start(script, tmp_path) for _ in range(3)]
     assert {finish(racer).strip() for racer in racers} <= {"0", "1"}
     files = entries(tmp_path)

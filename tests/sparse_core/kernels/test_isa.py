@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from sparse_core.kernels import isa
-from sparse_core.kernels.checks import tile_size
+from sparse_core.kernels.arguments import tile_size
 
 
 def test_widest_by_hand() -> None:

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from sparse_core.kernels import (
     Lookup,
     Pattern,
-    cpu,
     linear,
     linear_backward,
     linear_forward,
     reference,
+)
+from sparse_core.kernels import (
+    checked as checked,
 )
 from tests.sparse_core.kernels.patterns import Problem, close, constant_fan_in, problems
 
@@ -26,21 +28,23 @@ ALL = problems((1, 2, 4, 8), st.integers(1, 200))
 def check_steps(problem: Problem, threads: int = 1) -> None:
     """Compare the steps of a layer in the blocked layout."""
     p, values, batch = problem.pattern, problem.values, problem.batch
-    x = cpu.pack(problem.x, threads=threads)
+    x = checked.pack(problem.x, threads=threads)
     np.testing.assert_array_equal(x, reference.pack(problem.x, x.shape[2]))
-    np.testing.assert_array_equal(cpu.unpack(x, batch, threads=threads), problem.x)
-    y = cpu.forward(p, values, x, batch, problem.bias, threads=threads)
+    np.testing.assert_array_equal(checked.unpack(x, batch, threads=threads), problem.x)
+    y = checked.forward(p, values, x, batch, problem.bias, threads=threads)
     expected = reference.forward(p, values, problem.x, problem.bias)
     close(y, reference.pack(expected, x.shape[2]))
-    dy = cpu.pack(problem.dy, threads=threads)
+    dy = checked.pack(problem.dy, threads=threads)
     for method in ("gather", "scatter"):
-        dx = cpu.grad_input(p, values, dy, batch, method=method, threads=threads)
-        close(cpu.unpack(dx, batch), reference.grad_input(p, values, problem.dy))
+        dx = checked.grad_input(p, values, dy, batch, method=method, threads=threads)
+        close(checked.unpack(dx, batch), reference.grad_input(p, values, problem.dy))
     db = np.full(p.out_features, np.nan, np.float32)
-    dvalues = cpu.grad_values(p, x, dy, batch, capacity=values.size, bias_out=db, threads=threads)
+    dvalues = checked.grad_values(
+        p, x, dy, batch, capacity=values.size, bias_out=db, threads=threads
+    )
     close(dvalues, reference.grad_values(p, problem.x, problem.dy, values.size))
     close(db, reference.grad_bias(problem.dy))
-    close(cpu.grad_bias(dy, batch, threads=threads), reference.grad_bias(problem.dy))
+    close(checked.grad_bias(dy, batch, threads=threads), reference.grad_bias(problem.dy))
 
 
 def check_layer(problem: Problem, threads: int = 1) -> None:
@@ -97,7 +101,7 @@ def test_one_sample(group: int, relu: bool) -> None:
     ):
         problem = Problem(seed, out, inputs, group, 1, density)
         p, values = problem.pattern, problem.values
-        y = cpu.gemv(p, values, problem.x[0], problem.bias, relu=relu)
+        y = checked.gemv(p, values, problem.x[0], problem.bias, relu=relu)
         close(y, reference.forward(p, values, problem.x, problem.bias, relu)[0])
 
 
@@ -141,7 +145,7 @@ def test_wide_inputs_have_wide_indices() -> None:
     assert dx is not None and dvalues is not None
     close(dx, reference.grad_input(p, values, dy))
     close(dvalues, reference.grad_values(p, x, dy))
-    close(cpu.gemv(p, values, x[0]), y[0])
+    close(checked.gemv(p, values, x[0]), y[0])
 
 
 def test_rows_of_no_length_are_rows_without_weights() -> None:
@@ -170,25 +174,25 @@ def test_activations(name: str, size: int) -> None:
     rng = np.random.default_rng(size)
     x = (3 * rng.standard_normal(size)).astype(np.float32)
     dy = rng.standard_normal(size).astype(np.float32)
-    y = cpu.activate(name, x)
+    y = checked.activate(name, x)
     close(y, getattr(reference, name)(x))
-    close(cpu.activate_backward(name, dy, y), getattr(reference, f"{name}_backward")(dy, y))
+    close(checked.activate_backward(name, dy, y), getattr(reference, f"{name}_backward")(dy, y))
     in_place = x.copy()
-    assert cpu.activate(name, in_place, out=in_place) is in_place
+    assert checked.activate(name, in_place, out=in_place) is in_place
     np.testing.assert_array_equal(in_place, y)
     over = dy.copy()
-    cpu.activate_backward(name, over, y, out=over)
-    np.testing.assert_array_equal(over, cpu.activate_backward(name, dy, y))
+    checked.activate_backward(name, over, y, out=over)
+    np.testing.assert_array_equal(over, checked.activate_backward(name, dy, y))
 
 
 def test_tanh_is_accurate_everywhere() -> None:
     x = np.concatenate([np.linspace(-12, 12, 200_001), np.geomspace(1e-38, 1e38, 10_001)])
     x = np.concatenate([x, -x]).astype(np.float32)
     exact = np.tanh(x.astype(np.float64))
-    error = np.abs(cpu.activate("tanh", x) - exact) / np.maximum(np.abs(exact), 1e-37)
+    error = np.abs(checked.activate("tanh", x) - exact) / np.maximum(np.abs(exact), 1e-37)
     assert error.max() < 2e-7
     special = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0], np.float32)
-    result = cpu.activate("tanh", special)
+    result = checked.activate("tanh", special)
     np.testing.assert_array_equal(result, [np.nan, 1, -1, 0, -0.0])
     assert np.signbit(result).tolist()[3:] == [False, True]
 
@@ -203,7 +207,7 @@ def test_nan_and_infinity_reach_what_they_are_connected_to(group: int) -> None:
     with np.errstate(invalid="ignore"):
         check_layer(problem)
         y = reference.forward(p, values, problem.x[5:6])[0]
-        close(cpu.gemv(p, values, problem.x[5]), y)
+        close(checked.gemv(p, values, problem.x[5]), y)
     if Lookup.suits(p):
         lookup = Lookup(p)
         lookup.refresh(values)
@@ -245,45 +249,45 @@ def test_any_strides_are_right() -> None:
 def test_wrong_arguments_are_named() -> None:
     problem = Problem(0, 6, 5, 1, 8)
     p, values, x = problem.pattern, problem.values, problem.x
-    blocked = cpu.pack(x)
+    blocked = checked.pack(x)
     with pytest.raises(TypeError, match="x must be a float32 array, got float64"):
-        cpu.pack(x.astype(np.float64))
+        checked.pack(x.astype(np.float64))
     with pytest.raises(TypeError, match="x must be a float32 array, got list"):
-        cpu.pack([[1.0]])  # type: ignore[arg-type]
+        checked.pack([[1.0]])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"x must have 2 dimensions, got shape \(5,\)"):
-        cpu.pack(x[0])
+        checked.pack(x[0])
     with pytest.raises(ValueError, match="tile must be one of"):
-        cpu.pack(x, tile=7)
+        checked.pack(x, tile=7)
     with pytest.raises(ValueError, match="batch must be positive, got 0"):
-        cpu.pack(x[:0])
+        checked.pack(x[:0])
     with pytest.raises(ValueError, match="does not hold a batch of 9"):
-        cpu.forward(p, values, blocked, 9)
+        checked.forward(p, values, blocked, 9)
     with pytest.raises(ValueError, match="does not hold a batch of 0"):
-        cpu.unpack(blocked, 0)
+        checked.unpack(blocked, 0)
     with pytest.raises(ValueError, match="x must have 5 features"):
-        cpu.forward(p, values, cpu.pack(problem.dy), 8)
+        checked.forward(p, values, checked.pack(problem.dy), 8)
     with pytest.raises(ValueError, match="values must be"):
-        cpu.forward(p, values[: p.size - 1], blocked, 8)
+        checked.forward(p, values[: p.size - 1], blocked, 8)
     with pytest.raises(ValueError, match="bias must have 6 elements, got 5"):
-        cpu.forward(p, values, blocked, 8, problem.bias[:5])
+        checked.forward(p, values, blocked, 8, problem.bias[:5])
     with pytest.raises(ValueError, match="out must be a writable C-contiguous array"):
-        cpu.forward(p, values, blocked, 8, out=np.empty((1, 6, 16), np.float32))
+        checked.forward(p, values, blocked, 8, out=np.empty((1, 6, 16), np.float32))
     with pytest.raises(ValueError, match="out must be a writable C-contiguous array"):
-        cpu.pack(x, out=np.empty((1, 8, 5), np.float32).transpose(0, 2, 1))
+        checked.pack(x, out=np.empty((1, 8, 5), np.float32).transpose(0, 2, 1))
     with pytest.raises(TypeError, match="out must be a float32 array, got float64"):
-        cpu.grad_bias(blocked, 8, out=np.empty(5))
+        checked.grad_bias(blocked, 8, out=np.empty(5))
     with pytest.raises(ValueError, match="x has tiles of 8 samples, dy of 16"):
-        cpu.grad_values(p, blocked, cpu.pack(problem.dy, tile=16), 8)
+        checked.grad_values(p, blocked, checked.pack(problem.dy, tile=16), 8)
     with pytest.raises(ValueError, match="capacity must be at least"):
-        cpu.grad_values(p, blocked, cpu.pack(problem.dy), 8, capacity=1)
+        checked.grad_values(p, blocked, checked.pack(problem.dy), 8, capacity=1)
     with pytest.raises(ValueError, match="method must be auto, gather or scatter, got 'other'"):
-        cpu.grad_input(p, values, cpu.pack(problem.dy), 8, method="other")
+        checked.grad_input(p, values, checked.pack(problem.dy), 8, method="other")
     with pytest.raises(ValueError, match="activation must be relu or tanh, got 'gelu'"):
-        cpu.activate("gelu", x)
+        checked.activate("gelu", x)
     with pytest.raises(ValueError, match="dy and y must have one shape"):
-        cpu.activate_backward("relu", x, x[:1])
+        checked.activate_backward("relu", x, x[:1])
     with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
-        cpu.forward(p, values, blocked, 8, threads=0)
+        checked.forward(p, values, blocked, 8, threads=0)
     with pytest.raises(ValueError, match=r"x must be \(batch, 5\), got \(8, 6\)"):
         linear(p, values, problem.dy)
     with pytest.raises(TypeError, match="dtypes must agree, got x float32, values float64"):

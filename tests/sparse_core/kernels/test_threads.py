@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 
-from sparse_core.kernels import cpu, linear_backward, linear_forward, plan, threads
+from sparse_core.kernels import checked, linear_backward, linear_forward, plan, threads
 from tests.sparse_core.kernels.patterns import Problem, close
 
 
@@ -74,7 +74,7 @@ def test_little_work_stays_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> Non
 # Batches: one tile for several threads, as many tiles as threads, and neither.
 SEVERAL = """
 import threading
-from sparse_core.kernels import cpu, plan
+from sparse_core.kernels import checked, plan
 from tests.sparse_core.kernels.patterns import Problem
 from tests.sparse_core.kernels.test_kernels import check_layer, check_steps
 plan._WORK = 1
@@ -85,8 +85,8 @@ for group in {groups}:
             check_layer(problem, threads)
             if {steps}:
                 check_steps(problem, threads)
-                y = cpu.gemv(problem.pattern, problem.values, problem.x[0], threads=threads)
-                assert (y == cpu.gemv(problem.pattern, problem.values, problem.x[0])).all()
+                y = checked.gemv(problem.pattern, problem.values, problem.x[0], threads=threads)
+                assert (y == checked.gemv(problem.pattern, problem.values, problem.x[0])).all()
 failures = []
 def work(seed):
     try:
@@ -146,6 +146,6 @@ def test_one_thread_leaves_the_pool_alone() -> None:
 def test_threads_are_given_back() -> None:
     problem = Problem(0, 12, 20, 1, 8)
     before = threads.numba.config.NUMBA_NUM_THREADS
-    y = cpu.forward(problem.pattern, problem.values, cpu.pack(problem.x), 8, threads=16)
-    close(y, cpu.forward(problem.pattern, problem.values, cpu.pack(problem.x), 8))
+    y = checked.forward(problem.pattern, problem.values, checked.pack(problem.x), 8, threads=16)
+    close(y, checked.forward(problem.pattern, problem.values, checked.pack(problem.x), 8))
     assert threads.available(16) == before

@@ -1,0 +1,1 @@
+"""One run of continual learning: its spec, data, networks, training and metrics."""

@@ -1,0 +1,78 @@
+"""The networks that learn tasks one after the other: plain modules, from flat features to logits.
+
+mlp   hidden layers with ReLU, then the head
+cnn   for each of `channels` a block of two 3x3 convolutions with ReLU and a 2x2 max pooling, then
+      hidden layers and head as above
+
+With channels (32, 64) and one hidden layer of 512, `cnn` is the network of split CIFAR-10/100 in
+Zenke, Poole and Ganguli (Synaptic Intelligence, 2017, appendix), but for its dropout, which is left
+out, and its padding: here every convolution keeps the size of the image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import nn
+
+from continual.runs.spec import NETWORKS, check_channels
+from sparse_core.checks import InputError, one_of
+
+
+def make_network(
+    network: str, features: int, classes: int, hidden: Sequence[int], channels: Sequence[int]
+) -> nn.Sequential:
+    """Build a network from `(batch, features)` to `(batch, classes)`.
+
+    Args:
+        network: One of `continual.runs.spec.NETWORKS`.
+        features: Values of a sample; for `cnn` a square image, channel by channel.
+        classes: Classes of a task.
+        hidden: Neurons of the hidden linear layers.
+        channels: Channels of the blocks of `cnn`.
+
+    Raises:
+        ValueError: If there is no such network, or it needs other images.
+    """
+    one_of("network", network, NETWORKS)
+    blocks: list[nn.Module] = []
+    if network == "cnn":
+        shape = image_shape(features)
+        check_channels(channels, shape[1])
+        blocks = [nn.Unflatten(1, shape), *_blocks(shape[0], channels), nn.Flatten()]
+        features = channels[-1] * (shape[1] >> len(channels)) ** 2
+    widths = [features, *hidden]
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*blocks, *layers, nn.Linear(widths[-1], classes))
+
+
+def image_shape(features: int) -> tuple[int, int, int]:
+    """Return `(channels, side, side)` of a square image of so many values, grey or in colour.
+
+    Which of the two it is is no question: a square is never three times a square.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    for channels in (1, 3):
+        side = math.isqrt(features // channels)
+        if side > 0 and channels * side * side == features:
+            return channels, side, side
+    raise InputError(
+        f"features={features}: network 'cnn' needs square images, grey or in colour",
+        field="features",
+    )
+
+
+def _blocks(inputs: int, channels: Sequence[int]) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for outputs in channels:
+        for width in (inputs, outputs):
+            layers += [nn.Conv2d(width, outputs, 3, padding=1), nn.ReLU()]
+        layers.append(nn.MaxPool2d(2))
+        inputs = outputs
+    return layers

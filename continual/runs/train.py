@@ -1,0 +1,230 @@
+"""One continual-learning run: a spec in, a result out.
+
+Training goes through Avalanche's `Naive` strategy; its data loader, which collects samples one by
+one, is replaced by one that cuts batches from tensors, and accuracies are measured directly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from continual.avalanche_compat import avalanche
+from continual.runs.benchmarks import as_avalanche, load_tasks
+from continual.runs.data import TaskData
+from continual.runs.metrics import average_accuracy, backward_transfer, forgetting
+from continual.runs.networks import make_network
+from continual.runs.spec import CLSpec
+from continual.strategies.plugins import MaskIsolation
+from continual.tasks.inference import infer_tasks
+from continual.tasks.masks import TaskMasks
+from continual.tasks.overlap import capacity_used, masks_of_shared, overlaps, task_flops
+from continual.tasks.plan import Plan
+from sparse_core.budgets.selection import select
+from sparse_core.metrics.tally import Moves, weights
+
+Progress = Callable[[float, Mapping[str, float]], None]
+
+EVAL_BATCH = 500
+"""Test images that are evaluated together."""
+
+OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]] = {
+    "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9),
+    "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),
+    "adamw": lambda parameters, lr: torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01),
+}
+
+
+def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
+    """Learn the tasks one after the other, on one thread, and measure what is left of each.
+
+    Args:
+        spec: The run.
+        out: A folder; nothing is written but what the result already says.
+        progress: Called with the fraction done and the average accuracy so far.
+
+    Returns:
+        `score`, `curve`, `sparsity`, `layers`, `accuracy_matrix`, `forgetting`,
+        `backward_transfer`, `capacity` of each layer, `capacity_used` of all, `overlap` of each two
+        tasks' masks, `flops` of a forward pass, `updates` and `still` (see
+        `sparse_core.metrics.tally`), all as JSON can hold them. With a selector also `selector`,
+        `accuracy_without_labels` and `tasks_found`, at the end of training.
+
+    Raises:
+        InputError: If the tasks do not fit into the network, or the data is missing.
+    """
+    torch.set_num_threads(1)
+    random.seed(spec.seed)
+    np.random.seed(spec.seed % 2**32)
+    torch.manual_seed(spec.seed)
+    tasks = load_tasks(
+        spec.benchmark,
+        spec.tasks,
+        spec.seed,
+        samples=spec.samples,
+        folder=spec.folder,
+        size=spec.image_size,
+    )
+    model = make_model(spec, tasks[0])
+    matrix: list[list[float]] = []
+    loader = _TensorBatches(tasks, spec.batch_size)
+    report = _Report(progress, spec, matrix)
+    strategy = avalanche.training.Naive(
+        model=model,
+        optimizer=OPTIMIZERS[spec.optimizer](model.parameters(), spec.lr),
+        criterion=nn.CrossEntropyLoss(),
+        train_mb_size=spec.batch_size,
+        train_epochs=spec.epochs,
+        plugins=[loader, MaskIsolation(), report],
+        evaluator=avalanche.training.plugins.EvaluationPlugin(
+            loggers=[avalanche.logging.BaseLogger()]
+        ),
+    )
+    engines = {"network": model.engine}
+    moves = Moves(engines)
+    for index, experience in enumerate(as_avalanche(tasks).train_stream):
+        strategy.train(experience, eval_streams=[])
+        moves.end(index)
+        matrix.append([accuracy(model, label, tasks[label]) for label in range(index + 1)])
+    masks = [masks_of_shared(model, label) for label in model.labels]
+    inferred = _without_labels(spec, model, tasks) if spec.selector else {}
+    return {
+        "score": average_accuracy(matrix),
+        "curve": [[seen, average_accuracy(matrix[:seen])] for seen in range(1, spec.tasks + 1)],
+        **weights(engines),
+        "accuracy_matrix": matrix,
+        "forgetting": forgetting(matrix),
+        "backward_transfer": backward_transfer(matrix),
+        "capacity": [dataclasses.asdict(layer) for layer in model.capacity()],
+        "capacity_used": capacity_used(masks),
+        "overlap": overlaps(masks),
+        "flops": task_flops(model, tasks[0].train_x.shape[1:]),
+        **moves.result(),
+        **inferred,
+    }
+
+
+def make_model(spec: CLSpec, task: TaskData) -> TaskMasks:
+    """Build the network of a spec for the data's features and classes.
+
+    Raises:
+        ValueError: If the spec's tasks do not fit into it.
+    """
+    sparse, share = spec.settings
+    network = _network(spec, task)
+    if spec.isolation_in_force == "hard":
+        plan = Plan(select(network), sparse, share, spec.reserve)
+        plan.check(spec.tasks, "sparse.", lambda: _wider(spec, task))
+    return TaskMasks(
+        network,
+        dataclasses.replace(sparse, seed=spec.seed, horizon=None),
+        isolation=spec.isolation_in_force,
+        share=share,
+        reserve=spec.reserve,
+        tasks=spec.tasks,
+        batch=spec.batch_size,
+    )
+
+
+def _network(spec: CLSpec, task: TaskData) -> nn.Module:
+    features = task.train_x.shape[1]
+    return make_network(spec.network, features, task.classes, spec.hidden, spec.channels)
+
+
+def _wider(spec: CLSpec, task: TaskData) -> list[str]:
+    """Say which layers of twice the width would have room for the tasks of a spec."""
+    sparse, share = spec.settings
+    helps = []
+    for name in ("hidden", *(["channels"] if spec.network == "cnn" else [])):
+        twice = tuple(2 * width for width in getattr(spec, name))
+        with torch.device("meta"):
+            network = _network(dataclasses.replace(spec, **{name: twice}), task)
+        rooms = Plan(select(network), sparse, share, spec.reserve).rooms()
+        if min(rooms.values()) >= spec.tasks:
+            helps.append(f"{name}={twice}")
+    return helps
+
+
+@torch.no_grad()
+def accuracy(model: TaskMasks, label: int, task: TaskData) -> float:
+    """Return the fraction of the test set that the task's network gets right."""
+    model.eval()
+    right = [model(x, label).argmax(1) == y for x, y in _test_batches(task)]
+    return float(torch.cat(right).float().mean())
+
+
+@torch.no_grad()
+def _without_labels(spec: CLSpec, model: TaskMasks, tasks: Sequence[TaskData]) -> dict[str, Any]:
+    """Measure accuracy where the task of each test image is inferred.
+
+    Where tasks have classes of their own (`split-*`) an image is only right in its own task.
+    """
+    assert spec.selector is not None
+    model.eval()
+    own_classes = spec.benchmark.startswith("split")
+    right, found = [], []
+    for label, task in enumerate(tasks):
+        inferred, correct = [], []
+        for x, y in _test_batches(task):
+            inferred.append(infer_tasks(model, x, spec.selector))
+            correct.append(model(x, inferred[-1]).argmax(1) == y)
+        is_right, in_place = torch.cat(correct), torch.cat(inferred) == label
+        right.append(float((is_right & in_place if own_classes else is_right).float().mean()))
+        found.append(float(in_place.float().mean()))
+    return {
+        "selector": spec.selector,
+        "accuracy_without_labels": sum(right) / len(right),
+        "tasks_found": sum(found) / len(found),
+    }
+
+
+def _test_batches(task: TaskData) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cut a test set into pieces whose activations fit into little memory."""
+    yield from zip(task.test_x.split(EVAL_BATCH), task.test_y.split(EVAL_BATCH), strict=True)
+
+
+class _TensorBatches(avalanche.core.SupervisedPlugin):  # type: ignore[name-defined, misc]
+    """Shuffled batches of one task, in place of the strategy's data loader."""
+
+    def __init__(self, tasks: Sequence[TaskData], size: int) -> None:
+        super().__init__()
+        self.tasks = tasks
+        self.size = size
+        self.label = 0
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Take the data loader's place."""
+        self.label = strategy.experience.task_label
+        strategy.dataloader = self
+
+    def __len__(self) -> int:
+        return -(-len(self.tasks[self.label].train_y) // self.size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        task = self.tasks[self.label]
+        for rows in torch.randperm(len(task.train_y)).split(self.size):
+            yield task.train_x[rows], task.train_y[rows], torch.full_like(rows, self.label)
+
+
+class _Report(avalanche.core.SupervisedPlugin):  # type: ignore[name-defined, misc]
+    """Tells how far training is."""
+
+    def __init__(self, progress: Progress, spec: CLSpec, matrix: Sequence[Sequence[float]]) -> None:
+        super().__init__()
+        self.progress = progress
+        self.epochs = spec.tasks * spec.epochs
+        self.done = 0
+        self.matrix = matrix
+
+    def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        """Count an epoch."""
+        self.done += 1
+        numbers = {"accuracy": average_accuracy(self.matrix)} if self.matrix else {}
+        self.progress(self.done / self.epochs, numbers)

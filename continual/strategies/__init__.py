@@ -1,0 +1,1 @@
+"""Published ways to share a network among tasks, as Avalanche strategies."""

@@ -1,0 +1,1 @@
+"""Sparse policies of Stable-Baselines3 and sb3-contrib, and their parts."""

@@ -1,0 +1,1 @@
+"""One run of reinforcement learning: its spec, training, evaluation and replay."""

@@ -1,0 +1,182 @@
+"""Build the algorithm of a run: its environments, hyper-parameters, sparse policy and buffer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import NStepReplayBuffer
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from torch import nn
+
+from dstrl.policies.names import NAMES, policies
+from dstrl.runs.hyperparameters import linear
+from dstrl.runs.replay import DynamicReplayBuffer, ReplayCallback
+from dstrl.runs.spec import RLSpec
+from envs.wrappers import NoisyFeatures
+from sparse_core.checks import InputError
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
+    "ppo": PPO,
+    "a2c": A2C,
+    "dqn": DQN,
+    "sac": SAC,
+    "td3": TD3,
+    "ddpg": DDPG,
+}
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+}
+
+FOR_POLICY = ("log_std_init", "ortho_init")
+"""Hyper-parameters that are arguments of the policy."""
+
+FOR_REPLAY = ("n_steps_from", "buffer_distance", "buffer_least", "buffer_check")
+"""Hyper-parameters that `dstrl.runs.replay` reads."""
+
+OPTIMIZER = {"ppo": {"eps": 1e-5}}
+"""What Stable-Baselines3 tells an algorithm's optimizer unless it is told something else."""
+
+
+def build(
+    spec: RLSpec,
+    tensorboard: str | None = None,
+    *,
+    make: Callable[[], gym.Env[Any, Any]] | None = None,
+    policy: type[Any] | None = None,
+    **for_policy: Any,
+) -> BaseAlgorithm:
+    """Make the algorithm of a resolved spec, with its environments and its sparse policy.
+
+    Args:
+        spec: A resolved spec.
+        tensorboard: Folder of TensorBoard's event files; None: none are written.
+        make: Makes one environment, instead of the spec's.
+        policy: Instead of the algorithm's sparse policy.
+        for_policy: More arguments of the policy.
+
+    Raises:
+        ValueError: If the environment does not suit the algorithm.
+    """
+    hyper = dict(spec.hyper)
+    envs = vectorised(make or (lambda: make_env(spec)), spec.n_envs or 1)
+    if hyper.pop("normalize"):
+        envs = VecNormalize(envs, gamma=spec.hyper["gamma"])
+    algorithm = ALGORITHMS[spec.algo]
+    _check_actions(spec.algo, spec.env, envs.action_space)
+    policy_kwargs: dict[str, Any] = {
+        "sparse": dataclasses.replace(spec.settings(), batch=_batch(spec)),
+        "net_arch": list(spec.net_arch or ()),
+        "activation_fn": ACTIVATIONS[hyper.pop("activation")],
+    }
+    policy_kwargs |= {name: hyper.pop(name) for name in FOR_POLICY if name in hyper}
+    policy_kwargs |= for_policy
+    decay = hyper.pop("weight_decay", 0.0)
+    if decay:
+        policy_kwargs["optimizer_kwargs"] = {"weight_decay": decay} | OPTIMIZER.get(spec.algo, {})
+    deviation = hyper.pop("noise_std", 0)
+    if deviation:
+        shape = envs.action_space.shape or ()
+        hyper["action_noise"] = NormalActionNoise(np.zeros(shape), deviation * np.ones(shape))
+    hyper |= _replay(hyper, envs.observation_space)
+    for name, value in hyper.items():
+        start = linear(value)
+        if start is not None:
+            hyper[name] = LinearSchedule(start, 0.0, 1.0)
+    return algorithm(
+        policy or _policy_for(algorithm, envs.observation_space),
+        envs,
+        policy_kwargs=policy_kwargs,
+        seed=spec.seed,
+        device="cpu",
+        tensorboard_log=tensorboard,
+        **hyper,
+    )
+
+
+def _batch(spec: RLSpec) -> int:
+    """Return the samples of a training batch, which the choice of backends asks for."""
+    hyper = spec.hyper
+    return int(hyper.get("batch_size") or hyper["n_steps"] * (spec.n_envs or 1))
+
+
+def make_env(spec: RLSpec, render_mode: str | None = None) -> gym.Env[Any, Any]:
+    """Make one environment of a run, with its wrappers.
+
+    Args:
+        spec: The run.
+        render_mode: As Gymnasium takes it; None: the environment is not told, it may know none.
+    """
+    how: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+    env: gym.Env[Any, Any] = gym.make(spec.env, **how)
+    return NoisyFeatures(env, spec.noise) if spec.noise else env
+
+
+def vectorised(make: Callable[[], gym.Env[Any, Any]], count: int) -> VecEnv:
+    """Make environments that are stepped together, their returns recorded."""
+    return DummyVecEnv([lambda: Monitor(make())] * count)
+
+
+def replay_callback(hyper: Mapping[str, Any]) -> ReplayCallback | None:
+    """Return what conducts the replay buffer of a run with these hyper-parameters, if anything."""
+    threshold, later = hyper.get("buffer_distance"), hyper.get("n_steps_from", 0)
+    if threshold is None and not later:
+        return None
+    limits = {"least": hyper["buffer_least"], "every": hyper["buffer_check"]} if threshold else {}
+    return ReplayCallback(hyper["n_steps"], later, threshold, **limits)
+
+
+def _replay(hyper: dict[str, Any], space: spaces.Space[Any]) -> dict[str, Any]:
+    """Take what concerns the replay buffer out of the hyper-parameters; return SB3's words for it.
+
+    A buffer class that is given overrules `n_steps`, which it is therefore told itself.
+    """
+    conducted = replay_callback(hyper) is not None
+    if conducted and isinstance(space, spaces.Dict):
+        raise InputError(
+            "hyper.n_steps_from, hyper.buffer_distance: need vectors or images as observations, "
+            "not dictionaries"
+        )
+    own = {name: hyper.pop(name) for name in FOR_REPLAY if name in hyper}
+    if not conducted:
+        return {}
+    dynamic = own.get("buffer_distance") is not None
+    steps = 1 if own["n_steps_from"] else hyper["n_steps"]
+    return {
+        "n_steps": 1,
+        "replay_buffer_class": DynamicReplayBuffer if dynamic else NStepReplayBuffer,
+        "replay_buffer_kwargs": {"n_steps": steps, "gamma": hyper["gamma"]},
+    }
+
+
+def _check_actions(algo: str, env: str, space: spaces.Space[Any]) -> None:
+    continuous = isinstance(space, spaces.Box)
+    if (algo in ("sac", "td3", "ddpg") and not continuous) or (
+        algo == "dqn" and not isinstance(space, spaces.Discrete)
+    ):
+        needed = "discrete" if algo == "dqn" else "continuous"
+        raise InputError(
+            f"algo={algo!r}: needs {needed} actions, those of {env} are {space}", field="algo"
+        )
+
+
+def _policy_for(algorithm: type[BaseAlgorithm], space: spaces.Space[Any]) -> type[Any]:
+    vectors, images, dictionaries = NAMES
+    named = policies()[algorithm]
+    if isinstance(space, spaces.Dict):
+        return named[dictionaries]
+    return named[images if is_image_space(space) else vectors]

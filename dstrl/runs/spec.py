@@ -1,0 +1,241 @@
+"""`RLSpec`: everything that can be said about one run of reinforcement learning.
+
+This module imports no torch, so that a sweep's driver can read and check a run at no cost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from dstrl.runs import presets
+from dstrl.runs.hyperparameters import ALGORITHMS, check, defaults, is_tuned
+from dstrl.seeds import derive
+from dstrl.settings import SPLIT_KEYS, TARGET_RULES, Settings
+from sparse_core.checks import InputError, at_least, one_of, positive, within
+from sparse_core.config import SparseConfig
+
+CONTRIB = ("tqc", "qrdqn", "trpo", "crossq", "ppo_lstm", "ppo_mask")
+"""Algorithms, as rl-baselines3-zoo calls them, that have sparse policies but no runs."""
+
+EVALUATIONS = 20
+"""How many evaluations a run has unless `eval_every` says otherwise."""
+
+OWN_FIELDS = ("steps", "n_envs", "net_arch")
+"""Hyper-parameters that are fields of the spec and not part of `hyper`."""
+
+
+def _automatic() -> SparseConfig:
+    return SparseConfig(backend="auto")
+
+
+@dataclass(frozen=True)
+class RLSpec:
+    """One run: an algorithm learns an environment with a sparse policy.
+
+    Whatever is None comes from the tables in `dstrl/runs/tuned`: Stable-Baselines3's defaults,
+    overridden by rl-baselines3-zoo's tuned values where there are some for the environment.
+
+    Attributes:
+        algo: `ppo`, `a2c`, `dqn`, `sac`, `td3` or `ddpg`.
+        env: Gymnasium's id of the environment.
+        steps: Environment steps.
+        seed: Seeds weights, masks, environments and exploration, each by a stream of its own.
+        sparse: How sparse the networks are; its `seed` is mixed with the run's, and its backend is
+            `auto` unless given.
+        actor_sparsity: Sparsity of the actor; None: that of `sparse`.
+        critic_sparsity: Sparsity of the critic; None: that of `sparse`.
+        actor_method: Method of the actor; None: that of `sparse`.
+        critic_method: Method of the critic; None: that of `sparse`.
+        actor_layer_sparsity: The actor's `layer_sparsity`; None: that of `sparse`.
+        critic_layer_sparsity: The critic's `layer_sparsity`; None: that of `sparse`.
+        target: How target networks follow (`online`, `density`, `union`); None: the policy's
+            default.
+        tiny: Train dense networks instead, as small as the sparse ones would be.
+        noise: Fraction of the observation that is distractor features, in [0, 0.99].
+        n_envs: Environments that are stepped together.
+        net_arch: Widths of the hidden layers of each network.
+        eval_every: Environment steps between evaluations; None: 20 evaluations.
+        eval_episodes: Episodes of an evaluation, each in an environment of its own.
+        hyper: Overrides of the algorithm's hyper-parameters.
+        max_seconds: Training ends after so many seconds of CPU time, evaluations not counted, even
+            if `steps` are not done; None: no limit. Schedules run over `steps` all the same.
+        preset: `ds-td3`, `ds-sac`, `rlx2`, `sost`, `anf` or `srigl` (`dstrl.runs.presets`): a
+            system whose values stand beneath those given. Grids, the command line and `RLSpec.of`
+            put them in; a spec itself has none.
+    """
+
+    algo: str = "ppo"
+    env: str = "CartPole-v1"
+    steps: int | None = None
+    seed: int = 0
+    sparse: SparseConfig = field(default_factory=_automatic)
+    actor_sparsity: float | None = None
+    critic_sparsity: float | None = None
+    actor_method: str | None = None
+    critic_method: str | None = None
+    actor_layer_sparsity: tuple[tuple[str, float], ...] | None = None
+    critic_layer_sparsity: tuple[tuple[str, float], ...] | None = None
+    target: str | None = None
+    tiny: bool = False
+    noise: float = 0.0
+    n_envs: int | None = None
+    net_arch: tuple[int, ...] | None = None
+    eval_every: int | None = None
+    eval_episodes: int = 10
+    hyper: Mapping[str, Any] = field(default_factory=dict)
+    max_seconds: float | None = None
+    preset: str | None = None
+
+    EXPAND_READS: ClassVar = presets.READS
+
+    @classmethod
+    def expand(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Put a preset's values beneath those that are given, see `dstrl.runs.presets.expand`."""
+        return presets.expand(values)
+
+    @classmethod
+    def of(cls, **values: Any) -> RLSpec:
+        """Make a spec from fields, `preset` among them; `sparse` may be a mapping of its fields.
+
+        Raises:
+            ValueError: On an unknown preset, or one that does not suit the algorithm.
+        """
+        fields = cls.expand(values)
+        sparse = fields.get("sparse", {})
+        if isinstance(sparse, Mapping):
+            fields["sparse"] = dataclasses.replace(_automatic(), **sparse)
+        return cls(**fields)
+
+    def __post_init__(self) -> None:
+        if self.algo in CONTRIB:
+            raise InputError(
+                f"algo={self.algo!r}: must be one of {', '.join(ALGORITHMS)}; for sb3-contrib's "
+                "algorithms there are policies, for programs of your own (dstrl.policies.contrib)",
+                field="algo",
+            )
+        one_of("algo", self.algo, ALGORITHMS)
+        at_least("seed", self.seed, 0)
+        if self.seed >= 2**32:
+            raise InputError(f"seed={self.seed!r}: must be less than 2^32", field="seed")
+        within("noise", self.noise, 0, 0.99)
+        at_least("eval_episodes", self.eval_episodes, 1)
+        for name in ("steps", "n_envs", "eval_every"):
+            if getattr(self, name) is not None:
+                at_least(name, getattr(self, name), 1)
+        if self.net_arch is not None:
+            object.__setattr__(self, "net_arch", tuple(self.net_arch))
+            for width in self.net_arch:
+                at_least("net_arch", width, 1)
+        if self.max_seconds is not None:
+            positive("max_seconds", self.max_seconds)
+        if self.target is not None:
+            one_of("target", self.target, TARGET_RULES)
+        if self.preset is not None:
+            raise InputError(
+                f"preset={self.preset!r}: make the spec with RLSpec.of", field="preset"
+            )
+        self.settings()
+        self._check_env()
+        own = [name for name in OWN_FIELDS if name in self.hyper]
+        if own:
+            raise InputError(
+                f"hyper={own[0]!r}: is a field of the run itself, set {own[0]}", field="hyper"
+            )
+        check(self.algo, self.env, self.hyper)
+
+    def _check_env(self) -> None:
+        if is_tuned(self.algo, self.env):
+            return
+        import gymnasium
+
+        try:
+            gymnasium.spec(self.env)
+        except (gymnasium.error.Error, ImportError) as error:
+            raise InputError(
+                f"env={self.env!r}: {' '.join(str(error).split())}", field="env"
+            ) from None
+
+    def check_data(self) -> None:
+        """Look for the libraries that the environment needs.
+
+        Raises:
+            InputError: If one is missing, with the extra to install if it is one of this project's.
+        """
+        missing = _missing_library(self.env)
+        if missing is not None:
+            raise InputError(f"env={self.env!r}: {missing}", field="env")
+
+    def settings(self) -> Settings:
+        """Return what the policy is told about sparsity; masks are seeded by the run's seed."""
+        own = {key: getattr(self, key) for key in SPLIT_KEYS}
+        given = {key: value for key, value in own.items() if value is not None}
+        seed = derive(self.seed, "sparse", self.sparse.seed)
+        fields = {f.name: getattr(self.sparse, f.name) for f in dataclasses.fields(self.sparse)}
+        return Settings.read(
+            fields | {"seed": seed, "target": self.target, "tiny": self.tiny} | given
+        )
+
+    def in_force(self) -> dict[str, Any]:
+        """Return the rules of actor and critic where they are two, as `SparseConfig.in_force`."""
+        settings = self.settings()
+        if not settings.split:
+            return {}
+        actor, critic = settings.actor.in_force(), settings.critic.in_force()
+        rules = {name: (rule or "none", critic[name] or "none") for name, rule in actor.items()}
+        return {
+            f"sparse.{name}": "/".join(map(str, pair)) if len(set(pair)) > 1 else actor[name]
+            for name, pair in rules.items()
+        }
+
+    def resolve(self) -> RLSpec:
+        """Return the spec with everything spelled out: no field is None, `hyper` is complete."""
+        table = defaults(self.algo, self.env)
+        own = {name: table.pop(name) for name in OWN_FIELDS}
+        steps = self.steps or own["steps"]
+        return dataclasses.replace(
+            self,
+            steps=steps,
+            n_envs=self.n_envs or own["n_envs"],
+            net_arch=tuple(own["net_arch"]) if self.net_arch is None else self.net_arch,
+            eval_every=self.eval_every or max(1, steps // EVALUATIONS),
+            hyper=table | dict(self.hyper),
+        )
+
+    def canonical(self) -> RLSpec:
+        """Return the equal spec in one form: resolved, and nothing in it that plays no part.
+
+        The tuned values are part of it, so that a run's identity changes when they do.
+        """
+        spec = self.resolve()
+        settings = self.settings()
+        if settings.actor.method == settings.critic.method == "dense":
+            unused: dict[str, Any] = dict.fromkeys((*SPLIT_KEYS, "target"), None)
+            sparse = settings.actor.canonical()
+            return dataclasses.replace(spec, sparse=sparse, tiny=False, **unused)
+        if settings.split:
+            return spec
+        return dataclasses.replace(spec, sparse=self.sparse.canonical())
+
+
+@functools.cache
+def _missing_library(env: str) -> str | None:
+    """Say which library one of Gymnasium's own environments lacks; None: none, or it is another's.
+
+    Only making it tells, which may be dear or have effects with the environments of others.
+    """
+    import gymnasium
+
+    made_by = gymnasium.registry[env].entry_point if env in gymnasium.registry else None
+    if not isinstance(made_by, str) or not made_by.startswith("gymnasium.envs."):
+        return None
+    try:
+        gymnasium.make(env).close()
+    except gymnasium.error.DependencyNotInstalled as error:
+        if ".mujoco" in made_by:
+            return "needs MuJoCo: pip install 'dstrl[mujoco]'"
+        return " ".join(str(error).split())
+    return None

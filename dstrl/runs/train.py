@@ -1,0 +1,166 @@
+"""Train one run of reinforcement learning, evaluate it on the way, and say how it went."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+
+from dstrl.policies.mixin import SparsePolicy
+from dstrl.runs.build import build, make_env, replay_callback
+from dstrl.runs.evaluate import Evaluator
+from dstrl.runs.saved import save
+from dstrl.runs.spec import RLSpec
+from dstrl.watching.callbacks import SparseCallback
+from sparse_core.metrics.tally import Moves, weights
+
+FINAL_PART = 0.1
+"""The score is the mean over this last part of the evaluations (Graesser et al. 2022)."""
+
+TENSORBOARD = "DST_TENSORBOARD"
+"""Environment variable: if it is not empty, event files are written to `<out>/tensorboard`."""
+
+PROGRESS_EVERY = 0.5
+"""Seconds between two reports of progress."""
+
+Progress = Callable[[float, Mapping[str, float]], None]
+
+
+def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
+    """Train as the spec says, in one thread.
+
+    Args:
+        spec: The run.
+        out: A folder; the trained model goes there.
+        progress: Told the fraction that is done and the numbers so far, at least once a second of
+            work.
+
+    Returns:
+        `score` (mean return over the last tenth of the evaluations), `curve` (environment steps,
+        mean return), `returns` (of each episode of each evaluation), `sparsity`, `layers`,
+        `updates` and `still` (see `sparse_core.metrics.tally`), `hyper`; `steps` (that were done);
+        with a limit of time `curve_seconds` too (CPU time of training, mean return).
+
+    Raises:
+        ValueError: If the environment does not suit the algorithm, in one line.
+    """
+    torch.set_num_threads(1)
+    spec = spec.resolve()
+    events = str(out / "tensorboard") if os.environ.get(TENSORBOARD) else None
+    model = build(spec, events)
+    evaluator = Evaluator(lambda: make_env(spec), spec.eval_episodes, spec.seed)
+    conductor = _Conductor(spec, evaluator, progress)
+    moves = Moves(policy_of(model).sparse_engines)
+    progress(0.0, {"steps": 0.0})
+    callbacks = [SparseCallback(), replay_callback(spec.hyper), conductor]
+    model.learn(
+        spec.steps or 0,
+        callback=[callback for callback in callbacks if callback is not None],
+        tb_log_name=spec.algo,
+    )
+    moves.end()
+    conductor.evaluate(final=True)
+    evaluator.close()
+    save(model, out)
+    assert model.env is not None
+    model.env.close()
+    return _result(spec, model, conductor, moves)
+
+
+class _Conductor(BaseCallback):
+    """Evaluates when it is time and reports progress."""
+
+    def __init__(self, spec: RLSpec, evaluator: Evaluator, progress: Progress) -> None:
+        super().__init__()
+        self.spec = spec
+        self.evaluator = evaluator
+        self.progress = progress
+        self.curve: list[tuple[int, float]] = []
+        self.returns: list[list[float]] = []
+        self.seconds: list[float] = []
+        self._reported = -math.inf
+        self._started = 0.0
+
+    @property
+    def spent(self) -> float:
+        """Seconds of CPU time that training took so far, evaluations left out."""
+        return time.process_time() - self._started
+
+    def _on_training_start(self) -> None:
+        self._started = time.process_time()
+
+    def _on_step(self) -> bool:
+        assert self.spec.eval_every is not None
+        if self.spec.max_seconds is not None and self.spent >= self.spec.max_seconds:
+            return False
+        if self.num_timesteps >= (len(self.curve) + 1) * self.spec.eval_every:
+            self.evaluate()
+        elif time.monotonic() - self._reported >= PROGRESS_EVERY:
+            self.report()
+        return True
+
+    def evaluate(self, final: bool = False) -> None:
+        """Evaluate now; a final evaluation replaces one that was made at the very same step."""
+        spent = self.spent
+        if final and self.curve and self.curve[-1][0] == self.num_timesteps:
+            for kept in (self.curve, self.returns, self.seconds):
+                kept.pop()
+        returns = self.evaluator(self.model, len(self.curve))
+        mean = float(returns.mean())
+        self.curve.append((self.num_timesteps, mean))
+        self.returns.append(returns.tolist())
+        self.seconds.append(spent)
+        self.logger.record("eval/mean_reward", mean)
+        if not final:
+            self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+            self.logger.dump(self.num_timesteps)
+        self.report()
+        self._started += self.spent - spent
+
+    def report(self) -> None:
+        """Report how far the run is."""
+        numbers = {"steps": float(self.num_timesteps)}
+        if self.curve:
+            numbers["return"] = self.curve[-1][1]
+        done = self.num_timesteps / (self.spec.steps or 1)
+        if self.spec.max_seconds is not None:
+            done = max(done, self.spent / self.spec.max_seconds)
+        self.progress(min(1.0, done), numbers)
+        self._reported = time.monotonic()
+
+
+def policy_of(model: BaseAlgorithm) -> SparsePolicy:
+    """Return an algorithm's policy, which is a sparse one."""
+    assert isinstance(model.policy, SparsePolicy)
+    return model.policy
+
+
+def _result(
+    spec: RLSpec, model: BaseAlgorithm, conductor: _Conductor, moves: Moves
+) -> dict[str, Any]:
+    policy = policy_of(model)
+    curve = conductor.curve
+    last = curve[-math.ceil(FINAL_PART * len(curve)) :]
+    timed = {}
+    if spec.max_seconds is not None:
+        means = [y for _, y in curve]
+        timed["curve_seconds"] = [list(p) for p in zip(conductor.seconds, means, strict=True)]
+    return {
+        "score": float(np.mean([y for _, y in last])),
+        "curve": [[x, y] for x, y in curve],
+        "returns": conductor.returns,
+        **weights(policy.sparse_engines),
+        "steps": model.num_timesteps,
+        "optimizer_steps": {n: engine.steps for n, engine in policy.sparse_engines.items()},
+        **moves.result(),
+        "hyper": dict(spec.hyper),
+        **timed,
+    }

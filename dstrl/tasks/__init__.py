@@ -1,0 +1,1 @@
+"""Continual reinforcement learning: tasks in sequence, learnt by one policy."""

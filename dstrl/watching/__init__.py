@@ -1,0 +1,1 @@
+"""What is logged while a policy trains."""

@@ -1,0 +1,190 @@
+"""Kernels made ready for a pattern: what `checked` calls after its checks, and chains without them.
+
+Each function finds, once for a pattern, what its kernel needs beside the arrays, and returns a
+function of the arrays. Those must be float32, C-contiguous, aligned, and of the shapes that
+`checked` says: nothing is checked here, and a wrong one is written beyond its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sparse_core.kernels import plan
+from sparse_core.kernels.arguments import tile_size
+from sparse_core.kernels.backward import dots_kernel, rows_scatter_kernel, scatter_kernel
+from sparse_core.kernels.buffers import Array, empty
+from sparse_core.kernels.elementwise import elementwise_kernel
+from sparse_core.kernels.format import Pattern
+from sparse_core.kernels.forward import forward_kernel, rows_forward_kernel
+from sparse_core.kernels.pack import pack_kernel, unpack_kernel
+from sparse_core.kernels.threads import team
+
+Ready = Callable[..., None]
+
+
+def pack(x: Array, out: Array, threads: int) -> None:
+    """Bring rows, (batch, features), into blocks, (tiles, features, tile)."""
+    threads = plan.useful_threads(threads, x.size)
+    with team(threads):
+        run = pack_kernel(out.shape[2], threads > 1)
+        run(x, out, plan.parts(out.shape[0], threads))
+
+
+def unpack(blocked: Array, out: Array, threads: int) -> None:
+    """Bring blocks back into rows."""
+    threads = plan.useful_threads(threads, blocked.size)
+    with team(threads):
+        run = unpack_kernel(blocked.shape[2], threads > 1)
+        run(blocked, out, plan.parts(blocked.shape[0], threads))
+
+
+def forward(pattern: Pattern, tiles: int, tile: int, batch: int, relu: bool, threads: int) -> Ready:
+    """Return W x + b, with ReLU or without, of (values, x, bias, out, batch)."""
+    threads = plan.useful_threads(threads, pattern.size * batch)
+    chunks = plan.parts(tiles, threads)
+
+    def make() -> Ready:
+        run = forward_kernel(pattern.group, tile, pattern.index, relu, pattern.tail, threads > 1)
+        index = pattern.columns, pattern.indptr, pattern.rows, pattern.absent
+        bounds = plan.row_bounds(pattern, chunks)
+
+        def ready(values: Array, x: Array, bias: Array, out: Array, batch: int) -> None:
+            with team(threads):
+                run(values, *index, x, bias, out, bounds, batch)
+
+        return ready
+
+    return plan.keep(pattern, ("forward", tile, relu, threads, chunks), make)
+
+
+def grad_input(
+    pattern: Pattern, tiles: int, tile: int, batch: int, gather: bool, threads: int
+) -> Ready:
+    """Return W^T dy of (values, dy, out, batch), through a transposed index if `gather`."""
+    threads = plan.useful_threads(threads, pattern.size * batch)
+    chunks = plan.parts(tiles, threads)
+
+    def gathering() -> Ready:
+        transposed = pattern.transposed
+        run = forward_kernel(1, tile, transposed.index, False, False, threads > 1)
+        columns, no_bias = plan.all_columns(pattern)
+        index = transposed.rows, transposed.indptr, columns, columns[:0]
+        bounds = plan.column_bounds(pattern, chunks)
+
+        def ready(values: Array, dy: Array, out: Array, batch: int) -> None:
+            by_column = plan.by_column(pattern, values, threads)
+            with team(threads):
+                run(by_column, *index, dy, no_bias, out, bounds, batch)
+
+        return ready
+
+    def scattering() -> Ready:
+        run = scatter_kernel(pattern.group, tile, pattern.index, pattern.tail, threads > 1)
+        index = pattern.columns, pattern.indptr, pattern.rows
+        splits, edges = plan.column_splits(pattern, chunks)
+
+        def ready(values: Array, dy: Array, out: Array, batch: int) -> None:
+            with team(threads):
+                run(values, *index, dy, out, splits, edges)
+
+        return ready
+
+    key = "gather" if gather else "scatter", tile, threads, chunks
+    return plan.keep(pattern, key, gathering if gather else scattering)
+
+
+def grad_values(pattern: Pattern, tile: int, batch: int, threads: int) -> Ready:
+    """Return dy x^T at active weights of (x, dy, out, bias_out); an empty `bias_out` is left."""
+    threads = plan.useful_threads(threads, pattern.size * batch)
+
+    def make() -> Ready:
+        run = dots_kernel(pattern.group, tile, pattern.index, pattern.tail, threads > 1)
+        index = pattern.columns, pattern.indptr, pattern.rows, pattern.absent
+        bounds, size = plan.row_bounds(pattern, threads), pattern.size
+
+        def ready(x: Array, dy: Array, out: Array, bias_out: Array) -> None:
+            if out.size > size:
+                out[size:] = 0
+            with team(threads):
+                run(*index, x, dy, out, bias_out, bounds)
+
+        return ready
+
+    return plan.keep(pattern, ("dots", tile, threads), make)
+
+
+def elementwise(name: str, first: Array, second: Array, out: Array, threads: int) -> None:
+    """Apply a function of `sparse_core.kernels.elementwise.NAMES`; `out` may be an input."""
+    threads = plan.useful_threads(threads, 4 * out.size)
+    with team(threads):
+        run = elementwise_kernel(name, threads > 1)
+        run(first.reshape(-1), second.reshape(-1), out.reshape(-1), threads)
+
+
+def rows_forward(
+    pattern: Pattern,
+    values: Array,
+    x: Array,
+    bias: Array,
+    relu: bool,
+    out: Array,
+    keep: bool,
+    threads: int,
+) -> Array:
+    """Write W x + b of rows to `out`; return packed x, of which only one tile is there if not kept.
+
+    A tile is packed, multiplied and unpacked while it is in the cache.
+    """
+    batch, features = x.shape
+    tile = tile_size(batch)
+    tiles = -(-batch // tile)
+    threads = plan.useful_threads(threads, pattern.size * batch)
+    if tiles % threads:
+        packed, y = empty(tiles, features, tile), empty(tiles, pattern.out_features, tile)
+        pack(x, packed, threads)
+        forward(pattern, tiles, tile, batch, relu, threads)(values, packed, bias, y, batch)
+        unpack(y, out, threads)
+        return packed
+    at_once = tiles if threads > 1 else 1
+    packed = empty(tiles if keep else at_once, features, tile)
+    run = rows_forward_kernel(pattern.group, tile, pattern.index, relu, pattern.tail, threads > 1)
+    with team(threads):
+        run(
+            values, pattern.columns, pattern.indptr, pattern.rows, pattern.absent, x, bias, out,
+            packed, empty(at_once, pattern.out_features, tile),
+        )  # fmt: skip
+    return packed
+
+
+def rows_grad_input(
+    pattern: Pattern, values: Array, dy: Array, tile: int, out: Array, threads: int
+) -> Array:
+    """Write W^T dy of rows to `out`; return packed dy."""
+    batch, features = dy.shape
+    tiles = -(-batch // tile)
+    threads = plan.useful_threads(threads, pattern.size * batch)
+    packed = empty(tiles, features, tile)
+    gather = plan.gathers(pattern)
+    if tiles % threads:
+        dx = empty(tiles, pattern.in_features, tile)
+        pack(dy, packed, threads)
+        grad_input(pattern, tiles, tile, batch, gather, threads)(values, packed, dx, batch)
+        unpack(dx, out, threads)
+        return packed
+    scratch = empty(tiles if threads > 1 else 1, pattern.in_features, tile)
+    if gather:
+        transposed = pattern.transposed
+        columns, no_bias = plan.all_columns(pattern)
+        by_column = plan.by_column(pattern, values, threads)
+        run = rows_forward_kernel(1, tile, transposed.index, False, False, threads > 1)
+        with team(threads):
+            run(
+                by_column, transposed.rows, transposed.indptr, columns, columns[:0], dy, no_bias,
+                out, packed, scratch,
+            )  # fmt: skip
+        return packed
+    splits, _ = plan.column_splits(pattern, 1)
+    run = rows_scatter_kernel(pattern.group, tile, pattern.index, pattern.tail, threads > 1)
+    with team(threads):
+        run(values, pattern.columns, pattern.indptr, pattern.rows, dy, out, splits, packed, scratch)
+    return packed

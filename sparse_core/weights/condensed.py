@@ -1,0 +1,334 @@
+"""A sparse weight whose layer stores its active weights only: the condensed twin of `SparseTensor`.
+
+The same updaters drive it through the same Delta. A condensed tensor begins as a masked one, so
+that with one seed both have the same first masks and weights, and keeps its name, so that both draw
+from the same random streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sparse_core.budgets.structure import group_of
+from sparse_core.kernels import topk
+from sparse_core.kernels.coordinates import from_positions, positions_of, rows_of, without
+from sparse_core.kernels.format import Pattern
+from sparse_core.layers.condensed import become_condensed
+from sparse_core.layers.copies import announce, release
+from sparse_core.layers.embedding import become_condensed_embedding
+from sparse_core.layers.kinds import own_class
+from sparse_core.layers.sharing import Reused
+from sparse_core.layers.state import Condensed
+from sparse_core.weights.tensor import ALL, Delta, SparseTensor
+
+BLOCKS_ABOVE = 1 << 24
+"""Weights of a matrix above which an update looks at it a block of rows at a time."""
+
+COMPANIONS = (
+    *("mask", "seen", "backward", "live"),
+    *("protected", "frozen", "lent", "reserved", "given"),
+)
+
+
+class CondensedTensor(SparseTensor):
+    """The sparse weight of a condensed layer, seen as a `(rows, cols)` matrix."""
+
+    layer: Condensed
+
+    @classmethod
+    def of(cls, masked: SparseTensor, capacity: int) -> CondensedTensor:
+        """Turn a masked linear layer or embedding into a condensed one, in place.
+
+        Args:
+            masked: A tensor of a `MaskedLinear` or `MaskedEmbedding` on the CPU.
+            capacity: Weights there is room for.
+
+        Raises:
+            ValueError: If the device or dtype cannot be condensed.
+        """
+        layer, mask = masked.layer, masked.active()
+        seen = masked.seen()
+        dense = masked.weight
+        for what in COMPANIONS:
+            del layer._buffers[f"weight_{what}"]
+        if isinstance(layer, nn.Embedding):
+            layer.__class__ = own_class(layer)  # type: ignore[assignment]
+            become_condensed_embedding(layer, mask, capacity=capacity)
+        else:
+            assert isinstance(layer, nn.Linear)
+            become_condensed(layer, mask, group=group_of(masked.structure), capacity=capacity)
+        assert isinstance(layer, Condensed)
+        tensor = cls(masked.name, layer, "weight", masked.role, masked.structure, masked.budget)
+        tensor.initial_budget = masked.initial_budget
+        tensor.may_ablate = masked.may_ablate
+        tensor._dense = dense
+        layer.register_buffer("weight_seen", None)
+        if seen is not None:
+            tensor.remember(seen)
+        tensor.refresh()
+        return tensor
+
+    # What it holds --------------------------------------------------------------------------------
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The values, `(capacity,)`."""
+        return self.layer.values
+
+    @property
+    def stands_for(self) -> Tensor | None:
+        """The dense weight in whose place the values are, until an optimizer adopts them."""
+        return self._dense
+
+    @property
+    def rows(self) -> int:
+        """Number of neurons or tokens."""
+        return self.layer.dense_shape[0]
+
+    @property
+    def cols(self) -> int:
+        """Dense fan-in."""
+        return self.layer.dense_shape[1]
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether it is too large for dense matrices.
+
+        Protected weights are dense ones anyway, and so is the gradient of an embedding.
+        """
+        dense = self.protected is not None or isinstance(self.layer, nn.Embedding)
+        return self.numel > BLOCKS_ABOVE and not dense
+
+    def row_blocks(self) -> Iterator[slice]:
+        """Yield blocks of rows, whole groups each, of about a million weights."""
+        group = self.layer.group
+        step = group * max(1, topk.BLOCK_ELEMENTS // (group * self.cols))
+        for first in range(0, self.rows, step):
+            yield slice(first, min(first + step, self.rows))
+
+    def part(self, rows: slice) -> tuple[Pattern, slice]:
+        """Return the pattern of a block of rows, and where its values lie."""
+        return rows_of(self.layer.pattern, *rows.indices(self.rows)[:2])
+
+    def active(self, rows: slice = ALL) -> Tensor:
+        """Return `(rows, cols)` bool, True = active; of whole groups."""
+        return torch.from_numpy(self.part(rows)[0].to_mask())
+
+    def values(self, rows: slice = ALL) -> Tensor:
+        """Return the `(rows, cols)` weights, zero where inactive; of whole groups."""
+        pattern, places = self.part(rows)
+        return torch.from_numpy(pattern.expand(self.weight.detach()[places].numpy()))
+
+    def write(self, values: Tensor) -> None:
+        """Set the active weights from a `(rows, cols)` matrix."""
+        if self.protected is not None and self.layer.weight_frozen is not None:
+            values = torch.where(self.protected, self.layer.weight_frozen, values)
+        with torch.no_grad():
+            self.weight.copy_(self.stored(values))
+
+    def like_dense(self) -> Tensor:
+        """Return zeros in the shape and dtype of the dense weight."""
+        return torch.zeros(self.rows, self.cols, dtype=self.weight.dtype)
+
+    def count(self) -> int:
+        """Return the number of active weights."""
+        return self.layer.pattern.nnz
+
+    def seen(self, rows: slice = ALL) -> Tensor | None:
+        """Return `(rows, cols)` bool, ever active; stored as bits."""
+        bits = self.companion("seen")
+        if bits is None:
+            return None
+        first, last, _ = rows.indices(self.rows)
+        begin, end = first * self.cols, last * self.cols
+        of_rows = bits[begin // 8 : -(-end // 8)].byte().numpy()
+        flags = np.unpackbits(of_rows)[begin % 8 :][: end - begin].astype(np.bool_)
+        return torch.from_numpy(flags).reshape(-1, self.cols)
+
+    def remember(self, seen: Tensor | None = None) -> None:
+        """Keep track of which weights have ever been active, from here on."""
+        if seen is None:
+            packed = np.zeros(-(-self.numel // 8), np.uint8)
+            _set_bits(packed, positions_of(self.layer.pattern))
+        else:
+            packed = np.packbits(seen.numpy())
+        bits, old = torch.from_numpy(packed), self.companion("seen")
+        self.set_companion("seen", bits if old is None else bits.to(old.dtype))
+
+    # Change ---------------------------------------------------------------------------------------
+
+    def protect(self, mask: Tensor | None, values: Tensor | None = None) -> None:
+        """Keep a `(rows, cols)` bool mask for earlier tasks.
+
+        Args:
+            mask: Their weights; None: there are none.
+            values: `(rows, cols)`, what they are worth, if this task may read them: those that
+                its mask includes, which do not train, or that it is lent.
+        """
+        self.set_companion("protected", None if mask is None else mask.clone())
+        self.set_companion("frozen", None if values is None else values.clone())
+        self.refresh()
+
+    def fixed(self) -> list[tuple[nn.Parameter, Tensor]]:
+        """List the parameters that an optimizer step must leave alone, and where, as bool masks."""
+        fixed = []
+        shared = self.layer.shared
+        if shared is not None and shared.fixed.any():
+            fixed.append((self.weight, torch.from_numpy(shared.fixed)))
+        live = self.companion("live")
+        if self.bias is not None and live is not None:
+            fixed.append((self.bias, ~live))
+        return fixed
+
+    def start(self, mask: Tensor) -> None:
+        """Set a mask, `(rows, cols)` bool; weights that stay keep their values."""
+        self._move(Pattern.from_mask(mask.numpy(), self.layer.group))
+
+    def enforce(self) -> None:
+        """Zero what lies beyond the active weights."""
+        used = self.layer.pattern.size
+        with torch.no_grad():
+            self.weight[used:] = 0
+
+    def refresh(self) -> None:
+        """Derive what follows from the topology, after a change or a load."""
+        self.layer.derive()
+        super().refresh()
+
+    def _alive(self) -> Tensor:
+        alive = torch.ones(self.rows, dtype=torch.bool)
+        alive[torch.from_numpy(self.layer.pattern.absent).long()] = False
+        return alive
+
+    @torch.no_grad()
+    def take_over(self, online: SparseTensor, before: Tensor) -> None:
+        """Take the topology of the online weight, after an average with it was written here.
+
+        The average was of values in different places, so it is made anew; its weight is recovered
+        from what it did: `now = before + tau (online - before)`.
+        """
+        towards = (online.weight - before).double()
+        moved = (self.weight - before).double()
+        square = float(towards @ towards)
+        tau = float(moved @ towards) / square if square else 1.0
+        exact = torch.equal(self.weight, online.weight)
+        self.weight.copy_(before)
+        if isinstance(online, CondensedTensor):
+            self._move(online.layer.pattern)
+        else:
+            self.start(online.active())
+        if exact:
+            self.weight.copy_(online.weight)
+        else:
+            self.weight.lerp_(online.weight, tau)
+        self._remember_as(online)
+
+    def apply(self, delta: Delta) -> None:
+        """Make a Delta true: grown weights start at zero, the others move to their new places."""
+        grown = delta.grown.numpy()
+        positions = without(positions_of(self.layer.pattern), delta.dropped.numpy())
+        positions = np.sort(np.concatenate([positions, grown]), kind="stable")
+        seen = self.companion("seen")
+        if seen is not None:
+            bits = seen.byte().numpy()
+            _set_bits(bits, grown)
+            seen.copy_(torch.from_numpy(bits))
+        self._move(from_positions(positions, self.cols, self.rows, self.layer.group))
+        if self.weight.grad is not None:
+            self._gather(self.weight.grad, 0.0)
+
+    def _move(self, pattern: Pattern) -> None:
+        """Take another topology: weights that stay move to their new places, new ones are zero."""
+        release(self.layer)
+        announce(self.layer, self.name, self.parameter)
+        places = pattern.places_in(self.layer.pattern, self.weight.numel())
+        self._places = torch.from_numpy(places)
+        self.layer.set_pattern(pattern)
+        with torch.no_grad():
+            self._gather(self.weight, 0.0)
+            self._restore_weight()
+        self.refresh()
+
+    def _restore_weight(self) -> None:
+        shared = self.layer.shared
+        if isinstance(shared, Reused):
+            fixed = torch.from_numpy(shared.fixed)
+            self.weight[fixed] = torch.from_numpy(shared.frozen)[fixed]
+
+    def carry(self, moments: Tensor, delta: Delta, initial: float) -> None:
+        """Bring moments, in the layout of the values, over the Delta that was just applied."""
+        self._gather(moments, initial)
+
+    def stored(self, matrix: Tensor) -> Tensor:
+        """Bring the active entries of a `(rows, cols)` matrix into the layout of the values."""
+        chosen = self.layer.pattern.condense(matrix.numpy(), self.weight.numel())
+        return torch.from_numpy(chosen)
+
+    def occupied(self) -> Tensor:
+        """Return where the values are active weights, `(capacity,)` bool."""
+        occupied = torch.zeros(self.weight.numel(), dtype=torch.bool)
+        occupied[torch.from_numpy(self.layer.pattern.coordinates()[2])] = True
+        return occupied
+
+    def marked(self, positions: Tensor) -> Tensor:
+        """Return where the values are the weights at flat positions, `(capacity,)` bool."""
+        rows, columns, source = self.layer.pattern.coordinates()
+        marks = torch.zeros(self.weight.numel(), dtype=torch.bool)
+        marks[source[np.isin(rows * self.cols + columns, positions.numpy())]] = True
+        return marks
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the dense weight."""
+        return (self.rows, self.cols)
+
+    def convert(self, twin: SparseTensor) -> SparseTensor:
+        """Return a masked twin of this tensor in condensed form."""
+        return CondensedTensor.of(twin, self.weight.numel())
+
+    def _gather(self, stored: Tensor, initial: float) -> None:
+        moved = stored[self._places.clamp(min=0)]
+        moved[self._places < 0] = initial
+        stored.copy_(moved)
+
+    # The optimizer --------------------------------------------------------------------------------
+
+    def adopt(self, *optimizers: Optimizer) -> None:
+        """Let optimizers that were made for the dense weight train the values, with their state.
+
+        One that has both trains the values once.
+        """
+        dense = self._dense
+        if dense is None:
+            return
+        for optimizer in optimizers:
+            trained = any(p is self.weight for g in optimizer.param_groups for p in g["params"])
+            instead = [] if trained else [self.weight]
+            for group in optimizer.param_groups:
+                replaced = [instead if p is dense else [p] for p in group["params"]]
+                group["params"] = [parameter for part in replaced for parameter in part]
+            state = optimizer.state.pop(dense, None)
+            if state is not None:
+                optimizer.state[self.weight] = {
+                    key: self.stored(value.detach()) if _like(value, dense) else value
+                    for key, value in state.items()
+                }
+        self._dense = None
+
+    _dense: Tensor | None = None
+    _places: Tensor
+
+
+def _set_bits(bits: NDArray[np.uint8], positions: NDArray[np.int64]) -> None:
+    """Set bits in place, in the order of `np.packbits`."""
+    np.bitwise_or.at(bits, positions // 8, np.uint8(128) >> (positions % 8).astype(np.uint8))
+
+
+def _like(value: object, parameter: Tensor) -> bool:
+    return torch.is_tensor(value) and value.shape == parameter.shape

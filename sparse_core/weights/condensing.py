@@ -1,0 +1,112 @@
+"""Which tensors get a condensed form, and how many values it has room for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from sparse_core.budgets.selection import Selected
+from sparse_core.budgets.structure import ConstantFanIn, Structure, group_of
+from sparse_core.kernels.format import GROUPS
+from sparse_core.layers.choice import condensed_pays
+from sparse_core.weights.tensor import SparseTensor
+
+
+def capacity_of(tensor: SparseTensor, slack: float = 0.0) -> int:
+    """Return how many values a tensor can need at any time of its training.
+
+    Groups that are ablated leave more fan-in to the others, and a smaller last group is stored as
+    large as the others, so this may exceed the budget by a few weights.
+
+    Args:
+        tensor: The sparse weight.
+        slack: MEST's: so much of the budget more.
+    """
+    most = max(tensor.budget, tensor.initial_budget, tensor.count())
+    most = min(tensor.numel, int(most * (1 + slack)) + 1 if slack else most)
+    structure = tensor.structure
+    if not isinstance(structure, ConstantFanIn):
+        return most
+    sizes = structure.sizes(tensor.rows).tolist()
+    needed = [tensor.count()]
+    for live in _possible_lanes(tensor, len(sizes)):
+        for rows in {live * structure.group, live * structure.group - structure.group + sizes[-1]}:
+            fan_in = min(tensor.cols, most // rows)
+            needed.append(fan_in * live * structure.group)
+    return max(needed)
+
+
+def _possible_lanes(tensor: SparseTensor, lanes: int) -> Iterable[int]:
+    if tensor.may_ablate:
+        return range(1, lanes + 1)
+    return (lanes if tensor.padding is None else lanes - 1,)
+
+
+def that_pay(
+    capacities: Mapping[SparseTensor, int], root: nn.Module, batch: int
+) -> dict[SparseTensor, int]:
+    """Return the tensors that train at least as fast when they are condensed.
+
+    First those that do so alone, then those that do because a neighbour in their chain is
+    condensed. Of embeddings that has not been measured: they are none of them.
+
+    Args:
+        capacities: Tensors that can be condensed, and how many values they can need.
+        root: Their module.
+        batch: Samples of a training batch.
+    """
+    from sparse_core.layers.chain import neighbours
+
+    pairs = neighbours(root)
+    chosen: dict[nn.Module, SparseTensor] = {}
+    while True:
+        added = {
+            tensor.layer: tensor
+            for tensor, capacity in capacities.items()
+            if tensor.layer not in chosen
+            and _pays(tensor, capacity, batch, _joined(tensor, pairs, chosen))
+        }
+        if not added:
+            return {t: capacity for t, capacity in capacities.items() if t.layer in chosen}
+        chosen |= added
+
+
+def _pays(tensor: SparseTensor, capacity: int, batch: int, joined: int) -> bool:
+    if isinstance(tensor.layer, nn.Embedding):
+        return False
+    density = min(1.0, capacity / tensor.numel)
+    return tensor.weight.dtype == torch.float32 and condensed_pays(
+        tensor.rows, tensor.cols, density, group_of(tensor.structure), batch, joined=joined
+    )
+
+
+def _joined(
+    tensor: SparseTensor,
+    pairs: Sequence[tuple[nn.Module, nn.Module]],
+    chosen: Collection[nn.Module],
+) -> int:
+    """Count the inputs and outputs that a tensor has in common with chosen neighbours."""
+    inputs = any(after is tensor.layer and before in chosen for before, after in pairs)
+    outputs = any(before is tensor.layer and after in chosen for before, after in pairs)
+    return tensor.cols * inputs + tensor.rows * outputs
+
+
+def why_masked(item: Selected, structure: Structure) -> str | None:
+    """Return why a weight that is to be sparse has no condensed form, or None if it has one."""
+    weight, group = item.layer.get_parameter(item.parameter), group_of(structure)
+    lookup = isinstance(item.layer, nn.Embedding)
+    if item.parent is not None:
+        return f"{type(item.parent).__name__} reads it without a call"
+    if not (lookup or isinstance(item.layer, nn.Linear)) or item.parameter != "weight":
+        return f"{type(item.layer).__name__} trains with masks only"
+    if weight.device.type != "cpu":
+        return f"it is on {weight.device}, not on the CPU"
+    if weight.dtype not in (torch.float32, torch.float64):
+        return f"its dtype is {weight.dtype}, not float32 or float64"
+    if lookup and group != 1:
+        return "its tokens share their columns"
+    if group not in GROUPS:
+        return f"its groups have {group} neurons, kernels are for {GROUPS}"
+    return None

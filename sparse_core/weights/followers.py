@@ -1,0 +1,230 @@
+"""Target networks: copies of a network whose topology follows the online one.
+
+    Follower   the copy has the online topology at every moment
+    Lagging    the copy stands still between two updates of its own, Polyak or hard, and takes the
+               online masks m with each: t <- m * ((1 - tau) t + tau o)
+
+A lagging copy is not told of its updates: whoever makes them (Stable-Baselines3, a user) writes its
+parameters, and knows nothing of masks. It sees that they have changed before the online weights
+change again, before it is used, and before it is saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparse_core.budgets.selection import Selected, select
+from sparse_core.checks import InputError
+from sparse_core.layers.fused import forbid_fused_encoders
+from sparse_core.weights.tensor import Delta, SparseTensor
+
+
+class Follower:
+    """A copy that has the online topology at every moment.
+
+    Args:
+        tensors: The online weights.
+        copies: Those that follow, by name.
+    """
+
+    def __init__(self, tensors: Sequence[SparseTensor], copies: Mapping[str, SparseTensor]) -> None:
+        self.copies = dict(copies)
+        self.online = {tensor.name: tensor for tensor in tensors if tensor.name in copies}
+
+    def catch_up(self) -> None:
+        """Do what is left to do before the online weights change again."""
+
+    def apply(self, name: str, delta: Delta) -> None:
+        """Be told of a Delta that was applied to the online weight of that name."""
+        if name in self.copies:
+            self.copies[name].apply(delta)
+
+    def use_masks(self, tensors: Sequence[SparseTensor]) -> None:
+        """Make condensed copies masked ones; they caught up before the online ones became so.
+
+        Args:
+            tensors: The online weights, which are others now.
+        """
+        from sparse_core.weights.masking import masked_again
+
+        self.online = {tensor.name: tensor for tensor in tensors if tensor.name in self.copies}
+        self.copies = {name: masked_again(copy) for name, copy in self.copies.items()}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Derive from the topology what depends on it, after a load."""
+        for copy in self.copies.values():
+            copy.refresh()
+
+
+class Followers(list[Follower]):
+    """All copies that follow one network."""
+
+    def catch_up(self) -> None:
+        """Do what is left to do before the online weights change again."""
+        for follower in self:
+            follower.catch_up()
+
+    def apply(self, name: str, delta: Delta) -> None:
+        """Be told of a Delta that was applied to the online weight of that name."""
+        for follower in self:
+            follower.apply(name, delta)
+
+    def use_masks(self, tensors: Sequence[SparseTensor]) -> None:
+        """Make condensed copies masked ones, as the online weights have become."""
+        for follower in self:
+            follower.use_masks(tensors)
+
+    def refresh(self) -> None:
+        """Derive from the topology what depends on it, after a load."""
+        for follower in self:
+            follower.refresh()
+
+    def enforce(self) -> None:
+        """Zero the inactive weights."""
+        for follower in self:
+            for copy in follower.copies.values():
+                copy.enforce()
+
+
+class Lagging(Follower):
+    """A copy that stands still between its own updates, and takes the online masks with each.
+
+    Args:
+        tensors: The online weights.
+        copies: Those that follow, by name.
+        target: The module that they belong to.
+    """
+
+    def __init__(
+        self,
+        tensors: Sequence[SparseTensor],
+        copies: Mapping[str, SparseTensor],
+        target: nn.Module,
+    ) -> None:
+        super().__init__(tensors, copies)
+        self._before: dict[str, Tensor] = {}
+        target.register_forward_pre_hook(self._before_use)
+        target.register_state_dict_pre_hook(self._before_save)  # type: ignore[no-untyped-call]
+        target.register_load_state_dict_post_hook(self._after_load)  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def catch_up(self) -> None:
+        """Take the online masks where the copy's weights were updated since they have differed."""
+        for name, before in list(self._before.items()):
+            copy = self.copies[name]
+            if not torch.equal(copy.weight, before):
+                copy.take_over(self.online[name], before)
+                del self._before[name]
+
+    def apply(self, name: str, delta: Delta) -> None:
+        """Remember the weights as they are with the old topology."""
+        if name in self.copies:
+            self._before.setdefault(name, self.copies[name].weight.detach().clone())
+
+    def refresh(self) -> None:
+        """See where the topologies differ, after a load."""
+        super().refresh()
+        self._before = {
+            name: copy.weight.detach().clone()
+            for name, copy in self.copies.items()
+            if not torch.equal(copy.active(), self.online[name].active())
+        }
+
+    def _before_use(self, module: nn.Module, args: object) -> None:
+        self.catch_up()
+
+    def _before_save(self, module: nn.Module, prefix: str, keep_vars: bool) -> None:
+        self.catch_up()
+
+    def _after_load(self, module: Any, incompatible_keys: object) -> None:
+        self.refresh()
+
+
+def hooks_of(root: nn.Module) -> list[tuple[dict[int, Any], int, object]]:
+    """List the hooks on loads, saves and calls of a module and of all modules in it.
+
+    Returns:
+        The hooks of a kind, the key of one of them there, and the object whose method it is.
+    """
+    found: list[tuple[dict[int, Any], int, object]] = []
+    for module in root.modules():
+        for hooks in (
+            module._load_state_dict_pre_hooks,
+            module._load_state_dict_post_hooks,
+            module._state_dict_pre_hooks,
+            module._forward_pre_hooks,
+        ):
+            for key, hook in hooks.items():
+                inner = getattr(hook, "hook", hook)  # torch wraps those that run before a load
+                found.append((hooks, key, getattr(inner, "__self__", None)))
+    return found
+
+
+def follower_of(
+    tensors: Sequence[SparseTensor], target: nn.Module, *, lagging: bool, partial: bool
+) -> Follower:
+    """Let a target network follow; see `Engine.follow`.
+
+    Raises:
+        ValueError: If it lacks a layer. Nothing is changed then.
+    """
+    copies = copy_topology(tensors, target, partial=partial)
+    return Lagging(tensors, copies, target) if lagging else Follower(tensors, copies)
+
+
+def copy_topology(
+    tensors: Sequence[SparseTensor], target: nn.Module, *, partial: bool = False
+) -> dict[str, SparseTensor]:
+    """Give the layers of a target network the topology and the form of the online ones, in place.
+
+    Args:
+        tensors: The online weights.
+        target: A network with the same layers, dense still.
+        partial: Whether it may lack some of them.
+
+    Returns:
+        The target's weights by name.
+
+    Raises:
+        ValueError: If the target lacks a layer. Nothing is changed then.
+    """
+    there = {item.name: item for item in select(target, embeddings=True)}
+    twins = {}
+    for tensor in tensors:
+        twin, shape = there.get(tensor.name), tensor.shape
+        if twin is not None and twin.shape == shape:
+            twins[tensor.name] = twin
+        elif twin is not None or not partial:
+            raise InputError(
+                f"target has no layer like {tensor.name!r}: it cannot follow; needed is a "
+                f"dense one of shape {shape}, there is {twin.shape if twin else 'none'}"
+            )
+    masked = {t.name: _masked_copy(t, twins[t.name]) for t in tensors if t.name in twins}
+    copies = {t.name: t.convert(masked[t.name]) for t in tensors if t.name in twins}
+    if any(copies[name] is not masked[name] for name in copies):
+        from sparse_core.layers.chain import chain
+
+        chain(target)
+    forbid_fused_encoders(target)
+    for tensor in tensors:
+        for what in ("seen", "backward", "gradient_mean", "gradient_square"):
+            own = tensor.companion(what)
+            if own is not None and tensor.name in copies:
+                twin = twins[tensor.name]
+                twin.layer.register_buffer(f"{twin.parameter}_{what}", own.clone())
+    return copies
+
+
+def _masked_copy(tensor: SparseTensor, twin: Selected) -> SparseTensor:
+    twin.mask()
+    copy = SparseTensor(
+        tensor.name, twin.layer, twin.parameter, tensor.role, tensor.structure, tensor.budget
+    )
+    copy.latent = tensor.latent
+    copy.start(tensor.active())
+    return copy

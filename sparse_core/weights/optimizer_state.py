@@ -1,0 +1,70 @@
+"""What becomes of an optimizer's moments where weights are dropped or grown.
+
+zero         as if the weight had never been trained (the default): the values that the optimizer
+itself begins with, which are not zero for all; see `sparse_core.weights.fresh`
+layer_mean   the second moment of grown weights is the mean over the layer's other active weights;
+with Adam, zero moments late in training make a first step of about
+(1 - beta1) / sqrt(1 - beta2) = 3.2 learning rates, which this avoids
+keep         moments stay as they are
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sparse_core.weights.fresh import initial_state
+from sparse_core.weights.tensor import Delta, SparseTensor
+
+SECOND_MOMENTS = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg"})
+
+
+def settle(optimizer: Optimizer, tensor: SparseTensor, delta: Delta, policy: str) -> None:
+    """Apply a Delta to the state of a weight and of its bias.
+
+    Args:
+        optimizer: Any optimizer; each state tensor shaped like the weight is treated.
+        tensor: The weight, its mask already updated.
+        delta: What the update changed.
+        policy: `zero`, `layer_mean` or `keep`.
+    """
+    for key, moments in _state(optimizer, tensor.weight):
+        if policy != "keep":
+            tensor.carry(moments, delta, _initial(optimizer, tensor.weight, key))
+        if policy == "layer_mean" and key in SECOND_MOMENTS and delta.grown.numel():
+            grown = tensor.marked(delta.grown)
+            others = tensor.occupied() & ~grown
+            if bool(others.any()):
+                moments[grown] = moments[others].mean()
+    neurons = torch.cat([delta.ablated, delta.revived])
+    if tensor.bias is not None and neurons.numel():
+        for key, moments in _state(optimizer, tensor.bias):
+            moments[neurons] = _initial(optimizer, tensor.bias, key)
+
+
+def clear_inactive(optimizer: Optimizer, tensor: SparseTensor) -> None:
+    """Reset the state of inactive weights, when a network that was trained dense gets sparse."""
+    inactive = ~tensor.occupied()
+    for key, moments in _state(optimizer, tensor.weight):
+        moments[inactive] = _initial(optimizer, tensor.weight, key)
+
+
+def clear_moments(optimizer: Optimizer, tensor: SparseTensor) -> None:
+    """Reset the state of the weight and of its bias altogether, when a new task begins."""
+    for parameter in (p for p in (tensor.weight, tensor.bias) if p is not None):
+        for key, moments in _state(optimizer, parameter):
+            moments.fill_(_initial(optimizer, parameter, key))
+
+
+def _state(optimizer: Optimizer, parameter: Tensor) -> list[tuple[str, Tensor]]:
+    state = optimizer.state.get(parameter, {})
+    return [
+        (key, value)
+        for key, value in state.items()
+        if torch.is_tensor(value) and value.shape == parameter.shape
+    ]
+
+
+def _initial(optimizer: Optimizer, parameter: Tensor, key: str) -> float:
+    return initial_state(optimizer, parameter).get(key, 0.0)

@@ -1,0 +1,379 @@
+"""Which weights are active, and the one way in which that changes: a `Delta`.
+
+Weights, optimizer state, target networks, logs and metrics all consume the same Delta; nothing else
+edits a mask once training has begun.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sparse_core.budgets.structure import ConstantFanIn, Structure
+from sparse_core.layers.copies import announce, release
+from sparse_core.layers.masked import Masked
+from sparse_core.layers.tap import GradientTap
+from sparse_core.weights.delta import Delta as Delta  # where everybody takes it from
+from sparse_core.weights.delta import fill
+
+ALL = slice(None)
+"""All rows."""
+
+BIASES = {"weight": "bias", "in_proj_weight": "in_proj_bias"}
+
+
+class SparseTensor:
+    """One sparse weight: a masked layer's parameter, seen as a `(rows, cols)` matrix.
+
+    A row is a neuron, a filter or a token. The mask, not the value, says whether a weight is
+    active: an active weight may well be zero.
+
+    Attributes:
+        name: The parameter's full name in the root module.
+        layer: The masked layer.
+        parameter: The parameter's name in the layer.
+        role: `input`, `hidden`, `output` or `qkv`.
+        structure: The pattern its mask obeys.
+        budget: Active weights that the distribution gave it.
+        initial_budget: Active weights at the beginning; more than the budget for methods that
+            prune.
+        may_ablate: Whether an updater may remove its neurons.
+        may_reuse: Whether protected weights may be part of the mask; they are read, never written.
+        spare: So many free cells of each lane are left to later tasks when other lanes are ablated.
+        latent: Whether inactive weights keep their values.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        layer: nn.Module,
+        parameter: str,
+        role: str,
+        structure: Structure,
+        budget: int,
+    ) -> None:
+        self.name = name
+        self.layer = layer
+        self.parameter = parameter
+        self.role = role
+        self.structure = structure
+        self.budget = budget
+        self.initial_budget = budget
+        self.may_ablate = False
+        self.may_reuse = False
+        self.spare = 0
+        self.latent = False
+
+    # What it holds --------------------------------------------------------------------------------
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The parameter, in its own shape."""
+        return self.layer.get_parameter(self.parameter)
+
+    @property
+    def bias_name(self) -> str:
+        """Full name, in the root module, of the bias of its neurons, which they may not have."""
+        layer, _, parameter = self.name.rpartition(".")
+        return f"{layer}.{BIASES[parameter]}" if layer else BIASES[parameter]
+
+    @property
+    def stands_for(self) -> Tensor | None:
+        """The dense parameter in whose place it is, until an optimizer adopts it."""
+        return None
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        """The bias of its neurons, if they have one."""
+        bias = getattr(self.layer, BIASES.get(self.parameter, ""), None)
+        return bias if isinstance(bias, nn.Parameter) else None
+
+    @property
+    def mask(self) -> Tensor:
+        """The mask buffer, in the weight's shape and dtype; 1 = active."""
+        if self.layer._lineage is not None:
+            assert isinstance(self.layer, Masked)
+            self.layer.settle()
+        mask = self.companion("mask")
+        assert mask is not None
+        return mask
+
+    @property
+    def tap(self) -> GradientTap:
+        """The view of the dense gradient."""
+        tap = getattr(self.layer, f"{self.parameter}_tap")
+        assert isinstance(tap, GradientTap)
+        return tap
+
+    def companion(self, what: str) -> Tensor | None:
+        """Return the buffer `{parameter}_{what}` of the layer, such as `weight_seen`, or None."""
+        buffer = getattr(self.layer, f"{self.parameter}_{what}", None)
+        return buffer if isinstance(buffer, Tensor) else None
+
+    def set_companion(self, what: str, value: Tensor | None) -> None:
+        """Replace that buffer."""
+        setattr(self.layer, f"{self.parameter}_{what}", value)
+
+    @property
+    def rows(self) -> int:
+        """Number of neurons, filters or tokens."""
+        return self.weight.shape[0]
+
+    @property
+    def cols(self) -> int:
+        """Dense fan-in."""
+        return self.weight.numel() // self.rows
+
+    def active(self, rows: slice = ALL) -> Tensor:
+        """Return `(rows, cols)` bool, True = active."""
+        return self.mask.reshape(self.rows, self.cols)[rows] != 0
+
+    def values(self, rows: slice = ALL) -> Tensor:
+        """Return the `(rows, cols)` weights; zero where inactive unless latent or protected."""
+        return self.weight.detach().reshape(self.rows, self.cols)[rows]
+
+    @property
+    def numel(self) -> int:
+        """Number of weights, inactive ones included."""
+        return self.rows * self.cols
+
+    @property
+    def padding(self) -> int | None:
+        """The row of an embedding that never has active weights, its `padding_idx`; else None."""
+        return self.layer.padding_idx if isinstance(self.layer, nn.Embedding) else None
+
+    @property
+    def places(self) -> int:
+        """Number of places where weights can be: all but the row of padding."""
+        return self.numel if self.padding is None else self.numel - self.cols
+
+    @property
+    def full(self) -> bool:
+        """Whether its budget is all that it can hold, so that nothing can move."""
+        return self.budget >= self.places
+
+    def write(self, values: Tensor) -> None:
+        """Set the active weights from a `(rows, cols)` matrix; inactive ones become zero."""
+        new = (values * self.active()).reshape(self.weight.shape).to(self.weight.dtype)
+        if self.protected is not None:
+            new = torch.where(self.protected, self.frozen, new)
+        with torch.no_grad():
+            self.weight.copy_(new)
+
+    def like_dense(self) -> Tensor:
+        """Return zeros in the shape and dtype of the dense weight."""
+        return torch.zeros_like(self.weight, requires_grad=False)
+
+    def count(self) -> int:
+        """Return the number of active weights."""
+        return int((self.mask != 0).sum())
+
+    def seen(self, rows: slice = ALL) -> Tensor | None:
+        """Return `(rows, cols)` bool, ever active (ITOP); None where the topology never moves."""
+        seen = self.companion("seen")
+        return None if seen is None else seen.reshape(self.rows, self.cols)[rows] != 0
+
+    def remember(self) -> None:
+        """Keep track of which weights have ever been active, from here on."""
+        self.set_companion("seen", self.mask.clone())
+
+    def adopt(self, *optimizers: Optimizer) -> None:
+        """Let optimizers that were made for the dense weight train this one; they do already."""
+
+    def convert(self, twin: SparseTensor) -> SparseTensor:
+        """Return a masked twin of this tensor in this tensor's own form."""
+        return twin
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the dense weight."""
+        return tuple(self.weight.shape)
+
+    # Protection -----------------------------------------------------------------------------------
+
+    @property
+    def protected(self) -> Tensor | None:
+        """Weights of earlier tasks, in the weight's shape, bool; None if there are none."""
+        return self.companion("protected")
+
+    @property
+    def frozen(self) -> Tensor:
+        """What protected weights are worth, in the weight's shape; meaningless elsewhere."""
+        frozen = self.companion("frozen")
+        return self.weight.detach() if frozen is None else frozen
+
+    def protect(self, mask: Tensor | None) -> None:
+        """Keep the weights of a `(rows, cols)` bool mask as they are, to the bit, from here on.
+
+        They are read from a copy, whatever happens to the parameter: an optimizer that the engine
+        does not know may move it. `restore` writes them back.
+        """
+        shaped = None if mask is None else mask.reshape(self.weight.shape).clone()
+        self.set_companion("protected", shaped)
+        self.set_companion("frozen", None if mask is None else self.weight.detach().clone())
+
+    def lend(
+        self, weights: Tensor | None, neurons: Tensor | None, biases: Tensor | None = None
+    ) -> None:
+        """Let the layer read weights of earlier tasks in neurons that are theirs.
+
+        Args:
+            weights: `(rows, cols)` bool, protected weights that are read beside the mask; None:
+                there are none.
+            neurons: `(rows,)` bool, the neurons: the mask has no weights there, and their biases
+                do not train.
+            biases: `(rows,)`, what those biases are; None: they stay what they are.
+        """
+        shaped = None if weights is None else weights.reshape(self.shape).clone()
+        self.set_companion("lent", shaped)
+        self.set_companion("reserved", None if neurons is None else neurons.clone())
+        self.set_companion("given", None if biases is None else biases.clone())
+        self.refresh()
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Write what belongs to earlier tasks back into the parameters, before they are saved."""
+        self._restore_weight()
+        neurons, biases = self.companion("reserved"), self.companion("given")
+        if self.bias is not None and neurons is not None and biases is not None:
+            self.bias[neurons] = biases[neurons]
+
+    def _restore_weight(self) -> None:
+        if self.protected is not None:
+            self.weight.copy_(torch.where(self.protected, self.frozen, self.weight))
+
+    def open_lanes(self) -> Tensor | None:
+        """Return `(lanes,)` bool, those without rows that are closed; None: all are open."""
+        neurons = self._closed_rows()
+        if neurons is None or not isinstance(self.structure, ConstantFanIn):
+            return None
+        return ~self.structure.any_in_cell(neurons.unsqueeze(1)).any(1)
+
+    def available(self) -> Tensor | None:
+        """Return `(rows, cols)` bool, where the mask may have weights; None: everywhere."""
+        shape = (self.rows, self.cols)
+        if self.protected is not None and not self.may_reuse:
+            free = ~self.protected.reshape(shape)
+        elif self.padding is not None:
+            free = torch.ones(shape, dtype=torch.bool, device=self.weight.device)
+        else:
+            return None
+        closed = self._closed_rows()
+        return free if closed is None else free & ~closed.unsqueeze(1)
+
+    def widest(self) -> int:
+        """Return how large a constant fan-in can be, beside earlier tasks and those to come."""
+        free, open_lanes = self.available(), self.open_lanes()
+        if free is None:
+            return self.cols - self.spare
+        cells = (~self.structure.any_in_cell(~free)).sum(1)
+        return int((cells if open_lanes is None else cells[open_lanes]).min()) - self.spare
+
+    def _closed_rows(self) -> Tensor | None:
+        """Return `(rows,)` bool, earlier tasks' neurons and the row of padding; None: no row."""
+        closed = self.companion("reserved")
+        if self.padding is None:
+            return closed
+        closed = self.weight.new_zeros(self.rows, dtype=torch.bool) if closed is None else closed
+        return closed.index_fill(0, torch.tensor(self.padding, device=closed.device), True)
+
+    def fixed(self) -> list[tuple[nn.Parameter, Tensor]]:
+        """List the parameters that an optimizer step must leave alone, and where, as bool masks."""
+        fixed = []
+        if self.protected is not None:
+            fixed.append((self.weight, self.protected))
+        backward = self.companion("backward")
+        if backward is not None:
+            fixed.append((self.weight, backward == 0))
+        live = self.companion("live")
+        if self.bias is not None and live is not None:
+            fixed.append((self.bias, ~live))
+        return fixed
+
+    # Change ---------------------------------------------------------------------------------------
+
+    def start(self, mask: Tensor) -> None:
+        """Set a first mask, `(rows, cols)` bool, and zero what it leaves out."""
+        release(self.layer)
+        self.mask.copy_(mask.reshape(self.mask.shape))
+        announce(self.layer, self.name, self.parameter, mask.reshape(-1).nonzero().squeeze(1))
+        self.enforce()
+        self.refresh()
+
+    def enforce(self) -> None:
+        """Zero the inactive weights, but for protected ones."""
+        if self.latent:
+            return
+        kept = self.mask != 0 if self.protected is None else self.mask.bool() | self.protected
+        with torch.no_grad():
+            self.weight.mul_(kept)
+
+    def refresh(self) -> None:
+        """Derive which neurons' biases train, after a change or a load: no ablated ones."""
+        neurons = self.companion("reserved")
+        live = self._alive() if self.may_ablate else None
+        if neurons is not None:
+            live = ~neurons if live is None else live & ~neurons
+        frozen = live is not None and self.bias is not None and not bool(live.all())
+        self.set_companion("live", live if frozen else None)
+
+    def _alive(self) -> Tensor:
+        """Return `(rows,)` bool, neurons that have weights."""
+        return self.active().any(1)
+
+    def carry(self, moments: Tensor, delta: Delta, initial: float) -> None:
+        """Bring moments, in the parameter's layout, over a Delta that was just applied."""
+        fill(moments, delta.moved, initial)
+
+    def stored(self, matrix: Tensor) -> Tensor:
+        """Bring the active entries of a `(rows, cols)` matrix into the parameter's layout."""
+        return matrix.reshape(self.weight.shape)
+
+    def occupied(self) -> Tensor:
+        """Return where the parameter's entries are active weights, bool, in its layout."""
+        return self.mask != 0
+
+    def marked(self, positions: Tensor) -> Tensor:
+        """Return where the parameter's entries are the weights at flat positions, in its layout."""
+        marks = torch.zeros_like(self.weight, dtype=torch.bool)
+        fill(marks, positions, True)
+        return marks
+
+    def take_over(self, online: SparseTensor, before: Tensor) -> None:
+        """Take the topology of the online weight, after an average with it was written here.
+
+        Args:
+            online: The weight of the same layer in the online network, unchanged since.
+            before: This weight before the average, in its own shape.
+        """
+        self.start(online.active())
+        self._remember_as(online)
+
+    def _remember_as(self, online: SparseTensor) -> None:
+        seen, theirs = self.companion("seen"), online.companion("seen")
+        if seen is not None and theirs is not None:
+            seen.copy_(theirs)
+
+    def apply(self, delta: Delta) -> None:
+        """Make a Delta true: grown weights start at zero, dropped ones are zero from here on.
+
+        Latent weights keep their values, protected ones too.
+        """
+        release(self.layer)
+        if delta.moved.numel():
+            announce(self.layer, self.name, self.parameter, delta.grown)
+        fill(self.mask, delta.dropped, 0)
+        fill(self.mask, delta.grown, 1)
+        seen = self.companion("seen")
+        if seen is not None:
+            fill(seen, delta.grown, 1)
+        if not self.latent:
+            moved = delta.moved
+            if self.protected is not None:
+                moved = moved[~self.protected.reshape(-1)[moved]]
+            with torch.no_grad():
+                fill(self.weight, moved, 0)
+            if self.weight.grad is not None:
+                self.weight.grad.mul_(self.mask)
+        self.refresh()

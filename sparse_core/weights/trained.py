@@ -1,0 +1,47 @@
+"""What averages and the watch for unknown optimizers need to know of an engine."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import nn
+from torch.optim import Optimizer
+
+from sparse_core.weights.tensor import SparseTensor
+
+
+class Trained(Protocol):
+    """The sparse weights of one network, and who trains them; `sparse_core.engine.Engine` is one.
+
+    Attributes:
+        tensors: The sparse weights.
+        root: The network.
+        updater: What moves the topology; None: nothing does.
+        trainers: The optimizers on whose steps it moves.
+        stepping: Whether one is under way.
+        many_tasks: Whether the network learns one task after another.
+    """
+
+    tensors: list[SparseTensor]
+    root: nn.Module
+    updater: Any
+    many_tasks: bool
+
+    trainers: list[Optimizer]
+    stepping: bool
+
+    @property
+    def steps(self) -> int:
+        """How many steps of its optimizers there were."""
+
+    def retire(self) -> None:
+        """Move no topology any more."""
+
+    def resume(self) -> None:
+        """Go on from counters that were written from outside."""
+
+
+def engines_in(root: nn.Module) -> list[Trained]:
+    """Return the engines of a network and of the networks in it."""
+    found = (vars(module).get("sparse_engine") for module in root.modules())
+    return [engine for engine in found if engine is not None]

@@ -1,0 +1,126 @@
+"""`backend="auto"` condenses the layers that gain by it, and never fails where masks are needed."""
+
+import pytest
+import torch
+from torch import nn
+
+from sparse_core import SparseConfig, sparsify
+from sparse_core.layers.choice import condensed_pays
+from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.weights.condensed import CondensedTensor
+from tests.sparse_core.nets import mlp, train
+from tests.sparse_core.ties import Twins
+
+
+@pytest.mark.parametrize(
+    ("shape", "density", "group", "batch", "condensed"),
+    [
+        ((1024, 1024), 0.2, 1, 256, True),
+        ((256, 256), 0.2, 1, 256, True),
+        ((256, 256), 0.01, 1, 256, True),
+        ((768, 3072), 0.1, 4, 256, True),
+        ((128, 128), 0.2, 1, 256, True),
+        ((64, 64), 0.05, 1, 256, False),
+        ((256, 17), 0.2, 1, 256, True),
+        ((256, 17), 0.1, 1, 32, False),
+        ((6, 256), 0.1, 1, 256, False),
+        ((128, 128), 0.01, 1, 32, False),
+        ((256, 256), 0.05, 1, 32, True),
+        ((128, 128), 0.5, 1, 256, False),
+        ((128, 128), 0.5, 4, 256, True),
+        ((1024, 1024), 1.0, 1, 256, False),
+    ],
+)
+def test_the_rule_agrees_with_what_was_measured(shape, density, group, batch, condensed):
+    assert condensed_pays(*shape, density, group, batch) is condensed
+
+
+def kinds(net, **fields):
+    batch = fields.pop("batch", 256)
+    engine = sparsify(net, SparseConfig(backend="auto", **fields), batch=batch)
+    return [isinstance(tensor, CondensedTensor) for tensor in engine.tensors]
+
+
+def test_auto_chooses_layer_by_layer():
+    uniform = dict(method="rigl", sparsity=0.9, distribution="uniform")
+    apart = nn.Sequential(
+        nn.Linear(17, 64), nn.GELU(), nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 6)
+    )
+    assert kinds(apart, **uniform) == [False, True, False]
+    assert kinds(mlp(17, 64, 256, 6), **uniform, batch=8) == [False, False, False]
+    assert kinds(mlp(17, 64, 256, 6).double(), **uniform) == [False, False, False]
+    wide = dict(method="srigl", distribution="uniform", sparsity=0.5)
+    assert kinds(mlp(128, 128), **wide, group=4) == [True]
+    assert kinds(mlp(128, 128), **wide, group=1) == [False]
+
+
+def test_a_layer_is_condensed_for_the_sake_of_its_neighbour_in_a_chain():
+    uniform = dict(method="rigl", sparsity=0.9, distribution="uniform")
+    assert kinds(mlp(17, 64, 256, 6), **uniform) == [True, True, True]
+    assert kinds(mlp(17, 64, 64, 6), **uniform) == [False, False, False]
+    dense_input = dict(layer_sparsity={"0": 0.0}, **uniform)
+    assert kinds(mlp(512, 256, 256, 6), **dense_input) == [False, True, True]
+    watched = mlp(17, 64, 256, 6)
+    watched[1].register_forward_hook(lambda *args: None)
+    assert kinds(watched, **uniform) == [False, True, True]
+    assert not condensed_pays(256, 17, 0.9)
+    assert condensed_pays(256, 17, 0.9, joined=256)
+    assert not condensed_pays(64, 17, 0.9, joined=64, batch=32)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        dict(method="topkast"),
+        dict(method="snfs"),
+        dict(method="gse", scope="global"),
+        dict(method="rigl", optimizer_state="keep"),
+        dict(method="srigl", group=3),
+        dict(method="gmp", horizon=100),
+        dict(method="dense", sparsity=0.0),
+    ],
+)
+def test_auto_is_masked_where_masks_are_needed(fields):
+    assert not any(kinds(mlp(256, 256, 256), **fields))
+
+
+def test_auto_trains_as_masked_does():
+    made = {}
+    for backend in ("masked", "auto"):
+        torch.manual_seed(0)
+        net = mlp(12, 160, 160, 4)
+        optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+        config = SparseConfig(method="rigl", backend=backend, update_every=10, sparsity=0.9)
+        made[backend] = sparsify(net, config, optimizer)
+        train(net, optimizer, range(40))
+    assert [type(m) is CondensedLinear for m in net] == [True, False, True, False, True]
+    tensors = made["masked"].tensors, made["auto"].tensors
+    if Twins().tensors_alike(*tensors):
+        for one, other in zip(*tensors, strict=True):
+            torch.testing.assert_close(one.values(), other.values(), rtol=2e-3, atol=2e-4)
+
+
+def test_auto_stays_auto_in_the_canonical_form():
+    assert SparseConfig(backend="auto").canonical().backend == "auto"
+    assert SparseConfig().backend == "masked"
+
+
+def test_an_impossible_batch_is_named():
+    with pytest.raises(ValueError, match="batch=0: must be an integer of at least 1"):
+        sparsify(mlp(4, 4), SparseConfig(backend="auto"), batch=0)
+
+
+@pytest.mark.filterwarnings("ignore:Layers that stay masked")
+@pytest.mark.parametrize("backend", ["condensed", "auto"])
+def test_attention_keeps_masks_where_weights_are_read_without_a_call(backend):
+    torch.manual_seed(0)
+    block = nn.TransformerEncoderLayer(64, 2, 512, dropout=0.0, batch_first=True)
+    twin = nn.TransformerEncoderLayer(64, 2, 512, dropout=0.0, batch_first=True)
+    twin.load_state_dict(block.state_dict())
+    sparsify(block, SparseConfig(method="static", backend=backend))
+    sparsify(twin, SparseConfig(method="static"))
+    assert type(block.linear1) is CondensedLinear
+    x = torch.randn(2, 5, 64)
+    torch.testing.assert_close(block(x), twin(x))
+    with torch.no_grad():
+        torch.testing.assert_close(block.eval()(x), twin.eval()(x))

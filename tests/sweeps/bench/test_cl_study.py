@@ -1,0 +1,45 @@
+"""The study's tables: pairs by seed, intervals, numbers that survive their file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sweeps.bench.cl_study import as_json, cell, draw, from_json, mean, paired, tables
+
+NUMBERS = {
+    ("static", 0.5, "erk"): {0: (90.0, 91.0, 89.0), 1: (92.0, 93.0, 91.0), 2: (94.0, 94.0, 94.0)},
+    ("static", 0.5, "uniform"): {0: (88.0, 91.0, 80.0), 1: (91.0, 93.0, 82.0)},
+    ("gradient", 0.5, "erk"): {0: (91.0, 92.0, 90.0), 1: (91.0, 92.0, 90.0)},
+}
+ERK, UNIFORM, GRADIENT = NUMBERS
+
+
+def test_differences_are_of_the_seeds_that_both_have():
+    difference = paired(NUMBERS, ERK, UNIFORM)
+    assert difference.estimate == pytest.approx(1.5)  # 2 and 1; seed 2 has no partner
+    assert (difference.low, difference.high) == (1.0, 2.0)
+    assert paired(NUMBERS, ERK, UNIFORM, measure=1) == (0, 0, 0)
+    assert paired(NUMBERS, ERK, ("random", 0.5, "erk")) is None
+
+
+def test_cells_are_bold_where_the_interval_leaves_out_zero():
+    assert cell(paired(NUMBERS, ERK, UNIFORM)) == "**+1.5 [+1.0, +2.0]**"
+    assert cell(paired(NUMBERS, GRADIENT, ERK)) == "+0.0 [\N{MINUS SIGN}1.0, +1.0]"
+    assert cell(None) == "none"
+    assert mean(NUMBERS, ERK) == "92.0" and mean({}, ERK) == "none"
+
+
+def test_tables_hold_every_rule_and_distribution(tmp_path):
+    text = tables(NUMBERS)
+    assert "(2-3 seeds)" in text
+    assert "| static | 92.0 / 89.5 |" in text
+    assert "| gradient | 91.0 / none |" in text
+    assert "| gradient, erk | +0.0 [" in text
+    draw(NUMBERS, tmp_path / "study.svg", "study")
+    assert (tmp_path / "study.svg").read_text().startswith("<?xml")
+
+
+def test_numbers_survive_their_file():
+    assert from_json(json.loads(json.dumps(as_json(NUMBERS)))) == NUMBERS
