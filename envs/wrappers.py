@@ -1,4 +1,4 @@
-"""Wrappers that change what an agent observes."""
+"""Wrappers that change what an agent observes: each is a class and an entry of `WRAPPERS`."""
 
 from __future__ import annotations
 
@@ -113,6 +113,10 @@ def _vector_space(env: gym.Env[Any, Any]) -> spaces.Box:
         raise InputError(f"env={env}: must observe a vector of floats, not {space}", field="env")
     assert isinstance(space, spaces.Box)
     return space
+
+
+WRAPPERS: tuple[type[gym.Wrapper[Any, Any, Any, Any]], ...] = (NoisyFeatures, PermuteObservation)
+"""Those that a run can name, by the names of the classes."""
 
 
 def noisy_size(size: int, fraction: SupportsFloat) -> int:

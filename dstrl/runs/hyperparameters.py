@@ -50,6 +50,11 @@ def check(algo: str, env: str, values: Mapping[str, Any]) -> None:
             raise InputError(f"hyper.{key}={value!r}: must be {expected}", field=f"hyper.{key}")
 
 
+def tuned(algo: str) -> list[str]:
+    """Return the environments for which there are values, some without their version."""
+    return [name for name in _table(algo) if name != "default"]
+
+
 def is_tuned(algo: str, env: str) -> bool:
     """Whether there are values for this very environment, version included."""
     return "-v" in env and env in _table(algo)

@@ -17,8 +17,6 @@ from typing import Any
 
 from sparse_core.checks import InputError, one_of, within
 
-PRESETS = ("ds-td3", "ds-sac", "rlx2", "sost", "anf", "srigl")
-
 READS = ("algo", "env", "noise")
 """The fields of a run that its preset's values depend on."""
 
@@ -39,9 +37,9 @@ def expand(values: Mapping[str, Any]) -> dict[str, Any]:
     name = said.pop("preset", None)
     if name is None:
         return said
-    one_of("preset", name, PRESETS)
-    recipe = _recipe(name)
-    algorithms = [key for key in recipe if key not in ("paper", "environments")]
+    one_of("preset", name, packaged())
+    recipe = read(name)
+    algorithms = algorithms_of(recipe)
     algo = said.get("algo", algorithms[0])
     if algo not in algorithms:
         raise InputError(
@@ -55,6 +53,27 @@ def expand(values: Mapping[str, Any]) -> dict[str, Any]:
     if lambdas is not None:
         fields |= layer_sparsities(lambdas, fields["net_arch"][0], *_sizes(said))
     return merge({"algo": algo} | fields, said)
+
+
+def packaged() -> list[str]:
+    """Return the names of the presets in `recipes/`."""
+    entries = (resources.files("dstrl.runs") / "recipes").iterdir()
+    return sorted(entry.name[:-5] for entry in entries if entry.name.endswith(".yaml"))
+
+
+@functools.cache
+def read(name: str) -> Mapping[str, Any]:
+    """Return what a packaged preset's recipe says."""
+    import yaml
+
+    text = (resources.files("dstrl.runs") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    recipe: Mapping[str, Any] = yaml.safe_load(text)
+    return recipe
+
+
+def algorithms_of(recipe: Mapping[str, Any]) -> list[str]:
+    """Return the algorithms that a recipe is for, its first choice first."""
+    return [key for key in recipe if key not in ("paper", "environments")]
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,12 +136,3 @@ def _sizes(values: Mapping[str, Any]) -> tuple[int, int]:
         )
     (observed,), (acted,) = (shape or () for shape in shapes)
     return noisy_size(observed, noise), acted
-
-
-@functools.cache
-def _recipe(name: str) -> dict[str, Any]:
-    import yaml
-
-    text = (resources.files("dstrl.runs") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-    recipe: dict[str, Any] = yaml.safe_load(text)
-    return recipe

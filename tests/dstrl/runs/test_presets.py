@@ -8,7 +8,7 @@ import pytest
 
 from dstrl.policies.mixin import SparsePolicy
 from dstrl.runs.build import build
-from dstrl.runs.presets import PRESETS, expand, layer_sparsities, merge
+from dstrl.runs.presets import expand, layer_sparsities, merge, packaged
 from dstrl.runs.replay import DynamicReplayBuffer
 from dstrl.runs.spec import RLSpec
 from dstrl.runs.train import run
@@ -91,7 +91,7 @@ def named(preset, algo, **values):
 
 
 def test_these_are_all():
-    assert set(PRESETS) == set(ALGORITHMS) and set(TABLE) == set(ALL)
+    assert set(packaged()) == set(ALGORITHMS) and set(TABLE) == set(ALL)
 
 
 @pytest.mark.parametrize(("preset", "algo"), ALL)
@@ -204,7 +204,7 @@ def test_the_algorithm_is_the_first_of_the_preset_if_none_is_given():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"preset": "rlx3"}, "preset='rlx3': must be one of ds-td3, ds-sac, rlx2"),
+        ({"preset": "rlx3"}, "preset='rlx3': must be one of anf, ds-sac, ds-td3, rlx2"),
         ({"preset": "rlx2", "algo": "ppo"}, "preset='rlx2': is for td3, sac, not for ppo"),
         ({"preset": "ds-td3", "algo": "sac"}, "preset='ds-td3': is for td3, not for sac"),
         ({"preset": "ds-td3"}, "env=None: must be given"),
