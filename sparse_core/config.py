@@ -13,9 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sparse_core.checks import InputError, at_least, one_of, positive, within
-from sparse_core.registry import DROP_RULES, GROWTH_RULES, METHODS, ROLES
+from sparse_core.registry import DISTRIBUTIONS, DROP_RULES, GROWTH_RULES, METHODS, ROLES
 
-DISTRIBUTIONS = ("erk", "er", "uniform")
 STRUCTURES = ("unstructured", "constant_fan_in", "neurons", "N:M (2:4)", "RxC blocks (4x4)")
 DECAYS = ("cosine", "linear", "constant", "inverse_power")
 INITIALISATIONS = ("scaled", "kaiming", "keep")

@@ -1,4 +1,4 @@
-"""The registries: methods, growth rules and drop rules by name.
+"""The registries: methods, growth rules, drop rules and distributions by name.
 
 A new rule is one line here and one function where the line points to. Nothing here imports torch.
 """
@@ -56,6 +56,12 @@ DROP_RULES = {
 }
 DROP_NEEDS_GRADIENT = ("sensitivity", "magnitude_gradient")
 
+DISTRIBUTIONS = {
+    "erk": "sparse_core.budgets.densities:erk",
+    "er": "sparse_core.budgets.densities:er",
+    "uniform": "sparse_core.budgets.densities:uniform",
+}
+
 BLIND = ("random", "unfired")
 SIGHTED = ("gradient", "momentum", "adam_momentum")
 SAMPLED = ("sampled", "sampled_grabo", "sampled_graest")
@@ -66,6 +72,7 @@ class Method:
     """What a method is.
 
     Attributes:
+        summary: What it does, in one line.
         updater: Import string of its updater; None if the topology never moves.
         growth: The growth rules that it can use, its own first.
         structure: Its own structure.
@@ -78,6 +85,7 @@ class Method:
         every_step: Whether it updates the mask after every optimizer step.
     """
 
+    summary: str
     updater: str | None = None
     growth: tuple[str, ...] = ()
     structure: str = "unstructured"
@@ -91,24 +99,76 @@ class Method:
 
 
 METHODS = {
-    "dense": Method(),
-    "static": Method(global_scope=True),
-    "set": Method("sparse_core.updaters.set:SET", (*BLIND, "importance")),
-    "rigl": Method("sparse_core.updaters.rigl:RigL", SIGHTED),
-    "rigl_itop": Method("sparse_core.updaters.rigl:RigL", SIGHTED, stops=False),
-    "srigl": Method("sparse_core.updaters.srigl:SRigL", SIGHTED, "constant_fan_in"),
-    "snfs": Method("sparse_core.updaters.snfs:SNFS", ("momentum", "adam_momentum", "gradient")),
-    "mest": Method("sparse_core.updaters.mest:MEST", BLIND, drop="magnitude_gradient"),
-    "gse": Method("sparse_core.updaters.gse:GSE", SAMPLED, global_scope=True),
-    "topkast": Method("sparse_core.updaters.topkast:TopKAST", latent=True, stops=False),
+    "dense": Method("The network as it is, without a mask."),
+    "static": Method("A random mask that never moves.", global_scope=True),
+    "set": Method(
+        "Drop the smallest weights, grow at random (SET, Mocanu et al. 2018).",
+        "sparse_core.updaters.set:SET",
+        (*BLIND, "importance"),
+    ),
+    "rigl": Method(
+        "Drop the smallest weights, grow where the gradient is largest (RigL, Evci et al. 2020).",
+        "sparse_core.updaters.rigl:RigL",
+        SIGHTED,
+    ),
+    "rigl_itop": Method(
+        "RigL whose topology moves until the end of training (ITOP, Liu et al. 2021).",
+        "sparse_core.updaters.rigl:RigL",
+        SIGHTED,
+        stops=False,
+    ),
+    "srigl": Method(
+        "RigL with constant fan-in and ablation of neurons (SRigL, Lasby et al. 2024).",
+        "sparse_core.updaters.srigl:SRigL",
+        SIGHTED,
+        "constant_fan_in",
+    ),
+    "snfs": Method(
+        "Grow by momentum, move weights between layers (SNFS, Dettmers and Zettlemoyer 2019).",
+        "sparse_core.updaters.snfs:SNFS",
+        ("momentum", "adam_momentum", "gradient"),
+    ),
+    "mest": Method(
+        "Drop by magnitude and gradient, grow at random, with slack (MEST, Yuan et al. 2021).",
+        "sparse_core.updaters.mest:MEST",
+        BLIND,
+        drop="magnitude_gradient",
+    ),
+    "gse": Method(
+        "Grow from a guided sample of the gradient, then drop (GSE, Heddes et al. 2024).",
+        "sparse_core.updaters.gse:GSE",
+        SAMPLED,
+        global_scope=True,
+    ),
+    "topkast": Method(
+        "Use the largest weights, train somewhat more of them (Top-KAST, Jayakumar et al. 2020).",
+        "sparse_core.updaters.topkast:TopKAST",
+        latent=True,
+        stops=False,
+    ),
     "sr_ste": Method(
-        "sparse_core.updaters.sr_ste:SRSTE", latent=True, stops=False, every_step=True
+        "N:M patterns by a straight-through estimator that decays the rest (Zhou et al. 2021).",
+        "sparse_core.updaters.sr_ste:SRSTE",
+        latent=True,
+        stops=False,
+        every_step=True,
     ),
     "edge_popup": Method(
-        "sparse_core.updaters.edge_popup:EdgePopup", latent=True, stops=False, every_step=True
+        "Train scores of fixed random weights, use the highest (Ramanujan et al. 2020).",
+        "sparse_core.updaters.edge_popup:EdgePopup",
+        latent=True,
+        stops=False,
+        every_step=True,
     ),
-    "wsn": Method("sparse_core.updaters.edge_popup:WSN", latent=True, stops=False, every_step=True),
+    "wsn": Method(
+        "Train weights and their scores together, use the highest (WSN, Kang et al. 2022).",
+        "sparse_core.updaters.edge_popup:WSN",
+        latent=True,
+        stops=False,
+        every_step=True,
+    ),
     "granet": Method(
+        "Prune gradually, and regrow by gradient at every step of it (GraNet, Liu et al. 2021).",
         "sparse_core.updaters.granet:GraNet",
         SIGHTED,
         starts_dense=True,
@@ -116,12 +176,14 @@ METHODS = {
         global_scope=True,
     ),
     "gmp": Method(
+        "Prune the smallest weights, cubically in time (GMP, Zhu and Gupta 2017).",
         "sparse_core.updaters.pruning:GMP",
         starts_dense=True,
         needs_horizon=True,
         global_scope=True,
     ),
     "one_shot": Method(
+        "Prune the smallest weights, all at once.",
         "sparse_core.updaters.pruning:GMP",
         starts_dense=True,
         needs_horizon=True,

@@ -1,12 +1,8 @@
 """How a network's budget of weights is shared among its layers, exact to the integer.
 
-uniform     d_l = 1 - S
-er          d_l ~ (n_in + n_out) / (n_in n_out)                (SET, Mocanu et al. 2018)
-erk         d_l ~ sum(shape) / prod(shape)                     (RigL, Evci et al. 2020, section 3.1)
-
-ER and ERK cannot give a layer more weights than it has: such layers become dense and the others
-share what is left, until the densities add up to the request. All three then round by largest
-remainder.
+A distribution (`sparse_core.budgets.densities`) says how dense a layer is relative to the others.
+No layer can have more weights than it has room for: such layers become dense and the others share
+what is left, until the densities add up to the request. They are then rounded by largest remainder.
 
 Where tasks have disjoint masks in layers that they share, a budget rounded up can leave room for a
 task fewer: 29 of 144 weights fit 4 times, 28.8 five times. Such layers are not rounded up, and what
@@ -17,8 +13,8 @@ weight of every neuron with constant fan-in, a block with blocks).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -28,6 +24,7 @@ from sparse_core.budgets.selection import Selected
 from sparse_core.budgets.structure import NOfM, Structure
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
+from sparse_core.registry import DISTRIBUTIONS
 
 TINY = 1e-6
 """How far rounding errors may take a number of weights off an integer."""
@@ -104,7 +101,8 @@ def budgets(
     inside = dense_total if config.dense_in_budget else 0
     exact = config.density * (total + inside) - inside
     total = round(config.density * (total + inside)) - inside
-    shares = [_share(t, wish(config.distribution, t.shape), structure) for t in sharing]
+    relative = _relative_densities(sharing, config.distribution)
+    shares = [_share(t, r, structure) for t, r in zip(sharing, relative, strict=True)]
     shares = _beside(sharing, shares, exact, apart)
     if isinstance(structure, NOfM) and not (config.dense_in_budget and dense_total):
         total = sum(share.least for share in shares)
@@ -134,6 +132,12 @@ def own_sparsity(tensor: Selected, config: SparseConfig) -> float | None:
     return next((s for pattern, s in config.layer_sparsity if tensor.matches(pattern)), None)
 
 
+def _relative_densities(tensors: Sequence[Selected], distribution: str) -> list[float]:
+    module, _, name = DISTRIBUTIONS[distribution].partition(":")
+    density: Callable[[Selected], float] = getattr(importlib.import_module(module), name)
+    return [density(tensor) for tensor in tensors]
+
+
 def _share(tensor: Selected, relative: float, structure: Structure) -> Share:
     rows, cols = tensor.numel // tensor.cols, tensor.cols
     return Share(
@@ -161,19 +165,6 @@ def _beside(
         else replace(share, beside=int(share.most / _clip(scale * share.wish, share) + TINY))
         for tensor, share in zip(tensors, shares, strict=True)
     ]
-
-
-def wish(distribution: str, shape: Sequence[int]) -> float:
-    """Return the unscaled density of a layer.
-
-    Args:
-        distribution: `uniform`, `er` or `erk`.
-        shape: `(out, in, *kernel)`.
-    """
-    if distribution == "uniform":
-        return 1.0
-    extent = shape[:2] if distribution == "er" else shape
-    return sum(extent) / math.prod(extent)
 
 
 def allocate(shares: Sequence[Share], total: int, sparsity: float) -> list[int]:

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sparse_core import SparseConfig
-from sparse_core.budgets.distributions import Share, allocate, budgets, budgets_by_score, wish
-from sparse_core.budgets.selection import select
+from sparse_core.budgets import densities
+from sparse_core.budgets.distributions import Share, allocate, budgets, budgets_by_score
+from sparse_core.budgets.selection import Selected, select
 from sparse_core.budgets.structure import structure_for
 from tests.sparse_core.nets import mlp
 
@@ -28,7 +29,8 @@ def shares_of(net, apart=None, **fields):
     ],
 )
 def test_unscaled_densities(distribution, shape, expected):
-    assert wish(distribution, shape) == pytest.approx(expected)
+    weight = Selected("0.weight", nn.Identity(), "weight", "hidden", shape)
+    assert getattr(densities, distribution)(weight) == pytest.approx(expected)
 
 
 def test_uniform_gives_each_layer_its_fraction():
