@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         SparseDQNMultiInputPolicy,
         SparseDQNPolicy,
     )
+    from dstrl.policies.tiny import tiny_arch
     from dstrl.runs.spec import RLSpec
     from dstrl.tasks.policies import (
         ContinualActorCriticPolicy,
@@ -70,6 +71,7 @@ __all__ = [
     "SparseTD3MultiInputPolicy",
     "SparseTD3Policy",
     "register",
+    "tiny_arch",
 ]
 
 _NAMES = {
@@ -111,6 +113,7 @@ _NAMES = {
         "SparseDQNMultiInputPolicy",
         "SparseDQNPolicy",
     ),
+    "dstrl.policies.tiny": ("tiny_arch",),
     "dstrl.runs.spec": ("RLSpec",),
     "dstrl.tasks.contrib": ("ContinualQRDQNPolicy", "ContinualTQCPolicy"),
     "dstrl.tasks.policies": (

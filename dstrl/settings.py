@@ -18,7 +18,7 @@ TARGET_RULES = ("online", "copy", "density", "union")
 MASKED_RULES = ("density", "union")
 """Rules whose targets have a topology of their own, which condensed layers have no room for."""
 
-OWN_KEYS = ("target", "tiny", "batch")
+OWN_KEYS = ("target", "batch")
 
 SPLIT_KEYS = (
     "actor_sparsity",
@@ -40,8 +40,6 @@ class Settings:
         split: Whether actor and critic of one optimizer (PPO, A2C) have separate budgets.
         target: How target networks follow, see `dstrl.policies.targets`; None: the policy's own
             default.
-        tiny: Be dense instead, and as small as the sparse networks would be
-            (`dstrl.policies.tiny`).
         batch: Samples of a training batch, which `backend="auto"` asks for; None: as many as the
             policy's algorithms have by default.
     """
@@ -50,7 +48,6 @@ class Settings:
     critic: SparseConfig
     split: bool = False
     target: str | None = None
-    tiny: bool = False
     batch: int | None = None
 
     def __post_init__(self) -> None:
@@ -64,8 +61,6 @@ class Settings:
                 "backend masked or auto; condensed layers can have online or copy",
                 field="target",
             )
-        if not isinstance(self.tiny, bool):
-            raise InputError(f"tiny={self.tiny!r}: must be true or false", field="tiny")
 
     @classmethod
     def read(cls, sparse: Settings | SparseConfig | Mapping[str, Any] | None) -> Settings:

@@ -33,7 +33,7 @@ NOT_COMPARED = ("seed", "horizon", "backend")
 def written(settings: Settings) -> Tensor:
     """Return the settings as `(1024 or more,) float32` bytes."""
     fields: dict[str, Any] = {"actor": _fields(settings.actor), "critic": _fields(settings.critic)}
-    fields |= {name: getattr(settings, name) for name in ("split", "target", "tiny")}
+    fields |= {name: getattr(settings, name) for name in ("split", "target")}
     text = json.dumps(fields, sort_keys=True).encode()
     return torch.tensor(list(text.ljust(LENGTH)), dtype=torch.float32)
 

@@ -23,7 +23,6 @@ from dstrl.policies.devices import FollowsDevice
 from dstrl.policies.networks import floats
 from dstrl.policies.roles import Roles, named
 from dstrl.policies.targets import follow, follow_in_part
-from dstrl.policies.tiny import Arch, tiny_arch
 from dstrl.settings import MASKED_RULES, Settings
 from sparse_core import Engine, sparsify
 from sparse_core.checks import InputError
@@ -80,8 +79,8 @@ class SparsePolicy(FollowsDevice):
 
     Args:
         sparse: A `SparseConfig`, or its fields as a mapping, in which `actor_sparsity`,
-            `critic_sparsity`, `actor_method`, `critic_method`, `target`, `tiny` and `batch` may
-            stand too, and whose `backend` is `auto` by default. None: the defaults.
+            `critic_sparsity`, `actor_method`, `critic_method`, `target` and `batch` may stand
+            too, and whose `backend` is `auto` by default. None: the defaults.
 
     Attributes:
         sparse: The settings in force.
@@ -102,9 +101,6 @@ class SparsePolicy(FollowsDevice):
         **kwargs: Any,
     ) -> None:
         settings = Settings.read(sparse)
-        if settings.tiny:
-            kwargs["net_arch"] = self._tiny_arch(settings, args, kwargs)
-            settings = settings.dense()
         super().__init__(*args, **kwargs)
         assert isinstance(self, nn.Module)
         self.sparse = settings
@@ -189,23 +185,6 @@ class SparsePolicy(FollowsDevice):
         if part.partial_target is not None:
             follow_in_part(engine, part.partial_target, rule)
         self._roots[part.name] = part.root
-
-    def _tiny_arch(self, settings: Settings, args: Any, kwargs: dict[str, Any]) -> Arch:
-        """Find the dense architecture with the weights that the settings leave, drawing nothing."""
-
-        def build(how: Settings, **changed: Any) -> Any:
-            with torch.random.fork_rng(devices=[]):
-                return type(self)(*args, **kwargs | changed, sparse=how)
-
-        def weights(policy: SparsePolicy) -> int:
-            engines = policy.sparse_engines.values()
-            return sum(layer.active for engine in engines for layer in engine.layers())
-
-        full = build(dataclasses.replace(settings, tiny=False))
-        dense = settings.dense()
-        return tiny_arch(
-            full.net_arch, lambda arch: weights(build(dense, net_arch=arch)), weights(full)
-        )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]

@@ -1,19 +1,65 @@
-"""The `tiny` baseline: a dense network with as many weights as the sparse one has active ones.
+"""The baseline `tiny`: a dense network with as many weights as the sparse one has active ones.
+
+    arch = tiny_arch(SparseSACPolicy, env.observation_space, env.action_space, dict(sparsity=0.9))
+    SAC("MlpPolicy", env, policy_kwargs=dict(net_arch=arch))
 
 All hidden layers shrink by the same factor, to the widest network that does not exceed the budget.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import torch
+from gymnasium import spaces
+
+from dstrl.policies.mixin import SparsePolicy
+from dstrl.settings import Settings
 from sparse_core.checks import InputError
+from sparse_core.config import SparseConfig
 
 Arch = list[int] | dict[str, list[int]]
 
 
-def tiny_arch(arch: Arch, weights: Callable[[Arch], int], budget: int) -> Arch:
-    """Return the widest architecture whose weights are within a budget.
+def tiny_arch(
+    policy: type[SparsePolicy],
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    sparse: Settings | SparseConfig | Mapping[str, Any] | None = None,
+    **policy_kwargs: Any,
+) -> Arch:
+    """Return the hidden layers of a dense policy with no more weights than a sparse one has active.
+
+    Nothing is drawn from torch's global random stream.
+
+    Args:
+        policy: The sparse policy.
+        observation_space: Of the environment.
+        action_space: Of the environment.
+        sparse: How sparse it would be, as the policy takes it.
+        policy_kwargs: Its other arguments, `net_arch` among them.
+
+    Raises:
+        InputError: If even one neuron a layer is too much.
+    """
+
+    def build(how: Settings, **changed: Any) -> Any:
+        with torch.random.fork_rng(devices=[]):
+            spaces_and_rate = (observation_space, action_space, lambda progress: 0.0)
+            return policy(*spaces_and_rate, **policy_kwargs | changed, sparse=how)
+
+    settings = Settings.read(sparse)
+    full, dense = build(settings), settings.dense()
+    return widest_within(
+        full.net_arch,
+        lambda arch: _active_weights(build(dense, net_arch=arch)),
+        _active_weights(full),
+    )
+
+
+def widest_within(arch: Arch, weights: Callable[[Arch], int], budget: int) -> Arch:
+    """Return the widest architecture, of the shape of another, whose weights are within a budget.
 
     Args:
         arch: Widths of the hidden layers, as Stable-Baselines3 takes them.
@@ -21,14 +67,14 @@ def tiny_arch(arch: Arch, weights: Callable[[Arch], int], budget: int) -> Arch:
         budget: How many there may be.
 
     Raises:
-        ValueError: If even one neuron a layer is too much.
+        InputError: If even one neuron a layer is too much.
     """
     widest = max(_widths(arch), default=0)
     if widest == 0 or weights(_shrink(arch, 1, widest)) > budget:
         raise InputError(
-            f"tiny=True: no network of the shape {arch} has at most {budget} weights, "
+            f"net_arch={arch}: no dense network of this shape has at most {budget} weights, "
             "lower the sparsity",
-            field="tiny",
+            field="net_arch",
         )
     low, high = 1, widest
     while low < high:
@@ -38,6 +84,11 @@ def tiny_arch(arch: Arch, weights: Callable[[Arch], int], budget: int) -> Arch:
         else:
             high = middle - 1
     return _shrink(arch, low, widest)
+
+
+def _active_weights(policy: SparsePolicy) -> int:
+    engines = policy.sparse_engines.values()
+    return sum(layer.active for engine in engines for layer in engine.layers())
 
 
 def _shrink(arch: Arch, numerator: int, denominator: int) -> Arch:

@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from torch import nn
 
 from dstrl.policies.names import NAMES, policies
+from dstrl.policies.tiny import tiny_arch
 from dstrl.runs.hyperparameters import linear
 from dstrl.runs.replay import DynamicReplayBuffer, ReplayCallback
 from dstrl.runs.spec import RLSpec
@@ -78,13 +79,21 @@ def build(
         envs = VecNormalize(envs, gamma=spec.hyper["gamma"])
     algorithm = ALGORITHMS[spec.algo]
     _check_actions(spec.algo, spec.env, envs.action_space)
+    policy = policy or _policy_for(algorithm, envs.observation_space)
+    sparse = dataclasses.replace(spec.settings(), batch=_batch(spec))
     policy_kwargs: dict[str, Any] = {
-        "sparse": dataclasses.replace(spec.settings(), batch=_batch(spec)),
+        "sparse": sparse,
         "net_arch": list(spec.net_arch or ()),
         "activation_fn": ACTIVATIONS[hyper.pop("activation")],
     }
     policy_kwargs |= {name: hyper.pop(name) for name in FOR_POLICY if name in hyper}
     policy_kwargs |= for_policy
+    if spec.tiny:
+        told = (
+            policy_kwargs | {"use_sde": hyper["use_sde"]} if "use_sde" in hyper else policy_kwargs
+        )
+        arch = tiny_arch(policy, envs.observation_space, envs.action_space, **told)
+        policy_kwargs |= {"net_arch": arch, "sparse": sparse.dense()}
     decay = hyper.pop("weight_decay", 0.0)
     if decay:
         policy_kwargs["optimizer_kwargs"] = {"weight_decay": decay} | OPTIMIZER.get(spec.algo, {})
@@ -98,7 +107,7 @@ def build(
         if start is not None:
             hyper[name] = LinearSchedule(start, 0.0, 1.0)
     return algorithm(
-        policy or _policy_for(algorithm, envs.observation_space),
+        policy,
         envs,
         policy_kwargs=policy_kwargs,
         seed=spec.seed,

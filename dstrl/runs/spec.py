@@ -54,7 +54,8 @@ class RLSpec:
         critic_layer_sparsity: The critic's `layer_sparsity`; None: that of `sparse`.
         target: How target networks follow (`online`, `density`, `union`); None: the policy's
             default.
-        tiny: Train dense networks instead, as small as the sparse ones would be.
+        tiny: Train dense networks instead, with as many weights as the sparse ones have active
+            (`dstrl.policies.tiny`).
         noise: Fraction of the observation that is distractor features, in [0, 0.99].
         n_envs: Environments that are stepped together.
         net_arch: Widths of the hidden layers of each network.
@@ -130,6 +131,8 @@ class RLSpec:
             object.__setattr__(self, "net_arch", tuple(self.net_arch))
             for width in self.net_arch:
                 at_least("net_arch", width, 1)
+        if not isinstance(self.tiny, bool):
+            raise InputError(f"tiny={self.tiny!r}: must be true or false", field="tiny")
         if self.max_seconds is not None:
             positive("max_seconds", self.max_seconds)
         if self.target is not None:
@@ -175,9 +178,7 @@ class RLSpec:
         given = {key: value for key, value in own.items() if value is not None}
         seed = derive(self.seed, "sparse", self.sparse.seed)
         fields = {f.name: getattr(self.sparse, f.name) for f in dataclasses.fields(self.sparse)}
-        return Settings.read(
-            fields | {"seed": seed, "target": self.target, "tiny": self.tiny} | given
-        )
+        return Settings.read(fields | {"seed": seed, "target": self.target} | given)
 
     def in_force(self) -> dict[str, Any]:
         """Return the rules of actor and critic where they are two, as `SparseConfig.in_force`."""

@@ -28,8 +28,6 @@ def supported(settings: Settings, isolation: str, share: str) -> Settings:
     """
     one_of("isolation", isolation, ISOLATION)
     one_of("share", share, SHARES)
-    if settings.tiny:
-        raise InputError("tiny=True: a policy for tasks in sequence is sparse", field="tiny")
     if settings.target in MASKED_RULES:
         raise InputError(
             f"target={settings.target!r}: targets start anew with each task: online", field="target"

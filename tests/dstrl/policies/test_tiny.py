@@ -7,7 +7,11 @@ import torch
 from stable_baselines3 import DQN, PPO, SAC
 
 import dstrl
-from dstrl.policies.tiny import tiny_arch
+from dstrl.policies.names import policies
+from dstrl.policies.tiny import tiny_arch, widest_within
+from dstrl.runs.build import build as build_run
+from dstrl.runs.spec import RLSpec
+from sparse_core.config import SparseConfig
 
 
 def weights(model):
@@ -22,21 +26,29 @@ def build(algorithm, sparse, **policy_kwargs):
     return algorithm("SparseMlpPolicy", env, policy_kwargs=policy_kwargs, seed=1, device="cpu")
 
 
+def tiny(algorithm, sparse, **policy_kwargs):
+    model = build(algorithm, dict(method="dense"))
+    policy = policies()[algorithm]["SparseMlpPolicy"]
+    spaces = model.observation_space, model.action_space
+    return tiny_arch(policy, *spaces, sparse, **policy_kwargs)
+
+
 def test_the_widest_architecture_within_the_budget():
     def count(arch):
         return 10 * arch[0] + arch[0] * arch[1]
 
-    assert tiny_arch([100, 50], count, 6000) == [100, 50]
-    assert tiny_arch([100, 50], count, 5999) == [99, 49]
-    assert tiny_arch([100, 50], count, 600) == [26, 13]
+    assert widest_within([100, 50], count, 6000) == [100, 50]
+    assert widest_within([100, 50], count, 5999) == [99, 49]
+    assert widest_within([100, 50], count, 600) == [26, 13]
     assert count([26, 13]) == 598 <= 600 < count([27, 13]) == 621
-    assert tiny_arch([100, 50], count, 11) == [1, 1]
+    assert widest_within([100, 50], count, 11) == [1, 1]
 
 
 @pytest.mark.parametrize("budget", [0, 10])
 def test_a_budget_that_no_network_meets_is_refused(budget):
-    with pytest.raises(ValueError, match=r"tiny=True: no network of the shape \[8\] has at most"):
-        tiny_arch([8], lambda arch: 11 * arch[0], budget)
+    message = r"^net_arch=\[8\]: no dense network of this shape has at most \d+ weights, lower the"
+    with pytest.raises(ValueError, match=message):
+        widest_within([8], lambda arch: 11 * arch[0], budget)
 
 
 @pytest.mark.parametrize(
@@ -45,24 +57,35 @@ def test_a_budget_that_no_network_meets_is_refused(budget):
 )
 def test_a_tiny_policy_is_dense_and_has_almost_the_sparse_number_of_weights(algorithm, arch):
     arch = {} if arch is None else {"net_arch": arch}
-    budget = weights(build(algorithm, dict(method="rigl", sparsity=0.8), **arch))
-    model = build(algorithm, dict(method="rigl", sparsity=0.8, tiny=True), **arch)
+    sparse = dict(method="rigl", sparsity=0.8)
+    budget = weights(build(algorithm, sparse, **arch))
+    model = build(algorithm, dict(method="dense"), net_arch=tiny(algorithm, sparse, **arch))
+    assert 0.85 * budget < weights(model) <= budget
+
+
+def test_a_run_can_be_tiny():
+    spec = RLSpec(sparse=SparseConfig(sparsity=0.8), net_arch=(64, 64)).resolve()
+    budget = weights(build_run(spec))
+    model = build_run(RLSpec(sparse=spec.sparse, net_arch=(64, 64), tiny=True).resolve())
     assert 0.85 * budget < weights(model) <= budget
     assert model.policy.sparse.actor.method == "dense"
     assert not any("mask" in name for name in model.policy.state_dict())
+    with pytest.raises(ValueError, match=r"^tiny=1: must be true or false$"):
+        RLSpec(tiny=1)
 
 
 def test_looking_for_it_draws_nothing():
-    tiny = build(PPO, dict(sparsity=0.8, tiny=True))
+    torch.manual_seed(3)
     drawn = torch.get_rng_state()
-    same = build(PPO, dict(method="dense"), net_arch=tiny.policy.net_arch)
+    model = build(PPO, dict(method="dense"))
+    spaces = model.observation_space, model.action_space
+    torch.manual_seed(3)
+    tiny_arch(dstrl.SparseActorCriticPolicy, *spaces, dict(sparsity=0.8, seed=0))
     assert torch.equal(drawn, torch.get_rng_state())
-    for left, right in zip(tiny.policy.parameters(), same.policy.parameters(), strict=True):
-        assert torch.equal(left, right)
 
 
 def test_it_survives_saving(tmp_path):
-    model = build(PPO, dict(sparsity=0.8, tiny=True))
+    model = build_run(RLSpec(sparse=SparseConfig(sparsity=0.8), tiny=True).resolve())
     model.save(tmp_path / "model")
     model.policy.save(tmp_path / "policy")
     loaded = PPO.load(tmp_path / "model", device="cpu").policy

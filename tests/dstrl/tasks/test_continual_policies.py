@@ -275,7 +275,7 @@ def test_wrong_orders_are_refused():
     [
         (SPARSE, {"isolation": "soft"}, "isolation='soft': must be one of hard, none"),
         (SPARSE, {"share": "all"}, "share='all': must be one of none, reuse"),
-        (SPARSE | {"tiny": True}, {}, "tiny=True"),
+        (SPARSE | {"tiny": True}, {}, "sparse='tiny': unknown key"),
         (SPARSE | {"backend": "condensed"}, {}, "backend='condensed': tasks in sequence"),
         ({"method": "topkast"}, {}, "method='topkast': writes weights outside its masks"),
         ({"method": "gmp"}, {}, "method='gmp': writes weights outside its masks"),
