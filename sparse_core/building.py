@@ -22,6 +22,7 @@ from sparse_core.layers.fused import forbid_fused_encoders
 from sparse_core.left_dense import left_dense, listed, matches_any, say_so
 from sparse_core.registry import GROWTH_RULES, METHODS
 from sparse_core.weights.initialisation import draw_mask, initialise
+from sparse_core.weights.masked import MaskedTensor
 from sparse_core.weights.ranks import is_wrapped
 from sparse_core.weights.tensor import SparseTensor
 
@@ -116,9 +117,9 @@ def sparsify(
     return engine
 
 
-def _build(item: Selected, config: SparseConfig, structure: Structure, budget: int) -> SparseTensor:
+def _build(item: Selected, config: SparseConfig, structure: Structure, budget: int) -> MaskedTensor:
     item.mask()
-    tensor = SparseTensor(item.name, item.layer, item.parameter, item.role, structure, budget)
+    tensor = MaskedTensor(item.name, item.layer, item.parameter, item.role, structure, budget)
     tensor.may_ablate = (
         config.method == "srigl"
         and config.ablation
@@ -144,8 +145,8 @@ def _masked(
 def _condense(engine: Engine, module: nn.Module, batch: int, keep_masked: Collection[str]) -> None:
     """Give the layers that can be condensed, and are to be, their condensed form."""
     from sparse_core.layers.chain import chain
-    from sparse_core.weights.condensed import CondensedTensor
-    from sparse_core.weights.condensing import capacity_of, that_pay
+    from sparse_core.weights.condensing import capacity_of, worth_condensing
+    from sparse_core.weights.conversion import condensed_from
 
     config = engine.config
     capacities = {
@@ -154,10 +155,10 @@ def _condense(engine: Engine, module: nn.Module, batch: int, keep_masked: Collec
         if tensor.name not in keep_masked
     }
     if config.backend == "auto":
-        capacities = that_pay(capacities, module, batch)
+        capacities = worth_condensing(capacities, module, batch)
     for i, tensor in enumerate(engine.tensors):
-        if tensor in capacities:
-            engine.tensors[i] = CondensedTensor.of(tensor, capacities[tensor])
+        if isinstance(tensor, MaskedTensor) and tensor in capacities:
+            engine.tensors[i] = condensed_from(tensor, capacities[tensor])
     chain(module)
 
 

@@ -32,12 +32,13 @@ from sparse_core.schedule import Schedule
 from sparse_core.updaters import updater_for
 from sparse_core.updaters.base import unchanged
 from sparse_core.updaters.scores import Moment
+from sparse_core.weights.conversion import masked_from
 from sparse_core.weights.followers import Followers, follower_of
 from sparse_core.weights.fresh import leaves_zeros
 from sparse_core.weights.gradients import GradientSource, has_closure
 from sparse_core.weights.initialisation import redraw
 from sparse_core.weights.loading import check_budgets
-from sparse_core.weights.masking import masked_again
+from sparse_core.weights.masked import MaskedTensor
 from sparse_core.weights.optimizer_state import clear_inactive, clear_moments, settle
 from sparse_core.weights.ranks import Company, Ranks
 from sparse_core.weights.tensor import Delta, SparseTensor
@@ -249,7 +250,7 @@ class Engine(Timed):
         self._gradients = GradientSource("nothing", 1)
         self._followers = Followers()
         self.tensors = [
-            SparseTensor(t.name, t.layer, t.parameter, t.role, t.structure, t.budget)
+            MaskedTensor(t.name, t.layer, t.parameter, t.role, t.structure, t.budget)
             for t in self.tensors
         ]
 
@@ -280,10 +281,10 @@ class Engine(Timed):
         """Make condensed linear layers masked ones, here and in networks that follow.
 
         Condensed layers are for the CPU, so this comes before a network leaves it; to be called
-        between two optimizer steps. See `sparse_core.weights.masking`.
+        between two optimizer steps. See `sparse_core.weights.conversion`.
         """
         self._followers.catch_up()
-        self.tensors = [masked_again(tensor, *self.trainers) for tensor in self.tensors]
+        self.tensors = [masked_from(tensor, *self.trainers) for tensor in self.tensors]
         self._followers.use_masks(self.tensors)
         for tensor in self.tensors:
             tensor.tap.wants_signals = self._gradients.needs == "signals"

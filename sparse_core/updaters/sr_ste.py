@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from sparse_core.updaters.topkast import TopKAST
+from sparse_core.weights.masked import MaskedTensor
 from sparse_core.weights.tensor import SparseTensor
 
 
@@ -21,6 +22,7 @@ class SRSTE(TopKAST):
     def before_step(self, tensors: Sequence[SparseTensor]) -> None:
         """Add the decay of the weights that are not used."""
         for tensor in tensors:
+            assert isinstance(tensor, MaskedTensor)
             if tensor.weight.grad is not None:
                 outside = (1 - tensor.mask) * tensor.weight.detach()
                 tensor.weight.grad.add_(outside, alpha=self.config.penalty)

@@ -10,6 +10,7 @@ from torch import Tensor
 from sparse_core.updaters.base import Updater
 from sparse_core.updaters.ranked import available_cells
 from sparse_core.updaters.scores import Moment, Scene, checked, magnitude
+from sparse_core.weights.masked import MaskedTensor
 from sparse_core.weights.tensor import Delta, SparseTensor
 
 
@@ -26,6 +27,7 @@ class TopKAST(Updater):
 
     def start(self, tensor: SparseTensor, index: int = 0) -> None:
         """Choose A and B for the first time."""
+        assert isinstance(tensor, MaskedTensor)
         tensor.mask.copy_(self._largest(tensor).reshape(tensor.mask.shape))
         tensor.set_companion("backward", torch.ones_like(tensor.mask))
         self._widen(tensor)
@@ -47,6 +49,7 @@ class TopKAST(Updater):
     def before_step(self, tensors: Sequence[SparseTensor]) -> None:
         """Add the gradient of the exploration loss."""
         for tensor in tensors:
+            assert isinstance(tensor, MaskedTensor)
             backward = tensor.companion("backward")
             if tensor.weight.grad is None or backward is None or not self.config.penalty:
                 continue

@@ -1,8 +1,8 @@
-"""A sparse weight whose layer stores its active weights only: the condensed twin of `SparseTensor`.
+"""A sparse weight whose layer stores its active weights only.
 
-The same updaters drive it through the same Delta. A condensed tensor begins as a masked one, so
-that with one seed both have the same first masks and weights, and keeps its name, so that both draw
-from the same random streams.
+The same updaters drive it through the same Delta. A condensed tensor begins as a masked one
+(`sparse_core.weights.conversion`), so that with one seed both have the same first masks and
+weights, and keeps its name, so that both draw from the same random streams.
 """
 
 from __future__ import annotations
@@ -15,64 +15,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sparse_core.budgets.structure import group_of
 from sparse_core.kernels import topk
 from sparse_core.kernels.coordinates import from_positions, positions_of, rows_of, without
 from sparse_core.kernels.format import Pattern
-from sparse_core.layers.condensed import become_condensed
 from sparse_core.layers.copies import announce, release
-from sparse_core.layers.embedding import become_condensed_embedding
-from sparse_core.layers.kinds import own_class
 from sparse_core.layers.sharing import Reused
 from sparse_core.layers.state import Condensed
-from sparse_core.weights.tensor import ALL, Delta, SparseTensor
+from sparse_core.weights.delta import Delta
+from sparse_core.weights.tensor import ALL, SparseTensor
 
 BLOCKS_ABOVE = 1 << 24
 """Weights of a matrix above which an update looks at it a block of rows at a time."""
-
-COMPANIONS = (
-    *("mask", "seen", "backward", "live"),
-    *("protected", "frozen", "lent", "reserved", "given"),
-)
 
 
 class CondensedTensor(SparseTensor):
     """The sparse weight of a condensed layer, seen as a `(rows, cols)` matrix."""
 
     layer: Condensed
-
-    @classmethod
-    def of(cls, masked: SparseTensor, capacity: int) -> CondensedTensor:
-        """Turn a masked linear layer or embedding into a condensed one, in place.
-
-        Args:
-            masked: A tensor of a `MaskedLinear` or `MaskedEmbedding` on the CPU.
-            capacity: Weights there is room for.
-
-        Raises:
-            ValueError: If the device or dtype cannot be condensed.
-        """
-        layer, mask = masked.layer, masked.active()
-        seen = masked.seen()
-        dense = masked.weight
-        for what in COMPANIONS:
-            del layer._buffers[f"weight_{what}"]
-        if isinstance(layer, nn.Embedding):
-            layer.__class__ = own_class(layer)  # type: ignore[assignment]
-            become_condensed_embedding(layer, mask, capacity=capacity)
-        else:
-            assert isinstance(layer, nn.Linear)
-            become_condensed(layer, mask, group=group_of(masked.structure), capacity=capacity)
-        assert isinstance(layer, Condensed)
-        tensor = cls(masked.name, layer, "weight", masked.role, masked.structure, masked.budget)
-        tensor.initial_budget = masked.initial_budget
-        tensor.may_ablate = masked.may_ablate
-        tensor._dense = dense
-        layer.register_buffer("weight_seen", None)
-        if seen is not None:
-            tensor.remember(seen)
-        tensor.refresh()
-        return tensor
 
     # What it holds --------------------------------------------------------------------------------
 
@@ -82,19 +41,18 @@ class CondensedTensor(SparseTensor):
         return self.layer.values
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the dense weight: `(rows, cols)`."""
+        return self.layer.dense_shape
+
+    @property
     def stands_for(self) -> Tensor | None:
         """The dense weight in whose place the values are, until an optimizer adopts them."""
         return self._dense
 
-    @property
-    def rows(self) -> int:
-        """Number of neurons or tokens."""
-        return self.layer.dense_shape[0]
-
-    @property
-    def cols(self) -> int:
-        """Dense fan-in."""
-        return self.layer.dense_shape[1]
+    def stand_for(self, dense: nn.Parameter) -> None:
+        """Say in which dense weight's place the values are: `adopt` finds it in optimizers."""
+        self._dense = dense
 
     @property
     def in_blocks(self) -> bool:
@@ -181,10 +139,7 @@ class CondensedTensor(SparseTensor):
         shared = self.layer.shared
         if shared is not None and shared.fixed.any():
             fixed.append((self.weight, torch.from_numpy(shared.fixed)))
-        live = self.companion("live")
-        if self.bias is not None and live is not None:
-            fixed.append((self.bias, ~live))
-        return fixed
+        return fixed + self._fixed_biases()
 
     def start(self, mask: Tensor) -> None:
         """Set a mask, `(rows, cols)` bool; weights that stay keep their values."""
@@ -282,15 +237,6 @@ class CondensedTensor(SparseTensor):
         marks = torch.zeros(self.weight.numel(), dtype=torch.bool)
         marks[source[np.isin(rows * self.cols + columns, positions.numpy())]] = True
         return marks
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the dense weight."""
-        return (self.rows, self.cols)
-
-    def convert(self, twin: SparseTensor) -> SparseTensor:
-        """Return a masked twin of this tensor in condensed form."""
-        return CondensedTensor.of(twin, self.weight.numel())
 
     def _gather(self, stored: Tensor, initial: float) -> None:
         moved = stored[self._places.clamp(min=0)]

@@ -44,7 +44,7 @@ def _possible_lanes(tensor: SparseTensor, lanes: int) -> Iterable[int]:
     return (lanes if tensor.padding is None else lanes - 1,)
 
 
-def that_pay(
+def worth_condensing(
     capacities: Mapping[SparseTensor, int], root: nn.Module, batch: int
 ) -> dict[SparseTensor, int]:
     """Return the tensors that train at least as fast when they are condensed.

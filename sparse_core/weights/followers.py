@@ -19,7 +19,11 @@ from torch import Tensor, nn
 
 from sparse_core.budgets.selection import Selected, select
 from sparse_core.checks import InputError
+from sparse_core.layers.chain import chain
 from sparse_core.layers.fused import forbid_fused_encoders
+from sparse_core.weights.condensed import CondensedTensor
+from sparse_core.weights.conversion import condensed_from, masked_from
+from sparse_core.weights.masked import MaskedTensor
 from sparse_core.weights.tensor import Delta, SparseTensor
 
 
@@ -49,10 +53,8 @@ class Follower:
         Args:
             tensors: The online weights, which are others now.
         """
-        from sparse_core.weights.masking import masked_again
-
         self.online = {tensor.name: tensor for tensor in tensors if tensor.name in self.copies}
-        self.copies = {name: masked_again(copy) for name, copy in self.copies.items()}
+        self.copies = {name: masked_from(copy) for name, copy in self.copies.items()}
         self.refresh()
 
     def refresh(self) -> None:
@@ -205,10 +207,8 @@ def copy_topology(
                 f"dense one of shape {shape}, there is {twin.shape if twin else 'none'}"
             )
     masked = {t.name: _masked_copy(t, twins[t.name]) for t in tensors if t.name in twins}
-    copies = {t.name: t.convert(masked[t.name]) for t in tensors if t.name in twins}
+    copies = {t.name: _in_form_of(t, masked[t.name]) for t in tensors if t.name in twins}
     if any(copies[name] is not masked[name] for name in copies):
-        from sparse_core.layers.chain import chain
-
         chain(target)
     forbid_fused_encoders(target)
     for tensor in tensors:
@@ -220,9 +220,14 @@ def copy_topology(
     return copies
 
 
-def _masked_copy(tensor: SparseTensor, twin: Selected) -> SparseTensor:
+def _in_form_of(tensor: SparseTensor, twin: MaskedTensor) -> SparseTensor:
+    condensed = isinstance(tensor, CondensedTensor)
+    return condensed_from(twin, tensor.weight.numel()) if condensed else twin
+
+
+def _masked_copy(tensor: SparseTensor, twin: Selected) -> MaskedTensor:
     twin.mask()
-    copy = SparseTensor(
+    copy = MaskedTensor(
         tensor.name, twin.layer, twin.parameter, tensor.role, tensor.structure, tensor.budget
     )
     copy.latent = tensor.latent

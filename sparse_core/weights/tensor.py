@@ -1,21 +1,25 @@
-"""Which weights are active, and the one way in which that changes: a `Delta`.
+"""Which weights of a matrix are active, and the one way in which that changes: a `Delta`.
+
+    SparseTensor       what all code sees of a sparse weight, whatever its layer stores
+    MaskedTensor       the layer stores all weights and a mask     `sparse_core.weights.masked`
+    CondensedTensor    the layer stores the active weights only    `sparse_core.weights.condensed`
 
 Weights, optimizer state, target networks, logs and metrics all consume the same Delta; nothing else
-edits a mask once training has begun.
+changes a topology once training has begun.
 """
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from math import prod
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sparse_core.budgets.structure import ConstantFanIn, Structure
-from sparse_core.layers.copies import announce, release
-from sparse_core.layers.masked import Masked
 from sparse_core.layers.tap import GradientTap
 from sparse_core.weights.delta import Delta as Delta  # where everybody takes it from
-from sparse_core.weights.delta import fill
 
 ALL = slice(None)
 """All rows."""
@@ -23,23 +27,23 @@ ALL = slice(None)
 BIASES = {"weight": "bias", "in_proj_weight": "in_proj_bias"}
 
 
-class SparseTensor:
-    """One sparse weight: a masked layer's parameter, seen as a `(rows, cols)` matrix.
+class SparseTensor(ABC):
+    """One sparse weight of a layer, seen as a `(rows, cols)` matrix.
 
-    A row is a neuron, a filter or a token. The mask, not the value, says whether a weight is
+    A row is a neuron, a filter or a token. The topology, not the value, says whether a weight is
     active: an active weight may well be zero.
 
     Attributes:
-        name: The parameter's full name in the root module.
-        layer: The masked layer.
-        parameter: The parameter's name in the layer.
+        name: The full name, in the root module, of the dense parameter.
+        layer: The layer.
+        parameter: The dense parameter's name in the layer.
         role: `input`, `hidden`, `output` or `qkv`.
-        structure: The pattern its mask obeys.
+        structure: The pattern that its topology obeys.
         budget: Active weights that the distribution gave it.
         initial_budget: Active weights at the beginning; more than the budget for methods that
             prune.
         may_ablate: Whether an updater may remove its neurons.
-        may_reuse: Whether protected weights may be part of the mask; they are read, never written.
+        may_reuse: Whether protected weights may be active; they are read, never written.
         spare: So many free cells of each lane are left to later tasks when other lanes are ablated.
         latent: Whether inactive weights keep their values.
     """
@@ -65,12 +69,37 @@ class SparseTensor:
         self.spare = 0
         self.latent = False
 
-    # What it holds --------------------------------------------------------------------------------
+    # What it is -----------------------------------------------------------------------------------
 
     @property
+    @abstractmethod
     def weight(self) -> nn.Parameter:
-        """The parameter, in its own shape."""
-        return self.layer.get_parameter(self.parameter)
+        """The parameter that trains, in its own layout."""
+
+    @property
+    @abstractmethod
+    def stands_for(self) -> Tensor | None:
+        """The dense parameter in whose place it is, until an optimizer adopts it."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the dense weight."""
+
+    @property
+    def rows(self) -> int:
+        """Number of neurons, filters or tokens."""
+        return self.shape[0]
+
+    @property
+    def cols(self) -> int:
+        """Dense fan-in."""
+        return prod(self.shape[1:])
+
+    @property
+    def numel(self) -> int:
+        """Number of weights, inactive ones included."""
+        return self.rows * self.cols
 
     @property
     def bias_name(self) -> str:
@@ -79,25 +108,10 @@ class SparseTensor:
         return f"{layer}.{BIASES[parameter]}" if layer else BIASES[parameter]
 
     @property
-    def stands_for(self) -> Tensor | None:
-        """The dense parameter in whose place it is, until an optimizer adopts it."""
-        return None
-
-    @property
     def bias(self) -> nn.Parameter | None:
         """The bias of its neurons, if they have one."""
         bias = getattr(self.layer, BIASES.get(self.parameter, ""), None)
         return bias if isinstance(bias, nn.Parameter) else None
-
-    @property
-    def mask(self) -> Tensor:
-        """The mask buffer, in the weight's shape and dtype; 1 = active."""
-        if self.layer._lineage is not None:
-            assert isinstance(self.layer, Masked)
-            self.layer.settle()
-        mask = self.companion("mask")
-        assert mask is not None
-        return mask
 
     @property
     def tap(self) -> GradientTap:
@@ -116,29 +130,6 @@ class SparseTensor:
         setattr(self.layer, f"{self.parameter}_{what}", value)
 
     @property
-    def rows(self) -> int:
-        """Number of neurons, filters or tokens."""
-        return self.weight.shape[0]
-
-    @property
-    def cols(self) -> int:
-        """Dense fan-in."""
-        return self.weight.numel() // self.rows
-
-    def active(self, rows: slice = ALL) -> Tensor:
-        """Return `(rows, cols)` bool, True = active."""
-        return self.mask.reshape(self.rows, self.cols)[rows] != 0
-
-    def values(self, rows: slice = ALL) -> Tensor:
-        """Return the `(rows, cols)` weights; zero where inactive unless latent or protected."""
-        return self.weight.detach().reshape(self.rows, self.cols)[rows]
-
-    @property
-    def numel(self) -> int:
-        """Number of weights, inactive ones included."""
-        return self.rows * self.cols
-
-    @property
     def padding(self) -> int | None:
         """The row of an embedding that never has active weights, its `padding_idx`; else None."""
         return self.layer.padding_idx if isinstance(self.layer, nn.Embedding) else None
@@ -153,65 +144,109 @@ class SparseTensor:
         """Whether its budget is all that it can hold, so that nothing can move."""
         return self.budget >= self.places
 
+    # What it holds --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def active(self, rows: slice = ALL) -> Tensor:
+        """Return `(rows, cols)` bool, True = active."""
+
+    @abstractmethod
+    def values(self, rows: slice = ALL) -> Tensor:
+        """Return the `(rows, cols)` weights; zero where inactive unless latent or protected."""
+
+    @abstractmethod
     def write(self, values: Tensor) -> None:
         """Set the active weights from a `(rows, cols)` matrix; inactive ones become zero."""
-        new = (values * self.active()).reshape(self.weight.shape).to(self.weight.dtype)
-        if self.protected is not None:
-            new = torch.where(self.protected, self.frozen, new)
-        with torch.no_grad():
-            self.weight.copy_(new)
 
-    def like_dense(self) -> Tensor:
-        """Return zeros in the shape and dtype of the dense weight."""
-        return torch.zeros_like(self.weight, requires_grad=False)
-
+    @abstractmethod
     def count(self) -> int:
         """Return the number of active weights."""
-        return int((self.mask != 0).sum())
 
+    @abstractmethod
     def seen(self, rows: slice = ALL) -> Tensor | None:
         """Return `(rows, cols)` bool, ever active (ITOP); None where the topology never moves."""
-        seen = self.companion("seen")
-        return None if seen is None else seen.reshape(self.rows, self.cols)[rows] != 0
 
+    @abstractmethod
     def remember(self) -> None:
         """Keep track of which weights have ever been active, from here on."""
-        self.set_companion("seen", self.mask.clone())
 
+    @abstractmethod
+    def like_dense(self) -> Tensor:
+        """Return zeros in the shape and dtype of the dense weight."""
+
+    # The parameter's own layout -------------------------------------------------------------------
+
+    @abstractmethod
+    def stored(self, matrix: Tensor) -> Tensor:
+        """Bring the active entries of a `(rows, cols)` matrix into the parameter's layout."""
+
+    @abstractmethod
+    def occupied(self) -> Tensor:
+        """Return where the parameter's entries are active weights, bool, in its layout."""
+
+    @abstractmethod
+    def marked(self, positions: Tensor) -> Tensor:
+        """Return where the parameter's entries are the weights at flat positions, in its layout."""
+
+    @abstractmethod
+    def carry(self, moments: Tensor, delta: Delta, initial: float) -> None:
+        """Bring moments, in the parameter's layout, over a Delta that was just applied."""
+
+    @abstractmethod
     def adopt(self, *optimizers: Optimizer) -> None:
-        """Let optimizers that were made for the dense weight train this one; they do already."""
+        """Let optimizers that were made for the dense weight train this one, with their state."""
 
-    def convert(self, twin: SparseTensor) -> SparseTensor:
-        """Return a masked twin of this tensor in this tensor's own form."""
-        return twin
+    # Change ---------------------------------------------------------------------------------------
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the dense weight."""
-        return tuple(self.weight.shape)
+    @abstractmethod
+    def start(self, mask: Tensor) -> None:
+        """Set a first topology, `(rows, cols)` bool; weights that it leaves out are lost."""
+
+    @abstractmethod
+    def apply(self, delta: Delta) -> None:
+        """Make a Delta true: grown weights start at zero, dropped ones are gone from here on."""
+
+    @abstractmethod
+    def take_over(self, online: SparseTensor, before: Tensor) -> None:
+        """Take the topology of the online weight, after an average with it was written here.
+
+        Args:
+            online: The weight of the same layer in the online network, unchanged since.
+            before: This weight before the average, in its own layout.
+        """
+
+    @abstractmethod
+    def enforce(self) -> None:
+        """Zero what is no active weight, after weights were written from outside."""
+
+    def refresh(self) -> None:
+        """Derive which neurons' biases train, after a change or a load: no ablated ones."""
+        neurons = self.companion("reserved")
+        live = self._alive() if self.may_ablate else None
+        if neurons is not None:
+            live = ~neurons if live is None else live & ~neurons
+        frozen = live is not None and self.bias is not None and not bool(live.all())
+        self.set_companion("live", live if frozen else None)
+
+    @abstractmethod
+    def _alive(self) -> Tensor:
+        """Return `(rows,)` bool, neurons that have weights."""
+
+    def _remember_as(self, online: SparseTensor) -> None:
+        seen, theirs = self.companion("seen"), online.companion("seen")
+        if seen is not None and theirs is not None:
+            seen.copy_(theirs)
 
     # Protection -----------------------------------------------------------------------------------
 
     @property
     def protected(self) -> Tensor | None:
-        """Weights of earlier tasks, in the weight's shape, bool; None if there are none."""
+        """Weights of earlier tasks, in the dense weight's shape, bool; None if there are none."""
         return self.companion("protected")
 
-    @property
-    def frozen(self) -> Tensor:
-        """What protected weights are worth, in the weight's shape; meaningless elsewhere."""
-        frozen = self.companion("frozen")
-        return self.weight.detach() if frozen is None else frozen
-
+    @abstractmethod
     def protect(self, mask: Tensor | None) -> None:
-        """Keep the weights of a `(rows, cols)` bool mask as they are, to the bit, from here on.
-
-        They are read from a copy, whatever happens to the parameter: an optimizer that the engine
-        does not know may move it. `restore` writes them back.
-        """
-        shaped = None if mask is None else mask.reshape(self.weight.shape).clone()
-        self.set_companion("protected", shaped)
-        self.set_companion("frozen", None if mask is None else self.weight.detach().clone())
+        """Keep the weights of a `(rows, cols)` bool mask, those of earlier tasks, from here on."""
 
     def lend(
         self, weights: Tensor | None, neurons: Tensor | None, biases: Tensor | None = None
@@ -239,9 +274,19 @@ class SparseTensor:
         if self.bias is not None and neurons is not None and biases is not None:
             self.bias[neurons] = biases[neurons]
 
+    @abstractmethod
     def _restore_weight(self) -> None:
-        if self.protected is not None:
-            self.weight.copy_(torch.where(self.protected, self.frozen, self.weight))
+        """Write protected weights back into the parameter."""
+
+    @abstractmethod
+    def fixed(self) -> list[tuple[nn.Parameter, Tensor]]:
+        """List the parameters that an optimizer step must leave alone, and where, as bool masks."""
+
+    def _fixed_biases(self) -> list[tuple[nn.Parameter, Tensor]]:
+        live = self.companion("live")
+        return [] if self.bias is None or live is None else [(self.bias, ~live)]
+
+    # Room -----------------------------------------------------------------------------------------
 
     def open_lanes(self) -> Tensor | None:
         """Return `(lanes,)` bool, those without rows that are closed; None: all are open."""
@@ -277,103 +322,3 @@ class SparseTensor:
             return closed
         closed = self.weight.new_zeros(self.rows, dtype=torch.bool) if closed is None else closed
         return closed.index_fill(0, torch.tensor(self.padding, device=closed.device), True)
-
-    def fixed(self) -> list[tuple[nn.Parameter, Tensor]]:
-        """List the parameters that an optimizer step must leave alone, and where, as bool masks."""
-        fixed = []
-        if self.protected is not None:
-            fixed.append((self.weight, self.protected))
-        backward = self.companion("backward")
-        if backward is not None:
-            fixed.append((self.weight, backward == 0))
-        live = self.companion("live")
-        if self.bias is not None and live is not None:
-            fixed.append((self.bias, ~live))
-        return fixed
-
-    # Change ---------------------------------------------------------------------------------------
-
-    def start(self, mask: Tensor) -> None:
-        """Set a first mask, `(rows, cols)` bool, and zero what it leaves out."""
-        release(self.layer)
-        self.mask.copy_(mask.reshape(self.mask.shape))
-        announce(self.layer, self.name, self.parameter, mask.reshape(-1).nonzero().squeeze(1))
-        self.enforce()
-        self.refresh()
-
-    def enforce(self) -> None:
-        """Zero the inactive weights, but for protected ones."""
-        if self.latent:
-            return
-        kept = self.mask != 0 if self.protected is None else self.mask.bool() | self.protected
-        with torch.no_grad():
-            self.weight.mul_(kept)
-
-    def refresh(self) -> None:
-        """Derive which neurons' biases train, after a change or a load: no ablated ones."""
-        neurons = self.companion("reserved")
-        live = self._alive() if self.may_ablate else None
-        if neurons is not None:
-            live = ~neurons if live is None else live & ~neurons
-        frozen = live is not None and self.bias is not None and not bool(live.all())
-        self.set_companion("live", live if frozen else None)
-
-    def _alive(self) -> Tensor:
-        """Return `(rows,)` bool, neurons that have weights."""
-        return self.active().any(1)
-
-    def carry(self, moments: Tensor, delta: Delta, initial: float) -> None:
-        """Bring moments, in the parameter's layout, over a Delta that was just applied."""
-        fill(moments, delta.moved, initial)
-
-    def stored(self, matrix: Tensor) -> Tensor:
-        """Bring the active entries of a `(rows, cols)` matrix into the parameter's layout."""
-        return matrix.reshape(self.weight.shape)
-
-    def occupied(self) -> Tensor:
-        """Return where the parameter's entries are active weights, bool, in its layout."""
-        return self.mask != 0
-
-    def marked(self, positions: Tensor) -> Tensor:
-        """Return where the parameter's entries are the weights at flat positions, in its layout."""
-        marks = torch.zeros_like(self.weight, dtype=torch.bool)
-        fill(marks, positions, True)
-        return marks
-
-    def take_over(self, online: SparseTensor, before: Tensor) -> None:
-        """Take the topology of the online weight, after an average with it was written here.
-
-        Args:
-            online: The weight of the same layer in the online network, unchanged since.
-            before: This weight before the average, in its own shape.
-        """
-        self.start(online.active())
-        self._remember_as(online)
-
-    def _remember_as(self, online: SparseTensor) -> None:
-        seen, theirs = self.companion("seen"), online.companion("seen")
-        if seen is not None and theirs is not None:
-            seen.copy_(theirs)
-
-    def apply(self, delta: Delta) -> None:
-        """Make a Delta true: grown weights start at zero, dropped ones are zero from here on.
-
-        Latent weights keep their values, protected ones too.
-        """
-        release(self.layer)
-        if delta.moved.numel():
-            announce(self.layer, self.name, self.parameter, delta.grown)
-        fill(self.mask, delta.dropped, 0)
-        fill(self.mask, delta.grown, 1)
-        seen = self.companion("seen")
-        if seen is not None:
-            fill(seen, delta.grown, 1)
-        if not self.latent:
-            moved = delta.moved
-            if self.protected is not None:
-                moved = moved[~self.protected.reshape(-1)[moved]]
-            with torch.no_grad():
-                fill(self.weight, moved, 0)
-            if self.weight.grad is not None:
-                self.weight.grad.mul_(self.mask)
-        self.refresh()

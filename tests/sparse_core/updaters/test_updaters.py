@@ -10,7 +10,7 @@ from sparse_core import SparseConfig, sparsify
 from sparse_core.updaters.ablation import least_lanes, live_lanes, threshold
 from sparse_core.updaters.scores import Moment, growth_rule
 from sparse_core.updaters.snfs import share
-from sparse_core.weights.condensed import CondensedTensor
+from sparse_core.weights.conversion import condensed_from
 
 
 def bools(rows):
@@ -129,7 +129,7 @@ def test_srigl_keeps_the_largest_weights_of_the_neurons_that_stay(backend):
         ablation_threshold=0.9,
     )
     if backend != "masked":
-        tensor = CondensedTensor.of(tensor, 12)
+        tensor = condensed_from(tensor, 12)
         tensor.tap.value = torch.tensor(
             [[0, 0, 0, 7, 8, 9.0], [0, 0, 0, 1, 0, 2], [0, 0, 0, 4, 3, 2], [9, 9, 9, 1, 1, 1]]
         )

@@ -347,7 +347,7 @@ def test_what_cannot_be_condensed_stays_masked():
     with pytest.warns(UserWarning, match="stay masked .*: '0.weight' .Conv2d trains with masks"):
         engine = sparsify(net, SparseConfig(method="rigl", backend="condensed"))
     kinds = [type(tensor).__name__ for tensor in engine.tensors]
-    assert kinds == ["SparseTensor", "CondensedTensor"]
+    assert kinds == ["MaskedTensor", "CondensedTensor"]
     assert type(net[2]) is CondensedLinear
 
 

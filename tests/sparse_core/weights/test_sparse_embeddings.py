@@ -220,7 +220,7 @@ def test_the_backend_of_each_layer():
     net = nn.Sequential(nn.Embedding(40, 512), nn.Linear(512, 512))
     config = SparseConfig(method="static", embeddings=True, backend="auto")
     kinds = [type(t).__name__ for t in sparsify(net, config, batch=256).tensors]
-    assert kinds == ["SparseTensor", "CondensedTensor"]
+    assert kinds == ["MaskedTensor", "CondensedTensor"]
     grouped = SparseConfig(method="srigl", group=2, embeddings=True, backend="condensed")
     with pytest.warns(UserWarning, match="stay masked .*'tokens.weight' .its tokens share their"):
         tensors = sparsify(Bag(), grouped).tensors

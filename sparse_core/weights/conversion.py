@@ -1,0 +1,114 @@
+"""From one form of a sparse weight to the other, in place.
+
+    condensed_from    of a masked layer on the CPU, only the active weights are stored from here on
+    masked_from       a condensed layer stores all weights and a mask again, to leave the CPU
+
+A layer keeps its name and its bias, its weights, topology and memories, and optimizers keep the
+moments. What a network computes, and how it trains on, is the same up to the order of summation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from sparse_core.budgets.structure import group_of
+from sparse_core.layers.condensed import CondensedLinear, become_condensed, become_masked_again
+from sparse_core.layers.embedding import become_condensed_embedding
+from sparse_core.layers.kinds import own_class
+from sparse_core.layers.linear import MaskedLinear
+from sparse_core.layers.masked import become_masked
+from sparse_core.layers.state import Condensed
+from sparse_core.weights.condensed import CondensedTensor
+from sparse_core.weights.masked import MaskedTensor
+from sparse_core.weights.tensor import SparseTensor
+
+COMPANIONS = (
+    *("mask", "seen", "backward", "live"),
+    *("protected", "frozen", "lent", "reserved", "given"),
+)
+
+
+def condensed_from(tensor: MaskedTensor, capacity: int) -> CondensedTensor:
+    """Turn a masked linear layer or embedding into a condensed one, in place.
+
+    Optimizers get its values in the place of the dense weight when they adopt the tensor.
+
+    Args:
+        tensor: The weight of a `MaskedLinear` or `MaskedEmbedding` on the CPU.
+        capacity: Weights there is room for.
+
+    Returns:
+        The condensed weight.
+
+    Raises:
+        ValueError: If the device or dtype cannot be condensed.
+    """
+    layer, mask = tensor.layer, tensor.active()
+    seen, dense = tensor.seen(), tensor.weight
+    for what in COMPANIONS:
+        del layer._buffers[f"weight_{what}"]
+    if isinstance(layer, nn.Embedding):
+        layer.__class__ = own_class(layer)  # type: ignore[assignment]
+        become_condensed_embedding(layer, mask, capacity=capacity)
+    else:
+        assert isinstance(layer, nn.Linear)
+        become_condensed(layer, mask, group=group_of(tensor.structure), capacity=capacity)
+    assert isinstance(layer, Condensed)
+    condensed = CondensedTensor(
+        tensor.name, layer, "weight", tensor.role, tensor.structure, tensor.budget
+    )
+    condensed.initial_budget, condensed.may_ablate = tensor.initial_budget, tensor.may_ablate
+    condensed.stand_for(dense)
+    layer.register_buffer("weight_seen", None)
+    if seen is not None:
+        condensed.remember(seen)
+    condensed.refresh()
+    return condensed
+
+
+def masked_from(tensor: SparseTensor, *optimizers: Optimizer) -> SparseTensor:
+    """Turn a condensed linear layer into a masked one, in place.
+
+    Args:
+        tensor: Its weight; that of any other layer is left alone. There must be no weights of other
+            tasks. A gradient that is there is dropped.
+        optimizers: Those that train it: they get the dense weight in the place of the values.
+
+    Returns:
+        The masked weight.
+    """
+    layer = tensor.layer
+    if not isinstance(layer, CondensedLinear):
+        return tensor
+    assert tensor.protected is None
+    values, pattern, seen = layer.values, layer.pattern, tensor.seen()
+    mask = become_masked_again(layer)
+    ours = [name for name in layer._buffers if name.startswith("weight_")]
+    memories = {name: layer._buffers.pop(name) for name in ours}
+    become_masked(layer, MaskedLinear)
+    masked = MaskedTensor(
+        tensor.name, layer, "weight", tensor.role, tensor.structure, tensor.budget
+    )
+    masked.initial_budget, masked.may_ablate = tensor.initial_budget, tensor.may_ablate
+    masked.start(mask)
+    if seen is not None:
+        masked.set_companion("seen", seen.to(masked.mask.dtype))
+    for name in ("weight_gradient_mean", "weight_gradient_square"):
+        if name in memories:
+            layer.register_buffer(name, memories[name])
+
+    def dense(value: Any) -> Any:
+        fits = torch.is_tensor(value) and value.shape == values.shape
+        return torch.from_numpy(pattern.expand(value.numpy())) if fits else value
+
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["params"] = [masked.weight if p is values else p for p in group["params"]]
+        state = optimizer.state.pop(values, None)
+        if state is not None:
+            optimizer.state[masked.weight] = {key: dense(value) for key, value in state.items()}
+    return masked
