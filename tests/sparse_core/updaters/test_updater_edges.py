@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
+from sparse_core import SparseConfig, sparsify
 from sparse_core.updaters.scores import Moment, growth_rule
 from tests.sparse_core.updaters.test_updaters import after, bools, network, one_layer, proposed
 
@@ -184,3 +186,38 @@ def test_what_is_dropped_has_no_gradient_left():
     tensor.weight.grad = torch.tensor([[3.0, 4, 0, 0]])
     assert torch.equal(after(engine, tensor, 0.5), bools(["x..x"]))
     assert tensor.weight.grad.tolist() == [[3, 0, 0, 0]]
+
+
+def test_grown_weights_start_at_zero_whatever_was_written_there():
+    engine, tensor = one_layer(
+        mask=["xx.."], weight=[[0.9, -0.1, 0, 0]], gradient=[[0.0, 0, 1, 2]], method="rigl"
+    )
+    with torch.no_grad():
+        tensor.weight[0, 3] = 7
+    assert torch.equal(after(engine, tensor, 0.5), bools(["x..x"]))
+    assert tensor.values().tolist() == [[pytest.approx(0.9), 0, 0, 0]]
+
+
+def test_topkast_leaves_what_it_does_not_train_as_it_is():
+    engine, tensor = one_layer(
+        mask=["xx......"],
+        weight=[[0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]],
+        gradient=None,
+        method="topkast",
+    )
+    engine.updater.after_update([tensor])
+    optimizer = torch.optim.AdamW(engine.root.parameters(), lr=0.1, weight_decay=0.1)
+    engine.attach(optimizer)
+    before = tensor.values().clone()
+    engine.root(torch.ones(1, 8)).sum().backward()
+    optimizer.step()
+    assert (tensor.values() == before).tolist() == [[False] * 5 + [True] * 3]
+
+
+def test_an_embedding_is_full_without_its_row_of_padding():
+    net = nn.Sequential(nn.Embedding(5, 4, padding_idx=1))
+    engine = sparsify(net, SparseConfig("set", sparsity=0.5, embeddings=True))
+    tensor = engine.tensors[0]
+    for budget in (15, 16):
+        tensor.budget = budget
+        assert tensor.full is (budget == 16)

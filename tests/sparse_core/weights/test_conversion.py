@@ -50,6 +50,7 @@ def agree(engine, other):
         dict(method="gse", growth="sampled_grabo"),
         dict(method="set", drop="sensitivity", optimizer_state="layer_mean"),
         dict(method="mest", slack=0.5),
+        dict(method="gmp", horizon=14, stop_at=1.0),
         dict(method="rigl", bias=False),
         dict(method="static", frozen=True),
     ],

@@ -140,21 +140,45 @@ def test_no_change_of_topology_or_of_all_weights_touches_protected_ones():
 
 
 @pytest.mark.parametrize("backend", ["masked", "condensed"])
-@pytest.mark.parametrize("why", ["ablated", "reserved"])
-def test_biases_of_ablated_and_of_reserved_neurons_do_not_train(why, backend):
+@pytest.mark.parametrize(
+    ("method", "empty", "reserved", "still"),
+    [
+        ("srigl", [2], [], [2]),  # ablated
+        ("static", [], [2], [2]),
+        ("static", [], range(OUTPUTS), range(OUTPUTS)),
+        ("static", [2], [], []),  # a neuron that has no weights by chance
+    ],
+)
+def test_biases_of_ablated_and_of_reserved_neurons_do_not_train(
+    method, empty, reserved, still, backend
+):
     net = linear()
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, weight_decay=0.1)
-    config = SparseConfig("srigl" if why == "ablated" else "static", sparsity=0.5, backend=backend)
+    config = SparseConfig(method, sparsity=0.5, backend=backend)
     tensor = sparsify(net, config, optimizer).tensors[0]
-    if why == "ablated":
-        tensor.start(tensor.active() & (torch.arange(OUTPUTS) != 2).unsqueeze(1))
-    else:
-        tensor.lend(None, torch.arange(OUTPUTS) == 2)
+    rows = torch.arange(OUTPUTS)
+    tensor.start(tensor.active() & ~torch.isin(rows, torch.tensor([*empty])).unsqueeze(1))
+    if reserved:
+        tensor.lend(None, torch.isin(rows, torch.tensor([*reserved])))
     with torch.no_grad():
         net[0].bias.fill_(0.5)
-    net(torch.randn(5, INPUTS)).square().sum().backward()
+    net(torch.randn(50, INPUTS)).square().sum().backward()
     optimizer.step()
-    assert (net[0].bias == 0.5).nonzero().tolist() == [[2]]
+    assert (net[0].bias == 0.5).nonzero().squeeze(1).tolist() == [*still]
+
+
+def test_how_wide_a_fan_in_can_be_beside_earlier_tasks():
+    net = linear()
+    config = SparseConfig("static", sparsity=0.5, structure="constant_fan_in")
+    tensor = sparsify(net, config).tensors[0]
+    assert tensor.widest() == INPUTS
+    taken = torch.zeros(OUTPUTS, INPUTS, dtype=torch.bool)
+    taken[0], taken[1, :3], taken[2, :4] = True, True, True
+    tensor.protect(taken)
+    tensor.lend(None, torch.arange(OUTPUTS) == 0)
+    assert tensor.widest() == INPUTS - 4
+    tensor.spare = 2
+    assert tensor.widest() == INPUTS - 6
 
 
 def test_protected_weights_may_be_in_a_mask_only_where_they_are_reused():
