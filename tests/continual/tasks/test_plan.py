@@ -118,6 +118,14 @@ def test_ablation_leaves_announced_tasks_their_places(sparsity, share, backend):
     assert any(bool((mask.sum(1) == 0).any()) for mask in model.masks(0).values())
 
 
+def test_a_loaded_model_leaves_announced_tasks_their_places_too():
+    model, fresh = (ablating(0.8, tasks=3) for _ in range(2))
+    model.begin(0)
+    fresh.load_state_dict(model.state_dict())
+    spare = [tensor.spare for tensor in model._shared]
+    assert all(spare) and [tensor.spare for tensor in fresh._shared] == spare
+
+
 @pytest.mark.parametrize("backend", ["masked", "condensed"])
 def test_ablation_beside_earlier_tasks_keeps_the_fan_in_constant(backend):
     """A neuron cannot have more weights than it has places left."""

@@ -121,15 +121,36 @@ def test_none_gives_all_tasks():
     assert torch.equal(answers[1], model(task.test_x, 1))
 
 
+def write_over(model):
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+
+
 @pytest.mark.parametrize("share", ["none", "reuse", "forward", "all"])
 def test_whoever_writes_into_the_parameters_changes_no_answer_of_an_ended_task(share):
     tasks, model = make_tasks(), learnt(share=share)
     before = [logits(model, label, task) for label, task in enumerate(tasks)]
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(1)
+    write_over(model)
+    for one_more in (False, True):
+        if one_more:
+            model.begin(3)
+            write_over(model)
+            model.end()
+        for label, task in enumerate(tasks):
+            assert torch.equal(logits(model, label, task), before[label])
+
+
+@pytest.mark.parametrize("share", ["none", "reuse", "forward", "all"])
+def test_what_was_written_into_the_parameters_is_not_saved_of_ended_tasks(share):
+    tasks, model = make_tasks(), learnt(share=share)
+    before = [logits(model, label, task) for label, task in enumerate(tasks)]
+    write_over(model)
+    fresh = TaskMasks(make_mlp(), make_config(), share=share)
+    fresh.load_state_dict(model.state_dict())
+    write_over(fresh)
     for label, task in enumerate(tasks):
-        assert torch.equal(logits(model, label, task), before[label])
+        assert torch.equal(logits(fresh, label, task), before[label])
 
 
 @pytest.mark.parametrize("isolation", ["hard", "none"])
@@ -289,6 +310,32 @@ def test_a_network_that_is_cast_in_training_keeps_its_statistics():
     expected = model.eval()(task.test_x.double(), 0)
     model.end()
     assert torch.equal(model(task.test_x.double(), 0), expected)
+
+
+def test_statistics_of_an_ended_task_stand_still_while_the_network_is_used():
+    task = make_tasks(1)[0]
+    net = nn.Sequential(nn.Linear(FEATURES, 20), nn.BatchNorm1d(20), nn.Linear(20, CLASSES))
+    model = learn(TaskMasks(net, make_config()), [task])
+    before = logits(model, 0, task)
+    net.train()(task.train_x)
+    assert torch.equal(logits(model, 0, task), before)
+
+
+def test_without_isolation_a_task_that_begins_changes_the_head_alone():
+    model = learnt(1, isolation="none")
+    before = [(tensor.active(), tensor.values().clone()) for tensor in model._shared]
+    head = model.engine.tensors[-1].active()
+    model.begin(1)
+    for tensor, (mask, weights) in zip(model._shared, before, strict=True):
+        assert torch.equal(tensor.active(), mask) and torch.equal(tensor.values(), weights)
+    assert not torch.equal(model.engine.tensors[-1].active(), head)
+
+
+def test_a_task_that_goes_on_begins_its_schedule_anew():
+    model = learnt(2, isolation="none")
+    assert model.engine.phase == 8
+    model.begin(0)
+    assert model.engine.phase == 0
 
 
 def test_sparse_embeddings_are_refused():

@@ -10,6 +10,7 @@ from torch import nn
 from sparse_core import SparseConfig, sparsify
 from sparse_core.layers.chain import CondensedSequential
 from sparse_core.layers.condensed import CondensedLinear, become_condensed, become_masked_again
+from sparse_core.weights.tensor import Delta
 from tests.sparse_core.nets import mlp
 
 SHAPES = st.tuples(
@@ -124,3 +125,27 @@ def test_a_condensed_network_holds_at_most_a_sixth_of_the_dense_one():
         sizes[method] = trained_bytes(net, optimizer)
     assert sizes["srigl"] <= 0.18 * sizes["dense"]
     assert sizes["rigl"] <= 0.18 * sizes["dense"]
+
+
+def test_what_was_ever_active_can_be_asked_for_by_rows():
+    engine = sparsify(nn.Linear(3, 5), SparseConfig("set", sparsity=0.5, backend="condensed"))
+    tensor = engine.tensors[0]
+    mask = torch.tensor([[1, 0, 1], [0, 1, 1], [1, 1, 0], [0, 0, 1], [1, 0, 1]]).bool()
+    tensor.remember(mask)
+    for first in range(5):
+        for last in range(first + 1, 6):
+            assert torch.equal(tensor.seen(slice(first, last)), mask[first:last])
+
+
+def test_gradients_stay_with_their_weights_when_the_topology_moves():
+    engine = sparsify(nn.Linear(3, 5), SparseConfig("set", sparsity=0.5, backend="condensed"))
+    tensor = engine.tensors[0]
+    before = tensor.active()
+    after = before.clone()
+    after[tuple(before.nonzero()[0])] = False
+    after[tuple((~before).nonzero()[0])] = True
+    tensor.weight.grad = torch.arange(1.0, tensor.weight.numel() + 1)
+    gradients = torch.from_numpy(tensor.layer.pattern.expand(tensor.weight.grad.numpy()))
+    tensor.apply(Delta.between(before, after))
+    found = torch.from_numpy(tensor.layer.pattern.expand(tensor.weight.grad.numpy()))
+    assert torch.equal(found, gradients * after)
