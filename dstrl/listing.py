@@ -8,26 +8,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from dstrl.runs import hyperparameters, presets
 from sparse_core.checks import one_of
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Something with a name.
-
-    Attributes:
-        name: What a specification calls it.
-        summary: What it is, in one line.
-        source: Where it comes from: an import string or a file of this project.
-    """
-
-    name: str
-    summary: str
-    source: str
+from sparse_core.listing import Entry
 
 
 def described(kind: str) -> list[Entry]:

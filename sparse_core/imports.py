@@ -12,6 +12,7 @@ import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from sparse_core.checks import InputError
@@ -44,21 +45,8 @@ def load(
     if not is_reference(reference):
         raise InputError(f"{said}: must be package.module:NAME of {expected}", field=field)
     module_name, _, name = reference.partition(":")
-    file = source(reference)
-    if file is None and _missing(module_name):
-        raise InputError(
-            f"{said}: there is no module {module_name!r} here or among what is installed; it must "
-            f"hold {expected}",
-            field=field,
-        )
-    where = f"{module_name!r} ({file})" if file is not None else repr(module_name)
-    try:
-        found: Any = importlib.import_module(module_name)
-    except Exception as error:
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(
-            f"{said}: module {where} cannot be imported: {why}", field=field
-        ) from error
+    found: Any = import_module(field, reference, module_name, expected)
+    where = _where(module_name)
     for part in name.split("."):
         if not hasattr(found, part):
             raise InputError(
@@ -68,6 +56,34 @@ def load(
     if accepts is not None and not accepts(found):
         raise InputError(f"{said}: is {_kind(found)} in {where}, must be {expected}", field=field)
     return found
+
+
+def import_module(field: str, value: str, module_name: str, expected: str) -> ModuleType:
+    """Import a module that a configuration's value names.
+
+    Args:
+        field: The configuration field or option, for errors.
+        value: What it holds.
+        module_name: The part of the value that names the module.
+        expected: What the module must hold.
+
+    Raises:
+        InputError: In one line, if there is no such module, or importing it fails.
+    """
+    said = f"{field}={value!r}"
+    if source(module_name) is None and _missing(module_name):
+        raise InputError(
+            f"{said}: there is no module {module_name!r} here or among what is installed; it must "
+            f"hold {expected}",
+            field=field,
+        )
+    try:
+        return importlib.import_module(module_name)
+    except Exception as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"{said}: module {_where(module_name)} cannot be imported: {why}", field=field
+        ) from error
 
 
 def source(reference: str) -> Path | None:
@@ -87,6 +103,11 @@ def fingerprint(reference: str) -> str:
     if file is None or not file.is_file():
         return ""
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+
+
+def _where(module_name: str) -> str:
+    file = source(module_name)
+    return f"{module_name!r} ({file})" if file is not None else repr(module_name)
 
 
 def _missing(module_name: str) -> bool:
