@@ -31,7 +31,7 @@ from sparse_core.layers.copies import release
 from sparse_core.schedule import Schedule
 from sparse_core.updaters import updater_for
 from sparse_core.updaters.base import unchanged
-from sparse_core.updaters.scores import Moment
+from sparse_core.updaters.scene import Moment
 from sparse_core.weights.conversion import masked_from
 from sparse_core.weights.followers import Followers, follower_of
 from sparse_core.weights.fresh import leaves_zeros

@@ -14,7 +14,7 @@ import torch
 from sparse_core.engine import Engine
 from sparse_core.registry import DROP_NEEDS_GRADIENT, METHODS
 from sparse_core.updaters.pruning import GMP
-from sparse_core.updaters.scores import Moment
+from sparse_core.updaters.scene import Moment
 from sparse_core.weights.tensor import Delta
 
 

@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass
 from torch import Tensor
 
 from sparse_core.engine import Engine
-from sparse_core.updaters.scores import Moment
+from sparse_core.updaters.scene import Moment
 from sparse_core.weights.tensor import Delta
 
 

@@ -18,7 +18,8 @@ from sparse_core.config import SparseConfig
 from sparse_core.registry import DROP_NEEDS_GRADIENT, GROWTH_RULES, METHODS
 from sparse_core.updaters.blocked import RankedInBlocks, ranks_in_blocks
 from sparse_core.updaters.ranked import Ranked, Ranking
-from sparse_core.updaters.scores import Moment, Score, drop_rule, growth_rule
+from sparse_core.updaters.scene import Moment, Score
+from sparse_core.updaters.scores import drop_rule, growth_rule
 from sparse_core.weights.tensor import Delta, SparseTensor
 
 

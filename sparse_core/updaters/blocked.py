@@ -26,7 +26,7 @@ from sparse_core.budgets.structure import ConstantFanIn, Unstructured
 from sparse_core.kernels.coordinates import without
 from sparse_core.kernels.topk import top_blocks
 from sparse_core.updaters.ranked import Ranking
-from sparse_core.updaters.scores import Moment, Scene, Score, checked
+from sparse_core.updaters.scene import Moment, Scene, Score, checked
 from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.tensor import Delta, SparseTensor
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sparse_core.streams import stream
 from sparse_core.updaters.base import Updater
 from sparse_core.updaters.ranked import available_cells
-from sparse_core.updaters.scores import Moment, Scene, checked
+from sparse_core.updaters.scene import Moment, Scene, checked
 from sparse_core.weights.tensor import Delta, SparseTensor
 
 

@@ -9,7 +9,8 @@ from sparse_core.config import SparseConfig
 from sparse_core.registry import GROWTH_RULES
 from sparse_core.updaters.pruning import GMP
 from sparse_core.updaters.ranked import available_cells
-from sparse_core.updaters.scores import Moment, Scene, checked, growth_rule
+from sparse_core.updaters.scene import Moment, Scene, checked
+from sparse_core.updaters.scores import growth_rule
 from sparse_core.weights.tensor import Delta, SparseTensor
 
 

@@ -10,7 +10,8 @@ from sparse_core.budgets.ranking import MINUS_INFINITY, top_of_network
 from sparse_core.config import SparseConfig
 from sparse_core.registry import DROP_NEEDS_GRADIENT
 from sparse_core.updaters.base import Updater
-from sparse_core.updaters.scores import Moment, Scene, checked, drop_rule
+from sparse_core.updaters.scene import Moment, Scene, checked
+from sparse_core.updaters.scores import drop_rule
 from sparse_core.weights.tensor import Delta, SparseTensor
 
 

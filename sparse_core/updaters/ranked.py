@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sparse_core.budgets.ranking import MINUS_INFINITY, top_of_layer
-from sparse_core.updaters.scores import Moment, Scene, Score, checked
+from sparse_core.updaters.scene import Moment, Scene, Score, checked
 from sparse_core.weights.tensor import Delta, SparseTensor
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sparse_core.budgets.ranking import MINUS_INFINITY
-from sparse_core.updaters.scores import Scene
+from sparse_core.updaters.scene import Scene
 
 
 def uniform(scene: Scene) -> Tensor:

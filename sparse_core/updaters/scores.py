@@ -7,167 +7,12 @@ are dropped; the candidates with the highest grow scores are grown.
 from __future__ import annotations
 
 import importlib
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sparse_core.clock import Timed
 from sparse_core.registry import DROP_RULES, GROWTH_RULES
-from sparse_core.schedule import Schedule
-from sparse_core.streams import stream
-from sparse_core.weights.tensor import SparseTensor
-
-
-@dataclass(frozen=True)
-class Moment:
-    """The clock at an update.
-
-    Attributes:
-        step: Optimizer steps done.
-        update: Updates done before this one.
-        fraction: Fraction of the active weights to move.
-        pruned: How much of the way to the final density a pruning method has gone, in [0, 1].
-        last: Whether no update follows.
-        seed: The configuration's seed.
-        idle: Weights that sit this update out, since no gradient reached them.
-    """
-
-    step: int
-    update: int
-    fraction: float
-    pruned: float = 1.0
-    last: bool = False
-    seed: int = 0
-    idle: tuple[SparseTensor, ...] = ()
-
-    @classmethod
-    def now(
-        cls, clock: Timed, schedule: Schedule, seed: int, idle: tuple[SparseTensor, ...] = ()
-    ) -> Moment:
-        """Return the moment that a clock shows."""
-        phase, horizon = clock.phase, clock.horizon
-        return cls(
-            step=clock.steps,
-            update=clock.updates,
-            fraction=schedule.fraction(phase, horizon),
-            pruned=1.0 if horizon is None else schedule.pruned(phase, horizon),
-            last=schedule.last(phase, horizon),
-            seed=seed,
-            idle=idle,
-        )
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What a score may look at: one weight matrix, or some rows of it, at one update.
-
-    Attributes:
-        tensor: The sparse weight.
-        moment: The clock.
-        active: `(rows, cols)` bool, before the update.
-        first: Row of the matrix at which these begin.
-        streams: Where blocks of rows that are looked at in order share their random streams: drawn
-            one after the other, they have the numbers of the whole matrix.
-    """
-
-    tensor: SparseTensor
-    moment: Moment
-    active: Tensor
-    first: int = 0
-    streams: dict[str, torch.Generator] | None = None
-
-    @property
-    def rows(self) -> slice:
-        """Which rows of the matrix these are."""
-        return slice(self.first, self.first + len(self.active))
-
-    @property
-    def weight(self) -> Tensor:
-        """`(rows, cols)` weights, zero where inactive unless latent."""
-        return self.tensor.values(self.rows)
-
-    @property
-    def seen(self) -> Tensor | None:
-        """`(rows, cols)` bool, ever active; None where nothing keeps track."""
-        return self.tensor.seen(self.rows)
-
-    @property
-    def gradient(self) -> Tensor:
-        """`(rows, cols)` dense gradient: of the step before the update, or its mean over several.
-
-        Raises:
-            RuntimeError: If none flowed to this layer.
-        """
-        mean = self.tensor.companion("gradient_mean")
-        rows = self.rows
-        gradient = self.tensor.tap.gradient_rows(rows) if mean is None else mean[rows]
-        if gradient is None:
-            raise RuntimeError(
-                f"layer {self.tensor.name!r}: no gradient flowed in optimizer step "
-                f"{self.moment.step}, which the growth rule needs; keep the layer dense or "
-                "grow at random"
-            )
-        return gradient.reshape(self.active.shape)
-
-    @property
-    def gradient_square(self) -> Tensor:
-        """`(rows, cols)` running mean of the squared dense gradient."""
-        square = self.tensor.companion("gradient_square")
-        assert square is not None
-        return square[self.rows].reshape(self.active.shape)
-
-    @property
-    def inputs(self) -> Tensor:
-        """`(samples, cols)` of a linear layer, in the step before the update.
-
-        Raises:
-            RuntimeError: If none were seen, or they are not those of a linear layer.
-        """
-        cols = self.tensor.cols
-        return torch.cat([x.reshape(-1, cols) for x in self._signals()[0]])
-
-    @property
-    def outputs(self) -> Tensor:
-        """`(samples, rows)` gradients of the outputs that belong to `inputs`, loss scale included.
-
-        Raises:
-            RuntimeError: As `inputs`.
-        """
-        rows = self.tensor.rows
-        return torch.cat([dy.reshape(-1, rows) for dy in self._signals()[1]])[:, self.rows]
-
-    def _signals(self) -> tuple[list[Tensor], list[Tensor]]:
-        tap, tensor = self.tensor.tap, self.tensor
-        linear = len(tensor.shape) == 2 and all(x.shape[-1] == tensor.cols for x in tap.inputs)
-        if not tap.inputs or not linear:
-            raise RuntimeError(
-                f"layer {tensor.name!r}: no inputs of a linear layer were seen in optimizer step "
-                f"{self.moment.step}, which the growth rule needs; keep the layer dense or grow by "
-                "another rule"
-            )
-        return tap.inputs, tap.outputs
-
-    def generator(self, purpose: str) -> torch.Generator:
-        """Return this layer's own stream at this update, for one purpose."""
-        names = (purpose, self.moment.update, self.tensor.name)
-        if self.streams is None:
-            return stream(self.moment.seed, *names)
-        if purpose not in self.streams:
-            self.streams[purpose] = stream(self.moment.seed, *names)
-        return self.streams[purpose]
-
-    def random(self, purpose: str) -> Tensor:
-        """Return `(rows, cols)` float64 in [0, 1) from that stream, one number a cell."""
-        draws = torch.rand(
-            self.active.shape, generator=self.generator(purpose), dtype=torch.float64
-        )
-        return self.tensor.structure.alike(draws).to(self.active.device)
-
-
-Score = Callable[[Scene], Tensor]
+from sparse_core.updaters.scene import Scene, Score
 
 
 def magnitude(scene: Scene) -> Tensor:
@@ -233,21 +78,6 @@ def importance(scene: Scene) -> Tensor:
     """
     weights = sensitivity(scene) * scene.active
     return weights.sum(1, keepdim=True) * weights.sum(0, keepdim=True)
-
-
-def checked(scores: Tensor, what: str, scene: Scene) -> Tensor:
-    """Pass scores through, or raise if one is NaN or +inf (-inf means: not a candidate).
-
-    Raises:
-        FloatingPointError: Naming the layer, the step and how many.
-    """
-    bad = scores.numel() - int((scores < math.inf).count_nonzero())
-    if bad:
-        raise FloatingPointError(
-            f"layer {scene.tensor.name!r}: {bad} of {scores.numel()} values of the {what} are NaN "
-            f"or infinite at optimizer step {scene.moment.step}; the topology was not changed"
-        )
-    return scores
 
 
 def drop_rule(name: str) -> Score:

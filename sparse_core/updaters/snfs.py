@@ -9,7 +9,7 @@ from torch import Tensor
 from sparse_core.budgets.ranking import top_of_layer
 from sparse_core.updaters.ranked import Ranked
 from sparse_core.updaters.rigl import RigL
-from sparse_core.updaters.scores import Moment
+from sparse_core.updaters.scene import Moment
 from sparse_core.weights.tensor import Delta, SparseTensor
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from sparse_core.updaters.ablation import least_lanes, live_lanes, threshold
 from sparse_core.updaters.ranked import Ranking
 from sparse_core.updaters.rigl import RigL
-from sparse_core.updaters.scores import Moment
+from sparse_core.updaters.scene import Moment
 from sparse_core.weights.tensor import Delta
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from sparse_core.updaters.base import Updater
 from sparse_core.updaters.ranked import available_cells
-from sparse_core.updaters.scores import Moment, Scene, checked, magnitude
+from sparse_core.updaters.scene import Moment, Scene, checked
+from sparse_core.updaters.scores import magnitude
 from sparse_core.weights.masked import MaskedTensor
 from sparse_core.weights.tensor import Delta, SparseTensor
 

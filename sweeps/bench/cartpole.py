@@ -20,7 +20,7 @@ from dstrl.runs.build import build
 from dstrl.runs.spec import RLSpec
 from dstrl.watching.callbacks import SparseCallback
 from sparse_core.config import SparseConfig
-from sparse_core.updaters.scores import Moment
+from sparse_core.updaters.scene import Moment
 from sparse_core.weights.tensor import Delta, SparseTensor
 from sweeps.bench.command import exit_code, plain_parser
 

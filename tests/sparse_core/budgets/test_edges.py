@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sparse_core import Engine, SparseConfig, sparsify
 from sparse_core.budgets.ranking import MINUS_INFINITY, top_within
 from sparse_core.budgets.structure import Blocks, ConstantFanIn, NOfM, Unstructured
-from sparse_core.updaters.scores import Moment, Scene
+from sparse_core.updaters.scene import Moment, Scene
 from sparse_core.weights.tensor import SparseTensor
 from tests.sparse_core.nets import mlp, train
 

@@ -22,7 +22,7 @@ from sparse_core.metrics import (
     overall,
     overlap,
 )
-from sparse_core.updaters.scores import Moment
+from sparse_core.updaters.scene import Moment
 from sparse_core.weights.tensor import Delta
 
 MASKS = st.integers(1, 6).flatmap(

@@ -20,7 +20,8 @@ from sparse_core.registry import GROWTH_RULES
 from sparse_core.updaters.base import ranks_in_blocks
 from sparse_core.updaters.blocked import RankedInBlocks
 from sparse_core.updaters.ranked import Ranked
-from sparse_core.updaters.scores import Moment, drop_rule, growth_rule
+from sparse_core.updaters.scene import Moment
+from sparse_core.updaters.scores import drop_rule, growth_rule
 from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.tensor import Delta
 from tests.sparse_core.nets import batch, mlp, train

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from sparse_core import SparseConfig, sparsify
-from sparse_core.updaters.scores import Moment, Scene, importance
+from sparse_core.updaters.scene import Moment, Scene
+from sparse_core.updaters.scores import importance
 
 
 def made(method, sparsity=0.5, **changes):

@@ -7,7 +7,8 @@ import torch
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.registry import DROP_RULES, GROWTH_RULES
-from sparse_core.updaters.scores import Moment, Scene, drop_rule, growth_rule
+from sparse_core.updaters.scene import Moment, Scene
+from sparse_core.updaters.scores import drop_rule, growth_rule
 from tests.sparse_core.nets import mlp
 
 WEIGHT = torch.tensor([[0.5, -0.1, 0.0], [-0.4, 0.2, 0.3]])

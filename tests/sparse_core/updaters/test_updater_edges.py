@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from sparse_core import SparseConfig, sparsify
-from sparse_core.updaters.scores import Moment, growth_rule
+from sparse_core.updaters.scene import Moment
+from sparse_core.updaters.scores import growth_rule
 from tests.sparse_core.updaters.test_updaters import after, bools, network, one_layer, proposed
 
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.updaters.ablation import least_lanes, live_lanes, threshold
-from sparse_core.updaters.scores import Moment, growth_rule
+from sparse_core.updaters.scene import Moment
+from sparse_core.updaters.scores import growth_rule
 from sparse_core.updaters.snfs import share
 from sparse_core.weights.conversion import condensed_from
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sparse_core import Engine, SparseConfig, sparsify
 from sparse_core.schedule import Schedule
-from sparse_core.updaters.scores import Moment
+from sparse_core.updaters.scene import Moment
 
 SEEING: list[dict[str, Any]] = [
     dict(method="rigl"),
