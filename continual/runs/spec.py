@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from continual.runs.sources import BENCHMARKS, SOURCES, find, source_of, splits
 from continual.strategies.recipes import MASKS, check_isolated, resolve
-from continual.tasks.rules import SELECTORS, SHARES, check_isolation
+from continual.tasks.rules import SELECTORS, SHARING_POLICIES, check_isolation
 from sparse_core.checks import InputError, at_least, one_of, within
 from sparse_core.config import SparseConfig
 from sparse_core.registry import METHODS
@@ -89,7 +89,7 @@ class CLSpec:
         one_of("network", self.network, NETWORKS)
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         sparse, share = self.settings
-        one_of("share", share, SHARES)
+        one_of("share", share, SHARING_POLICIES)
         within("reserve", self.reserve, 0, 1, open_right=True)
         if self.selector is not None:
             one_of("selector", self.selector, SELECTORS)

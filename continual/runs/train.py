@@ -145,7 +145,8 @@ def _wider(spec: CLSpec, task: TaskData) -> list[str]:
     for name in ("hidden", *(["channels"] if spec.network == "cnn" else [])):
         twice = tuple(2 * width for width in getattr(spec, name))
         with torch.device("meta"):
-            network = _network(dataclasses.replace(spec, **{name: twice}), task)
+            wider: CLSpec = dataclasses.replace(spec, **{name: twice})  # type: ignore[arg-type]
+            network = _network(wider, task)
         rooms = Plan(select(network), sparse, share, spec.reserve).rooms()
         if min(rooms.values()) >= spec.tasks:
             helps.append(f"{name}={twice}")
@@ -187,7 +188,9 @@ def _without_labels(spec: CLSpec, model: TaskMasks, tasks: Sequence[TaskData]) -
 
 def _test_batches(task: TaskData) -> Iterator[tuple[Tensor, Tensor]]:
     """Cut a test set into pieces whose activations fit into little memory."""
-    yield from zip(task.test_x.split(EVAL_BATCH), task.test_y.split(EVAL_BATCH), strict=True)
+    yield from zip(
+        torch.split(task.test_x, EVAL_BATCH), torch.split(task.test_y, EVAL_BATCH), strict=True
+    )
 
 
 class _TensorBatches(avalanche.core.SupervisedPlugin):  # type: ignore[name-defined, misc]
@@ -209,7 +212,7 @@ class _TensorBatches(avalanche.core.SupervisedPlugin):  # type: ignore[name-defi
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         task = self.tasks[self.label]
-        for rows in torch.randperm(len(task.train_y)).split(self.size):
+        for rows in torch.split(torch.randperm(len(task.train_y)), self.size):
             yield task.train_x[rows], task.train_y[rows], torch.full_like(rows, self.label)
 
 

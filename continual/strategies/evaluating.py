@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from continual.avalanche_compat import avalanche
 from continual.tasks.masks import TaskMasks
-from continual.tasks.task import NOBODY
+from continual.tasks.task import NO_TASK
 from sparse_core.checks import InputError
 
 
@@ -42,7 +42,7 @@ class Beginner:
             self._network = self._begin()
             self._full = self._network is None
         network = self._network
-        return self._model.forward_single_task(x, NOBODY) if network is None else network(x)
+        return self._model.forward_single_task(x, NO_TASK) if network is None else network(x)
 
     def _begin(self) -> nn.Module | None:
         twin = copy.deepcopy(self._model, self._left_out())

@@ -5,7 +5,7 @@
 
 Each is Avalanche's `Naive` with a `TaskMasks` model and `MaskIsolation`, and the settings of its
 recipe (`continual.strategies.recipes`). What they have in common is a deviation from most papers:
-budgets are exact in each layer, ended tasks are read from copies of their weights, which no
+budgets are exact in each layer, finished tasks are read from copies of their weights, which no
 optimizer reaches, and not protected by zeroing gradients alone, biases, heads and normalisation
 layers are each task's own, and tasks are known at test time unless a selector is asked for.
 """
@@ -19,7 +19,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from continual.avalanche_compat import avalanche
-from continual.strategies.plugins import MaskIsolation, refuse_company
+from continual.strategies.plugins import MaskIsolation, check_plugins
 from continual.strategies.recipes import check_isolated, resolve
 from continual.tasks.masks import TaskMasks
 from sparse_core.checks import InputError
@@ -74,7 +74,7 @@ class _Named(avalanche.training.Naive):  # type: ignore[name-defined, misc]
                 "model, and the SparseConfig as sparse"
             )
         check_isolated(self.recipe, isolation)
-        refuse_company(plugins or ())
+        check_plugins(plugins or ())
         config, policy = resolve(self.recipe, sparse or SparseConfig(), share)
         masks = TaskMasks(
             model,
@@ -151,7 +151,7 @@ class WSN(_Named):
     each layer keeps the same fraction (`distribution="uniform"`), and heads stay dense.
 
     Deviations: the mask is chosen after each step, not in each forward pass, which is the same for
-    one pass a step; masks are stored as plain bits, not Huffman-coded; scores of ended tasks are
+    one pass a step; masks are stored as plain bits, not Huffman-coded; scores of finished tasks are
     kept beside their masks.
     """
 
@@ -167,8 +167,8 @@ class SupSup(_Named):
     at most half of a layer, to which the default ERK adds the sides of the kernels.
 
     Deviations: biases train, and are each task's own; the head's weights are fixed and masked as
-    all others, its classes those of one task; scores of ended tasks are kept beside their masks. To
-    infer tasks there are the selectors of `continual.tasks.inference`, not the gradient of the
+    all others, its classes those of one task; scores of finished tasks are kept beside their masks.
+    To infer tasks there are the selectors of `continual.tasks.inference`, not the gradient of the
     entropy.
     """
 

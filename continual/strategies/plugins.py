@@ -82,7 +82,7 @@ class MaskIsolation(Evaluating):
         """
         model = strategy.model
         names = _names(strategy)
-        _refuse(names, NEVER, "MaskIsolation")
+        _check_none_of(names, NEVER, "MaskIsolation")
         strategy.plugins = list(_thawing(strategy.plugins))
         if not isinstance(model, TaskMasks):
             raise TypeError(
@@ -92,13 +92,13 @@ class MaskIsolation(Evaluating):
         if names.count("MaskIsolation") > 1:
             raise InputError("MaskIsolation is among the strategy's plugins twice: give it one")
         if model.hard:
-            _refuse(names, NOT_UNDER_ISOLATION, "MaskIsolation", HARD_REMEDY)
+            _check_none_of(names, NOT_UNDER_ISOLATION, "MaskIsolation", HARD_REMEDY)
         elif model.engine.updater is not None and any(
             isinstance(tensor, CondensedTensor) for tensor in model.engine.tensors
         ):
             why = "holds parameters to what was in their places, and condensed weights change them"
             remedy = "; backend='masked' can"
-            _refuse(names, dict.fromkeys(BY_PLACE, why), "condensed layers", remedy)
+            _check_none_of(names, dict.fromkeys(BY_PLACE, why), "condensed layers", remedy)
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """End a task whose online stream did not mark its last experience; expect the next.
@@ -114,7 +114,7 @@ class MaskIsolation(Evaluating):
         model, experience = strategy.model, strategy.experience
         labels = model.check(labels_of(experience))
         if len({*model.labels, *labels}) > 1:
-            _refuse(_names(strategy), ONE_TASK, "several tasks")
+            _check_none_of(_names(strategy), ONE_TASK, "several tasks")
         if model.hard and not model.labels:
             _warn_of_room(model, experience)
         if model.label is not None and begins(experience, model.label):
@@ -226,18 +226,20 @@ def _warn_of_rest(config: SparseConfig, steps: int) -> None:
         )
 
 
-def refuse_company(plugins: Sequence[Any]) -> None:
+def check_plugins(plugins: Sequence[Any]) -> None:
     """Refuse plugins that cannot go with isolated tasks, before one of them is asked anything.
 
     Raises:
         ValueError: Naming the plugin, and why.
     """
     names = [kind.__name__ for plugin in plugins for kind in type(plugin).__mro__]
-    _refuse(names, NEVER, "MaskIsolation")
-    _refuse(names, NOT_UNDER_ISOLATION, "MaskIsolation", HARD_REMEDY)
+    _check_none_of(names, NEVER, "MaskIsolation")
+    _check_none_of(names, NOT_UNDER_ISOLATION, "MaskIsolation", HARD_REMEDY)
 
 
-def _refuse(names: list[str], refused: Mapping[str, str], with_: str, remedy: str = "") -> None:
+def _check_none_of(
+    names: list[str], refused: Mapping[str, str], with_: str, remedy: str = ""
+) -> None:
     for name in names:
         if name in refused:
             raise InputError(f"{name} cannot go with {with_}: it {refused[name]}{remedy}")

@@ -1,6 +1,6 @@
 """A network of many tasks and the optimizer that trains them.
 
-Isolation does not hang on it: what is read of ended tasks is kept apart from the parameters. But
+Isolation does not hang on it: what is read of finished tasks is kept apart from the parameters. But
 masks move on an optimizer's steps, so it has to be known; and a new task brings new tensors, which
 it has to train.
 """
@@ -16,11 +16,11 @@ from torch.optim import Optimizer
 
 from continual.tasks import validation
 from continual.tasks.groups import enter
-from continual.tasks.holder import TaskHolder
+from continual.tasks.store import TaskStore
 from sparse_core.checks import at_least
 
 
-class Attachable(TaskHolder):
+class Attachable(TaskStore):
     """A holder of tasks that an optimizer trains."""
 
     _flowed = False  # whether the task in training got a gradient before a step was counted
@@ -31,8 +31,8 @@ class Attachable(TaskHolder):
     def attach(self, optimizer: Optimizer, steps: int | None = None) -> None:
         """Move the topology on this optimizer's steps; call it when a task has begun.
 
-        Ended tasks are isolated without it too. Under hard isolation the shared weights' optimizer
-        state starts anew with a task, as the weights do; not with one that goes on from a
+        Finished tasks are isolated without it too. Under hard isolation the optimizer state of
+        shared weights starts anew with a task, as the weights do; not with one that goes on from a
         checkpoint. `end` lets go of the optimizer.
 
         Args:
@@ -66,8 +66,8 @@ class Attachable(TaskHolder):
         for tensor in self.engine.tensors:
             tensor.adopt(optimizer)
         tasks = [self._task(label) for label in self.labels]
-        own = [{slot: task.tensor(slot) for slot in self._slots} for task in tasks]
-        enter(optimizer, self._slots, own or [{slot: slot.tensor for slot in self._slots}])
+        own = [{place: task.tensor(place) for place in self._places} for task in tasks]
+        enter(optimizer, self._places, own or [{place: place.tensor for place in self._places}])
         self._optimizer = optimizer
 
     def __getstate__(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Attachable(TaskHolder):
 
     def _has_begun(self) -> None:
         self._flowed = self._stepped = False
-        own = [slot.tensor for slot in self._slots if slot.trained and not slot.frozen]
+        own = [place.tensor for place in self._places if place.trained and not place.frozen]
         self._began = [(tensor, tensor.detach().clone()) for tensor in own]
         if self._optimizer is not None:
             self.expect(self._optimizer)
@@ -93,7 +93,7 @@ class Attachable(TaskHolder):
         if self._began and all(torch.equal(tensor, was) for tensor, was in self._began):
             raise RuntimeError(validation.never_stepped(label))
 
-    def _has_ended(self) -> None:
+    def _has_finished(self) -> None:
         self.engine.detach()
         self._optimizer, self._began = None, ()
 
@@ -102,7 +102,7 @@ class Attachable(TaskHolder):
         """Whether the task in training was trained, by no optimizer that it knows."""
         return self._flowed and not self._stepped and self.engine.phase == 0
 
-    def _watch(self, output: Any) -> Any:
+    def _watch(self, output: Tensor) -> Tensor:
         """Notice if a gradient flows back from the output of the task in training."""
         if self.training and self.engine.phase == 0:
             self._listen(output)

@@ -18,10 +18,10 @@ class Capacity:
 
     Attributes:
         name: The weight's full name in the network.
-        used: Weights that belong to ended tasks.
+        used: Weights that belong to finished tasks.
         total: All weights.
         budget: Weights that one more task asks for.
-        reserved: Neurons that ended tasks keep to themselves.
+        reserved: Neurons that finished tasks keep to themselves.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Capacity:
 
 
 def capacity_of(tensor: SparseTensor) -> Capacity:
-    """Count what ended tasks hold of one shared weight."""
+    """Count what finished tasks hold of one shared weight."""
     used = 0 if tensor.protected is None else int(tensor.protected.sum())
     neurons = tensor.companion("reserved")
     reserved = 0 if neurons is None else int(neurons.sum())
@@ -40,7 +40,7 @@ def capacity_of(tensor: SparseTensor) -> Capacity:
 
 
 @dataclass(frozen=True)
-class Place:
+class LayerRoom:
     """One shared layer: what a task asks of it, and where there is room for more tasks.
 
     Attributes:
@@ -62,19 +62,19 @@ class Place:
     free: Tensor
 
     @classmethod
-    def of(cls, tensor: SparseTensor) -> Place:
-        """Look at a shared weight beside the ended tasks."""
+    def of(cls, tensor: SparseTensor) -> LayerRoom:
+        """Look at a shared weight beside the finished tasks."""
         free = _free(tensor)
         return cls._with(tensor.name, free, tensor.budget, tensor.structure)
 
     @classmethod
-    def planned(cls, item: Selected, structure: Structure) -> Place:
+    def planned(cls, item: Selected, structure: Structure) -> LayerRoom:
         """Look at a weight that is dense still, and ask nothing of it yet."""
         free = torch.ones(item.rows, item.cols, dtype=torch.bool)
         return cls._with(item.name, free, 0, structure)
 
     @classmethod
-    def _with(cls, name: str, free: Tensor, budget: int, structure: Structure) -> Place:
+    def _with(cls, name: str, free: Tensor, budget: int, structure: Structure) -> LayerRoom:
         rows, cols = free.shape
         cells = structure.held(~structure.any_in_cell(~free), rows, cols)
         return cls(name, rows, cols, budget, structure, cells, free.sum(1))

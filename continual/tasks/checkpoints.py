@@ -7,25 +7,25 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from continual.tasks.holder import TaskHolder
-from continual.tasks.rules import ISOLATIONS, SHARES
-from continual.tasks.task import NOBODY, Task
+from continual.tasks.rules import ISOLATIONS, SHARING_POLICIES
+from continual.tasks.store import TaskStore
+from continual.tasks.task import NO_TASK, Task
 from sparse_core.bits import key_of, packed_size
 from sparse_core.checks import InputError
 
 ANOTHER = "checkpoint of another model"
-RULES = ("isolation", "share"), (ISOLATIONS, SHARES)
+RULES = ("isolation", "share"), (ISOLATIONS, SHARING_POLICIES)
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def rules_of(isolation: str, share: str) -> Tensor:
     """Return what a checkpoint says of isolation and sharing, `(2,) uint8`."""
-    policy = SHARES.index(share) if isolation == "hard" else 0
+    policy = SHARING_POLICIES.index(share) if isolation == "hard" else 0
     return torch.tensor([ISOLATIONS.index(isolation), policy], dtype=torch.uint8)
 
 
-def prepare(model: TaskHolder, state_dict: Mapping[str, Tensor], prefix: str) -> None:
+def prepare(model: TaskStore, state_dict: Mapping[str, Tensor], prefix: str) -> None:
     """Give a network the tasks of a checkpoint that is about to be loaded.
 
     Parameters of tasks that it has already stay what they are, so an optimizer can go on; those of
@@ -46,23 +46,23 @@ def prepare(model: TaskHolder, state_dict: Mapping[str, Tensor], prefix: str) ->
         task = before.get(label)
         if task is None:
             first = not before and not model.tasks
-            tensors = {s: s.tensor for s in model._slots} if first else model._new_tensors()
+            tensors = {at: at.tensor for at in model._places} if first else model._new_tensors()
             task = Task(index, tensors).to(model.current.device)
-        task.reopen(model._slots)
+        task.reopen(model._places)
         task.make_room(model._masked_apart(), state_dict, f"{prefix}tasks.{label}.")
         task.index.fill_(index)
         model.tasks[label] = task
     if indices:
         now = int(state_dict[f"{prefix}current"])
-        task = model._task(model.labels[now])  # NOBODY: the latest
+        task = model._task(model.labels[now])  # NO_TASK: the latest
         model._bind(task)
-        if now == NOBODY:
-            task.part(model._slots)
+        if now == NO_TASK:
+            task.leave_copies(model._places)
     elif before:
-        model._bind(Task(NOBODY, model._new_tensors()))
+        model._bind(Task(NO_TASK, model._new_tensors()))
 
 
-def _check(model: TaskHolder, state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, int]:
+def _check(model: TaskStore, state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, int]:
     """Return the index of each task in a checkpoint by label, in the order of the indices."""
     there = {
         name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)
@@ -77,9 +77,9 @@ def _check(model: TaskHolder, state_dict: Mapping[str, Tensor], prefix: str) -> 
         stem = f"tasks.{label}."
         _compare({f"{stem}index": ()}, {f"{stem}index": shapes.get(f"{stem}index")})
         indices[label] = int(there[f"{stem}index"])
-        ended = indices[label] != int(there["current"])
+        finished = indices[label] != int(there["current"])
         _compare(
-            {f"{stem}{name}": shape for name, shape in _shapes_of_task(model, ended).items()},
+            {f"{stem}{name}": shape for name, shape in _shapes_of_task(model, finished).items()},
             {name: shape for name, shape in shapes.items() if name.startswith(stem)},
         )
     return dict(sorted(indices.items(), key=lambda item: item[1]))
@@ -93,13 +93,13 @@ def _without_tasks(shapes: Shapes) -> Shapes:
     return {name: shape for name, shape in shapes.items() if not name.startswith("tasks.")}
 
 
-def _shapes_of_task(model: TaskHolder, ended: bool) -> Shapes:
+def _shapes_of_task(model: TaskStore, finished: bool) -> Shapes:
     shapes: dict[str, tuple[int, ...]] = {"index": ()}
-    for slot in model._slots:
-        shapes[f"own.{key_of(slot.name)}"] = tuple(slot.tensor.shape)
-    for tensor in model._masked_apart() if ended else ():
+    for place in model._places:
+        shapes[f"own.{key_of(place.name)}"] = tuple(place.tensor.shape)
+    for tensor in model._masked_apart() if finished else ():
         shapes[f"masks.{key_of(tensor.name)}"] = (packed_size(tensor.numel),)
-    for tensor in model._shared if ended and model.reserve is not None else ():
+    for tensor in model._shared if finished and model.reserve is not None else ():
         shapes[f"neurons.{key_of(tensor.name)}"] = (packed_size(tensor.rows),)
     return shapes
 

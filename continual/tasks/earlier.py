@@ -15,18 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from continual.tasks.task import Slot, Task
+from continual.tasks.task import Task, TensorPlace
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.sharing import Lent
 from sparse_core.layers.state import Condensed
 from sparse_core.weights.condensed import CondensedTensor
+from sparse_core.weights.masked import MaskedTensor
 from sparse_core.weights.tensor import SparseTensor
 
 
 def frozen_output(
     model: nn.Module,
-    slots: Sequence[Slot],
+    places: Sequence[TensorPlace],
     tensors: Sequence[SparseTensor],
     task: Task,
     x: Tensor,
@@ -36,9 +37,9 @@ def frozen_output(
 
     Args:
         model: The network.
-        slots: The places of a task's own tensors.
+        places: The places of a task's own tensors.
         tensors: The sparse weights, of each of which the task has a mask.
-        task: An ended task.
+        task: An finished task.
         x: `(batch, ...)`.
         lent: Weights of earlier tasks that it reads beside its mask, by name; see
             `continual.tasks.isolation.readable`.
@@ -46,7 +47,7 @@ def frozen_output(
     Returns:
         `(batch, classes)`, through which no gradient flows.
     """
-    parts = {slot.name: task.value(slot.name) for slot in slots}
+    parts = {place.name: task.value(place.name) for place in places}
     topologies = {}
     for tensor in tensors:
         beside = lent.get(tensor.name)
@@ -54,6 +55,7 @@ def frozen_output(
             assert not isinstance(beside, Tensor)
             topologies[tensor.layer] = task.pattern(tensor), beside
             continue
+        assert isinstance(tensor, MaskedTensor)
         mask = task.masks.get(tensor.name, tensor.weight.shape)
         if isinstance(beside, Tensor):
             mask |= beside
@@ -65,14 +67,16 @@ def frozen_output(
             parts[f"{tensor.name}_given"] = parts[tensor.bias_name]
     with torch.no_grad(), evaluating(model), _in_shape_of(topologies):
         output = functional_call(model, parts, (x,), tie_weights=False)
-    if not torch.is_grad_enabled():
-        return output
-    return _Constant.apply(output, torch.zeros((), requires_grad=True))
+    logits: Tensor = output
+    if torch.is_grad_enabled():
+        anchor = torch.zeros((), requires_grad=True)
+        logits = _Constant.apply(output, anchor)  # type: ignore[no-untyped-call]
+    return logits
 
 
 def shared_output(
     model: nn.Module,
-    slots: Sequence[Slot],
+    places: Sequence[TensorPlace],
     heads: Sequence[SparseTensor],
     tasks: Mapping[int, Task],
     labels: Tensor,
@@ -82,7 +86,7 @@ def shared_output(
 
     Args:
         model: The network, with the head of the task in training, if there is one.
-        slots: The places of the head's tensors.
+        places: The places of the head's tensors.
         heads: The sparse weights of the head.
         tasks: The others among `labels`, by label.
         labels: `(batch,)`, the task of each sample.
@@ -99,7 +103,7 @@ def shared_output(
     absent = bool(torch.isin(labels, torch.tensor([*others], device=labels.device)).all())
     if absent:
         _, task = others.popitem()
-        parts = {slot.name: task.tensor(slot) for slot in slots}
+        parts = {place.name: task.tensor(place) for place in places}
         for head in heads:
             parts[_mask_name(head)] = task.masks.get(head.name, head.weight.shape)
 
@@ -108,7 +112,7 @@ def shared_output(
         if len(features) != len(labels):
             raise InputError(f"the head got {len(features)} samples of a batch of {len(labels)}")
         for label, task in others.items():
-            own = {slot.key: task.tensor(slot) for slot in slots}
+            own = {place.key: task.tensor(place) for place in places}
             for head in heads:
                 mask = task.masks.get(head.name, head.weight.shape)
                 own[head.parameter] = torch.where(mask, own[head.parameter], 0.0)
@@ -117,7 +121,7 @@ def shared_output(
             output = output.index_copy(0, rows, answers)
         return output
 
-    handle = slots[0].module.register_forward_hook(put_others)
+    handle = places[0].module.register_forward_hook(put_others)
     try:
         with _unwatched(heads if absent else ()):
             logits: Tensor = functional_call(model, parts, (x,), tie_weights=False)
@@ -132,7 +136,7 @@ def _mask_name(tensor: SparseTensor) -> str:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Let no running statistic of an ended task change."""
+    """Let no running statistic of an finished task change."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
@@ -180,7 +184,7 @@ def _unwatched(tensors: Sequence[SparseTensor]) -> Iterator[None]:
 class _Constant(torch.autograd.Function):
     """An output that is part of the graph and passes no gradient on.
 
-    Replay, EWC and the like call `backward` on losses of ended tasks alone, which must not fail.
+    Replay, EWC and the like call `backward` on losses of finished tasks alone, which must not fail.
     """
 
     @staticmethod

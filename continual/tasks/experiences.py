@@ -48,7 +48,7 @@ def tasks_in_stream(experience: Any) -> int:
     """Return how many tasks the stream of an experience has; 1 where it does not say."""
     if _marked(experience):
         experience = experience.origin_experience
-    stream = getattr(experience, "origin_stream", None)
+    stream: Any = getattr(experience, "origin_stream", None)
     if is_online(experience) or not hasattr(stream, "__len__"):
         return 1
     return len({label for part in stream for label in labels_of(part)})

@@ -12,14 +12,16 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from continual.tasks.task import Slot
+from continual.tasks.task import TensorPlace
 
 SCORES = "_scores"
 """What the name of a parameter ends in that a mask is chosen by."""
 
 
 def enter(
-    optimizer: Optimizer, slots: Sequence[Slot], networks: Sequence[Mapping[Slot, Tensor]]
+    optimizer: Optimizer,
+    places: Sequence[TensorPlace],
+    networks: Sequence[Mapping[TensorPlace, Tensor]],
 ) -> None:
     """Enter the tensors of tasks that an optimizer lacks, each into its predecessor's group.
 
@@ -28,21 +30,21 @@ def enter(
 
     Args:
         optimizer: Trains some of the tensors already.
-        slots: The places of a task's own tensors.
-        networks: The tensors of each task in all slots, in the order in which the tasks began.
+        places: The places of a task's own tensors.
+        networks: The tensors of each task in all places, in the order in which the tasks began.
     """
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-    for slot in slots:
-        if not slot.trained:
+    for place in places:
+        if not place.trained:
             continue
-        tensors = [network[slot] for network in networks]
-        weight = slot.module._parameters.get(slot.key.removesuffix(SCORES))
+        tensors = [network[place] for network in networks]
+        weight = place.module._parameters.get(place.key.removesuffix(SCORES))
         known = [groups[id(tensor)] for tensor in [*tensors, weight] if id(tensor) in groups]
         group = known[0] if known else None
         for tensor in tensors:
             group = groups.get(id(tensor), group)
             if group is not None and id(tensor) not in groups:
-                _add(group, slot.name, tensor)
+                _add(group, place.name, tensor)
                 groups[id(tensor)] = group
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from continual.tasks.earlier import evaluating
 from sparse_core.checks import InputError
-from sparse_core.engine import LayerCount
+from sparse_core.counts import LayerCount
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]

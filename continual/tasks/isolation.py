@@ -1,4 +1,4 @@
-"""Weights of ended tasks: which they are, and what later tasks may do with them.
+"""Weights of finished tasks: which they are, and what later tasks may do with them.
 
 none      a task has no weight of an earlier one
 reuse     its mask may include them, wherever they lie; it reads them, it never writes them
@@ -26,24 +26,26 @@ from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.tensor import SparseTensor
 
 
-def protect(tensors: Iterable[SparseTensor], ended: Sequence[Task], share: str) -> None:
-    """Keep the weights of ended tasks as they are from here on, to the bit.
+def protect(tensors: Iterable[SparseTensor], finished: Sequence[Task], share: str) -> None:
+    """Keep the weights of finished tasks as they are from here on, to the bit.
 
     Args:
         tensors: The weights that tasks share.
-        ended: The ended tasks.
+        finished: The finished tasks.
         share: The sharing policy.
     """
     for tensor in tensors:
         shape = torch.Size(tensor.shape)
         taken = torch.zeros(shape, dtype=torch.bool, device=tensor.weight.device)
-        for task in ended:
+        for task in finished:
             taken |= task.masks.get(tensor.name, shape)
         if isinstance(tensor, CondensedTensor):
-            tensor.protect(taken, None if share == "none" else _frozen(tensor, ended))
+            tensor.protect(taken, None if share == "none" else _frozen(tensor, finished))
         else:
             tensor.protect(taken)
-        tensor.lend(lent(tensor, ended, share), reserved(tensor, ended), given(tensor, ended))
+        tensor.lend(
+            lent(tensor, finished, share), reserved(tensor, finished), given(tensor, finished)
+        )
 
 
 def reserve(tensors: Iterable[SparseTensor], task: Task, fraction: float) -> None:
@@ -57,7 +59,7 @@ def reserve(tensors: Iterable[SparseTensor], task: Task, fraction: float) -> Non
     for tensor in tensors:
         group = tensor.structure.group if isinstance(tensor.structure, ConstantFanIn) else 1
         importance = (tensor.values().abs() * tensor.active()).sum(1)
-        lanes = torch.stack([part.mean() for part in importance.split(group)])
+        lanes = torch.stack([part.mean() for part in torch.split(importance, group)])
         count = min(max(1, round(fraction * len(lanes))), int((lanes > 0).sum()))
         chosen = torch.zeros(len(lanes), dtype=torch.bool, device=lanes.device)
         chosen[lanes.argsort(descending=True, stable=True)[:count]] = True
@@ -103,7 +105,7 @@ def lent(tensor: SparseTensor, tasks: Sequence[Task], share: str) -> Tensor | No
 def readable(
     tensors: Iterable[SparseTensor], task: Task, earlier: Sequence[Task], share: str
 ) -> dict[str, Tensor | Lent]:
-    """Return what an ended task reads beside its masks, by the weight's name.
+    """Return what an finished task reads beside its masks, by the weight's name.
 
     Args:
         tensors: The weights that tasks share.
@@ -131,10 +133,10 @@ def readable(
     return found
 
 
-def _frozen(tensor: CondensedTensor, ended: Sequence[Task]) -> Tensor:
-    """Collect what ended tasks have learnt in a condensed layer, `(rows, cols)`."""
+def _frozen(tensor: CondensedTensor, finished: Sequence[Task]) -> Tensor:
+    """Collect what finished tasks have learnt in a condensed layer, `(rows, cols)`."""
     weights = tensor.like_dense()
-    for task in ended:
+    for task in finished:
         mask = task.masks.get(tensor.name, weights.shape)
         weights[mask] = task.weight(tensor)[mask]
     return weights

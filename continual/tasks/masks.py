@@ -1,4 +1,4 @@
-"""`TaskMasks`: one network, and in it a sparse network for each task.
+"""`TaskMasks`: one network, and in it a sparse network for each task, from its begin to its end.
 
     output of task k = network(weights * mask_k, own tensors of task k)
 
@@ -16,17 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from continual.tasks import validation
-from continual.tasks.attaching import Attachable
-from continual.tasks.capacity import Capacity, Place, capacity_of
+from continual.tasks.answering import Answering
+from continual.tasks.capacity import Capacity, LayerRoom, capacity_of
 from continual.tasks.checkpoints import prepare, rules_of
-from continual.tasks.earlier import frozen_output, shared_output
 from continual.tasks.experiences import labels_of
-from continual.tasks.heads import check_head
-from continual.tasks.inference import infer_tasks
-from continual.tasks.isolation import protect, readable, reserve
+from continual.tasks.isolation import protect, reserve
 from continual.tasks.plan import Plan
 from continual.tasks.pruning import left_to_prune, prune
-from continual.tasks.task import NOBODY, Task, check_apart, slots_of
+from continual.tasks.task import NO_TASK, Task, check_apart, own_places
 from sparse_core.budgets.selection import select
 from sparse_core.building import sparsify
 from sparse_core.checks import InputError
@@ -34,7 +31,7 @@ from sparse_core.config import SparseConfig
 from sparse_core.layers.choice import TYPICAL_BATCH
 
 
-class TaskMasks(Attachable):
+class TaskMasks(Answering):
     """A multi-task module around any network; Avalanche's strategies take it as their model.
 
     Each task has masks of its own over the shared weights of linear and convolutional layers, with
@@ -42,18 +39,18 @@ class TaskMasks(Attachable):
     the neurons that are open to it, so less with `share="forward"`), and its own copy of all other
     tensors: biases, the last layer (the head), normalisation layers with their running statistics,
     layers that stay dense. Under hard isolation every task starts from new random masks and
-    weights, and what is read of ended ones is kept apart from the network's parameters: neither an
-    optimizer nor anybody else who writes into these changes it.
+    weights, and what is read of finished ones is kept apart from the network's parameters: neither
+    an optimizer nor anybody else who writes into these changes it.
 
     With `backend="condensed"` or `"auto"` linear layers compute on the weights that a task can see
     and no others. Convolutions, and everything that is not on the CPU, stay masked. Backends visit
-    the same topologies and agree to rounding; within one, ended tasks answer the same to the bit.
+    the same topologies and agree to rounding; within one, finished tasks answer the same to the
+    bit.
 
     Attributes:
         model: The network.
         plan: How many tasks fit, and what would make more fit.
         head: The weight that makes the logits; each task has its own.
-        beginner: Answers for labels that were never trained, while a strategy evaluates.
     """
 
     rules: Tensor
@@ -82,7 +79,8 @@ class TaskMasks(Attachable):
             isolation: `hard`: what a task has learnt stays as it is, to the bit. `none`: one
                 network, whose topology and weights go on changing; only heads are apart.
             share: Under hard isolation, what a task may do with the weights of earlier ones, one of
-                `continual.tasks.rules.SHARES`; `continual.tasks.isolation` says what they mean.
+                `continual.tasks.rules.SHARING_POLICIES`; `continual.tasks.isolation` says what they
+                mean.
             reserve: With `forward`, the fraction of each hidden layer's neurons that each task
                 keeps to itself, in [0, 1), at least one.
             unseen: What a label that was never trained gets. `evaluation`: in an Avalanche strategy
@@ -105,7 +103,7 @@ class TaskMasks(Attachable):
         """
         config = config or SparseConfig()
         validation.check_arguments(config, isolation, share, reserve, unseen, infer, tasks)
-        validation.refuse_network(model)
+        validation.check_network(model)
         check_apart(model)
         selected = select(model, roles)
         plan = Plan(selected, config, share, reserve)
@@ -129,21 +127,21 @@ class TaskMasks(Attachable):
         self._planned = tasks
         self.isolation = isolation
         self.unseen = unseen
-        self.beginner: Callable[[Tensor], Tensor] | None = None
+        self.beginner = None
         self.infer = infer
         self._traced = "output" in (roles or {}).values()  # whether it is known what is the head
-        self._slots = slots_of(model, self.engine, self.hard)
+        self._places = own_places(model, self.engine, self.hard)
         self._shared = [tensor for tensor in self.engine.tensors if tensor.name != plan.head]
         for tensor in self._shared:
             tensor.may_reuse = share == "reuse"
         self.share = share
         self.reserve = reserve if share == "forward" else None
-        self.fresh = Task(NOBODY, {slot: slot.tensor.detach().clone() for slot in self._slots})
+        self.fresh = Task(NO_TASK, {place: place.tensor.detach().clone() for place in self._places})
         self.model = model
-        self.register_buffer("current", torch.tensor(NOBODY))
+        self.register_buffer("current", torch.tensor(NO_TASK))
         self.register_buffer("rules", rules_of(isolation, share))
         self.register_load_state_dict_post_hook(_after_load)
-        self.register_state_dict_pre_hook(_before_save)  # type: ignore[no-untyped-call]
+        self.register_state_dict_pre_hook(_before_save)
 
     # The life of a task ---------------------------------------------------------------------------
 
@@ -162,7 +160,7 @@ class TaskMasks(Attachable):
 
         Args:
             label: The task's label, an integer, not negative. The task in training may be named
-                again; an ended one only without isolation, where its training goes on.
+                again; an finished one only without isolation, where its training goes on.
 
         Raises:
             ValueError: If the label cannot be trained, or a layer has too little room for the task.
@@ -180,14 +178,14 @@ class TaskMasks(Attachable):
             self._resume(label)
         else:
             self._add(label)
-            self._keep_places()
+            self._keep_room()
         self.known_train_tasks_labels = self.known_train_tasks_labels | {label}
         self.current.fill_(self._task(label).index)
         self._has_begun()
 
     def _add(self, label: int) -> None:
         index = len(self.tasks)
-        before = [(slot, slot.tensor) for slot in self._slots]
+        before = [(place, place.tensor) for place in self._places]
         task = Task(index, dict(before) if index == 0 else self._new_tensors())
         self._bind(task)
         self._restore()
@@ -197,20 +195,20 @@ class TaskMasks(Attachable):
             elif index > 0:
                 self.engine.redraw(index, names=[tensor.name for tensor in self._masked_apart()])
         except ValueError as error:
-            for slot, tensor in before:
-                slot.bind(tensor)
+            for place, tensor in before:
+                place.bind(tensor)
             self.engine.refresh()
             raise InputError(
                 f"task {label} does not fit: {error}; {self.plan.remedies(index + 1)}"
             ) from None
         self.tasks[str(label)] = task
 
-    def _keep_places(self) -> None:
+    def _keep_room(self) -> None:
         """Let ablation in the task in training leave those that are announced their places."""
         if self._planned is not None and self.hard and self.share != "reuse":
             later = self._planned - len(self.tasks)
             for tensor in self._shared:
-                tensor.spare = Place.of(tensor).claim(later, self.reserve)
+                tensor.spare = LayerRoom.of(tensor).claim(later, self.reserve)
 
     def _resume(self, label: int) -> None:
         task = self._task(label)
@@ -248,17 +246,17 @@ class TaskMasks(Attachable):
         if self.hard:
             validation.check_pruned(self.engine)
         self._restore()
-        task.collect(self._slots)
-        task.part(self._slots)
+        task.collect(self._places)
+        task.leave_copies(self._places)
         for tensor in self._masked_apart():
             task.masks.put(tensor.name, tensor.active())
         if self.hard:
             task.freeze()
             if self.reserve is not None:
                 reserve(self._shared, task, self.reserve)
-            protect(self._shared, self._ended(), self.share)
-        self.current.fill_(NOBODY)
-        self._has_ended()
+            protect(self._shared, self._finished(), self.share)
+        self.current.fill_(NO_TASK)
+        self._has_finished()
 
     # What it knows --------------------------------------------------------------------------------
 
@@ -267,96 +265,19 @@ class TaskMasks(Attachable):
         return [capacity_of(tensor) for tensor in self._shared]
 
     def room(self) -> int | None:
-        """Return how many more tasks fit beside the ended ones; None: any number.
+        """Return how many more tasks fit beside the finished ones; None: any number.
 
         That is sure unless SRigL's ablation makes neurons denser while others go, and takes places
         that later tasks would need; with `tasks` as many are left to them as they need.
         """
         if not self.hard or any(tensor.may_reuse for tensor in self._shared):
             return None
-        return min((Place.of(t).room(self.reserve) for t in self._shared), default=None)
-
-    # The network of a task ------------------------------------------------------------------------
-
-    def forward(self, x: Tensor, task_labels: Tensor | int | None = NOBODY) -> Any:
-        """Compute the logits of each sample with its task's network.
-
-        Args:
-            x: `(batch, ...)`.
-            task_labels: `(batch,) int64`, or one label for all. Without any: the task in training,
-                else the latest, or with `infer` and in evaluation each sample's likeliest. None:
-                all tasks.
-
-        Returns:
-            `(batch, classes)`; with None, a dictionary of these by label.
-
-        Raises:
-            ValueError: If a label was never trained, and `unseen` does not let it be answered.
-        """
-        if task_labels is None:
-            return self.forward_all_tasks(x)
-        if self.infer is not None and not self.training and self.tasks:
-            if isinstance(task_labels, int) and task_labels == NOBODY:
-                task_labels = infer_tasks(self, x, self.infer)
-        if not isinstance(task_labels, Tensor):
-            return self.forward_single_task(x, task_labels)
-        labels = task_labels.to(x.device)
-        if labels.is_floating_point():
-            raise InputError(f"task_labels are {labels.dtype}: must be integers, floats round them")
-        unique = labels.unique().tolist() if labels.numel() else [NOBODY]
-        if len(unique) == 1:
-            return self.forward_single_task(x, int(unique[0]))
-        rows = {int(label): (labels == label).nonzero().squeeze(1) for label in unique}
-        if not self.hard and self.tasks and self.beginner is None:
-            return self._forward_shared(x, rows)
-        outputs = [self.forward_single_task(x[mine], label) for label, mine in rows.items()]
-        return torch.cat(outputs)[torch.cat([*rows.values()]).argsort()]
-
-    def forward_single_task(self, x: Tensor, task_label: int) -> Tensor:
-        """Compute the logits of `(batch, ...)` with one task's network; see `forward`."""
-        unknown = task_label != NOBODY and str(task_label) not in self.tasks
-        if unknown and self.beginner is not None:
-            return self.beginner(x)
-        label = self._answering(task_label)
-        self._trace(x)
-        if label == self.label:
-            return self._watch(self.model(x))
-        if not self.hard:
-            return self._forward_shared(x, {label: torch.arange(len(x), device=x.device)})
-        task = self._task(label)
-        parts = (self.model, self._slots, self._masked_apart(), task, x)
-        return frozen_output(*parts, readable(self._shared, task, self._before(task), self.share))
-
-    def _forward_shared(self, x: Tensor, rows: Mapping[int, Tensor]) -> Tensor:
-        """Compute the logits of tasks that differ in their heads only, `rows` of each label."""
-        labels = torch.empty(len(x), dtype=torch.long, device=x.device)
-        for label, mine in rows.items():
-            labels[mine] = self._answering(label)
-        self._trace(x)
-        found = [label for label in labels.unique().tolist() if label != self.label]
-        tasks = {label: self._task(label) for label in found}
-        parts = (self.model, self._slots, self._masked_apart(), tasks, labels, x)
-        return self._watch(shared_output(*parts))
-
-    def _trace(self, x: Tensor) -> None:
-        """Check once that the head is what makes the logits."""
-        if not self._traced and len(x):
-            layers = self.engine.layers()
-            check_head(self.model, layers, self.plan.head, x)
-            self._traced = True
-
-    def _answering(self, label: int) -> int | None:
-        """Return the task that answers for a label; None: there is none yet."""
-        if str(label) in self.tasks:
-            return label
-        if label != NOBODY and self.unseen != "latest":
-            raise InputError(validation.never_trained(label, self.labels))
-        return self.label if self.label is not None or not self.tasks else self.labels[-1]
+        return min((LayerRoom.of(t).room(self.reserve) for t in self._shared), default=None)
 
     # Moving, saving and loading -------------------------------------------------------------------
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TaskMasks:
-        validation.refuse_move(self.engine, fn)
+        validation.check_move(self.engine, fn)
         return super()._apply(fn, recurse)  # type: ignore[no-any-return]
 
     def _load_from_state_dict(
@@ -373,7 +294,7 @@ def _before_save(module: TaskMasks, prefix: str, keep_vars: bool) -> None:
 def _after_load(module: TaskMasks, incompatible_keys: object) -> None:
     module.known_train_tasks_labels = set(module.labels)
     if module.hard:
-        for task in module._ended():
+        for task in module._finished():
             task.freeze()
-        protect(module._shared, module._ended(), module.share)
-        module._keep_places()
+        protect(module._shared, module._finished(), module.share)
+        module._keep_room()

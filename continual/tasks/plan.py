@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from continual.tasks.capacity import Place
+from continual.tasks.capacity import LayerRoom
 from continual.tasks.task import head_of
 from sparse_core.budgets.distributions import budgets
 from sparse_core.budgets.selection import Selected
@@ -47,8 +47,8 @@ class Plan:
         self.head = head_of(selected) if selected else ""
         self._selected = list(selected)
         structure = structure_for(config.structure_in_force, config.group)
-        self._places = [
-            Place.planned(item, structure)
+        self._layers = [
+            LayerRoom.planned(item, structure)
             for item in selected
             if item.name != self.head and not any(item.matches(p) for p in config.kept_dense)
         ]
@@ -60,12 +60,12 @@ class Plan:
             ValueError: If the layers cannot hold the budget.
         """
         config = config or self.config
-        if self.share == "reuse" or not self._places:
+        if self.share == "reuse" or not self._layers:
             return {}
         structure = structure_for(config.structure_in_force, config.group)
         counts = budgets(self._selected, config, structure, [self.head])
-        places = [dataclasses.replace(p, budget=counts[p.name]) for p in self._places]
-        return {place.name: place.room(self.reserve) for place in places}
+        layers = [dataclasses.replace(at, budget=counts[at.name]) for at in self._layers]
+        return {layer.name: layer.room(self.reserve) for layer in layers}
 
     def check(
         self, tasks: int, prefix: str = "", wider: Callable[[], Sequence[str]] = tuple

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sparse_core.checks import InputError, one_of
 
 ISOLATIONS = ("hard", "none")
-SHARES = ("none", "reuse", "forward", "all")
+SHARING_POLICIES = ("none", "reuse", "forward", "all")
 SELECTORS = ("max-confidence", "entropy")
 
 

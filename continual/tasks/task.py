@@ -1,9 +1,9 @@
-"""What belongs to one task alone, and where in the network it has its place.
+"""What belongs to one task alone, and where in the network it lies.
 
 Sparse weights lie in one tensor that all tasks share, told apart by masks; where a layer is
 condensed, each task has values and indices of its own. All else is a task's own as well: biases,
-the head, normalisation layers with their running statistics, layers that stay dense. A `Slot` is
-the place of such a tensor in the network; a `Task` holds one task's tensors for all slots.
+the head, normalisation layers with their running statistics, layers that stay dense. Where such a
+tensor lies in the network is a `TensorPlace`; a `Task` holds one task's tensors for all places.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from sparse_core.layers.state import Condensed
 from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.tensor import SparseTensor
 
-NOBODY = -1
-"""Index of no task."""
+NO_TASK = -1
+"""Index that stands for no task."""
 
 LAST_LABEL = torch.iinfo(torch.int64).max
 """The largest label that samples can carry."""
@@ -53,8 +53,8 @@ def label_of(label: SupportsIndex) -> int:
 
 
 @dataclass(frozen=True)
-class Slot:
-    """The place of a tensor of which each task has its own.
+class TensorPlace:
+    """Where a tensor lies in the network of which each task has its own.
 
     Attributes:
         name: Its full name in the network.
@@ -72,19 +72,19 @@ class Slot:
 
     @property
     def tensor(self) -> Tensor:
-        """What is in the slot now."""
+        """What lies there now."""
         kind = self.module._parameters if self.trained else self.module._buffers
         tensor = kind[self.key]
         assert tensor is not None
         return tensor
 
     def like(self, tensor: Tensor) -> Tensor:
-        """Return a copy of a tensor that a task can have in this slot."""
+        """Return a copy of a tensor that a task can have there."""
         copy = tensor.detach().clone()
         return nn.Parameter(copy, requires_grad=not self.frozen) if self.trained else copy
 
     def bind(self, tensor: Tensor) -> None:
-        """Put a task's tensor into the slot."""
+        """Put a task's tensor there."""
         if self.trained:
             assert isinstance(tensor, nn.Parameter)
             self.module._parameters[self.key] = tensor
@@ -114,19 +114,18 @@ def check_apart(root: nn.Module) -> None:
                 )
 
 
-def slots_of(root: nn.Module, engine: Engine, hard: bool) -> list[Slot]:
+def own_places(root: nn.Module, engine: Engine, hard: bool) -> list[TensorPlace]:
     """List the places of all tensors of which each task has its own.
 
     Args:
         root: The network.
         engine: Its engine.
         hard: Whether tasks are isolated; otherwise only the head is a task's own.
-
     """
     weight = head_of(engine.layers())
     head = weight.rpartition(".")[0]
     shared = {tensor.name for tensor in engine.tensors if tensor.name != weight}
-    slots = []
+    places = []
     for prefix, module in root.named_modules():
         held = {True: module._parameters, False: module._buffers}
         for trained, tensors in held.items():
@@ -136,8 +135,8 @@ def slots_of(root: nn.Module, engine: Engine, hard: bool) -> list[Slot]:
                     continue
                 if name not in shared and (hard or prefix == head):
                     frozen = trained and not tensor.requires_grad
-                    slots.append(Slot(name, module, key, trained, frozen))
-    return slots
+                    places.append(TensorPlace(name, module, key, trained, frozen))
+    return places
 
 
 def _is_topology(module: nn.Module, key: str) -> bool:
@@ -150,12 +149,12 @@ def _is_topology(module: nn.Module, key: str) -> bool:
 class Task(nn.Module):
     """One task's own tensors and, once another task is in training, its masks.
 
-    What is read of an ended task is a copy of its parameters, for an optimizer may still move
+    What is read of an finished task is a copy of its parameters, for an optimizer may still move
     these: it may keep a history, or averages.
 
     Attributes:
         index: `() int64`, how many tasks began before it.
-        own: Its tensors, by slot.
+        own: Its tensors, by place.
         kept: What its parameters were when it ended; empty unless it is isolated.
         masks: Its masks, by weight; empty while it is in training.
         neurons: The neurons that it reserved, `(rows,)`, by weight; empty while it is in training.
@@ -164,7 +163,7 @@ class Task(nn.Module):
 
     index: Tensor
 
-    def __init__(self, index: int, tensors: Mapping[Slot, Tensor]) -> None:
+    def __init__(self, index: int, tensors: Mapping[TensorPlace, Tensor]) -> None:
         super().__init__()
         self.register_buffer("index", torch.tensor(index))
         self.own = nn.Module()
@@ -173,53 +172,53 @@ class Task(nn.Module):
         self.neurons = Masks()
         self.joined: dict[str, Lent] = {}
         self._patterns: dict[str, Pattern] = {}
-        for slot, tensor in tensors.items():
+        for place, tensor in tensors.items():
             if isinstance(tensor, nn.Parameter):
-                self.own.register_parameter(key_of(slot.name), tensor)
+                self.own.register_parameter(key_of(place.name), tensor)
             else:
-                self.own.register_buffer(key_of(slot.name), tensor)
+                self.own.register_buffer(key_of(place.name), tensor)
 
-    def tensor(self, slot: Slot) -> Tensor:
-        """Return its own tensor for a slot."""
-        return self.named(slot.name)
+    def tensor(self, place: TensorPlace) -> Tensor:
+        """Return its own tensor for a place."""
+        return self.named(place.name)
 
     def named(self, name: str) -> Tensor:
-        """Return its own tensor for the slot of a name."""
+        """Return its own tensor for the place of a name."""
         tensor = getattr(self.own, key_of(name))
         assert isinstance(tensor, Tensor)
         return tensor
 
     def value(self, name: str) -> Tensor:
-        """Return what its tensor for the slot of a name is worth, as it ended if it has."""
+        """Return what its tensor for the place of a name is worth, as it ended if it has."""
         kept = self.kept._buffers.get(key_of(name))
         return self.named(name).detach() if kept is None else kept
 
-    def bind(self, slots: Sequence[Slot]) -> None:
+    def bind(self, places: Sequence[TensorPlace]) -> None:
         """Put its tensors into the network."""
-        for slot in slots:
-            slot.bind(self.tensor(slot))
+        for place in places:
+            place.bind(self.tensor(place))
 
-    def collect(self, slots: Sequence[Slot]) -> None:
+    def collect(self, places: Sequence[TensorPlace]) -> None:
         """Take over buffers that were replaced in the network (a move to another device does)."""
-        for slot in slots:
-            if not slot.trained:
-                self.own.register_buffer(key_of(slot.name), slot.tensor)
+        for place in places:
+            if not place.trained:
+                self.own.register_buffer(key_of(place.name), place.tensor)
 
-    def part(self, slots: Sequence[Slot]) -> None:
+    def leave_copies(self, places: Sequence[TensorPlace]) -> None:
         """Leave the network copies of its buffers, which running statistics may go on changing."""
-        for slot in slots:
-            if not slot.trained:
-                slot.bind(self.tensor(slot).clone())
+        for place in places:
+            if not place.trained:
+                place.bind(self.tensor(place).clone())
 
-    def reopen(self, slots: Sequence[Slot]) -> None:
+    def reopen(self, places: Sequence[TensorPlace]) -> None:
         """Undo what its end did, before a checkpoint is loaded into its tensors."""
         self.masks.clear()
         self.neurons.clear()
         self.kept._buffers.clear()
         self.joined, self._patterns = {}, {}
-        for slot in slots:
-            if slot.trained:
-                self.tensor(slot).requires_grad_(not slot.frozen)
+        for place in places:
+            if place.trained:
+                self.tensor(place).requires_grad_(not place.frozen)
 
     def freeze(self) -> None:
         """Train its tensors no more, and keep what they are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from continual.avalanche_compat import avalanche
 from continual.tasks.pruning import left_to_prune
-from continual.tasks.rules import SELECTORS, SHARES, check_isolation
+from continual.tasks.rules import SELECTORS, SHARING_POLICIES, check_isolation
 from sparse_core.checks import InputError, at_least, one_of, within
 from sparse_core.config import SparseConfig
 from sparse_core.engine import Engine
@@ -36,7 +37,7 @@ def check_arguments(
     one_of("unseen", unseen, UNSEEN)
     if infer is not None:
         one_of("infer", infer, SELECTORS)
-    one_of("share", share, SHARES)
+    one_of("share", share, SHARING_POLICIES)
     within("reserve", reserve, 0, 1, open_right=True)
     check_isolation(isolation, config.method)
     if tasks is not None:
@@ -63,7 +64,7 @@ def check_pruned(engine: Engine) -> None:
         )
 
 
-def refuse_network(model: nn.Module) -> None:
+def check_network(model: nn.Module) -> None:
     """Refuse a network whose layers change by themselves, or are not yet what they will be.
 
     Raises:
@@ -82,14 +83,15 @@ def refuse_network(model: nn.Module) -> None:
                 f"{place} ({kind}) grows by itself: each task has its own head here, let the "
                 "network end in a plain nn.Linear"
             )
-        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
+        lazy: Any = module if isinstance(module, LazyModuleMixin) else None
+        if lazy is not None and lazy.has_uninitialized_params():
             raise InputError(
                 f"{place} ({kind}) does not know its shape yet: pass a batch through the network "
                 "first, or use the layer that is not lazy"
             )
 
 
-def refuse_move(engine: Engine, fn: Callable[[Tensor], Tensor]) -> None:
+def check_move(engine: Engine, fn: Callable[[Tensor], Tensor]) -> None:
     """Refuse to bring condensed layers to another device, or to a dtype that has no kernels.
 
     Args:

@@ -19,7 +19,7 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from continual.tasks.rules import SHARES
+from continual.tasks.rules import SHARING_POLICIES
 from sparse_core.checks import InputError
 from sweeps.bench.command import exit_code, parser, positive, set_threads
 from sweeps.bench.timing import Record, in_turns, machine, table, write_json
@@ -45,7 +45,7 @@ Calls = dict[str, Callable[[], object]]
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark, print a table and the two ratios, and write records."""
     options = parser("dst bench cl", __doc__)
-    options.add_argument("--share", choices=SHARES, default="none", help="default: none")
+    options.add_argument("--share", choices=SHARING_POLICIES, default="none", help="default: none")
     options.add_argument(
         "--ended", type=positive, default=1, metavar="N", help="ended tasks; default: 1"
     )

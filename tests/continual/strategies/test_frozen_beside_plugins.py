@@ -41,7 +41,7 @@ def frozen(what, backend="masked"):
 
 
 def learn(strategy, tasks):
-    """Train; ended tasks must stay to the bit, and so must what is frozen."""
+    """Train; finished tasks must stay to the bit, and so must what is frozen."""
     model, answers = strategy.model, {}
     for label, experience in enumerate(make_benchmark(tasks).train_stream):
         strategy.train(experience, eval_streams=[])

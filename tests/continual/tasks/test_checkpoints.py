@@ -20,7 +20,7 @@ from tests.continual.tiny_tasks import (
     make_tasks,
 )
 
-SHARES = ("none", "reuse", "forward", "all")
+SHARING_POLICIES = ("none", "reuse", "forward", "all")
 
 
 def refused(model, state):
@@ -35,9 +35,11 @@ def refused(model, state):
     assert torch.equal(logits(model, 0, task), answer)
 
 
-@pytest.mark.parametrize(("saved", "here"), [(a, b) for a in SHARES for b in SHARES if a != b])
+@pytest.mark.parametrize(
+    ("saved", "here"), [(a, b) for a in SHARING_POLICIES for b in SHARING_POLICIES if a != b]
+)
 def test_another_sharing_policy_is_refused(saved, here):
-    """Ended tasks read other weights under another policy: they would silently answer otherwise."""
+    """Finished tasks read other weights under another policy: they would answer otherwise."""
     model = learn(TaskMasks(make_mlp(), make_config(), share=saved), make_tasks(2))
     other = learn(TaskMasks(make_mlp(), make_config(), share=here), make_tasks(1))
     refused(other, model.state_dict())

@@ -12,7 +12,7 @@ from torch import nn
 from continual import TaskMasks
 from continual.avalanche_compat import avalanche
 from continual.tasks.overlap import visible_masks
-from continual.tasks.rules import SHARES
+from continual.tasks.rules import SHARING_POLICIES
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.weights.condensed import CondensedTensor
 from tests.continual.tasks.test_isolation import check_isolation, train
@@ -50,7 +50,7 @@ def with_backend(config, backend):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("share", SHARING_POLICIES)
 def test_tasks_agree_with_masked_ones(method, share, optimizer):
     """In float64, where rounding decides no selection."""
     tasks = make_tasks()
@@ -73,7 +73,7 @@ def test_tasks_agree_with_masked_ones(method, share, optimizer):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("method", ["static", "set", "rigl", "srigl", "srigl in groups"])
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("share", SHARING_POLICIES)
 def test_earlier_tasks_answer_as_they_did_to_the_bit(method, share, optimizer):
     model = condensed(METHODS[method], share=share)
     check_isolation(model, make_tasks(), optimizer)
@@ -83,7 +83,7 @@ def test_earlier_tasks_answer_as_they_did_to_the_bit(method, share, optimizer):
 @pytest.mark.parametrize(
     ("name", "options"), [("Replay", {"mem_size": 20}), ("EWC", {"ewc_lambda": 1.0})]
 )
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("share", SHARING_POLICIES)
 def test_replay_and_ewc_on_top_change_no_bit(share, name, options, optimizer):
     strategy = getattr(avalanche.training, name)
     model = condensed("srigl", share=share)
@@ -98,7 +98,7 @@ def begun(share):
 
 
 def test_the_forward_pass_uses_the_weights_that_the_task_sees():
-    for share in SHARES:
+    for share in SHARING_POLICIES:
         model = begun(share)
         for tensor in model.engine.tensors:
             assert tensor.layer.pattern.nnz == tensor.budget
@@ -136,7 +136,7 @@ def lent_weights(model, tensor):
     return found
 
 
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("share", SHARING_POLICIES)
 def test_the_gradient_is_that_of_own_weights_only(share):
     model, task = begun(share), make_tasks()[0]
     x = task.train_x
@@ -165,7 +165,7 @@ def test_the_gradient_is_that_of_own_weights_only(share):
         torch.testing.assert_close(tensor.bias.grad, dense[i].bias.grad * live, **TOLERANCE)
 
 
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("share", SHARING_POLICIES)
 def test_a_mixed_batch_is_one_graph_and_trains_the_task_in_training_only(share):
     tasks, model = make_tasks(), begun(share)
     x, labels = torch.cat([task.train_x[:4] for task in tasks]), torch.tensor([0, 1, 3] * 4)
@@ -182,7 +182,7 @@ def test_a_mixed_batch_is_one_graph_and_trains_the_task_in_training_only(share):
         )
 
 
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("share", SHARING_POLICIES)
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_a_copy_answers_the_same_and_trains_on_its_own(copied, share):
     tasks = make_tasks()
@@ -195,7 +195,7 @@ def test_a_copy_answers_the_same_and_trains_on_its_own(copied, share):
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("share", SHARING_POLICIES)
 @pytest.mark.parametrize("ended", [True, False])
 def test_a_loaded_model_goes_on_as_the_saved_one_would(share, ended, tmp_path):
     tasks = make_tasks()
@@ -247,7 +247,7 @@ def convolutional():
 
 
 @pytest.mark.filterwarnings("ignore:Layers that stay masked")
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("share", SHARING_POLICIES)
 def test_convolutions_stay_masked_beside_condensed_layers(share):
     config = make_config(distribution="uniform")
     model = condensed(config, convolutional, share=share)
@@ -285,7 +285,7 @@ def test_without_isolation_one_condensed_network_goes_on(name):
         torch.testing.assert_close(*answers, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("share", SHARING_POLICIES)
 def test_double_precision_runs_on_the_plain_kernels(share):
     tasks = make_tasks()
     models = []

@@ -10,7 +10,7 @@ import torch
 from continual import TaskMasks
 from continual.avalanche_compat import avalanche
 from continual.runs.spec import CLSpec
-from continual.tasks.capacity import Place
+from continual.tasks.capacity import LayerRoom
 from continual.tasks.isolation import lent, reserved
 from tests.continual.tasks.test_isolation import check_isolation
 from tests.continual.tasks.test_task_masks import learn
@@ -155,7 +155,7 @@ def test_saved_and_loaded():
 def test_room_is_a_promise_that_is_kept(method, sparsity):
     model = made(method, sparsity=sparsity, ablation=False)
     room = model.room()
-    assert room == min(Place.of(tensor).room(model.reserve) for tensor in model._shared) >= 1
+    assert room == min(LayerRoom.of(tensor).room(model.reserve) for tensor in model._shared) >= 1
     for label in range(room):
         model.begin(label)
         model.end()

@@ -54,10 +54,10 @@ def check_groups(model, optimizer, split, tasks=3):
     assert len(groups) == len(places)
     assert len(model.labels) == tasks
     for label in model.labels:
-        for slot in model._slots:
-            if slot.trained:
-                tensor = model.tasks[str(label)].tensor(slot)
-                assert groups[id(tensor)] == right_group(split, slot.name), (label, slot.name)
+        for place in model._places:
+            if place.trained:
+                tensor = model.tasks[str(label)].tensor(place)
+                assert groups[id(tensor)] == right_group(split, place.name), (label, place.name)
     for tensor in model.engine.tensors:
         assert groups[id(tensor.weight)] == right_group(split, tensor.name), tensor.name
 

@@ -28,7 +28,7 @@ def test_the_head_is_the_layer_whose_role_is_output(isolation):
     roles = {"head": "output", "body.0": "input", "body.2": "hidden"}
     model = TaskMasks(HeadFirst(), make_config(), isolation=isolation, roles=roles)
     assert [tensor.name for tensor in model._shared] == ["body.0.weight", "body.2.weight"]
-    assert "head.bias" in {slot.name for slot in model._slots}
+    assert "head.bias" in {place.name for place in model._places}
 
 
 @pytest.mark.parametrize("backend", ["masked", "condensed"])

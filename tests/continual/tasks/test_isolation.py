@@ -215,8 +215,8 @@ def test_no_isolation_lets_replay_train_earlier_heads():
     heads = []
 
     def note(label):
-        slot = next(slot for slot in model._slots if slot.name.endswith("bias"))
-        heads.append(model.tasks["0"].tensor(slot).detach().clone())
+        place = next(place for place in model._places if place.name.endswith("bias"))
+        heads.append(model.tasks["0"].tensor(place).detach().clone())
 
     train(model, tasks, after=note, strategy=avalanche.training.Replay, mem_size=20)
     assert not torch.equal(heads[0], heads[2])

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from continual import TaskMasks
-from continual.tasks.rules import SHARES
+from continual.tasks.rules import SHARING_POLICIES
 from tests.continual.tiny_tasks import (
     CLASSES,
     FEATURES,
@@ -60,7 +60,7 @@ def check_ended(model, answers, tasks):
 @pytest.mark.parametrize("kept", [False, True], ids=["fresh optimizers", "old ones step on"])
 @pytest.mark.parametrize("optimizer", OTHERS)
 @pytest.mark.parametrize("backend", ["masked", "condensed"])
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("share", SHARING_POLICIES)
 def test_ended_tasks_stay_to_the_bit_without_attach(share, backend, optimizer, kept):
     model = TaskMasks(make_mlp(), make_config("static", backend=backend), share=share)
     tasks, answers, trainers = make_tasks(), {}, []
@@ -78,7 +78,7 @@ def test_ended_tasks_stay_to_the_bit_without_attach(share, backend, optimizer, k
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("backend", ["masked", "condensed"])
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("share", SHARING_POLICIES)
 def test_static_tasks_learn_the_same_with_attach_and_without(share, backend, optimizer):
     """Whatever is read of earlier tasks is what it was; the attached engine is the oracle."""
     tasks, models = make_tasks(), []
@@ -97,7 +97,7 @@ def test_static_tasks_learn_the_same_with_attach_and_without(share, backend, opt
     assert differing == ["model.sparse_clock"]  # the engine saw no steps
 
 
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("share", SHARING_POLICIES)
 @pytest.mark.parametrize("backend", ["masked", "condensed"])
 def test_no_optimizer_at_all_changes_no_bit_either(backend, share):
     model = TaskMasks(make_mlp(), make_config("static", backend=backend), share=share)
@@ -110,7 +110,7 @@ def test_no_optimizer_at_all_changes_no_bit_either(backend, share):
         check_ended(model, answers, tasks)
 
 
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("share", SHARING_POLICIES)
 def test_weights_of_ended_tasks_are_saved_as_they_are_whatever_was_written_over_them(share):
     """In the middle of a task, too, and a model that loads them goes on as this one does."""
     model = TaskMasks(make_mlp(), make_config("static"), share=share)

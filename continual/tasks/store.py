@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from continual.avalanche_compat import avalanche
 from continual.tasks import validation
 from continual.tasks.isolation import lent
-from continual.tasks.task import NOBODY, Slot, Task, label_of
+from continual.tasks.task import NO_TASK, Task, TensorPlace, label_of
 from sparse_core.checks import InputError
 from sparse_core.engine import Engine
 from sparse_core.weights.tensor import SparseTensor
 
 
-class TaskHolder(avalanche.models.MultiTaskModule):  # type: ignore[name-defined, misc]
+class TaskStore(avalanche.models.MultiTaskModule):  # type: ignore[name-defined, misc]
     """A multi-task module that has an engine and tasks.
 
     Attributes:
@@ -25,7 +25,7 @@ class TaskHolder(avalanche.models.MultiTaskModule):  # type: ignore[name-defined
         reserve: The fraction of each hidden layer's neurons that a task keeps to itself; None:
             none.
         tasks: The tasks by label.
-        current: `() int64`, the index of the task in training, or `NOBODY`.
+        current: `() int64`, the index of the task in training, or `NO_TASK`.
         fresh: What is each task's own, as it is when a task begins.
         rules: Isolation and sharing as numbers, for checkpoints.
     """
@@ -38,8 +38,9 @@ class TaskHolder(avalanche.models.MultiTaskModule):  # type: ignore[name-defined
     tasks: nn.ModuleDict
     fresh: Task
     rules: Tensor
+    known_train_tasks_labels: set[int]
     _shared: list[SparseTensor]
-    _slots: list[Slot]
+    _places: list[TensorPlace]
 
     def check(self, labels: Iterable[int]) -> list[int]:
         """Check that tasks can be trained from here on, all that are named; nothing is changed.
@@ -76,7 +77,7 @@ class TaskHolder(avalanche.models.MultiTaskModule):  # type: ignore[name-defined
     def label(self) -> int | None:
         """The label of the task in training."""
         index = int(self.current)
-        return None if index == NOBODY else self.labels[index]
+        return None if index == NO_TASK else self.labels[index]
 
     @property
     def labels(self) -> list[int]:
@@ -111,11 +112,11 @@ class TaskHolder(avalanche.models.MultiTaskModule):  # type: ignore[name-defined
         return task
 
     def _bind(self, task: Task) -> None:
-        task.bind(self._slots)
+        task.bind(self._places)
         self.engine.refresh()
 
-    def _new_tensors(self) -> dict[Slot, Tensor]:
-        return {slot: slot.like(self.fresh.tensor(slot)) for slot in self._slots}
+    def _new_tensors(self) -> dict[TensorPlace, Tensor]:
+        return {place: place.like(self.fresh.tensor(place)) for place in self._places}
 
     def _restore(self) -> None:
         for tensor in self._shared:
@@ -123,11 +124,11 @@ class TaskHolder(avalanche.models.MultiTaskModule):  # type: ignore[name-defined
         for task in map(self._task, self.labels):
             task.restore()
 
-    def _ended(self) -> list[Task]:
+    def _finished(self) -> list[Task]:
         return [task for task in map(self._task, self.labels) if task.stored]
 
     def _before(self, task: Task) -> list[Task]:
-        return [ended for ended in self._ended() if ended.index < task.index]
+        return [other for other in self._finished() if other.index < task.index]
 
     def _masked_apart(self) -> list[SparseTensor]:
         """List the tensors of which each task has its own mask: without isolation only the head."""
