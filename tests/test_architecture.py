@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -58,3 +59,11 @@ def test_a_wrong_import_breaks_one(copy, module, line, contract):
     done = lint(copy)
     assert done.returncode == 1
     assert any(contract in text and "BROKEN" in text for text in done.stdout.splitlines())
+
+
+def test_the_map_names_files_that_exist():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"\b[a-z_]+(?:/[a-z_]+)+(?:\.py|/)", text))
+    rooms = [ROOT, ROOT / "sparse_core"]
+    missing = [name for name in named if not any((room / name).exists() for room in rooms)]
+    assert len(named) > 20 and not missing
