@@ -53,7 +53,7 @@ def own_class(layer: nn.Module) -> type[nn.Module]:
     kind = type(layer)
     if issubclass(kind, Joined):
         return kind.own
-    return _dense_base(kind) if kind.__module__.startswith(__package__) else kind
+    return _dense_base(kind) if _is_ours(kind) else kind
 
 
 def computes_as(layer: nn.Module, kinds: Iterable[type[nn.Module]]) -> type[nn.Module] | None:
@@ -67,8 +67,12 @@ def computes_as(layer: nn.Module, kinds: Iterable[type[nn.Module]]) -> type[nn.M
     return next((k for k in kinds if isinstance(layer, k) and forward is k.forward), None)
 
 
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == __package__.partition(".")[0]
+
+
 def _dense_base(form: type[nn.Module]) -> type[nn.Module]:
-    return next(kind for kind in form.__mro__ if not kind.__module__.startswith(__package__))
+    return next(kind for kind in form.__mro__ if not _is_ours(kind))
 
 
 def _joined(form: type[nn.Module], own: type[nn.Module]) -> type[nn.Module]:
