@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import re
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -50,7 +51,9 @@ def load(
     for part in name.split("."):
         if not hasattr(found, part):
             raise InputError(
-                f"{said}: module {where} has no {name!r}; it must be {expected}", field=field
+                f"{said}: module {where} has no {name!r}{_hidden(module_name)}; it must be "
+                f"{expected}",
+                field=field,
             )
         found = getattr(found, part)
     if accepts is not None and not accepts(found):
@@ -73,8 +76,8 @@ def import_module(field: str, value: str, module_name: str, expected: str) -> Mo
     said = f"{field}={value!r}"
     if source(module_name) is None and _missing(module_name):
         raise InputError(
-            f"{said}: there is no module {module_name!r} here or among what is installed; it must "
-            f"hold {expected}",
+            f"{said}: there is no module {module_name!r} here or among what is installed"
+            f"{_hidden(module_name)}; it must hold {expected}",
             field=field,
         )
     try:
@@ -87,22 +90,47 @@ def import_module(field: str, value: str, module_name: str, expected: str) -> Mo
 
 
 def source(reference: str) -> Path | None:
-    """Return the file of a reference's module; None: there is none, or it has no file."""
-    try:
-        spec = importlib.util.find_spec(reference.partition(":")[0])
-    except (ImportError, ValueError, AttributeError):
-        return None
+    """Return the file of a reference's module; None: there is none, or it has no file.
+
+    Gymnasium's `module:Env-v0` has a module too. Nothing is imported, not even a parent package.
+    """
+    spec = _find(reference.partition(":")[0])
     if spec is None or spec.origin is None or not spec.has_location:
         return None
     return Path(spec.origin)
 
 
 def fingerprint(reference: str) -> str:
-    """Return 16 hexadecimal digits of what the module's file says; empty if it has none."""
+    """Return 16 hexadecimal digits of what the module's file says; empty if it has none.
+
+    A module that is a package is all Python files in its folder.
+    """
     file = source(reference)
     if file is None or not file.is_file():
         return ""
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    digest = hashlib.sha256()
+    if file.name == "__init__.py":
+        for part in sorted(file.parent.rglob("*.py")):
+            digest.update(f"{part.relative_to(file.parent).as_posix()}\0".encode())
+            digest.update(part.read_bytes())
+    else:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _find(module_name: str) -> ModuleSpec | None:
+    first, *parts = module_name.split(".")
+    try:
+        spec = importlib.util.find_spec(first)
+    except (ImportError, ValueError):
+        return None
+    name = first
+    for part in parts:
+        name = f"{name}.{part}"
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(name, spec.submodule_search_locations)
+    return spec
 
 
 def _where(module_name: str) -> str:
@@ -118,6 +146,18 @@ def _missing(module_name: str) -> bool:
         return error.name is not None and f"{module_name}.".startswith(f"{error.name}.")
     except Exception:
         return False
+
+
+def _hidden(module_name: str) -> str:
+    """Say that a module or package of the current folder is not the one that Python finds."""
+    first = module_name.partition(".")[0]
+    spec = _find(first)
+    here = next((path for path in (Path(first), Path(f"{first}.py")) if path.exists()), None)
+    if spec is None or here is None:
+        return ""
+    places = spec.submodule_search_locations or (spec.origin or "",)
+    found = [Path(place).resolve() for place in places]
+    return "" if here.resolve() in found else f" ({found[0]} hides {here.resolve()})"
 
 
 def _kind(found: object) -> str:

@@ -14,21 +14,26 @@ input (one line on stderr), 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sparse_core.checks import InputError
+from sparse_core.command import main as start
+from sparse_core.command import search_here
+from sparse_core.imports import load
+from sweeps import kinds
 from sweeps.files import FULL
-from sweeps.kinds import KINDS, resolve
+from sweeps.kinds import KINDS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from sweeps.grid import Grid
+    from sweeps.kinds import Kind
     from sweeps.store import RunDir
 
 OK, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -55,10 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if words[:1] == ["train"] and words[1:2] and words[1] in KINDS:
+        search_here()
+        if words[:1] == ["train"] and words[1:2] and (words[1] in KINDS or ":" in words[1]):
             return _train(words[1], words[2:])
         if words[:1] == ["bench"] and words[1:2] and words[1] in BENCHMARKS:
-            return int(resolve(BENCHMARKS[words[1]][0])(words[2:]))
+            return int(load("bench", BENCHMARKS[words[1]][0], "a function")(words[2:]))
         parser = _parser()
         if not words:
             parser.print_help()
@@ -273,12 +279,12 @@ def _train(kind_name: str, words: Sequence[str]) -> int:
     from sweeps.options import parse_train
     from sweeps.train import RunFailed, train
 
-    kind = KINDS[kind_name]
+    kind = kinds.find(kind_name)
     options = parse_train(kind, words, prog=f"dst train {kind_name}")
     _check_runs_dir(options.runs_dir)
     _set_data(options.data)
     if options.tensorboard:
-        _set_tensorboard(kind_name)
+        _set_tensorboard(kind_name, kind)
     run = make_run(kind_name, kind, options.spec)
     run.check_data()
     try:
@@ -320,11 +326,11 @@ def _set_data(folder: Path | None) -> None:
         )
 
 
-def _set_tensorboard(kind_name: str) -> None:
+def _set_tensorboard(kind_name: str, kind: Kind) -> None:
     """Tell the runner to write event files; they are not part of a run's identity."""
-    if not KINDS[kind_name].events:
+    if not kind.events:
         raise InputError(f"--tensorboard: runs of kind {kind_name!r} write no event files")
-    if importlib.util.find_spec("tensorboard") is None:
+    if find_spec("tensorboard") is None:
         raise InputError("--tensorboard: is not installed: pip install 'dstrl[tensorboard]'")
     os.environ["DST_TENSORBOARD"] = "1"
 
@@ -342,4 +348,4 @@ def _say(console: Console, text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start())

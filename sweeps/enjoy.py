@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from sparse_core.checks import InputError
-from sweeps.kinds import KINDS, resolve
+from sparse_core.imports import is_reference
+from sweeps import kinds
 from sweeps.launchers.environment import worker_environment
 from sweeps.spec import load
 from sweeps.store import RunDir, State
@@ -35,8 +38,7 @@ def enjoy(
         raise InputError(f"seed={seed!r}: must be an integer of at least 0", field="seed")
     folder = find(name, runs_dir)
     record = folder.record()
-    runner = record.get("runner")
-    kind = next((kind for kind in KINDS.values() if kind.runner == runner), None)
+    kind = _kind_of(record)
     if kind is None or not kind.player:
         raise InputError(f"run {name!r}: a run of kind {record.get('kind')!r} has no episodes")
     state = folder.state()
@@ -44,8 +46,8 @@ def enjoy(
         raise InputError(f"run {name!r}: is {state.value}, only finished runs can be shown")
     file = None if human else out or folder.output / "episode.gif"
     os.environ.update(worker_environment(1, os.environ))
-    spec = load(resolve(kind.spec), record["spec"])
-    episodes = resolve(kind.player)(spec, folder.output, file, seed)
+    spec = load(kinds.spec_type(kind.spec), record["spec"])
+    episodes = kinds.player(kind.player)(spec, folder.output, file, seed)
     lines = [
         ("" if episode.task is None else f"task {episode.task}: ")
         + f"{episode.steps} steps, return {number(episode.score)}"
@@ -55,6 +57,14 @@ def enjoy(
         lines = [f"{lines[0]}: {file}"] if len(lines) == 1 else [*lines, str(file)]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _kind_of(record: Mapping[str, Any]) -> kinds.Kind | None:
+    """Return the kind that has a run's runner: one of this project, or the one that it names."""
+    name, runner = record.get("kind"), record.get("runner")
+    known = kinds.KINDS.values()
+    own = [kinds.find(name)] if is_reference(name) else []
+    return next((kind for kind in [*known, *own] if kind.runner == runner), None)
 
 
 def find(name: str, runs_dir: Path) -> RunDir:

@@ -17,7 +17,6 @@ single block may have its keys at the top. Runs that say the same once canonical
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import math
 import re
@@ -30,8 +29,9 @@ from typing import Any
 import yaml
 
 from sparse_core.checks import InputError
+from sweeps import hooks, kinds
 from sweeps import spec as specs
-from sweeps.kinds import KINDS, Kind, resolve
+from sweeps.kinds import Kind
 from sweeps.spec import unknown
 
 BLOCK_KEYS = ("kind", "base", "grid", "include", "exclude", "seeds")
@@ -65,10 +65,9 @@ class Run:
         Raises:
             InputError: If they are not where they should be.
         """
-        check = getattr(self.spec, "check_data", None)
-        if check is not None:
+        if isinstance(self.spec, hooks.ChecksData):
             try:
-                check()
+                self.spec.check_data()
             except (FileNotFoundError, ValueError) as error:
                 raise InputError(str(error)) from error
 
@@ -141,7 +140,7 @@ def parse(text: str, reference: str = "") -> Grid:
             f"name={name!r}: must be text of letters, digits, '.', '_' and '-', at most 100",
             field="name",
         )
-    kinds = KINDS | _own_kinds(document.get("kinds", {}))
+    own = _own_kinds(document.get("kinds", {}))
     blocks = [{key: document[key] for key in BLOCK_KEYS if key in document}]
     if not single:
         blocks = document["blocks"]
@@ -150,7 +149,7 @@ def parse(text: str, reference: str = "") -> Grid:
     runs: dict[str, Run] = {}
     for number, block in enumerate(blocks, start=1):
         try:
-            for run in _expand(block, kinds):
+            for run in _expand(block, own):
                 runs.setdefault(run.run_id, run)
         except InputError as error:
             raise InputError(f"{error}" if single else f"block {number}: {error}") from error
@@ -162,28 +161,26 @@ def parse(text: str, reference: str = "") -> Grid:
 def _own_kinds(values: Any) -> dict[str, Kind]:
     if not isinstance(values, dict):
         raise InputError(f"kinds={values!r}: must be a mapping of names to kinds", field="kinds")
-    kinds = {}
+    own = {}
     for name, fields in values.items():
         if not isinstance(fields, dict):
             raise InputError(f"kinds.{name}={fields!r}: must be a mapping with 'spec' and 'runner'")
         try:
-            kinds[str(name)] = specs.load(Kind, fields)
+            own[str(name)] = specs.load(Kind, fields)
+            kinds.check(own[str(name)])
         except InputError as error:
             raise error.below(f"kinds.{name}") from error
-    return kinds
+    return own
 
 
-def _expand(block: Any, kinds: Mapping[str, Kind]) -> Iterator[Run]:
+def _expand(block: Any, own: Mapping[str, Kind]) -> Iterator[Run]:
     if not isinstance(block, dict):
         raise InputError(f"{block!r}: must be a mapping with {', '.join(BLOCK_KEYS)}")
     _check_keys(block, BLOCK_KEYS, "")
     kind_name = block.get("kind")
-    if not isinstance(kind_name, str) or kind_name not in kinds:
-        raise InputError(f"kind={kind_name!r}: must be one of {', '.join(kinds)}", field="kind")
-    kind = kinds[kind_name]
-    spec_type = resolve(kind.spec)
-    if not (isinstance(spec_type, type) and dataclasses.is_dataclass(spec_type)):
-        raise InputError(f"kinds.{kind_name}.spec={kind.spec!r}: must name a dataclass")
+    kind = kinds.find(kind_name, own)
+    assert isinstance(kind_name, str)
+    spec_type = kinds.spec_type(kind.spec)
     base = _fields(spec_type, block.get("base", {}), "base")
     axes = _axes(spec_type, block.get("grid", {}))
     included = _entries(spec_type, block, "include")

@@ -1,17 +1,18 @@
 """Kinds of runs: where the spec and the runner of `rl`, `cl` and `crl` live, what figures show.
 
-Both are import strings, so that to know a kind costs no import of torch. A grid can bring its own
-kinds.
+Both are import strings, so that to know a kind costs no import of torch. A kind of the user's own
+is a `Kind` that `package.module:NAME` names, or stands in a grid under `kinds`.
 """
 
 from __future__ import annotations
 
-import importlib
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sparse_core.checks import InputError
+from sparse_core.imports import is_reference, load, source
+from sweeps import hooks
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class Kind:
     """One kind of run.
 
     Attributes:
-        spec: Import string of its frozen spec dataclass, which has a field `seed`.
-        runner: Import string of `run(spec, out, progress) -> result`.
+        spec: Import string of its spec, a frozen dataclass; see `sweeps.hooks`.
+        runner: Import string of a `sweeps.hooks.Runner`.
         title: Heading in reports.
         task: Dotted fields that say what is learnt; runs are only compared within one task.
         score: What `result["score"]` is, with its unit.
@@ -29,8 +30,7 @@ class Kind:
         y: What the second column of that curve is, with its unit.
         percent: Whether score and curve are fractions, to be shown in percent.
         extra: Further numbers of a result to tabulate where there are any: key and heading.
-        player: Import string of `enjoy(spec, output, file, seed)`, which plays an episode of a
-            finished run, writes it to a file or shows it, and returns `steps` and `score`.
+        player: Import string of a `sweeps.hooks.Player`; empty: there are no episodes to see.
         events: Whether the runner writes TensorBoard's event files if `DST_TENSORBOARD` is set.
     """
 
@@ -95,20 +95,73 @@ KINDS = {
 }
 
 
-def resolve(reference: str) -> Any:
-    """Import what `module:attribute` names.
+def find(name: object, own: Mapping[str, Kind] | None = None) -> Kind:
+    """Return the kind of this name.
+
+    Args:
+        name: The name of a kind, or `package.module:NAME` of a `Kind`.
+        own: Kinds to be found besides those of this project.
 
     Raises:
-        InputError: If it is not of that form, or there is no such module or attribute.
+        InputError: If there is none, or it is no `Kind` or one that cannot be used.
     """
-    if not re.fullmatch(r"\w+(\.\w+)*:\w+", reference):
-        raise InputError(f"{reference!r}: must be like 'package.module:name'")
-    module_name, _, attribute = reference.partition(":")
-    try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise InputError(f"{reference!r}: there is no module {error.name!r}") from error
-    except AttributeError as error:
-        raise InputError(f"{reference!r}: module {module_name!r} has no {attribute!r}") from error
+    known = KINDS | dict(own or {})
+    if isinstance(name, str) and name in known:
+        return known[name]
+    if isinstance(name, str) and is_reference(name):
+        kind: Kind = load("kind", name, "a sweeps.kinds.Kind", lambda it: isinstance(it, Kind))
+        try:
+            check(kind)
+        except InputError as error:
+            raise InputError(f"kind={name!r}: {error}", field="kind") from error
+        return kind
+    raise InputError(
+        f"kind={name!r}: must be one of {', '.join(known)}, or package.module:NAME of a Kind",
+        field="kind",
+    )
+
+
+def spec_type(reference: str) -> type[Any]:
+    """Import the class of a kind's spec.
+
+    Raises:
+        InputError: If there is none, or it is no spec.
+    """
+    found: type[Any] = load("spec", reference, hooks.SPEC, hooks.is_spec)
+    return found
+
+
+def runner(reference: str) -> hooks.Runner:
+    """Import a kind's runner.
+
+    Raises:
+        InputError: If there is none, or it cannot be called as one.
+    """
+    found: hooks.Runner = load("runner", reference, hooks.RUNNER, hooks.is_runner)
+    return found
+
+
+def player(reference: str) -> hooks.Player:
+    """Import a kind's player.
+
+    Raises:
+        InputError: If there is none, or it cannot be called as one.
+    """
+    found: hooks.Player = load("player", reference, hooks.PLAYER, hooks.is_player)
+    return found
+
+
+def check(kind: Kind) -> type[Any]:
+    """Check what can be known of a kind before its runner is imported; return its spec's class.
+
+    Raises:
+        InputError: If a reference has another form, or there is no such module.
+    """
+    found = spec_type(kind.spec)
+    for field, reference, expected in (
+        ("runner", kind.runner, hooks.RUNNER),
+        ("player", kind.player, hooks.PLAYER),
+    ):
+        if reference and (not is_reference(reference) or source(reference) is None):
+            load(field, reference, expected)
+    return found

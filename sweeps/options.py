@@ -22,9 +22,11 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import tyro
 
 from sparse_core.checks import InputError
+from sweeps import hooks
 from sweeps import spec as specs
 from sweeps.grid import read_yaml
-from sweeps.kinds import Kind, resolve
+from sweeps.kinds import Kind
+from sweeps.kinds import spec_type as spec_type_of
 from sweeps.spec import unknown
 
 TRAIN_FLAGS = ("out", "runs-dir", "data", "threads", "tensorboard")
@@ -63,7 +65,7 @@ def parse_train(kind: Kind, arguments: Sequence[str], prog: str) -> TrainOptions
     Raises:
         InputError: If an option or its value is wrong.
     """
-    spec_type = resolve(kind.spec)
+    spec_type = spec_type_of(kind.spec)
     start, arguments = _start(spec_type, arguments)
     arguments = _checked(spec_type, arguments)
     form = _form(spec_type, start)
@@ -151,7 +153,8 @@ def _start(spec_type: type[Any], arguments: Sequence[str]) -> tuple[Any, list[st
 
     It is the preset's, for the algorithm and so on that the arguments name, or the default one.
     """
-    if not hasattr(spec_type, "expand"):
+    presets = hooks.presets_of(spec_type)
+    if presets is None:
         return spec_type(), list(arguments)
     reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     reader.add_argument("--preset")
@@ -159,7 +162,7 @@ def _start(spec_type: type[Any], arguments: Sequence[str]) -> tuple[Any, list[st
         said, rest = reader.parse_known_args(arguments)
         if said.preset is None:
             return spec_type(), rest
-        for name in spec_type.EXPAND_READS:
+        for name in presets.EXPAND_READS:
             reader.add_argument("--" + name)
         values = vars(reader.parse_known_args(arguments)[0])
     except argparse.ArgumentError as error:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sparse_core.checks import InputError
+from sweeps import hooks
 
 T = TypeVar("T")
 
@@ -43,10 +44,10 @@ def load(cls: type[T], values: Mapping[str, Any]) -> T:
         InputError: On an unknown key, a value of another type, or one that the dataclass refuses.
     """
     tree = nest(values)
-    expand = getattr(cls, "expand", None)
-    if expand is not None:
+    presets = hooks.presets_of(cls)
+    if presets is not None:
         try:
-            tree = expand(tree)
+            tree = presets.expand(tree)
         except ValueError as error:
             raise _located(cls, "", error) from error
     return typing.cast(T, _build(cls, tree, None, ""))
@@ -99,8 +100,7 @@ def in_force(spec: Any) -> dict[str, Any]:
         if dataclasses.is_dataclass(value):
             inner = in_force(value)
             found |= {f"{field.name}.{name}": item for name, item in inner.items()}
-    own = getattr(spec, "in_force", None)
-    return found if own is None else found | own()
+    return found | dict(spec.in_force()) if isinstance(spec, hooks.InForce) else found
 
 
 def shown(spec: Any) -> dict[str, Any]:
@@ -115,16 +115,15 @@ def delta(spec: Any) -> dict[str, Any]:
 
 def canonical(spec: T) -> T:
     """Return the spec's own canonical form: whatever plays no part in the run at its default."""
-    method = getattr(spec, "canonical", None)
-    return spec if method is None else typing.cast(T, method())
+    return spec.canonical() if isinstance(spec, hooks.Canonical) else spec
 
 
 def run_id(kind: str, spec: Any) -> str:
     """Return the identity of a run: 12 hexadecimal digits of what its canonical spec says."""
     spec = canonical(spec)
     defaults = {field.name: _default(field) for field in _fields(type(spec))}
-    first = getattr(type(spec), "FIRST_DEFAULTS", {})
-    content = {"kind": kind, "seed": spec.seed, "spec": _delta(spec, defaults | first)}
+    first = hooks.first_defaults(type(spec))
+    content = {"kind": kind, "seed": spec.seed, "spec": _delta(spec, {**defaults, **first})}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -12,24 +12,23 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from sparse_core.checks import InputError
-from sweeps import provenance
-from sweeps.kinds import resolve
+from sparse_core.command import refuse_hidden, search_here
+from sweeps import kinds, provenance
+from sweeps.hooks import Progress
 from sweeps.spec import load
 from sweeps.store import RunDir, fault_of
 
 DONE, FAILED, BUSY = 0, 1, 75
 PROGRESS_INTERVAL = 0.5
 
-Observer = Callable[[float, Mapping[str, float]], None]
 
-
-def execute(run: RunDir, observer: Observer | None = None) -> int:
+def execute(run: RunDir, observer: Progress | None = None) -> int:
     """Do a run unless it is done or held, and write its result or its error.
 
     Args:
@@ -67,10 +66,8 @@ def _run(run: RunDir, attempt: int, reporter: _Reporter) -> dict[str, Any]:
     record = run.record()
     setup = provenance.Meter()
     origin = provenance.describe()
-    spec = load(resolve(record["spec_type"]), record["spec"])
-    runner = resolve(record["runner"])
-    if not callable(runner):
-        raise InputError(f"runner={record['runner']!r}: must name a function", field="runner")
+    spec = load(kinds.spec_type(record["spec_type"]), record["spec"])
+    runner = kinds.runner(record["runner"])
     _limit_torch(origin["threads"])
     origin["setup_s"] = setup.read()["wall_s"]
     meter = provenance.Meter()
@@ -100,7 +97,7 @@ class _Reporter:
         done: The largest fraction that the runner said was done.
     """
 
-    def __init__(self, run: RunDir, observer: Observer | None) -> None:
+    def __init__(self, run: RunDir, observer: Progress | None) -> None:
         self.done = 0.0
         self._run = run
         self._observer = observer
@@ -134,6 +131,8 @@ def main() -> int:
         return 2
     run = RunDir(Path(sys.argv[1]))
     try:
+        refuse_hidden()
+        search_here()
         run.record()
     except InputError as error:
         print(f"sweeps.worker: {error}", file=sys.stderr)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
+from sparse_core.command import ROOT
 from sweeps.provenance import THREAD_VARIABLES
 
 
@@ -29,6 +31,10 @@ def worker_environment(threads: int, inherited: Mapping[str, str]) -> dict[str, 
         **inherited,
         "PYTHONUNBUFFERED": "1",
     }
+    if Path.cwd() == ROOT:  # workers start with -P: a checkout that is not installed needs a word
+        environment["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [inherited.get("PYTHONPATH"), str(ROOT)])
+        )
     return environment | dict.fromkeys(THREAD_VARIABLES, str(threads))
 
 

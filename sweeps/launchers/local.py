@@ -171,7 +171,7 @@ class _Pool:
         """Run one child process to its end and return its exit code, negative for a signal."""
         with run.log.open("ab") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", "sweeps.worker", str(run.path)],
+                [sys.executable, "-P", "-m", "sweeps.worker", str(run.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

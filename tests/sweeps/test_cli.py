@@ -301,7 +301,7 @@ def test_a_missing_library_is_named_before_anything_runs(here: Here, tmp_path: P
 def test_event_files_need_tensorboard(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("sweeps.cli.find_spec", lambda name: None)
     assert cli.main("train rl --tensorboard".split()) == 2
     said = capsys.readouterr().err
     assert said == "dst: --tensorboard: is not installed: pip install 'dstrl[tensorboard]'\n"

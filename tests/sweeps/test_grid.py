@@ -149,23 +149,23 @@ def test_wrong_grids_are_refused_in_one_line(toys: Toys, text: str, message: str
         ("name: a\nkinds: {b: {spec: x}}\nkind: b", "kinds.b.runner: missing, it has no default"),
         (
             "name: a\nkinds: {b: {spec: nowhere.at:All, runner: x:y}}\nkind: b",
-            "'nowhere.at:All': there is no module 'nowhere'",
+            "kinds.b.spec='nowhere.at:All': there is no module 'nowhere.at' here or among what is",
         ),
         (
             "name: a\nkinds: {b: {spec: tests.sweeps.toys:No, runner: x:y}}\nkind: b",
-            "'tests.sweeps.toys:No': module 'tests.sweeps.toys' has no 'No'",
+            "kinds.b.spec='tests.sweeps.toys:No': module 'tests.sweeps.toys' (",
         ),
         (
             "name: a\nkinds: {b: {spec: json, runner: x:y}}\nkind: b",
-            "'json': must be like 'package.module:name'",
+            "kinds.b.spec='json': must be package.module:NAME of a dataclass with a field 'seed'",
         ),
         (
             "name: a\nkinds: {b: {spec: os:environ, runner: x:y}}\nkind: b",
-            "kinds.b.spec='os:environ': must name a dataclass",
+            "kinds.b.spec='os:environ': is a _Environ in 'os'",
         ),
         (
             "name: a\nkinds: {b: {spec: os:getcwd, runner: x:y}}\nkind: b",
-            "kinds.b.spec='os:getcwd': must name a dataclass",
+            "kinds.b.spec='os:getcwd': is a builtin_function_or_method in 'os'",
         ),
     ],
 )

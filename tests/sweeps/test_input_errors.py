@@ -13,7 +13,7 @@ from dstrl.settings import Settings
 from sparse_core.checks import InputError, at_least, one_of, positive, within
 from sparse_core.config import SparseConfig
 from sweeps import spec as specs
-from sweeps.kinds import KINDS, resolve
+from sweeps.kinds import KINDS, spec_type
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("sparse_core", "envs", "dstrl", "continual", "sweeps")
@@ -42,15 +42,15 @@ PACKAGES = ("sparse_core", "envs", "dstrl", "continual", "sweeps")
             "critic_layer_sparsity['input']=7: must be a number",
         ),
         (
-            lambda: specs.load(resolve(KINDS["rl"].spec), {"sparse": {"update_every": 0}}),
+            lambda: specs.load(spec_type(KINDS["rl"].spec), {"sparse": {"update_every": 0}}),
             "sparse.update_every=0: must be an integer of at least 1",
         ),
         (
-            lambda: specs.load(resolve(KINDS["cl"].spec), {"sparse.layer_sparsity": [["x", 7]]}),
+            lambda: specs.load(spec_type(KINDS["cl"].spec), {"sparse.layer_sparsity": [["x", 7]]}),
             "sparse.layer_sparsity['x']=7.0: must be a number",
         ),
         (
-            lambda: specs.load(resolve(KINDS["crl"].spec), {"sparse.sparsty": 0}),
+            lambda: specs.load(spec_type(KINDS["crl"].spec), {"sparse.sparsty": 0}),
             "sparse.sparsty: unknown key; did you mean 'sparsity' or '",
         ),
     ],

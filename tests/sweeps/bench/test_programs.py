@@ -18,7 +18,7 @@ from sweeps import spec as specs
 from sweeps.bench import cl, command
 from sweeps.bench.command import exit_code
 from sweeps.grid import make_run
-from sweeps.kinds import KINDS, resolve
+from sweeps.kinds import KINDS, spec_type
 from sweeps.store import RunDir, prepare
 
 Program = Callable[..., tuple[int, str, str]]
@@ -125,7 +125,7 @@ def test_what_tasks_reuse_is_read_among_runs_of_other_kinds(
     program: Program, tmp_path: Path
 ) -> None:
     def a_run(kind: str, **values: object) -> tuple[RunDir, object]:
-        run = make_run(kind, KINDS[kind], specs.load(resolve(KINDS[kind].spec), values))
+        run = make_run(kind, KINDS[kind], specs.load(spec_type(KINDS[kind].spec), values))
         folder = RunDir(tmp_path / "runs/continual_rl" / run.run_id)
         prepare(folder, run.record())
         sparsity = {"requested": 0.5, "achieved": 0.5}
