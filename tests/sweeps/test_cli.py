@@ -226,7 +226,7 @@ WRONG = [
     ("train rl --hyper.gamma", "--hyper.gamma: must be followed by a value"),
     ("train rl --threads 0", "dst: threads=0: must be an integer of at least 1"),
     ("train rl --out good.yaml", "'good.yaml': cannot be written: File exists"),
-    ("train rl --preset rlx3", "preset='rlx3': must be one of ds-td3, ds-sac, rlx2"),
+    ("train rl --preset rlx3", "preset='rlx3': must be one of anf, ds-sac, ds-td3, rlx2"),
     ("train rl --preset rlx2 --algo ppo", "preset='rlx2': is for td3, sac, not for ppo"),
     ("train rl --preset=ds-td3 --env Nowhere-v0", "env='Nowhere-v0': Environment `Nowhere`"),
     ("train rl --preset rlx2 --noise x", "noise='x': must be a number"),
