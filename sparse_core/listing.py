@@ -54,7 +54,7 @@ def described(kind: str) -> list[Entry]:
 
 
 def first_line(source: str) -> str:
-    """Return the first line of the docstring of a function of ours; empty if it has none.
+    """Return the first line of the docstring of a function or class of ours; empty if it has none.
 
     Args:
         source: `package.module:NAME`, of a module in a package beside this one.
@@ -62,6 +62,6 @@ def first_line(source: str) -> str:
     module, _, name = source.partition(":")
     file = ROOT.joinpath(*module.split(".")).with_suffix(".py")
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
             return (ast.get_docstring(node) or "").partition("\n")[0]
     return ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from continual.avalanche_compat import avalanche
+from continual.runs.catalogue import BENCHMARKS, SCENARIOS
 from continual.runs.data import SIZE, TaskData, image_folder, load_images
-from continual.runs.sources import BENCHMARKS, source_of
 from sparse_core.checks import InputError, one_of
+from sparse_core.imports import load
 from sparse_core.streams import stream
+
+Make = Callable[[TaskData, int, int, int | None], list[TaskData]]
 
 
 def load_tasks(
@@ -37,13 +40,13 @@ def load_tasks(
     """Make the tasks of a benchmark.
 
     Args:
-        benchmark: One of `continual.runs.sources.BENCHMARKS`.
+        benchmark: One of `continual.runs.catalogue.BENCHMARKS`.
         tasks: How many.
         seed: Seeds the permutations of `permuted-*`, whose first task keeps its pixels in place,
             and the choice of samples.
         data: Folder of data sets; None: the environment variable DST_DATA.
         samples: Training samples of each task; None, or more than there are: all.
-        folder: Of `split-folder`: the folder of images, below the data folder or absolute.
+        folder: Of `*-folder`: the folder of images, below the data folder or absolute.
         size: Side of the images of TinyImageNet and of folders, in pixels.
         download: Whether to download what is missing.
 
@@ -52,8 +55,9 @@ def load_tasks(
             data is not where it should be.
     """
     one_of("benchmark", benchmark, BENCHMARKS)
-    images = load_images(source_of(benchmark), data, folder=folder, size=size, download=download)
-    make = {"split": split, "permuted": permuted, "rotated": rotated}[benchmark.partition("-")[0]]
+    scenario, dataset = BENCHMARKS[benchmark]
+    images = load_images(dataset, data, folder=folder, size=size, download=download)
+    make: Make = load("benchmark", SCENARIOS[scenario].make, "a scenario")
     return make(images, tasks, seed, samples)
 
 

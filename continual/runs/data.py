@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from continual.avalanche_compat import avalanche
-from continual.runs.sources import find, missing
+from continual.runs.datasets import DATASETS, FOLDER, find, missing
 from sparse_core.checks import InputError
+from sparse_core.imports import load
 
 SIZE = 32
 HELD_OUT = 5
@@ -49,19 +50,19 @@ class TaskData:
 
 
 def load_images(
-    source: str,
+    dataset: str,
     data: str | Path | None = None,
     *,
     folder: str | None = None,
     size: int = SIZE,
     download: bool = False,
 ) -> TaskData:
-    """Load a set of images.
+    """Load a data set of this project.
 
     Args:
-        source: One of `continual.runs.sources.SOURCES`.
+        dataset: One of `continual.runs.datasets.DATASETS`.
         data: Folder of data sets; None: the environment variable DST_DATA.
-        folder: Of source `folder`: the folder of images, below the data folder or absolute.
+        folder: Of data set `folder`: the folder of images, below the data folder or absolute.
         size: TinyImageNet and folders are brought to `size` x `size` pixels.
         download: Whether to download what is missing into `data` (MNIST, CIFAR, TinyImageNet).
 
@@ -69,26 +70,14 @@ def load_images(
         InputError: If the data is not where it should be, or a folder holds something else than
             images of some classes.
     """
-    if source == "digits":
-        return digits()
-    if source == "folder":
-        return image_folder(find(source, data, folder), size)
-    root = Path(data) if download and data else find(source, data)
-    if source == "tinyimagenet":
-        return _tiny_imagenet(root, size, download)
-    from torchvision import datasets
-
-    kind = {"mnist": datasets.MNIST, "cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
-    try:
-        parts = [kind[source](str(root), train=t, download=download) for t in (True, False)]
-    except (RuntimeError, ValueError, OSError, EOFError):  # absent, or cut short
-        raise missing(source, root) from None
-    scale = _grey if source == "mnist" else _colour
-    train, test = ((scale(part.data), torch.as_tensor(part.targets)) for part in parts)
-    return TaskData(*train, *test)
+    loader: Callable[[Path, int, bool], TaskData] = load(
+        "dataset", DATASETS[dataset].load, "a loader"
+    )
+    fetched = download and data and dataset != FOLDER
+    return loader(Path(data) if fetched and data else find(dataset, data, folder), size, download)
 
 
-def digits() -> TaskData:
+def digits(root: Path = Path(), size: int = SIZE, download: bool = False) -> TaskData:
     """Load scikit-learn's 1,797 digits of 8 x 8; a fixed fifth, stratified, is for testing."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -100,12 +89,43 @@ def digits() -> TaskData:
     return TaskData(train_x, train_y, test_x, test_y)
 
 
-def image_folder(folder: str | Path, size: int = SIZE) -> TaskData:
+def mnist(root: Path, size: int = SIZE, download: bool = False) -> TaskData:
+    """Load MNIST as torchvision stores it below `root`."""
+    return _torchvision("mnist", "MNIST", _grey, root, download)
+
+
+def cifar10(root: Path, size: int = SIZE, download: bool = False) -> TaskData:
+    """Load CIFAR-10 as torchvision stores it below `root`."""
+    return _torchvision("cifar10", "CIFAR10", _colour, root, download)
+
+
+def cifar100(root: Path, size: int = SIZE, download: bool = False) -> TaskData:
+    """Load CIFAR-100 as torchvision stores it below `root`."""
+    return _torchvision("cifar100", "CIFAR100", _colour, root, download)
+
+
+def tiny_imagenet(root: Path, size: int = SIZE, download: bool = False) -> TaskData:
+    """Load TinyImageNet as it is distributed, its images brought to `size` x `size` pixels."""
+    kind = avalanche.benchmarks.datasets.TinyImagenet
+    try:
+        with contextlib.redirect_stdout(None):
+            parts = [kind(root, train=train, download=download) for train in (True, False)]
+    except (RuntimeError, OSError):
+        raise missing("tinyimagenet", root) from None
+    train, test = (
+        sorted((str(path), label) for path, label in zip(part.data, part.targets, strict=True))
+        for part in parts
+    )
+    return _read(train, test, size)
+
+
+def image_folder(folder: str | Path, size: int = SIZE, download: bool = False) -> TaskData:
     """Load `folder/{train,test}/CLASS/*`, or `folder/CLASS/*` and keep a fifth for testing.
 
     Args:
         folder: The folder.
         size: Images are brought to `size` x `size` pixels, in colour.
+        download: Plays no part: a folder of one's own is nowhere to be had.
 
     Raises:
         ValueError: If it holds something else, in one line.
@@ -148,18 +168,19 @@ def _listed(root: Path) -> tuple[list[tuple[str, int]], list[str]]:
     return sorted(found.samples), found.classes
 
 
-def _tiny_imagenet(root: Path, size: int, download: bool) -> TaskData:
-    kind = avalanche.benchmarks.datasets.TinyImagenet
+def _torchvision(
+    dataset: str, kind: str, scale: Callable[[Any], Tensor], root: Path, download: bool
+) -> TaskData:
+    from torchvision import datasets
+
     try:
-        with contextlib.redirect_stdout(None):
-            parts = [kind(root, train=train, download=download) for train in (True, False)]
-    except (RuntimeError, OSError):
-        raise missing("tinyimagenet", root) from None
-    train, test = (
-        sorted((str(path), label) for path, label in zip(part.data, part.targets, strict=True))
-        for part in parts
-    )
-    return _read(train, test, size)
+        parts = [
+            getattr(datasets, kind)(str(root), train=t, download=download) for t in (True, False)
+        ]
+    except (RuntimeError, ValueError, OSError, EOFError):  # absent, or cut short
+        raise missing(dataset, root) from None
+    train, test = ((scale(part.data), torch.as_tensor(part.targets)) for part in parts)
+    return TaskData(*train, *test)
 
 
 def _read(train: Sequence[tuple[str, int]], test: Sequence[tuple[str, int]], size: int) -> TaskData:

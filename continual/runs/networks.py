@@ -12,13 +12,15 @@ out, and its padding: here every convolution keeps the size of the image.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from torch import nn
 
-from continual.runs.spec import NETWORKS, check_channels
+from continual.runs.catalogue import NETWORKS
+from continual.runs.spec import check_channels
 from sparse_core.checks import InputError, one_of
+from sparse_core.imports import load
 
 
 def make_network(
@@ -27,7 +29,7 @@ def make_network(
     """Build a network from `(batch, features)` to `(batch, classes)`.
 
     Args:
-        network: One of `continual.runs.spec.NETWORKS`.
+        network: One of `continual.runs.catalogue.NETWORKS`.
         features: Values of a sample; for `cnn` a square image, channel by channel.
         classes: Classes of a task.
         hidden: Neurons of the hidden linear layers.
@@ -37,17 +39,30 @@ def make_network(
         ValueError: If there is no such network, or it needs other images.
     """
     one_of("network", network, NETWORKS)
-    blocks: list[nn.Module] = []
-    if network == "cnn":
-        shape = image_shape(features)
-        check_channels(channels, shape[1])
-        blocks = [nn.Unflatten(1, shape), *_blocks(shape[0], channels), nn.Flatten()]
-        features = channels[-1] * (shape[1] >> len(channels)) ** 2
+    make: Callable[..., nn.Sequential] = load("network", NETWORKS[network].make, "a network")
+    return make(features, classes, hidden, channels)
+
+
+def mlp(
+    features: int, classes: int, hidden: Sequence[int], channels: Sequence[int] = ()
+) -> nn.Sequential:
+    """Build hidden layers with ReLU and the head; `channels` play no part."""
     widths = [features, *hidden]
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    return nn.Sequential(*blocks, *layers, nn.Linear(widths[-1], classes))
+    return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+
+
+def cnn(
+    features: int, classes: int, hidden: Sequence[int], channels: Sequence[int]
+) -> nn.Sequential:
+    """Build a block of convolutions for each of `channels`, then an `mlp`."""
+    shape = image_shape(features)
+    check_channels(channels, shape[1])
+    blocks = [nn.Unflatten(1, shape), *_blocks(shape[0], channels), nn.Flatten()]
+    flat = channels[-1] * (shape[1] >> len(channels)) ** 2
+    return nn.Sequential(*blocks, *mlp(flat, classes, hidden))
 
 
 def image_shape(features: int) -> tuple[int, int, int]:

@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from continual.runs.sources import BENCHMARKS, SOURCES, find, source_of, splits
+from continual.runs.catalogue import BENCHMARKS, NETWORKS, OPTIMIZERS, SCENARIOS, splits
+from continual.runs.datasets import DATASETS, FOLDER, find
 from continual.strategies.recipes import MASKS, check_isolated, resolve
 from continual.tasks.rules import SELECTORS, SHARING_POLICIES, check_isolation
 from sparse_core.checks import InputError, at_least, one_of, within
 from sparse_core.config import SparseConfig
 from sparse_core.registry import METHODS
-
-NETWORKS = ("mlp", "cnn")
-OPTIMIZERS = ("sgd", "adam", "adamw")
 
 
 def _automatic() -> SparseConfig:
@@ -109,16 +107,17 @@ class CLSpec:
         number = isinstance(self.lr, (int, float)) and not isinstance(self.lr, bool)
         if not number or not 0 < self.lr < math.inf:
             raise InputError(f"lr={self.lr!r}: must be a positive number", field="lr")
-        classes = SOURCES[source_of(self.benchmark)].classes
-        if self.benchmark.startswith("split") and classes is not None:
+        scenario, dataset = BENCHMARKS[self.benchmark]
+        classes = DATASETS[dataset].classes
+        if SCENARIOS[scenario].own_classes and classes is not None:
             one_of("tasks", self.tasks, splits(classes))
-        if self.benchmark == "split-folder" and not self.folder:
+        if dataset == FOLDER and not self.folder:
             raise InputError(
-                f"folder={self.folder!r}: must name a folder of images to split", field="folder"
+                f"folder={self.folder!r}: must name a folder of images", field="folder"
             )
-        if self.benchmark != "split-folder" and self.folder is not None:
+        if dataset != FOLDER and self.folder is not None:
             raise InputError(
-                f"folder={self.folder!r}: is for benchmark 'split-folder' only", field="folder"
+                f"folder={self.folder!r}: is for benchmarks of a folder only", field="folder"
             )
         if self.isolation is not None:
             check_isolation(self.isolation, sparse.method)
@@ -143,12 +142,12 @@ class CLSpec:
     @property
     def sized(self) -> bool:
         """Whether images are brought to `image_size`."""
-        return SOURCES[source_of(self.benchmark)].side is None
+        return DATASETS[BENCHMARKS[self.benchmark][1]].side is None
 
     @property
     def side(self) -> int:
         """Height and width of the images in pixels."""
-        return SOURCES[source_of(self.benchmark)].side or self.image_size
+        return DATASETS[BENCHMARKS[self.benchmark][1]].side or self.image_size
 
     def in_force(self) -> dict[str, str | None]:
         """Return the isolation that None stands for; see `SparseConfig.in_force`."""
@@ -161,7 +160,7 @@ class CLSpec:
         Raises:
             InputError: If they are not where they should be.
         """
-        find(source_of(self.benchmark), folder=self.folder)
+        find(BENCHMARKS[self.benchmark][1], folder=self.folder)
 
     def canonical(self) -> CLSpec:
         """Return the equal spec with all that plays no part in it at its default."""

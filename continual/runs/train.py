@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from continual.avalanche_compat import avalanche
 from continual.runs.benchmarks import as_avalanche, load_tasks
+from continual.runs.catalogue import OPTIMIZERS
 from continual.runs.data import TaskData
 from continual.runs.metrics import average_accuracy, backward_transfer, forgetting
 from continual.runs.networks import make_network
@@ -28,18 +29,13 @@ from continual.tasks.masks import TaskMasks
 from continual.tasks.overlap import capacity_used, masks_of_shared, overlaps, task_flops
 from continual.tasks.plan import Plan
 from sparse_core.budgets.selection import select
+from sparse_core.imports import load
 from sparse_core.metrics.tally import Moves, weights
 
 Progress = Callable[[float, Mapping[str, float]], None]
 
 EVAL_BATCH = 500
 """Test images that are evaluated together."""
-
-OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]] = {
-    "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9),
-    "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),
-    "adamw": lambda parameters, lr: torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01),
-}
 
 
 def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
@@ -78,7 +74,7 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     report = _Report(progress, spec, matrix)
     strategy = avalanche.training.Naive(
         model=model,
-        optimizer=OPTIMIZERS[spec.optimizer](model.parameters(), spec.lr),
+        optimizer=make_optimizer(spec, model.parameters()),
         criterion=nn.CrossEntropyLoss(),
         train_mb_size=spec.batch_size,
         train_epochs=spec.epochs,
@@ -109,6 +105,13 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         **moves.result(),
         **inferred,
     }
+
+
+def make_optimizer(spec: CLSpec, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Build the optimizer of a spec."""
+    known = OPTIMIZERS[spec.optimizer]
+    make: Callable[..., torch.optim.Optimizer] = load("optimizer", known.make, "an optimizer")
+    return make(parameters, lr=spec.lr, **known.settings)
 
 
 def make_model(spec: CLSpec, task: TaskData) -> TaskMasks:

@@ -26,27 +26,43 @@ class Recipe:
         settings: Its fields of `SparseConfig`.
         dense: What it leaves dense, besides what the caller does.
         methods: The methods that it is published for, where it leaves the choice; empty: any.
+        strategy: Import string of the Avalanche strategy that is made of it; empty: there is none.
     """
 
     share: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
     dense: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
+    strategy: str = ""
 
+
+_NAMED = "continual.strategies.named"
 
 RECIPES: Mapping[str, Recipe] = {
     MASKS: Recipe(),
-    "cldst": Recipe("reuse", methods=("rigl", "rigl_itop", "set", "snfs")),
-    "spacenet": Recipe("forward", {"method": "set", "drop": "sensitivity", "growth": "importance"}),
+    "cldst": Recipe(
+        "reuse", methods=("rigl", "rigl_itop", "set", "snfs"), strategy=f"{_NAMED}:CLDST"
+    ),
+    "spacenet": Recipe(
+        "forward",
+        {"method": "set", "drop": "sensitivity", "growth": "importance"},
+        strategy=f"{_NAMED}:SpaceNet",
+    ),
     "packnet": Recipe(
         "all",
         {"method": "one_shot", "prune_from": 0.5, "distribution": "uniform"},
         dense=("output",),
+        strategy=f"{_NAMED}:PackNet",
     ),
-    "wsn": Recipe("reuse", {"method": "wsn", "distribution": "uniform"}, dense=("output",)),
-    "supsup": Recipe("reuse", {"method": "edge_popup"}),
-    "static": Recipe(settings={"method": "static"}),
-    "srigl": Recipe(settings={"method": "srigl"}),
+    "wsn": Recipe(
+        "reuse",
+        {"method": "wsn", "distribution": "uniform"},
+        dense=("output",),
+        strategy=f"{_NAMED}:WSN",
+    ),
+    "supsup": Recipe("reuse", {"method": "edge_popup"}, strategy=f"{_NAMED}:SupSup"),
+    "static": Recipe(settings={"method": "static"}, strategy=f"{_NAMED}:StaticMasks"),
+    "srigl": Recipe(settings={"method": "srigl"}, strategy=f"{_NAMED}:SRigLCL"),
 }
 
 
