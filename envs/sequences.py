@@ -6,10 +6,8 @@ are named by an import string, `package.module:NAME` of a tuple of tasks.
 
 from __future__ import annotations
 
-import importlib
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -18,6 +16,7 @@ import gymnasium as gym
 from envs.dynamics import CARTPOLE, MAX_RETURN, PENDULUM
 from envs.wrappers import PermuteObservation
 from sparse_core.checks import InputError, permutation, physical
+from sparse_core.imports import load
 
 
 class Task(Protocol):
@@ -166,24 +165,12 @@ def sequence(name: str) -> tuple[Task, ...]:
         raise InputError(f"sequence={name!r}: must be text", field="sequence")
     if name in SEQUENCES:
         return SEQUENCES[name]
-    module, colon, attribute = name.partition(":")
-    if not colon:
+    if ":" not in name:
         known = ", ".join(SEQUENCES)
         raise InputError(
             f"sequence={name!r}: must be one of {known}, or package.module:NAME", field="sequence"
         )
-    if not re.fullmatch(r"\w+(\.\w+)*:\w+", name):
-        raise InputError(f"sequence={name!r}: must be like package.module:NAME", field="sequence")
-    try:
-        tasks = tuple(getattr(importlib.import_module(module), attribute))
-    except ImportError as error:
-        raise InputError(
-            f"sequence={name!r}: {' '.join(str(error).split())}", field="sequence"
-        ) from None
-    except (AttributeError, TypeError):
-        raise InputError(
-            f"sequence={name!r}: {module} has no tuple {attribute!r}", field="sequence"
-        ) from None
+    tasks = tuple(load("sequence", name, "a tuple of tasks", _is_iterable))
     lacking = [task for task in tasks if not _is_task(task)]
     if lacking or not tasks:
         wrong = f", not {lacking[0]!r}" if lacking else ""
@@ -193,6 +180,10 @@ def sequence(name: str) -> tuple[Task, ...]:
             field="sequence",
         )
     return tasks
+
+
+def _is_iterable(found: object) -> bool:
+    return isinstance(found, Iterable)
 
 
 def _is_task(task: object) -> bool:

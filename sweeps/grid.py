@@ -20,15 +20,14 @@ import contextlib
 import itertools
 import math
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sparse_core.checks import InputError
+from sparse_core.strict_yaml import read_yaml
 from sweeps import hooks, kinds
 from sweeps import spec as specs
 from sweeps.kinds import Kind
@@ -290,41 +289,3 @@ def _check_keys(values: Mapping[Any, Any], allowed: tuple[str, ...], prefix: str
     for key in values:
         if key not in allowed:
             raise InputError(f"{prefix}{key}: {unknown(str(key), allowed)}")
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, but a key given twice is an error, and `1e-3` is a number."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                raise InputError(f"{key!r}: a key must be text (quote it)")
-            if key in seen:
-                raise InputError(f"{key}: given twice (line {key_node.start_mark.line + 1})")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+"),
-    list("-+0123456789"),
-)
-
-
-def read_yaml(text: str) -> Any:
-    """Read YAML strictly.
-
-    Raises:
-        InputError: If it is not valid, or a key is given twice.
-    """
-    try:
-        return yaml.load(text, _StrictLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        raise InputError(f"not valid YAML: {error.problem}{where}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"not valid YAML: {' '.join(str(error).split())}") from error

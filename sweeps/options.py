@@ -22,9 +22,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import tyro
 
 from sparse_core.checks import InputError
+from sparse_core.strict_yaml import read_yaml
 from sweeps import hooks
 from sweeps import spec as specs
-from sweeps.grid import read_yaml
 from sweeps.kinds import Kind
 from sweeps.kinds import spec_type as spec_type_of
 from sweeps.spec import unknown

@@ -21,6 +21,7 @@ from torch import nn
 
 from dstrl.policies.names import NAMES, policies
 from dstrl.policies.tiny import tiny_arch
+from dstrl.runs import references
 from dstrl.runs.hyperparameters import linear
 from dstrl.runs.replay import DynamicReplayBuffer, ReplayCallback
 from dstrl.runs.spec import RLSpec
@@ -42,6 +43,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
 }
+
+ACTIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+"""The spaces of actions that Stable-Baselines3 knows."""
 
 FOR_POLICY = ("log_std_init", "ortho_init")
 """Hyper-parameters that are arguments of the policy."""
@@ -84,8 +88,13 @@ def build(
     policy_kwargs: dict[str, Any] = {
         "sparse": sparse,
         "net_arch": list(spec.net_arch or ()),
-        "activation_fn": ACTIVATIONS[hyper.pop("activation")],
+        "activation_fn": _activation(hyper.pop("activation")),
     }
+    if spec.features_extractor is not None:
+        arguments = spec.features_extractor_kwargs
+        extractor = references.features_extractor(spec.features_extractor, arguments)
+        policy_kwargs["features_extractor_class"] = extractor
+        policy_kwargs["features_extractor_kwargs"] = dict(arguments)
     policy_kwargs |= {name: hyper.pop(name) for name in FOR_POLICY if name in hyper}
     policy_kwargs |= for_policy
     if spec.tiny:
@@ -117,6 +126,10 @@ def build(
     )
 
 
+def _activation(name: str) -> type[nn.Module]:
+    return ACTIVATIONS.get(name) or references.activation(name)
+
+
 def _batch(spec: RLSpec) -> int:
     """Return the samples of a training batch, which the choice of backends asks for."""
     hyper = spec.hyper
@@ -130,8 +143,7 @@ def make_env(spec: RLSpec, render_mode: str | None = None) -> gym.Env[Any, Any]:
         spec: The run.
         render_mode: As Gymnasium takes it; None: the environment is not told, it may know none.
     """
-    how: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
-    env: gym.Env[Any, Any] = gym.make(spec.env, **how)
+    env = spec.env_builder.make(render_mode)
     return NoisyFeatures(env, spec.noise) if spec.noise else env
 
 
@@ -173,6 +185,8 @@ def _replay(hyper: dict[str, Any], space: spaces.Space[Any]) -> dict[str, Any]:
 
 
 def _check_actions(algo: str, env: str, space: spaces.Space[Any]) -> None:
+    if not isinstance(space, ACTIONS):
+        raise InputError(f"algo={algo!r}: cannot act in {space}, as {env} asks for", field="algo")
     continuous = isinstance(space, spaces.Box)
     if (algo in ("sac", "td3", "ddpg") and not continuous) or (
         algo == "dqn" and not isinstance(space, spaces.Discrete)

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from dstrl.runs import references
 from sparse_core.checks import InputError
+from sparse_core.imports import is_reference
 
 ALGORITHMS = ("ppo", "a2c", "dqn", "sac", "td3", "ddpg")
 
@@ -27,9 +29,11 @@ def defaults(algo: str, env: str) -> dict[str, Any]:
 
     Args:
         algo: One of `ALGORITHMS`.
-        env: Gymnasium's id.
+        env: Gymnasium's id; nothing is tuned for environments named by `package.module:NAME`.
     """
     table = _table(algo)
+    if is_reference(env):
+        return dict(table["default"])
     name = env.rpartition(":")[2]
     tuned = table.get(name) or table.get(name.rpartition("-v")[0]) or {}
     return table["default"] | tuned
@@ -48,6 +52,8 @@ def check(algo: str, env: str, values: Mapping[str, Any]) -> None:
         expected = _refusal(key, value, known[key])
         if expected:
             raise InputError(f"hyper.{key}={value!r}: must be {expected}", field=f"hyper.{key}")
+        if key == "activation" and value not in ACTIVATIONS:
+            references.activation(value)
 
 
 def tuned(algo: str) -> list[str]:
@@ -78,7 +84,8 @@ def _refusal(key: str, value: Any, default: Any) -> str:
         fits = isinstance(value, (list, tuple)) and all(type(n) is int and n > 0 for n in value)
         return "" if fits else "a list of positive integers"
     if key == "activation":
-        return "" if value in ACTIVATIONS else f"one of {', '.join(ACTIVATIONS)}"
+        known = value in ACTIVATIONS or is_reference(value)
+        return "" if known else f"one of {', '.join(ACTIVATIONS)}, or package.module:NAME"
     if key == "ent_coef" and default == "auto":
         fits = finite or (isinstance(value, str) and value.startswith("auto"))
         return "" if fits else "a number, auto or auto_<initial value>"

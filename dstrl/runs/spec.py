@@ -9,14 +9,17 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from dstrl.runs import presets
+from dstrl.runs import presets, references
 from dstrl.runs.hyperparameters import ALGORITHMS, check, defaults, is_tuned
 from dstrl.seeds import derive
 from dstrl.settings import SPLIT_KEYS, TARGET_RULES, Settings
 from sparse_core.checks import InputError, at_least, one_of, positive, within
 from sparse_core.config import SparseConfig
+
+if TYPE_CHECKING:
+    from envs.making import EnvBuilder
 
 CONTRIB = ("tqc", "qrdqn", "trpo", "crossq", "ppo_lstm", "ppo_mask")
 """Algorithms, as rl-baselines3-zoo calls them, that have sparse policies but no runs."""
@@ -41,7 +44,12 @@ class RLSpec:
 
     Attributes:
         algo: `ppo`, `a2c`, `dqn`, `sac`, `td3` or `ddpg`.
-        env: Gymnasium's id of the environment.
+        env: Gymnasium's id of the environment, `module:id` of one that a module registers, or
+            `package.module:NAME` of a class or function that returns one.
+        env_kwargs: Arguments of the environment.
+        wrappers: What to wrap it with, the innermost first: `NoisyFeatures`, `PermuteObservation`,
+            or `package.module:NAME`, Gymnasium's too (`gymnasium.wrappers:TimeLimit`).
+        wrapper_kwargs: Arguments of wrappers, by the last part of a wrapper's name.
         steps: Environment steps.
         seed: Seeds weights, masks, environments and exploration, each by a stream of its own.
         sparse: How sparse the networks are; its `seed` is mixed with the run's, and its backend is
@@ -56,21 +64,30 @@ class RLSpec:
             default.
         tiny: Train dense networks instead, with as many weights as the sparse ones have active
             (`dstrl.policies.tiny`).
-        noise: Fraction of the observation that is distractor features, in [0, 0.99].
+        noise: Fraction of the observation that is distractor features, in [0, 0.99]; they come
+            on top of all wrappers.
         n_envs: Environments that are stepped together.
         net_arch: Widths of the hidden layers of each network.
+        features_extractor: `package.module:NAME` of a class of Stable-Baselines3's
+            `BaseFeaturesExtractor`; None: the one that suits the observations.
+        features_extractor_kwargs: Its arguments.
+        callbacks: `package.module:NAME` of callbacks of Stable-Baselines3, or of functions that
+            return one; what a method `result` of theirs returns is part of the run's result.
         eval_every: Environment steps between evaluations; None: 20 evaluations.
         eval_episodes: Episodes of an evaluation, each in an environment of its own.
         hyper: Overrides of the algorithm's hyper-parameters.
         max_seconds: Training ends after so many seconds of CPU time, evaluations not counted, even
             if `steps` are not done; None: no limit. Schedules run over `steps` all the same.
-        preset: `ds-td3`, `ds-sac`, `rlx2`, `sost`, `anf` or `srigl` (`dstrl.runs.presets`): a
-            system whose values stand beneath those given. Grids, the command line and `RLSpec.of`
-            put them in; a spec itself has none.
+        preset: `ds-td3`, `ds-sac`, `rlx2`, `sost`, `anf`, `srigl` or the path of a YAML file like
+            theirs (`dstrl.runs.presets`): a system whose values stand beneath those given. Grids,
+            the command line and `RLSpec.of` put them in; a spec itself has none.
     """
 
     algo: str = "ppo"
     env: str = "CartPole-v1"
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    wrappers: tuple[str, ...] = ()
+    wrapper_kwargs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     steps: int | None = None
     seed: int = 0
     sparse: SparseConfig = field(default_factory=_automatic)
@@ -85,6 +102,9 @@ class RLSpec:
     noise: float = 0.0
     n_envs: int | None = None
     net_arch: tuple[int, ...] | None = None
+    features_extractor: str | None = None
+    features_extractor_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    callbacks: tuple[str, ...] = ()
     eval_every: int | None = None
     eval_episodes: int = 10
     hyper: Mapping[str, Any] = field(default_factory=dict)
@@ -96,7 +116,7 @@ class RLSpec:
     @classmethod
     def expand(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Put a preset's values beneath those that are given, see `dstrl.runs.presets.expand`."""
-        return presets.expand(values)
+        return presets.expand(values, [item.name for item in dataclasses.fields(cls)])
 
     @classmethod
     def of(cls, **values: Any) -> RLSpec:
@@ -142,7 +162,8 @@ class RLSpec:
                 f"preset={self.preset!r}: make the spec with RLSpec.of", field="preset"
             )
         self.settings()
-        self._check_env()
+        self._check_environment()
+        self._check_references()
         own = [name for name in OWN_FIELDS if name in self.hyper]
         if own:
             raise InputError(
@@ -150,17 +171,35 @@ class RLSpec:
             )
         check(self.algo, self.env, self.hyper)
 
-    def _check_env(self) -> None:
-        if is_tuned(self.algo, self.env):
-            return
-        import gymnasium
+    @property
+    def env_builder(self) -> EnvBuilder:
+        """What makes the run's environments, but for the distractors of `noise`."""
+        from envs.making import EnvBuilder
 
-        try:
-            gymnasium.spec(self.env)
-        except (gymnasium.error.Error, ImportError) as error:
+        return EnvBuilder.of(vars(self))
+
+    def _check_environment(self) -> None:
+        named = self.env_kwargs or self.wrappers or self.wrapper_kwargs
+        if named or not is_tuned(self.algo, self.env):
+            self.env_builder.check()
+        object.__setattr__(self, "wrappers", tuple(self.wrappers))
+
+    def _check_references(self) -> None:
+        if not isinstance(self.callbacks, (list, tuple)):
             raise InputError(
-                f"env={self.env!r}: {' '.join(str(error).split())}", field="env"
-            ) from None
+                f"callbacks={self.callbacks!r}: must be a list of names", field="callbacks"
+            )
+        object.__setattr__(self, "callbacks", tuple(self.callbacks))
+        for name in self.callbacks:
+            references.check_callback(name)
+        if self.features_extractor is not None:
+            references.features_extractor(self.features_extractor, self.features_extractor_kwargs)
+        elif self.features_extractor_kwargs:
+            raise InputError(
+                f"features_extractor_kwargs={dict(self.features_extractor_kwargs)!r}: there is no "
+                "features_extractor that takes them",
+                field="features_extractor_kwargs",
+            )
 
     def check_data(self) -> None:
         """Look for the libraries that the environment needs.

@@ -15,8 +15,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from dstrl.policies.mixin import SparsePolicy
+from dstrl.runs import references
 from dstrl.runs.build import build, make_env, replay_callback
 from dstrl.runs.evaluate import Evaluator
+from dstrl.runs.references import Measures
 from dstrl.runs.saved import save
 from dstrl.runs.spec import RLSpec
 from dstrl.watching.callbacks import SparseCallback
@@ -47,7 +49,8 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         `score` (mean return over the last tenth of the evaluations), `curve` (environment steps,
         mean return), `returns` (of each episode of each evaluation), `sparsity`, `layers`,
         `updates` and `still` (see `sparse_core.metrics.tally`), `hyper`; `steps` (that were done);
-        with a limit of time `curve_seconds` too (CPU time of training, mean return).
+        `measured` (what callbacks of the user's own returned, by their names, if any did); with a
+        limit of time `curve_seconds` too (CPU time of training, mean return).
 
     Raises:
         ValueError: If the environment does not suit the algorithm, in one line.
@@ -60,7 +63,8 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     conductor = _Conductor(spec, evaluator, progress)
     moves = Moves(policy_of(model).sparse_engines)
     progress(0.0, {"steps": 0.0})
-    callbacks = [SparseCallback(), replay_callback(spec.hyper), conductor]
+    own = {name: references.callback(name) for name in spec.callbacks}
+    callbacks = [SparseCallback(), replay_callback(spec.hyper), *own.values(), conductor]
     model.learn(
         spec.steps or 0,
         callback=[callback for callback in callbacks if callback is not None],
@@ -72,7 +76,8 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     save(model, out)
     assert model.env is not None
     model.env.close()
-    return _result(spec, model, conductor, moves)
+    measured = {name: dict(one.result()) for name, one in own.items() if isinstance(one, Measures)}
+    return _result(spec, model, conductor, moves) | ({"measured": measured} if measured else {})
 
 
 class _Conductor(BaseCallback):

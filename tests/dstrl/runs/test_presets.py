@@ -8,7 +8,7 @@ import pytest
 
 from dstrl.policies.mixin import SparsePolicy
 from dstrl.runs.build import build
-from dstrl.runs.presets import expand, layer_sparsities, merge, packaged
+from dstrl.runs.presets import layer_sparsities, merge, packaged
 from dstrl.runs.replay import DynamicReplayBuffer
 from dstrl.runs.spec import RLSpec
 from dstrl.runs.train import run
@@ -138,10 +138,10 @@ def test_sparsities_of_rlx2_are_those_of_the_table():
         ("sac", "Swimmer-v5"): (0.9, 0.8),
     }
     for (algo, env), wanted in table.items():
-        fields = expand({"preset": "rlx2", "algo": algo, "env": env})
+        fields = RLSpec.expand({"preset": "rlx2", "algo": algo, "env": env})
         assert (fields["actor_sparsity"], fields["critic_sparsity"]) == wanted
     sac = [
-        expand({"preset": "rlx2", "algo": "sac", "env": env})
+        RLSpec.expand({"preset": "rlx2", "algo": "sac", "env": env})
         for env in ("HalfCheetah", "Hopper", "Walker2d", "Ant")
     ]
     assert sum(fields["actor_sparsity"] for fields in sac) / 4 == pytest.approx(0.92)
