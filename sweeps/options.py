@@ -14,7 +14,7 @@ import io
 import itertools
 import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -96,22 +96,16 @@ def _checked(spec_type: type[Any], arguments: Sequence[str]) -> list[str]:
     Raises:
         InputError: If a value does not fit its option.
     """
-    waiting, checked = list(arguments), list[str]()
-    while waiting:
-        option, equals, value = waiting.pop(0).partition("=")
-        if equals:
-            (value,) = _as_typed(spec_type, option, [value])
-            checked.append(f"{option}={value}")
-            continue
-        values = list(itertools.takewhile(lambda word: not word.startswith("--"), waiting))
-        del waiting[: len(values)]
-        checked += [option, *_as_typed(spec_type, option, values)]
+    checked: list[str] = []
+    for option, joined, words in _options(arguments):
+        typed = _as_typed(spec_type, option, words)
+        checked += [f"{option}={typed[0]}"] if joined else [option, *typed]
     return checked
 
 
 def _as_typed(spec_type: type[Any], option: str, words: list[str]) -> list[str]:
     """Return the words that follow an option, numbers as tyro reads them."""
-    name = option.removeprefix("--").replace("-", "_")
+    name = _field(option)
     owner = TrainOptions if specs.annotation(TrainOptions, name) else spec_type
     annotation = specs.annotation(owner, name) if option.startswith("--") else None
     choices = get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
@@ -162,14 +156,42 @@ def _start(spec_type: type[Any], arguments: Sequence[str]) -> tuple[Any, list[st
         said, rest = reader.parse_known_args(arguments)
         if said.preset is None:
             return spec_type(), rest
-        for name in presets.EXPAND_READS:
-            reader.add_argument("--" + name)
-        values = vars(reader.parse_known_args(arguments)[0])
     except argparse.ArgumentError as error:
         raise InputError(f"{error.argument_name}: must be followed by a value") from error
-    given = {name: value for name, value in values.items() if value is not None}
-    given = {name: specs.coerce_field(spec_type, name, given[name]) for name in given}
+    given = {"preset": said.preset} | _given(spec_type, rest, presets.EXPAND_READS)
     return specs.load(spec_type, given), rest
+
+
+def _given(spec_type: type[Any], arguments: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
+    """Return what the arguments say of these fields, by dotted name."""
+    found: dict[str, Any] = {}
+    for option, _, words in _options(arguments):
+        name = _field(option)
+        if name.partition(".")[0] not in names or not words:
+            continue
+        if "." in name:
+            found[name] = read_yaml(words[0])
+        else:
+            many = get_origin(specs.annotation(spec_type, name)) is tuple
+            found[name] = specs.coerce_field(spec_type, name, words if many else words[0])
+    return found
+
+
+def _options(arguments: Sequence[str]) -> Iterator[tuple[str, bool, list[str]]]:
+    """Yield each option, whether it has its value behind `=`, and the words of its value."""
+    waiting = list(arguments)
+    while waiting:
+        option, equals, value = waiting.pop(0).partition("=")
+        words = [value]
+        if not equals:
+            words = list(itertools.takewhile(lambda word: not word.startswith("--"), waiting))
+            del waiting[: len(words)]
+        yield option, bool(equals), words
+
+
+def _field(option: str) -> str:
+    """Return the dotted name of the field that an option sets."""
+    return option.removeprefix("--").replace("-", "_")
 
 
 def _form(spec_type: type[Any], start: Any) -> type[TrainOptions]:
@@ -188,7 +210,7 @@ def _form(spec_type: type[Any], start: Any) -> type[TrainOptions]:
 def _description(kind: Kind, spec_type: type[Any]) -> str:
     sentences = [f"{kind.title}: train one network and write what came out."]
     for name in _mappings(spec_type):
-        sentences.append(f"More options: --{name}.KEY VALUE.")
+        sentences.append(f"More options: --{name.replace('_', '-')}.KEY VALUE.")
     return " ".join(sentences)
 
 
@@ -198,14 +220,14 @@ def _items(tokens: Sequence[str], spec_type: type[Any]) -> dict[str, Any]:
     waiting = list(tokens)
     while waiting:
         option, equals, value = waiting.pop(0).partition("=")
-        head, _, key = option.removeprefix("--").partition(".")
+        head, _, key = _field(option).partition(".")
         if not option.startswith("--"):
             raise InputError(f"{option!r}: must follow an option, which begins with --")
         if head not in _mappings(spec_type) or not key:
             raise InputError(f"{option}: {unknown(option, _flags(spec_type), 'option')}")
         if not equals and not waiting:
             raise InputError(f"{option}: must be followed by a value")
-        items[f"{head}.{key.replace('-', '_')}"] = read_yaml(value if equals else waiting.pop(0))
+        items[f"{head}.{key}"] = read_yaml(value if equals else waiting.pop(0))
     return items
 
 

@@ -44,8 +44,8 @@ class RLSpec:
 
     Attributes:
         algo: `ppo`, `a2c`, `dqn`, `sac`, `td3` or `ddpg`.
-        env: Gymnasium's id of the environment, `module:id` of one that a module registers, or
-            `package.module:NAME` of a class or function that returns one.
+        env: Gymnasium's id of the environment, `module:id` of one that a module registers, or of a
+            class or function that returns one `package.module:NAME`.
         env_kwargs: Arguments of the environment.
         wrappers: What to wrap it with, the innermost first: `NoisyFeatures`, `PermuteObservation`,
             or `package.module:NAME`, Gymnasium's too (`gymnasium.wrappers:TimeLimit`).
@@ -62,8 +62,8 @@ class RLSpec:
         critic_layer_sparsity: The critic's `layer_sparsity`; None: that of `sparse`.
         target: How target networks follow (`online`, `density`, `union`); None: the policy's
             default.
-        tiny: Train dense networks instead, with as many weights as the sparse ones have active
-            (`dstrl.policies.tiny`).
+        tiny: Train dense networks instead, of as many weights as the sparse ones have active, see
+            `dstrl.policies.tiny`.
         noise: Fraction of the observation that is distractor features, in [0, 0.99]; they come
             on top of all wrappers.
         n_envs: Environments that are stepped together.

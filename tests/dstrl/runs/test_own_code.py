@@ -17,6 +17,8 @@ from dstrl.runs.train import run
 from dstrl.tasks.spec import CRLSpec
 from sparse_core.checks import InputError
 from sweeps.grid import parse
+from sweeps.kinds import KINDS
+from sweeps.options import parse_train
 from sweeps.spec import load, plain, run_id
 
 WORLD = """
@@ -235,6 +237,38 @@ def test_a_preset_is_a_file(lab):
     assert [run.spec.sparse.method for run in parse(text).runs] == ["set", "srigl"]
     (lab / "mine.yaml").write_text(PRESET.replace("steps: 128", "steps: 96"))
     assert run_id("rl", RLSpec.of(preset=path)) != run_id("rl", spec)
+
+
+def parsed(words):
+    return parse_train(KINDS["rl"], words.split(), "dst").spec
+
+
+def test_the_command_line_writes_all_of_it(lab):
+    spec = parsed(
+        "--env ownlab_world:Corridor --env-kwargs.length 6 --wrappers NoisyFeatures "
+        "ownlab_world:Doubled --wrapper-kwargs.NoisyFeatures.fraction=0.5 --hyper.gamma 0.9 "
+        "--features-extractor ownlab_nets:Wide --features-extractor-kwargs.width 5 "
+        "--callbacks ownlab_nets:Steps"
+    )
+    assert spec == RLSpec(
+        env="ownlab_world:Corridor",
+        env_kwargs={"length": 6},
+        wrappers=("NoisyFeatures", "ownlab_world:Doubled"),
+        wrapper_kwargs={"NoisyFeatures": {"fraction": 0.5}},
+        features_extractor="ownlab_nets:Wide",
+        features_extractor_kwargs={"width": 5},
+        callbacks=("ownlab_nets:Steps",),
+        sparse=spec.sparse,
+        hyper={"gamma": 0.9},
+    )
+
+
+def test_a_preset_sees_the_wrappers_on_the_command_line(lab):
+    words = "--preset ds-td3 --env Pendulum-v1"
+    wrapped = f"{words} --wrappers NoisyFeatures --wrapper-kwargs.NoisyFeatures.fraction 0.9"
+    noisy = parsed(f"{words} --noise 0.9").actor_layer_sparsity
+    assert parsed(wrapped).actor_layer_sparsity == noisy != parsed(words).actor_layer_sparsity
+    assert parsed(f"--preset {lab / 'mine.yaml'} --steps 32").env == "ownlab_world:Corridor"
 
 
 @pytest.mark.parametrize(
