@@ -126,7 +126,7 @@ def short(name: str) -> str:
 
 def _without_seed(run: Run) -> str:
     spec = specs.load(type(run.spec), {**specs.plain(run.spec), _SEED: 0})
-    return specs.run_id(run.kind_name, spec)
+    return specs.run_id(run.kind_name, spec, run.sources)
 
 
 def _matters(run: Run, name: str, value: Any) -> bool:
@@ -135,7 +135,7 @@ def _matters(run: Run, name: str, value: Any) -> bool:
         other = specs.load(type(run.spec), values)
     except InputError:
         return False
-    return specs.run_id(run.kind_name, other) != run.run_id
+    return specs.run_id(run.kind_name, other, run.sources) != run.run_id
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

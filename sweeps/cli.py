@@ -222,6 +222,7 @@ def _run(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from sweeps.grid import load_grid
     from sweeps.progress import Board, Display, status_table, watch
+    from sweeps.sources import earlier_remark
     from sweeps.store import State
 
     grid = load_grid(options.grid)
@@ -237,6 +238,9 @@ def _status(options: argparse.Namespace) -> int:
         for state in State
         if state is not State.UNREADABLE or board.count(state)
     )
+    remark = earlier_remark(options.runs_dir / grid.name, [run.record() for run in grid.runs])
+    if remark:
+        _say(console, remark)
     _say(console, f"{grid.name}: {len(board.runs)} runs: {counts}")
     return FAILED if board.count(State.FAILED) or board.count(State.UNREADABLE) else OK
 
@@ -265,6 +269,8 @@ def _write_report(grid: Grid, out: Path, folders: dict[str, RunDir], console: Co
         _say(
             console, f"{report.missing} of {len(grid.runs)} runs have no result (dst sweep status)"
         )
+    if report.earlier:
+        _say(console, report.earlier)
     _say(console, f"report: {report.write(out)}")
     return report.missing
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sparse_core.checks import InputError
 from sparse_core.imports import is_reference
-from sweeps import kinds
+from sweeps import kinds, sources
 from sweeps.launchers.environment import worker_environment
 from sweeps.spec import load
 from sweeps.store import RunDir, State
@@ -47,6 +47,8 @@ def enjoy(
     file = None if human else out or folder.output / "episode.gif"
     os.environ.update(worker_environment(1, os.environ))
     spec = load(kinds.spec_type(kind.spec), record["spec"])
+    for name in sources.changed(record, spec):
+        _say(console, f"{name} has changed since this run was made")
     episodes = kinds.player(kind.player)(spec, folder.output, file, seed)
     lines = [
         ("" if episode.task is None else f"task {episode.task}: ")
@@ -56,7 +58,7 @@ def enjoy(
     if file is not None:
         lines = [f"{lines[0]}: {file}"] if len(lines) == 1 else [*lines, str(file)]
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        _say(console, line)
 
 
 def _kind_of(record: Mapping[str, Any]) -> kinds.Kind | None:
@@ -79,3 +81,7 @@ def find(name: str, runs_dir: Path) -> RunDir:
     if not found:
         raise InputError(f"run {name!r}: no such directory, and no run of that name in {runs_dir}")
     return next((run for run in found if run.state() is State.DONE), found[0])
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -21,7 +21,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from sparse_core.strict_yaml import read_yaml
 from sweeps import hooks, kinds
 from sweeps import spec as specs
 from sweeps.kinds import Kind
+from sweeps.sources import Fingerprints
 from sweeps.spec import unknown
 
 BLOCK_KEYS = ("kind", "base", "grid", "include", "exclude", "seeds")
@@ -41,12 +42,21 @@ MOST_RUNS = 100_000
 
 @dataclass(frozen=True)
 class Run:
-    """One run: a canonical spec of a kind, and its identity."""
+    """One run: a canonical spec of a kind, and its identity.
+
+    Attributes:
+        kind_name: Name of its kind.
+        kind: The kind.
+        spec: What is run.
+        run_id: Its identity.
+        sources: Hashes of the user's own modules and files that it names.
+    """
 
     kind_name: str
     kind: Kind
     spec: Any
     run_id: str
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """Return what a worker needs to know, as JSON can hold it."""
@@ -56,6 +66,7 @@ class Run:
             "spec_type": self.kind.spec,
             "runner": self.kind.runner,
             "spec": specs.plain(self.spec),
+            **({"sources": dict(self.sources)} if self.sources else {}),
         }
 
     def check_data(self) -> None:
@@ -81,9 +92,24 @@ class Grid:
     text: str
 
 
-def make_run(kind_name: str, kind: Kind, spec: Any) -> Run:
-    """Return the run of a spec in its canonical form."""
-    return Run(kind_name, kind, specs.canonical(spec), specs.run_id(kind_name, spec))
+def make_run(
+    kind_name: str, kind: Kind, spec: Any, fingerprints: Fingerprints | None = None
+) -> Run:
+    """Return the run of a spec in its canonical form.
+
+    Args:
+        kind_name: Name of its kind.
+        kind: The kind.
+        spec: What is to be run.
+        fingerprints: Hashes that are known, where many runs are made.
+
+    Raises:
+        InputError: If a file that the spec names is not there.
+    """
+    spec = specs.canonical(spec)
+    references = (kind_name, kind.spec, kind.runner)
+    found = (fingerprints or Fingerprints()).of(references, spec)
+    return Run(kind_name, kind, spec, specs.run_id(kind_name, spec, found), found)
 
 
 def packaged() -> list[str]:
@@ -146,9 +172,10 @@ def parse(text: str, reference: str = "") -> Grid:
         if not isinstance(blocks, list) or not blocks:
             raise InputError("blocks: must be a list of at least one block")
     runs: dict[str, Run] = {}
+    fingerprints = Fingerprints()
     for number, block in enumerate(blocks, start=1):
         try:
-            for run in _expand(block, own):
+            for run in _expand(block, own, fingerprints):
                 runs.setdefault(run.run_id, run)
         except InputError as error:
             raise InputError(f"{error}" if single else f"block {number}: {error}") from error
@@ -172,7 +199,7 @@ def _own_kinds(values: Any) -> dict[str, Kind]:
     return own
 
 
-def _expand(block: Any, own: Mapping[str, Kind]) -> Iterator[Run]:
+def _expand(block: Any, own: Mapping[str, Kind], fingerprints: Fingerprints) -> Iterator[Run]:
     if not isinstance(block, dict):
         raise InputError(f"{block!r}: must be a mapping with {', '.join(BLOCK_KEYS)}")
     _check_keys(block, BLOCK_KEYS, "")
@@ -205,7 +232,7 @@ def _expand(block: Any, own: Mapping[str, Kind]) -> Iterator[Run]:
                 spec = specs.load(spec_type, {**values, "seed": seed})
             except InputError as error:
                 raise _of_combination(error, spec_type, values, combinations) from error
-            yield make_run(kind_name, kind, spec)
+            yield make_run(kind_name, kind, spec, fingerprints)
 
 
 def _of_combination(

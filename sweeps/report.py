@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from sweeps import plots
+from sweeps import plots, sources
 from sweeps import spec as specs
 from sweeps.files import write_text
 from sweeps.grid import Grid
@@ -26,12 +26,19 @@ class Report:
     Args:
         grid: The grid.
         runs: The directory of each run, by its identity.
+
+    Attributes:
+        outcomes: What became of each run.
+        summaries: The rows of each kind.
+        earlier: In one line, which runs of earlier versions of the user's own code lie beside
+            these; empty if there are none.
     """
 
     def __init__(self, grid: Grid, runs: Mapping[str, RunDir]) -> None:
         self.grid = grid
         self.outcomes = tuple(collect(grid, runs))
         self.summaries = tuple(summarise(self.outcomes))
+        self.earlier = _earlier(grid, runs)
 
     @property
     def missing(self) -> int:
@@ -46,14 +53,15 @@ class Report:
         """
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "report.html"
-        write_text(path, render(self.grid, self.outcomes, self.summaries))
+        write_text(path, render(self))
         write_text(folder / "runs.csv", runs_csv(self.outcomes))
         write_text(folder / "table.csv", table_csv(self.summaries))
         return path
 
 
-def render(grid: Grid, outcomes: Sequence[Outcome], summaries: Sequence[Summary]) -> str:
+def render(report: Report) -> str:
     """Return the page."""
+    grid, outcomes, summaries = report.grid, report.outcomes, report.summaries
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sweeps", "."),
         autoescape=True,
@@ -81,9 +89,15 @@ def render(grid: Grid, outcomes: Sequence[Outcome], summaries: Sequence[Summary]
         missing=_missing(outcomes, summaries),
         wall=duration(sum(result["provenance"]["wall_s"] for result in results)),
         provenance=_provenance(results),
+        earlier=report.earlier,
         command=f"dst sweep run {shlex.quote(grid.reference)}",
         grid=grid.text,
     )
+
+
+def _earlier(grid: Grid, runs: Mapping[str, RunDir]) -> str:
+    folder = next(iter(runs.values())).path.parent
+    return sources.earlier_remark(folder, [run.record() for run in grid.runs])
 
 
 def _settings(summary: Summary, outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
@@ -137,6 +151,7 @@ def _provenance(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     origins = [result["provenance"] for result in results]
     facts = [
         ("Code", _counted(_commit(origin.get("git")) for origin in origins)),
+        ("Own code", _own_code(origins)),
         ("Machine", _counted(str(origin.get("cpu")) for origin in origins)),
         ("System", _counted(str(origin.get("platform")) for origin in origins)),
         ("CPUs", _counted(str(origin.get("cpus")) for origin in origins)),
@@ -149,6 +164,16 @@ def _provenance(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     }
     installed = [f"{name} {version}" for name, version in versions.items() if version != "None"]
     return [fact for fact in [*facts, ("Versions", ", ".join(installed))] if fact[1]]
+
+
+def _own_code(origins: Sequence[Mapping[str, Any]]) -> str:
+    """Return the user's modules and files that runs named, with the start of their hashes."""
+    said = {
+        f"{name} {source['sha256']}" + (f" ({source['file']})" if source["file"] else "")
+        for origin in origins
+        for name, source in origin.get("sources", {}).items()
+    }
+    return ", ".join(sorted(said))
 
 
 def _commit(git: Mapping[str, Any] | None) -> str:

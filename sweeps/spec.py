@@ -1,9 +1,10 @@
 """Specs: frozen dataclasses read strictly from plain mappings, and hashed by what they say.
 
 `run_id = sha256(kind, seed, fields that differ from their defaults)[:12]`, taken of the canonical
-spec. A field that is added later with a default therefore leaves the identity of earlier runs
-alone. A default that was changed would not: a class names the first one in `FIRST_DEFAULTS`, by
-field, and ids are taken against that.
+spec, and with it, where it names modules or files of the user's, of their hashes. A field that is
+added later with a default therefore leaves the identity of earlier runs alone. A default that was
+changed would not: a class names the first one in `FIRST_DEFAULTS`, by field, and ids are taken
+against that.
 """
 
 from __future__ import annotations
@@ -118,12 +119,24 @@ def canonical(spec: T) -> T:
     return spec.canonical() if isinstance(spec, hooks.Canonical) else spec
 
 
-def run_id(kind: str, spec: Any) -> str:
-    """Return the identity of a run: 12 hexadecimal digits of what its canonical spec says."""
+def run_id(kind: str, spec: Any, sources: Mapping[str, str] | None = None) -> str:
+    """Return the identity of a run: 12 hexadecimal digits of what its canonical spec says.
+
+    Args:
+        kind: Name of its kind.
+        spec: What is run.
+        sources: Hashes of the user's own modules and files that it names (`sweeps.sources`).
+    """
     spec = canonical(spec)
     defaults = {field.name: _default(field) for field in _fields(type(spec))}
     first = hooks.first_defaults(type(spec))
-    content = {"kind": kind, "seed": spec.seed, "spec": _delta(spec, {**defaults, **first})}
+    content: dict[str, Any] = {
+        "kind": kind,
+        "seed": spec.seed,
+        "spec": _delta(spec, {**defaults, **first}),
+    }
+    if sources:
+        content["sources"] = dict(sources)
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

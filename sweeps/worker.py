@@ -19,7 +19,7 @@ from typing import Any
 
 from sparse_core.checks import InputError
 from sparse_core.command import refuse_hidden, search_here
-from sweeps import kinds, provenance
+from sweeps import kinds, provenance, sources
 from sweeps.hooks import Progress
 from sweeps.spec import load
 from sweeps.store import RunDir, fault_of
@@ -68,6 +68,11 @@ def _run(run: RunDir, attempt: int, reporter: _Reporter) -> dict[str, Any]:
     origin = provenance.describe()
     spec = load(kinds.spec_type(record["spec_type"]), record["spec"])
     runner = kinds.runner(record["runner"])
+    if changed := sources.changed(record, spec):
+        raise InputError(
+            f"{changed[0]}: has changed since this run was planned; the same command again makes "
+            "runs of what it is now"
+        )
     _limit_torch(origin["threads"])
     origin["setup_s"] = setup.read()["wall_s"]
     meter = provenance.Meter()
@@ -79,6 +84,8 @@ def _run(run: RunDir, attempt: int, reporter: _Reporter) -> dict[str, Any]:
     if fault := fault_of(result):
         raise ValueError(f"the runner's result: {fault}")
     identity = {key: record[key] for key in ("run_id", "kind", "spec")}
+    if "sources" in record:
+        origin["sources"] = sources.origin(record["sources"])
     origin |= {**used, "attempt": attempt, "finished": time.time()}
     return {**result, **identity, "provenance": origin}
 

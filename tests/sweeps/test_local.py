@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -15,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from sparse_core.checks import InputError
-from sweeps.grid import Grid
+from sweeps.grid import Grid, parse
 from sweeps.launchers import local
 from sweeps.launchers.environment import numba_cache, worker_environment
 from sweeps.launchers.local import Options, launch
 from sweeps.provenance import THREAD_VARIABLES, available_cpus
 from sweeps.store import RunDir, State
+from tests.sweeps.toys import KIND
 
 Toys = Callable[[str], Grid]
 Folders = Callable[[Grid], list[RunDir]]
@@ -259,10 +259,9 @@ def test_the_numba_cache_is_named_after_version_and_source_unless_the_user_says_
     assert found.name.startswith("numba-")
 
 
-def test_the_child_really_has_that_environment(toys: Toys, folders: Folders) -> None:
-    (run,) = folders(toys("kind: toy"))
-    record = run.record() | {"runner": "tests.sweeps.test_local:show_environment"}
-    (run.path / "spec.json").write_text(json.dumps(record))
+def test_the_child_really_has_that_environment(folders: Folders) -> None:
+    kinds = KIND.replace("tests.sweeps.toys:run", "tests.sweeps.test_local:show_environment")
+    (run,) = folders(parse(f"name: toys\n{kinds}\nkind: toy"))
     launch([run], Options(threads=2), quiet)
     result = run.result()
     assert result is not None
