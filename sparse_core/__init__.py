@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from sparse_core.checks import InputError
     from sparse_core.config import SparseConfig
     from sparse_core.engine import Engine
-    from sparse_core.export.forms import condense, to_onnx, to_torch_csr
+    from sparse_core.export.condense import condense
+    from sparse_core.export.csr import to_torch_csr
+    from sparse_core.export.onnx import to_onnx
     from sparse_core.kernels import warmup
 
 __all__ = [
@@ -36,10 +38,10 @@ _HOME = {
     "Engine": "sparse_core.engine",
     "InputError": "sparse_core.checks",
     "SparseConfig": "sparse_core.config",
-    "condense": "sparse_core.export.forms",
+    "condense": "sparse_core.export.condense",
     "sparsify": "sparse_core.building",
-    "to_onnx": "sparse_core.export.forms",
-    "to_torch_csr": "sparse_core.export.forms",
+    "to_onnx": "sparse_core.export.onnx",
+    "to_torch_csr": "sparse_core.export.csr",
     "warmup": "sparse_core.kernels",
 }
 

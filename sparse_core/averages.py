@@ -25,15 +25,11 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 from torch.optim.swa_utils import AveragedModel
 
+from sparse_core.budgets.selection import masked_type
 from sparse_core.export.convolution import CondensedConv2d
 from sparse_core.layers.chain import CondensedSequential
-from sparse_core.layers.condensed import CondensedLinear, become_masked_again
-from sparse_core.layers.embedding import (
-    CondensedEmbedding,
-    MaskedEmbedding,
-    become_dense_embedding,
-)
-from sparse_core.layers.linear import MaskedLinear
+from sparse_core.layers.companions import forget, is_companion, key
+from sparse_core.layers.dense import become_dense
 from sparse_core.layers.masked import Masked, become_masked, masked_parameters, masked_weight
 from sparse_core.layers.state import Condensed
 from sparse_core.weights.followers import Follower, hooks_of
@@ -70,18 +66,17 @@ def _can_be_averaged(root: nn.Module) -> bool:
 def _become_average(root: nn.Module) -> None:
     """Turn a copy of a sparse network into a masked one whose masks follow from its weights."""
     engines = engines_in(root)
-    for hooks, key, owner in hooks_of(root):
+    for hooks, number, owner in hooks_of(root):
         if isinstance(owner, Follower) or any(owner is engine for engine in engines):
-            del hooks[key]
+            del hooks[number]
     for layer in list(root.modules()):
         if isinstance(layer, Masked):
             _forget_training(layer)
-        elif isinstance(layer, CondensedLinear):
-            _mask(layer, "weight", MaskedLinear, become_masked_again(layer))
-        elif isinstance(layer, CondensedEmbedding):
-            _mask(layer, "weight", MaskedEmbedding, become_dense_embedding(layer))
-        elif type(layer) is CondensedSequential:
-            layer.__class__ = nn.Sequential  # type: ignore[assignment]
+        elif isinstance(layer, Condensed):
+            mask = layer.mask()
+            become_dense(layer)
+            _mask(layer, "weight", masked_type(layer), mask)
+    become_dense(root, CondensedSequential)
     for engine in engines:
         engine.retire()
     root.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
@@ -90,21 +85,18 @@ def _become_average(root: nn.Module) -> None:
 def _forget_training(layer: Masked) -> None:
     """Leave weights and masks, the weights as they are read."""
     for name in masked_parameters(layer):
-        mask = layer.get_buffer(f"{name}_mask") != 0
+        mask = layer.get_buffer(key(name, "mask")) != 0
         weight = masked_weight(layer, name).detach().clone()
-        for key in [key for key in layer._buffers if key.startswith(f"{name}_")]:
-            del layer._buffers[key]
-            layer._non_persistent_buffers_set.discard(key)
-        layer._parameters.pop(f"{name}_scores", None)
+        forget(layer, name)
         with torch.no_grad():
             layer.get_parameter(name).copy_(weight)
         _mask(layer, name, type(layer), mask)
 
 
-def _mask(layer: nn.Module, name: str, masked_type: type[nn.Module], mask: Tensor) -> None:
-    become_masked(layer, masked_type, name)
-    layer.get_buffer(f"{name}_mask").copy_(mask)
-    layer._non_persistent_buffers_set.add(f"{name}_mask")  # it follows from the weight
+def _mask(layer: nn.Module, name: str, form: type[nn.Module], mask: Tensor) -> None:
+    become_masked(layer, form, name)
+    layer.get_buffer(key(name, "mask")).copy_(mask)
+    layer._non_persistent_buffers_set.add(key(name, "mask"))  # it follows from the weight
 
 
 def _after_load(root: nn.Module, incompatible_keys: object) -> None:
@@ -119,7 +111,7 @@ def _masked_in(root: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
     for layer in root.modules():
         if isinstance(layer, Masked):
             for name in masked_parameters(layer):
-                yield layer.get_parameter(name).detach(), layer.get_buffer(f"{name}_mask")
+                yield layer.get_parameter(name).detach(), layer.get_buffer(key(name, "mask"))
 
 
 def _update(averaged: AveragedModel, model: nn.Module) -> None:
@@ -151,7 +143,7 @@ class Dense:
                 owner.catch_up()
         for module in model.modules():
             for name, parameter in module._parameters.items():
-                if parameter is not None and not name.endswith("_scores"):
+                if parameter is not None and not is_companion(module, name):
                     if id(parameter) not in self._parameters:
                         self._parameters[id(parameter)] = self._dense(module, name, parameter)
             for name, buffer in module._buffers.items():
@@ -171,7 +163,7 @@ class Dense:
             self.masks.append(torch.from_numpy(module.pattern.to_mask()))
             return module.dense_weight()
         if isinstance(module, Masked) and name in masked_parameters(module):
-            self.masks.append(module.get_buffer(f"{name}_mask") != 0)
+            self.masks.append(module.get_buffer(key(name, "mask")) != 0)
             with torch.no_grad():
                 return masked_weight(module, name)
         return parameter
@@ -195,7 +187,7 @@ def _only_dense(root: nn.Module) -> Iterator[None]:
 def _is_state(module: nn.Module, name: str) -> bool:
     """Whether a buffer says what is active, or how far a training is, and is no number."""
     if isinstance(module, Masked):
-        return any(name.startswith(f"{weight}_") for weight in masked_parameters(module))
+        return is_companion(module, name)
     return isinstance(module, Condensed) or name.startswith(OURS)
 
 

@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from sparse_core.budgets.selection import Selected
 from sparse_core.config import SparseConfig
+from sparse_core.layers.companions import is_companion, key
 from sparse_core.layers.state import Condensed
 from sparse_core.weights.tensor import SparseTensor
 
@@ -87,9 +88,9 @@ def _matrices(root: nn.Module) -> Iterator[tuple[int, int]]:
             if parameter is None or id(parameter) in seen or is_lazy(parameter):
                 continue
             seen.add(id(parameter))
-            beside = "bias" in name or name in MAGNITUDES or name.endswith("_scores")
+            beside = "bias" in name or name in MAGNITUDES or is_companion(module, name)
             if parameter.dim() > 1 and not beside:
-                mask = module._buffers.get(f"{name}_mask")
+                mask = module._buffers.get(key(name, "mask"))
                 places = parameter.numel() - _padded(module) * parameter[0].numel()
                 yield places if mask is None else int(mask.count_nonzero()), places
 

@@ -17,7 +17,7 @@ from dstrl.policies.roles import named, roles_of
 from sparse_core import sparsify
 from sparse_core.config import SparseConfig
 from sparse_core.layers.choice import TYPICAL_BATCH
-from sparse_core.layers.masked import Masked, forget_masks
+from sparse_core.layers.dense import become_dense
 from sparse_core.layers.state import Condensed
 
 
@@ -90,20 +90,6 @@ def floats(root: nn.Module) -> None:
 
 def dense_copy(module: nn.Module) -> nn.Module:
     """Return a copy of a module whose sparse layers are dense again, with the weights they had."""
-    from sparse_core.layers.chain import CondensedSequential
-    from sparse_core.layers.condensed import CondensedLinear, become_masked_again
-    from sparse_core.layers.embedding import CondensedEmbedding, become_dense_embedding
-
     copied = copy.deepcopy(module)
-    for layer in list(copied.modules()):
-        if isinstance(layer, Condensed):
-            layer.forget_training()
-        if isinstance(layer, CondensedLinear):
-            become_masked_again(layer)
-        elif isinstance(layer, CondensedEmbedding):
-            become_dense_embedding(layer)
-        elif type(layer) is CondensedSequential:
-            layer.__class__ = nn.Sequential  # type: ignore[assignment]
-        elif isinstance(layer, Masked):
-            forget_masks(layer)
+    become_dense(copied, latent=True)
     return copied

@@ -6,8 +6,8 @@ kernels of linear layers multiply with it as they are: nothing is unfolded, samp
 side. Images are taken and given channels last. Output rows are computed in strips, which share
 one matrix, so that it stays small. Any stride, padding, padding mode, dilation and groups.
 
-Where a gradient is asked for, and where torch has to see inside (`sparse_core.layers.dense`), it is
-an ordinary convolution with the dense filters.
+Where a gradient is asked for, and where torch has to see inside
+(`sparse_core.layers.torch_path`), it is an ordinary convolution with the dense filters.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from torch import Tensor, nn
 
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
-from sparse_core.layers import dense
+from sparse_core.layers import torch_path
 from sparse_core.layers.choice import condensed_conv_pays
+from sparse_core.layers.companions import key
 from sparse_core.layers.condensed import CondensedLinear, hold
+from sparse_core.layers.dense import Sparse, become_dense
 from sparse_core.layers.kinds import become, own_class
 from sparse_core.layers.links import check_weights
-from sparse_core.layers.masked import become_dense, masked_weight
+from sparse_core.layers.masked import masked_weight
 from sparse_core.layers.passes import is_for_kernels, run
 from sparse_core.layers.rows import Rows
 
@@ -34,7 +36,7 @@ STRIP_WEIGHTS = 1 << 20
 """Weights of the repeated filters that are held, if one row of the output needs no more."""
 
 
-class CondensedConv2d(nn.Conv2d):
+class CondensedConv2d(Sparse, nn.Conv2d):
     """`nn.Conv2d` with condensed weights, for inference; its output is channels last in memory.
 
     Attributes:
@@ -44,14 +46,14 @@ class CondensedConv2d(nn.Conv2d):
     product: CondensedLinear
     _repeated: tuple[tuple[Any, ...], CondensedLinear] | None
 
-    @dense.whole
+    @torch_path.whole
     def forward(self, input: Tensor) -> Tensor:
         """Convolve `(batch, in, height, width)` or `(in, height, width)`.
 
         Raises:
             ValueError: If the shape is another.
         """
-        if dense.looked_into():
+        if torch_path.looked_into():
             return self._densely(input)
         if input.dim() not in (3, 4) or input.shape[-3] != self.in_channels:
             raise InputError(
@@ -83,7 +85,7 @@ class CondensedConv2d(nn.Conv2d):
 
     def _densely(self, input: Tensor) -> Tensor:
         """Convolve with the dense filters."""
-        filters = self._filters(dense.weight_of(self.product))
+        filters = self._filters(torch_path.weight_of(self.product))
         output: Tensor = self._conv_forward(input, filters, self.product.bias)
         return output
 
@@ -132,8 +134,7 @@ class CondensedConv2d(nn.Conv2d):
         shape = f"kernel_size={self.kernel_size}, stride={self.stride}"
         return f"{self.in_channels}, {self.out_channels}, {shape}"
 
-    def become_dense(self) -> None:
-        """Turn into an `nn.Conv2d` with zeros where weights are inactive, in place."""
+    def _take_dense_form(self, latent: bool) -> None:
         weight, bias = self._filters(self.product.dense_weight()), self.product.bias
         del self.product, self._repeated
         self.__class__ = own_class(self)  # type: ignore[assignment]
@@ -172,7 +173,7 @@ def conv_pays(layer: nn.Conv2d, batch: int) -> bool:
 
 def _filters(layer: nn.Conv2d) -> Rows:
     """Return the filters as rows over all input channels, those of other groups included."""
-    mask = (layer.get_buffer("weight_mask") != 0).flatten(1).numpy()
+    mask = (layer.get_buffer(key("weight", "mask")) != 0).flatten(1).numpy()
     rows = Rows.of_matrix(masked_weight(layer).detach().flatten(1).numpy(), mask)
     block = rows.owners() // (layer.out_channels // layer.groups)
     columns = rows.columns + block * rows.in_features

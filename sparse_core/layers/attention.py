@@ -59,3 +59,11 @@ class MaskedMultiheadAttention(Masked, nn.MultiheadAttention):
             is_causal=is_causal,
         )
         return (output.transpose(0, 1) if self.batch_first and batched else output), weights
+
+
+def called_linears(root: nn.Module, kind: type[nn.Linear]) -> list[nn.Linear]:
+    """List linear layers of a kind, but for those whose weights attention reads without a call."""
+    read = [m.out_proj for m in root.modules() if isinstance(m, nn.MultiheadAttention)]
+    return [
+        m for m in root.modules() if isinstance(m, kind) and all(m is not other for other in read)
+    ]

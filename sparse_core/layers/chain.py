@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from sparse_core.layers.condensed import CondensedLinear
-from sparse_core.layers.dense import whole
+from sparse_core.layers.dense import Sparse
 from sparse_core.layers.fused import forbid_fused_encoders
 from sparse_core.layers.links import ACTIVATIONS
 from sparse_core.layers.passes import run
+from sparse_core.layers.torch_path import whole
 
 _run = whole(run)
 
 
-class CondensedSequential(nn.Sequential):
+class CondensedSequential(Sparse, nn.Sequential):
     """`nn.Sequential` that runs its condensed layers and the activations between them as chains."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -23,6 +24,9 @@ class CondensedSequential(nn.Sequential):
         for steps in _runs(self):
             input = steps[0](input) if len(steps) == 1 else _run(steps, input)
         return input
+
+    def _take_dense_form(self, latent: bool) -> None:
+        self.__class__ = nn.Sequential  # type: ignore[assignment]
 
 
 def _runs(modules: nn.Sequential) -> Iterator[list[nn.Module]]:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
-from sparse_core.layers.dense import whole
-from sparse_core.layers.kinds import become, own_class
+from sparse_core.layers.kinds import become
 from sparse_core.layers.passes import run
 from sparse_core.layers.state import Condensed
+from sparse_core.layers.torch_path import whole
 
 REPLACED = ("weight", "values", "bias")
 """A layer's parameters; one of a class of somebody else's may have others."""
@@ -89,15 +89,3 @@ def hold(layer: nn.Linear, pattern: Pattern, values: NDArray[Any]) -> None:
     layer.in_features, layer.out_features = pattern.in_features, pattern.out_features
     layer.remember_pattern(pattern, values.size)
     layer.weight_tap.wants_signals = True
-
-
-def become_masked_again(layer: CondensedLinear) -> Tensor:
-    """Turn a condensed layer into a dense `nn.Linear`, in place; returns its `(out, in)` mask."""
-    dense, mask = layer.dense_weight(), torch.from_numpy(layer.pattern.to_mask())
-    weight = nn.Parameter(dense, layer.values.requires_grad)
-    layer.forget_pattern()
-    layer.__class__ = own_class(layer)  # type: ignore[assignment]
-    bias = layer._parameters.pop("bias")
-    layer.register_parameter("weight", weight)
-    layer.register_parameter("bias", bias)
-    return mask

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from sparse_core.checks import InputError
+from sparse_core.layers.dense import Sparse
 
 WAY_OUT = (
     "was averaged by hand with a network whose topology has moved since, place by place, so its "
@@ -61,7 +62,7 @@ class Lineage:
         )
 
 
-class Copied(nn.Module):
+class Copied(Sparse):
     """A layer that knows whether it is a copy of another."""
 
     _lineage: Lineage | None = None

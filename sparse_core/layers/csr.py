@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 from sparse_core.layers.kinds import become
 from sparse_core.layers.rows import Rows
-
-INDICES = ("columns", "lengths")
-"""Buffers of the condensed form."""
+from sparse_core.layers.state import Condensed
 
 
 class CsrLinear(nn.Linear):
@@ -50,13 +48,12 @@ class CsrLinear(nn.Linear):
 
 
 def become_csr(layer: nn.Linear, rows: Rows) -> None:
-    """Turn a linear layer into one with a CSR weight, in place; its bias stays."""
+    """Turn a dense or condensed linear layer into one with a CSR weight, in place."""
     bias = layer._parameters["bias"]
-    for name in ("weight", "values", "bias"):
+    if isinstance(layer, Condensed):
+        layer.forget_pattern()
+    for name in ("weight", "bias"):
         layer._parameters.pop(name, None)
-    for name in [key for key in layer._buffers if key.startswith("weight_") or key in INDICES]:
-        del layer._buffers[name]
-        layer._non_persistent_buffers_set.discard(name)
     become(layer, CsrLinear)
     index = torch.int32 if rows.columns.size < 2**31 else torch.int64
     layer.register_buffer("values", torch.from_numpy(rows.values.copy()))

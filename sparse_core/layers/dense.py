@@ -1,196 +1,29 @@
-"""What condensed layers compute, as ordinary operations of torch on their dense weights.
-
-To torch, kernels are a black box. Where it has to see inside, layers go this way instead, which is
-slower, gives the same numbers, and has all their derivatives:
-
-    traced and exported     `torch.jit.trace`, `torch.onnx.export`, `torch.export`
-    transformed             `torch.func`, forward-mode derivatives, dispatch modes
-    differentiated again    the backward pass of a chain under `create_graph=True`
-    not for kernels         float64, empty batches
-
-`torch.compile` does not see inside: it compiles what is around the kernels (`whole`).
-"""
+"""The way back to dense, in place, for layers of all sparse forms."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeVar, cast
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-from torch._C import _are_functorch_transforms_active, _is_tracing, _len_torch_dispatch_stack
-from torch._C._dynamo.eval_frame import get_eval_frame_callback
-from torch._dynamo.decorators import skip
-from torch.autograd import forward_ad
-
-from sparse_core.kernels import plan
-from sparse_core.kernels.format import Pattern
-from sparse_core.layers.copies import see_training
-from sparse_core.layers.sharing import constant
-from sparse_core.layers.state import Condensed
-
-Layers = Sequence[tuple[Condensed, str | None]]
-"""Condensed linear layers, each with the activation after it: `relu`, `tanh` or None."""
-
-T = TypeVar("T")
+from torch import nn
 
 
-class _Stage(NamedTuple):
-    """A layer at work: its input, its dense weight, and its output before the activation."""
+class Sparse(nn.Module):
+    """A module in a sparse form, which can take its dense one again."""
 
-    input: Tensor
-    weight: Tensor
-    output: Tensor
-
-
-def looked_into() -> bool:
-    """Whether torch follows each operation that runs now, and would miss what kernels do."""
-    return (
-        _is_tracing()
-        or _are_functorch_transforms_active()
-        or _len_torch_dispatch_stack() > 0
-        or forward_ad._current_level >= 0
-    )
+    def _take_dense_form(self, latent: bool) -> None:
+        """Become dense; see `become_dense`."""
+        raise NotImplementedError
 
 
-def whole(function: Callable[[T, Tensor], Tensor]) -> Callable[[T, Tensor], Tensor]:
-    """Let `torch.compile` call a function as it stands, and compile what is before and after it.
+def become_dense(root: nn.Module, form: type[nn.Module] = Sparse, *, latent: bool = False) -> None:
+    """Turn the sparse layers of a module, or one such layer, into dense ones, in place.
 
-    `torch.compiler.disable` does that too, but costs each call much more.
-    """
-    apart = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
-
-    @skip
-    @functools.wraps(function)
-    def call(owner: T, input: Tensor) -> Tensor:
-        if get_eval_frame_callback() is None:
-            return function(owner, input)
-        return cast(Tensor, apart(owner, input))
-
-    reason = "kernels are no graph; torch.export needs strict=False"
-    vars(call)["_torchdynamo_disable_msg"] = reason
-    return cast(Callable[[T, Tensor], Tensor], call)
-
-
-def weight_of(layer: Condensed, values: Tensor | None = None) -> Tensor:
-    """Return the `(rows, cols)` weight that a layer reads, differentiable where it trains.
+    Each gets its own class again, and the weight that it computed with, zero where inactive. Names,
+    biases, and whether a parameter trains, stay. Nothing is left of topologies and training.
 
     Args:
-        layer: The layer.
-        values: Its values, by default those that it has.
+        root: A sparse layer, or a module that has some.
+        form: Layers of this form only, such as `Masked`.
+        latent: Keep the values that inactive weights of a masked layer have, instead of zeros.
     """
-    numbers = layer.values if values is None else values
-    pattern, shared = layer.pattern, layer.shared
-    if shared is not None:
-        pattern, numbers = shared.read_tensor(pattern, numbers)
-    flat, places = _where(pattern)
-    dense = numbers.new_zeros(pattern.out_features * pattern.in_features)
-    return dense.scatter(0, flat, numbers[places]).reshape(
-        pattern.out_features, pattern.in_features
-    )
-
-
-def _where(pattern: Pattern) -> tuple[Tensor, Tensor]:
-    """Return where in the flat matrix, and where in the values, each active weight is."""
-
-    def find() -> tuple[Tensor, Tensor]:
-        rows, columns, places = pattern.coordinates()
-        flat = rows * pattern.in_features + columns
-        return constant(flat), constant(places)
-
-    return plan.keep(pattern, ("dense",), find)
-
-
-def run(layers: Layers, input: Tensor) -> Tensor:
-    """Apply condensed linear layers and activations one after the other.
-
-    Args:
-        layers: The chain.
-        input: `(..., in)`; under autocast of any floating type.
-
-    Returns:
-        `(..., out)`.
-    """
-    if torch.is_autocast_enabled("cpu"):
-        input = input.to(layers[0][0].values.dtype)
-    parameters = [
-        parameter
-        for layer, _ in layers
-        for parameter in (layer._parameters["values"], layer._parameters["bias"])
-        if parameter is not None
-    ]
-    with torch.autocast("cpu", enabled=False):
-        out, stages = _through(layers, input, parameters)
-    for (layer, _), stage in zip(layers, stages, strict=True):
-        _watch(layer, stage)
-        see_training(layer, stage.output)
-    return out
-
-
-def gradients(
-    layers: Layers, tensors: Sequence[Tensor], gradient: Tensor, needed: Sequence[bool]
-) -> list[Tensor | None]:
-    """Differentiate a chain: in grad mode, so that the result can be differentiated in turn.
-
-    Args:
-        layers: The chain.
-        tensors: Its input `(batch, in)`; values and bias, where there is one, of each layer.
-        gradient: `(batch, out)` gradient of its output.
-        needed: For each of `tensors`, whether its gradient is asked for.
-
-    Returns:
-        The gradients; None where not asked for.
-    """
-    again = torch.is_grad_enabled()
-    with torch.autocast("cpu", enabled=False):
-        with torch.enable_grad():
-            # One tensor may have been computed from another: views part them, for this pass.
-            views = [tensor.view_as(tensor) for tensor in tensors]
-            out, stages = _through(layers, views[0], views[1:])
-        wanted = [view for view, need in zip(views, needed, strict=True) if need]
-        armed = [
-            (layer, stage)
-            for (layer, _), stage in zip(layers, stages, strict=True)
-            if layer.weight_tap.armed and stage.weight.requires_grad
-        ]
-        wanted += [stage.output for _, stage in armed]
-        found = iter(torch.autograd.grad(out, wanted, gradient, create_graph=again))
-    result = [next(found) if need else None for need in needed]
-    for (layer, stage), signal in zip(armed, found, strict=True):
-        layer.weight_tap.receive_product(stage.input, signal, layer.values)
-        if again:
-            _watch(layer, stage)
-    return result
-
-
-def _watch(layer: Condensed, stage: _Stage) -> None:
-    """Let a layer's tap see the gradients of backward passes to come, as a masked layer's does."""
-    tap = layer.weight_tap
-    if tap.armed:
-        tap.watch(stage.weight, layer.values)
-        tap.watch_signals(stage.input, stage.output, layer.values)
-
-
-def _through(
-    layers: Layers, x: Tensor, parameters: Sequence[Tensor]
-) -> tuple[Tensor, list[_Stage]]:
-    remaining, stages = iter(parameters), []
-    for layer, activation in layers:
-        weight, bias = weight_of(layer, next(remaining)), _bias_of(layer, remaining)
-        output = F.linear(x, weight, bias)
-        stages.append(_Stage(x, weight, output))
-        x = output if activation is None else getattr(torch, activation)(output)
-    return x, stages
-
-
-def _bias_of(layer: Condensed, remaining: Iterator[Tensor]) -> Tensor | None:
-    """Take a layer's bias, as it reads it; where neurons do not train, no gradient flows to it."""
-    if layer._parameters["bias"] is None:
-        return None
-    bias, live = next(remaining), layer.weight_live
-    if layer.weight_given is not None:
-        assert layer.weight_reserved is not None
-        bias = torch.where(layer.weight_reserved, layer.weight_given, bias)
-    return bias if live is None else torch.where(live, bias, bias.detach())
+    for module in list(root.modules()):
+        if isinstance(module, Sparse) and isinstance(module, form):
+            module._take_dense_form(latent)

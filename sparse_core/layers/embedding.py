@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
-from sparse_core.layers import dense
+from sparse_core.layers import torch_path
+from sparse_core.layers.companions import forget
 from sparse_core.layers.copies import see_training
-from sparse_core.layers.kinds import become, own_class
+from sparse_core.layers.kinds import become
 from sparse_core.layers.masked import Masked, become_masked, masked_weight
 from sparse_core.layers.state import Condensed
 
@@ -44,7 +45,7 @@ class CondensedEmbedding(Condensed, nn.Embedding):
         """`(vocabulary, size)`."""
         return self.num_embeddings, self.embedding_dim
 
-    @dense.whole
+    @torch_path.whole
     def forward(self, input: Tensor) -> Tensor:
         """Map integers `(...)` to `(..., size)`.
 
@@ -56,9 +57,9 @@ class CondensedEmbedding(Condensed, nn.Embedding):
         if input.dtype not in (torch.int32, torch.int64):
             raise TypeError(f"input must be int32 or int64, got {input.dtype}")
         tokens = input.reshape(-1).long()
-        if dense.looked_into():
+        if torch_path.looked_into():
             padding = -1 if self.padding_idx is None else self.padding_idx
-            out = torch.embedding(dense.weight_of(self), tokens, padding)
+            out = torch.embedding(torch_path.weight_of(self), tokens, padding)
         else:
             out = self._look_up(tokens)
         see_training(self, out)
@@ -89,6 +90,13 @@ class CondensedEmbedding(Condensed, nn.Embedding):
             chosen = torch.where(padding, chosen.detach(), chosen)
         out = self.values.new_zeros(len(tokens), self.embedding_dim)
         return out.index_put((owners, self.columns[places].long()), chosen)
+
+    def dense_weight(self) -> Tensor:
+        """Return the `(vocabulary, size)` weight, of any floating dtype, detached."""
+        mask = self.mask()
+        weight = self.values.new_zeros(mask.shape, requires_grad=False)
+        weight[mask] = self.values.detach()[: self.pattern.size]
+        return weight
 
     def extra_repr(self) -> str:
         """Describe the layer in one line."""
@@ -130,7 +138,7 @@ def become_condensed_embedding(
     if layer.weight.device.type != "cpu":
         raise InputError(f"condensed embeddings are on the CPU, this one on {layer.weight.device}")
     if isinstance(layer, MaskedEmbedding):
-        _forget_masks(layer)
+        forget(layer, "weight")
     pattern = Pattern.from_mask(mask.numpy())
     capacity = pattern.size if capacity is None else max(capacity, pattern.size)
     values = layer.weight.new_zeros(capacity, requires_grad=False)
@@ -143,18 +151,6 @@ def become_condensed_embedding(
     layer.values = nn.Parameter(values, requires_grad)
     layer._parameters.update(others)
     layer.remember_pattern(pattern, capacity)
-
-
-def become_dense_embedding(layer: CondensedEmbedding) -> Tensor:
-    """Turn a condensed embedding into an `nn.Embedding`, in place; returns its mask."""
-    mask = torch.from_numpy(layer.pattern.to_mask())
-    weight = layer.values.new_zeros(mask.shape, requires_grad=False)
-    weight[mask] = layer.values.detach()[: layer.pattern.size]
-    requires_grad = layer.values.requires_grad
-    layer.forget_pattern()
-    layer.__class__ = own_class(layer)  # type: ignore[assignment]
-    layer.weight = nn.Parameter(weight, requires_grad)
-    return mask
 
 
 def why_dense(layer: nn.Embedding) -> str | None:
@@ -174,9 +170,3 @@ def _check(layer: nn.Embedding, mask: Tensor) -> None:
     reason = why_dense(layer)
     if reason is not None:
         raise InputError(reason)
-
-
-def _forget_masks(layer: nn.Module) -> None:
-    for name in [key for key in layer._buffers if key.startswith("weight_")]:
-        del layer._buffers[name]
-        layer._non_persistent_buffers_set.discard(name)

@@ -6,19 +6,7 @@ forward, hence gradients of inactive weights are exactly zero, `clip_grad_norm_`
 ones only, and methods that write parameters directly (line searches, evolution strategies) are
 right too.
 
-Beside its mask, a sparse parameter `weight` has these companions in its layer, None when unused:
-
-    weight_seen       1 = has ever been active
-    weight_backward   1 = receives a gradient though it may be inactive (Top-KAST, SR-STE)
-    weight_scores     a parameter: the mask is chosen by it, and passes its gradient on to it
-    weight_protected  bool, weights of earlier tasks: read where the mask includes them, never
-                      written
-    weight_frozen     in the weight's shape, what protected weights are worth: it is read in their
-                      place, so nothing that happens to the parameter changes them
-    weight_lent       bool, protected weights that are read though the mask leaves them out
-    weight_reserved   (rows,) bool, neurons of earlier tasks, where the mask has no weights
-    weight_given      (rows,) the biases of those neurons, read in the place of the bias itself
-    weight_live       (rows,) bool, neurons whose bias trains: not ablated, not reserved; None: all
+What lies beside a parameter is in `sparse_core.layers.companions`.
 """
 
 from __future__ import annotations
@@ -28,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparse_core.layers.companions import declare, forget, key
 from sparse_core.layers.copies import Copied, Lineage, announce, release, see_training
 from sparse_core.layers.kinds import become, own_class
 from sparse_core.layers.tap import GradientTap
@@ -48,7 +37,7 @@ class Masked(Copied):
             return
         self.check_average()
         for name, grown in lineage.grown.items():
-            mask, weight = self.get_buffer(f"{name}_mask"), getattr(self, name)
+            mask, weight = self.get_buffer(key(name, "mask")), getattr(self, name)
             if not isinstance(weight, nn.Parameter):
                 continue  # a functional call brings weights of its own, with masks of their own
             outside = (weight != 0) & (mask == 0)
@@ -58,26 +47,37 @@ class Masked(Copied):
 
     def _placed(self) -> list[Tensor]:
         names = [name for name in masked_parameters(self) if self._keeps_values(name)]
-        scores = [self._parameters.get(f"{name}_scores") for name in names]
+        scores = [self._parameters.get(key(name, "scores")) for name in names]
         tensors = [*(self._parameters.get(name) for name in names), *scores]
         return [tensor for tensor in tensors if tensor is not None]
 
     def _keeps_values(self, name: str) -> bool:
         """Whether inactive weights keep values, that train or are chosen by a score."""
-        companions = (getattr(self, f"{name}_{what}", None) for what in ("backward", "scores"))
+        companions = (getattr(self, key(name, what), None) for what in ("backward", "scores"))
         return any(companion is not None for companion in companions)
 
     def _original_moves(self, lineage: Lineage, parameter: str, grown: Tensor | None) -> None:
         super()._original_moves(lineage, parameter, grown)
-        protected = self._buffers.get(f"{parameter}_protected")
+        protected = self._buffers.get(key(parameter, "protected"))
         if grown is None or protected is not None or self._keeps_values(parameter):
             return
-        mask = self.get_buffer(f"{parameter}_mask")
+        mask = self.get_buffer(key(parameter, "mask"))
         places = torch.zeros(mask.numel(), dtype=torch.bool, device=mask.device)
         places[grown.to(mask.device)] = True
         so_far = lineage.grown.get(parameter)
         shaped = places.reshape(mask.shape)
         lineage.grown[parameter] = shaped if so_far is None else so_far | shaped
+
+    def _take_dense_form(self, latent: bool) -> None:
+        for name in masked_parameters(self):
+            parameter = self.get_parameter(name)
+            weight = parameter if latent else masked_weight(self, name)
+            dense = nn.Parameter(weight.detach().clone(), parameter.requires_grad)
+            self.register_parameter(name, dense)
+            forget(self, name)
+            delattr(self, f"{name}_tap")
+        release(self)
+        self.__class__ = own_class(self)  # type: ignore[assignment]
 
     def __getstate__(self) -> dict[str, Any]:
         if self._lineage is not None and not self._lineage.written(self._placed()):
@@ -108,10 +108,10 @@ class Masked(Copied):
                 error_msgs.append(f"{prefix.rstrip('.') or 'layer'}: {error}")
                 return
         for name in masked_parameters(self):
-            mask = state_dict.get(f"{prefix}{name}_mask")
+            mask = state_dict.get(key(f"{prefix}{name}", "mask"))
             if isinstance(mask, Tensor) and mask.shape == self.get_parameter(name).shape:
                 announce(self, f"{prefix}{name}", name, mask.reshape(-1).nonzero().squeeze(1))
-            if f"{name}_mask" in self._non_persistent_buffers_set:
+            if key(name, "mask") in self._non_persistent_buffers_set:
                 to_dense(state_dict, f"{prefix}{name}")
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
@@ -131,36 +131,14 @@ def become_masked(
     values = layer.get_parameter(parameter)
     release(layer)
     become(layer, masked_type)
-    layer.register_buffer(f"{parameter}_mask", torch.ones_like(values, requires_grad=False))
-    layer.register_buffer(f"{parameter}_seen", None)
-    layer.register_buffer(f"{parameter}_backward", None)
-    for derived in ("protected", "frozen", "lent", "reserved", "given", "live"):
-        layer.register_buffer(f"{parameter}_{derived}", None, persistent=False)
+    declare(layer, parameter, condensed=False)
+    setattr(layer, key(parameter, "mask"), torch.ones_like(values, requires_grad=False))
     setattr(layer, f"{parameter}_tap", GradientTap())
 
 
 def masked_parameters(layer: nn.Module) -> list[str]:
     """List the parameters of a layer that have a mask, in their order."""
-    return [name for name in layer._parameters if f"{name}_mask" in layer._buffers]
-
-
-def become_dense(layer: nn.Module) -> None:
-    """Turn a masked layer into its dense form, in place, with zeros where its masks have them."""
-    for name in masked_parameters(layer):
-        weight = masked_weight(layer, name).detach().clone()
-        layer.register_parameter(name, nn.Parameter(weight))
-    forget_masks(layer)
-
-
-def forget_masks(layer: nn.Module) -> None:
-    """Turn a masked layer into its dense form, in place, with its weights as they are."""
-    for name in masked_parameters(layer):
-        for companion in [key for key in layer._buffers if key.startswith(f"{name}_")]:
-            del layer._buffers[companion]
-            layer._non_persistent_buffers_set.discard(companion)
-        delattr(layer, f"{name}_tap")
-    release(layer)
-    layer.__class__ = own_class(layer)
+    return [name for name in layer._parameters if key(name, "mask") in layer._buffers]
 
 
 def masked_weight(layer: nn.Module, parameter: str = "weight") -> Tensor:

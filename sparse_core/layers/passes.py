@@ -6,7 +6,7 @@ There are two ways through a chain for kernels:
     rows      a single layer without an activation, packed and unpacked tile by tile
 
 Where no gradient is asked for and the batch is tiny, samples go through one by one instead, which
-needs no packing. What is not for kernels goes another way (`sparse_core.layers.dense`).
+needs no packing. What is not for kernels goes another way (`sparse_core.layers.torch_path`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sparse_core.checks import InputError
 from sparse_core.kernels import checked, linear, plan, unchecked
 from sparse_core.kernels.arguments import tile_size
 from sparse_core.kernels.buffers import empty
-from sparse_core.layers import dense
+from sparse_core.layers import torch_path
 from sparse_core.layers.copies import release
 from sparse_core.layers.links import Link, check_weights, layers_of, link_of
 from sparse_core.layers.state import Condensed
@@ -68,11 +68,11 @@ def run(steps: Sequence[nn.Module], input: Tensor) -> Tensor:
         TypeError: If its dtype is not that of the weights.
     """
     layers = layers_of(steps)
-    if dense.looked_into():
-        return dense.run(layers, input)
+    if torch_path.looked_into():
+        return torch_path.run(layers, input)
     input = _checked(layers[0][0], input)
     if not is_for_kernels(input):
-        return dense.run(layers, input)
+        return torch_path.run(layers, input)
     links = [link_of(*layer) for layer in layers]
     flat = input.dim() == 2  # a reshape would cost autograd more than it looks
     rows = input if flat else input.reshape(-1, input.shape[-1])
@@ -278,7 +278,7 @@ class _Chain(torch.autograd.Function):
         needed = list(ctx.needs_input_grad)
         for link in links:
             release(link.layer)
-        if torch.is_grad_enabled() or dense.looked_into() or is_legacy_batchedtensor(gradient):
+        if torch.is_grad_enabled() or torch_path.looked_into() or is_legacy_batchedtensor(gradient):
             tensors = saved if needed[0] else (ctx.data, *saved)
             if _version(ctx.data) != ctx.version:
                 raise RuntimeError(
@@ -286,7 +286,8 @@ class _Chain(torch.autograd.Function):
                     "since its forward pass, so its gradient has no derivatives"
                 )
             layers = [(link.layer, link.activation) for link in links]
-            first, *others = dense.gradients(layers, tensors, gradient, needed[:1] + needed[2:])
+            asked = needed[:1] + needed[2:]
+            first, *others = torch_path.gradients(layers, tensors, gradient, asked)
             return (first, None, *others)
         signal = way.enter(gradient.contiguous().numpy())
         gradients: list[Tensor | None] = []

@@ -26,15 +26,12 @@ from torch import Tensor, nn
 
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
+from sparse_core.layers.companions import MEMORIES, declare, forget, key
 from sparse_core.layers.copies import Copied, announce, release
+from sparse_core.layers.kinds import own_class
 from sparse_core.layers.sharing import Lent, Reused, Shared
 from sparse_core.layers.tap import GradientTap
 from sparse_core.layers.translation import integers, to_condensed
-
-DERIVED = tuple(
-    f"weight_{what}" for what in ("live", "protected", "frozen", "lent", "reserved", "given")
-)
-"""Buffers that are not saved: whoever loads a layer knows what they follow from."""
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -81,18 +78,17 @@ class Condensed(Copied):
         self.group = pattern.group
         self.register_buffer("columns", torch.zeros(slots, dtype=torch.int32))
         self.register_buffer("lengths", torch.zeros(groups, dtype=torch.int32))
-        for name in DERIVED:
-            self.register_buffer(name, None, persistent=False)
+        declare(self, "weight", condensed=True)
         self.weight_tap = GradientTap()
         self._link = None
         release(self)
         self.set_pattern(pattern)
 
     def forget_pattern(self) -> None:
-        """Drop the topology and the values, before becoming dense again."""
-        for name in ("columns", "lengths", *DERIVED):
+        """Drop the topology, the values and all that lies beside them."""
+        for name in ("columns", "lengths"):
             del self._buffers[name]
-            self._non_persistent_buffers_set.discard(name)
+        forget(self, "weight")
         del self._parameters["values"]
         for name in ("group", "weight_tap", "_pattern", "_shared", "_link"):
             del self.__dict__[name]
@@ -159,9 +155,8 @@ class Condensed(Copied):
 
     def forget_training(self) -> None:
         """Drop what only training needs: memories of gradients and of where weights have been."""
-        for name in [name for name in self._buffers if name.startswith("weight_")]:
-            if name not in DERIVED:
-                del self._buffers[name]
+        for name in MEMORIES:
+            self._buffers[key("weight", name)] = None
 
     def floats(self) -> None:
         """Keep the integers of the state as floats from now on, the topology as it is."""
@@ -180,9 +175,24 @@ class Condensed(Copied):
         self._shared = None
         return self
 
+    def mask(self) -> Tensor:
+        """Return `(rows, cols)` bool, True = active."""
+        return torch.from_numpy(self.pattern.to_mask())
+
     def dense_weight(self) -> Tensor:
         """Return the `(rows, cols)` weight matrix, zero where inactive, detached."""
         return torch.from_numpy(self.pattern.expand(self.values.detach().numpy()))
+
+    def _take_dense_form(self, latent: bool) -> None:
+        weight = nn.Parameter(self.dense_weight(), self.values.requires_grad)
+        parameters = {
+            "weight" if name == "values" else name: weight if name == "values" else parameter
+            for name, parameter in self._parameters.items()
+        }
+        self.forget_pattern()
+        self.__class__ = own_class(self)  # type: ignore[assignment]
+        self._parameters.clear()
+        self._parameters.update(parameters)
 
     def _placed(self) -> list[Tensor]:
         return [self.values]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_core.kernels.format import GROUPS, Pattern
+from sparse_core.layers.companions import COMPANIONS, key
 
 State = dict[str, Any]
 
@@ -36,7 +37,7 @@ def to_condensed(state: State, prefix: str, own: Pattern, values: Tensor) -> Non
         ValueError: If the weight has another shape, or the topology does not fit. Nothing is
             changed then.
     """
-    weight, mask = state.get(f"{prefix}weight"), state.get(f"{prefix}weight_mask")
+    weight, mask = state.get(f"{prefix}weight"), state.get(key(f"{prefix}weight", "mask"))
     if not isinstance(weight, Tensor) or f"{prefix}values" in state:
         return
     shape = (own.out_features, own.in_features)
@@ -52,14 +53,14 @@ def to_condensed(state: State, prefix: str, own: Pattern, values: Tensor) -> Non
         columns[: pattern.slots] = pattern.columns
         state[f"{prefix}columns"] = torch.from_numpy(columns)
         state[f"{prefix}lengths"] = torch.from_numpy(pattern.lengths)
-        del state[f"{prefix}weight_mask"]
+        del state[key(f"{prefix}weight", "mask")]
     dense = weight.detach().cpu().to(values.dtype).numpy()
     state[f"{prefix}values"] = torch.from_numpy(pattern.condense(dense, room))
     del state[f"{prefix}weight"]
-    seen = state.get(f"{prefix}weight_seen")
+    seen = state.get(key(f"{prefix}weight", "seen"))
     if isinstance(seen, Tensor) and seen.dim() == 2:
         bits = np.packbits((seen != 0).cpu().numpy())
-        state[f"{prefix}weight_seen"] = torch.from_numpy(bits)
+        state[key(f"{prefix}weight", "seen")] = torch.from_numpy(bits)
 
 
 def to_masked(state: State, prefix: str, shape: tuple[int, ...]) -> None:
@@ -73,8 +74,8 @@ def to_masked(state: State, prefix: str, shape: tuple[int, ...]) -> None:
     Raises:
         ValueError: If they are not the state of a layer of that shape. Nothing is changed then.
     """
-    keys = [f"{prefix}{name}" for name in ("values", "columns", "lengths")]
-    parts = [state.get(key) for key in keys]
+    own = [f"{prefix}{name}" for name in ("values", "columns", "lengths")]
+    parts = [state.get(name) for name in own]
     if f"{prefix}weight" in state or not all(isinstance(part, Tensor) for part in parts):
         return
     values, columns, lengths = (part.detach().cpu() for part in parts if part is not None)
@@ -84,22 +85,22 @@ def to_masked(state: State, prefix: str, shape: tuple[int, ...]) -> None:
     group = _group(rows, values.numel(), columns.numel(), lengths.numel())
     pattern = Pattern.from_lengths(integers(columns), integers(lengths), cols, rows, group)
     state[f"{prefix}weight"] = torch.from_numpy(pattern.expand(values.numpy()))
-    state[f"{prefix}weight_mask"] = torch.from_numpy(pattern.to_mask())
-    for key in keys:
-        del state[key]
-    seen = state.get(f"{prefix}weight_seen")
+    state[key(f"{prefix}weight", "mask")] = torch.from_numpy(pattern.to_mask())
+    for name in own:
+        del state[name]
+    seen = state.get(key(f"{prefix}weight", "seen"))
     if isinstance(seen, Tensor) and seen.dim() == 1:
         flags = np.unpackbits(seen.byte().cpu().numpy())[: rows * cols].astype(np.bool_)
-        state[f"{prefix}weight_seen"] = torch.from_numpy(flags).reshape(shape)
+        state[key(f"{prefix}weight", "seen")] = torch.from_numpy(flags).reshape(shape)
 
 
 def to_dense(state: State, name: str) -> None:
     """Replace what a state has for the masked parameter of a name by the dense one, in place."""
-    mask = state.get(f"{name}_mask")
+    mask = state.get(key(name, "mask"))
     if isinstance(mask, Tensor) and name in state:
         state[name] = state[name] * mask
-    for companion in [key for key in state if key.startswith(f"{name}_")]:
-        del state[companion]
+    for companion in COMPANIONS:
+        state.pop(key(name, companion), None)
 
 
 def _group(rows: int, capacity: int, slots: int, lanes: int) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sparse_core.layers.companions import key
 from sparse_core.streams import stream
 from sparse_core.updaters.base import Updater
 from sparse_core.updaters.ranked import available_cells
@@ -36,7 +37,7 @@ class EdgePopup(Updater):
         """Draw the scores, and choose the first mask by them."""
         if tensor.companion("scores") is None:
             parameter = nn.Parameter(torch.empty_like(tensor.weight))
-            tensor.layer.register_parameter(f"{tensor.parameter}_scores", parameter)
+            tensor.layer.register_parameter(key(tensor.parameter, "scores"), parameter)
             if self.fixed:
                 size = math.sqrt(2 * tensor.rows / max(1, tensor.budget))
                 with torch.no_grad():

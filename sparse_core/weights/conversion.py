@@ -16,20 +16,16 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sparse_core.budgets.structure import group_of
-from sparse_core.layers.condensed import CondensedLinear, become_condensed, become_masked_again
+from sparse_core.layers.companions import forget, memories
+from sparse_core.layers.condensed import CondensedLinear, become_condensed
+from sparse_core.layers.dense import become_dense
 from sparse_core.layers.embedding import become_condensed_embedding
-from sparse_core.layers.kinds import own_class
 from sparse_core.layers.linear import MaskedLinear
 from sparse_core.layers.masked import become_masked
 from sparse_core.layers.state import Condensed
 from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.masked import MaskedTensor
 from sparse_core.weights.tensor import SparseTensor
-
-COMPANIONS = (
-    *("mask", "seen", "backward", "live"),
-    *("protected", "frozen", "lent", "reserved", "given"),
-)
 
 
 def condensed_from(tensor: MaskedTensor, capacity: int) -> CondensedTensor:
@@ -49,10 +45,9 @@ def condensed_from(tensor: MaskedTensor, capacity: int) -> CondensedTensor:
     """
     layer, mask = tensor.layer, tensor.active()
     seen, dense = tensor.seen(), tensor.weight
-    for what in COMPANIONS:
-        del layer._buffers[f"weight_{what}"]
+    kept = {w: m for w, m in memories(layer, "weight").items() if w != "seen"}
+    forget(layer, "weight")
     if isinstance(layer, nn.Embedding):
-        layer.__class__ = own_class(layer)  # type: ignore[assignment]
         become_condensed_embedding(layer, mask, capacity=capacity)
     else:
         assert isinstance(layer, nn.Linear)
@@ -63,7 +58,8 @@ def condensed_from(tensor: MaskedTensor, capacity: int) -> CondensedTensor:
     )
     condensed.initial_budget, condensed.may_ablate = tensor.initial_budget, tensor.may_ablate
     condensed.stand_for(dense)
-    layer.register_buffer("weight_seen", None)
+    for what, memory in kept.items():
+        condensed.set_companion(what, memory)
     if seen is not None:
         condensed.remember(seen)
     condensed.refresh()
@@ -86,9 +82,8 @@ def masked_from(tensor: SparseTensor, *optimizers: Optimizer) -> SparseTensor:
         return tensor
     assert tensor.protected is None
     values, pattern, seen = layer.values, layer.pattern, tensor.seen()
-    mask = become_masked_again(layer)
-    ours = [name for name in layer._buffers if name.startswith("weight_")]
-    memories = {name: layer._buffers.pop(name) for name in ours}
+    mask, kept = layer.mask(), memories(layer, "weight")
+    become_dense(layer)
     become_masked(layer, MaskedLinear)
     masked = MaskedTensor(
         tensor.name, layer, "weight", tensor.role, tensor.structure, tensor.budget
@@ -96,10 +91,9 @@ def masked_from(tensor: SparseTensor, *optimizers: Optimizer) -> SparseTensor:
     masked.initial_budget, masked.may_ablate = tensor.initial_budget, tensor.may_ablate
     masked.start(mask)
     if seen is not None:
-        masked.set_companion("seen", seen.to(masked.mask.dtype))
-    for name in ("weight_gradient_mean", "weight_gradient_square"):
-        if name in memories:
-            layer.register_buffer(name, memories[name])
+        kept["seen"] = seen.to(masked.mask.dtype)
+    for what, memory in kept.items():
+        masked.set_companion(what, memory)
 
     def dense(value: Any) -> Any:
         fits = torch.is_tensor(value) and value.shape == values.shape

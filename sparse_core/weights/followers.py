@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sparse_core.budgets.selection import Selected, select
 from sparse_core.checks import InputError
 from sparse_core.layers.chain import chain
+from sparse_core.layers.companions import MEMORIES
 from sparse_core.layers.fused import forbid_fused_encoders
 from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.conversion import condensed_from, masked_from
@@ -212,11 +213,10 @@ def copy_topology(
         chain(target)
     forbid_fused_encoders(target)
     for tensor in tensors:
-        for what in ("seen", "backward", "gradient_mean", "gradient_square"):
+        for what in (*MEMORIES, "backward"):
             own = tensor.companion(what)
             if own is not None and tensor.name in copies:
-                twin = twins[tensor.name]
-                twin.layer.register_buffer(f"{twin.parameter}_{what}", own.clone())
+                copies[tensor.name].set_companion(what, own.clone())
     return copies
 
 

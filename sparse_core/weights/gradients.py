@@ -61,11 +61,9 @@ class GradientSource:
         """Make the buffers that a tensor needs."""
         tensor.tap.wants_signals = self.needs == "signals"
         if self._accumulates:
-            zeros = tensor.like_dense()
-            tensor.layer.register_buffer(f"{tensor.parameter}_gradient_mean", zeros)
+            tensor.set_companion("gradient_mean", tensor.like_dense())
         if self.needs == "momentum":
-            zeros = tensor.like_dense()
-            tensor.layer.register_buffer(f"{tensor.parameter}_gradient_square", zeros)
+            tensor.set_companion("gradient_square", tensor.like_dense())
 
     def wanted(self, phase: int, schedule: Schedule, horizon: int | None) -> bool:
         """Whether the gradient of the step after `phase` steps has to be watched."""

@@ -23,6 +23,7 @@ from sparse_core.budgets.structure import ConstantFanIn, Unstructured, group_of
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
 from sparse_core.kernels.format import Pattern
+from sparse_core.layers.companions import key
 from sparse_core.layers.translation import integers
 from sparse_core.registry import METHODS
 from sparse_core.weights.tensor import SparseTensor
@@ -116,7 +117,7 @@ def _bounds(tensor: SparseTensor, config: SparseConfig, live: Tensor | None) -> 
 
 def _topology_of(tensor: SparseTensor, state: Mapping[str, Any], prefix: str) -> Found | None:
     """Return a layer's topology in a state; None: the state has none, or numbers that are none."""
-    mask = state.get(f"{prefix}{tensor.name}_mask")
+    mask = state.get(key(prefix + tensor.name, "mask"))
     if isinstance(mask, Tensor):
         if tuple(mask.shape) != tensor.shape:
             raise _OtherShape

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sparse_core.budgets.structure import ConstantFanIn, Structure
+from sparse_core.layers.companions import key
 from sparse_core.layers.tap import GradientTap
 from sparse_core.weights.delta import Delta as Delta  # where everybody takes it from
 
@@ -121,13 +122,13 @@ class SparseTensor(ABC):
         return tap
 
     def companion(self, what: str) -> Tensor | None:
-        """Return the buffer `{parameter}_{what}` of the layer, such as `weight_seen`, or None."""
-        buffer = getattr(self.layer, f"{self.parameter}_{what}", None)
+        """Return what lies beside it, by its name in `sparse_core.layers.companions`; or None."""
+        buffer = getattr(self.layer, key(self.parameter, what), None)
         return buffer if isinstance(buffer, Tensor) else None
 
     def set_companion(self, what: str, value: Tensor | None) -> None:
-        """Replace that buffer."""
-        setattr(self.layer, f"{self.parameter}_{what}", value)
+        """Replace a companion."""
+        setattr(self.layer, key(self.parameter, what), value)
 
     @property
     def padding(self) -> int | None:

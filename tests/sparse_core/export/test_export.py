@@ -18,6 +18,7 @@ from sparse_core.export.folding import ELEMENTWISE
 from sparse_core.layers.chain import CondensedSequential
 from sparse_core.layers.condensed import CondensedLinear, become_condensed
 from sparse_core.layers.csr import CsrLinear
+from sparse_core.layers.dense import become_dense
 from sparse_core.layers.rows import Rows
 from sparse_core.weights.tensor import Delta
 from tests.sparse_core.nets import mlp, train
@@ -258,7 +259,7 @@ def test_a_condensed_convolution_is_a_convolution(fields, dtype):
     for wrong in ((2, 3, 9, 9), (9, 9)):
         with pytest.raises(ValueError, match=r"input must be \(batch, 4, height, width\)"):
             small(torch.zeros(*wrong, dtype=dtype))
-    small.become_dense()
+    become_dense(small)
     assert type(small) is nn.Conv2d and small.weight.shape == layer.weight.shape
     assert torch.equal(small.weight * (layer.weight_mask == 0), torch.zeros_like(layer.weight))
     torch.testing.assert_close(small(x), layer(x))
@@ -279,7 +280,7 @@ def test_condense_takes_convolutions_where_that_pays():
 
 
 def test_a_condensed_convolution_notices_that_its_weights_were_loaded(monkeypatch):
-    monkeypatch.setattr("sparse_core.export.forms.conv_pays", lambda layer, batch: True)
+    monkeypatch.setattr("sparse_core.export.condense.conv_pays", lambda layer, batch: True)
     torch.manual_seed(0)
     nets = [nn.Conv2d(2, 4, 3) for _ in range(2)]
     for seed in range(2):
@@ -411,9 +412,9 @@ def test_onnx_of_a_distribution(tmp_path, monkeypatch):
 
 
 def test_without_onnx_the_error_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr("sparse_core.export.forms.find_spec", lambda name: None)
+    monkeypatch.setattr("sparse_core.export.onnx.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"to_onnx needs onnx and onnxscript: pip"):
         to_onnx(mlp(2, 2), torch.zeros(2, 2), tmp_path / "net.onnx")
-    monkeypatch.setattr("sparse_core.export.forms.find_spec", lambda name: name)
+    monkeypatch.setattr("sparse_core.export.onnx.find_spec", lambda name: name)
     with pytest.raises(ValueError, match=r"example 0 is \(1, 2\): needs a batch of two"):
         to_onnx(mlp(2, 2), torch.zeros(1, 2), tmp_path / "net.onnx")

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from sparse_core import condense
+from sparse_core.layers.dense import become_dense
 from sparse_core.layers.embedding import (
     CondensedEmbedding,
     become_condensed_embedding,
-    become_dense_embedding,
     become_masked_embedding,
 )
 
@@ -112,7 +112,8 @@ def test_conversion_is_lossless():
         "lengths",
     }
     for layer in (masked, condensed):
-        assert torch.equal(become_dense_embedding(layer), mask)
+        assert torch.equal(layer.mask(), mask)
+        become_dense(layer)
         assert type(layer) is nn.Embedding and torch.equal(layer.weight, dense.weight)
         assert layer.padding_idx == 2
 

@@ -57,7 +57,7 @@ def convolution():
 
 
 def made(build, form, monkeypatch):
-    monkeypatch.setattr("sparse_core.export.forms.conv_pays", lambda layer, batch: True)
+    monkeypatch.setattr("sparse_core.export.condense.conv_pays", lambda layer, batch: True)
     net, inputs, kind = build()
     net = condense(net) if form == "condense" else net.eval()
     assert any(type(layer) is kind for layer in net.modules())

@@ -9,7 +9,8 @@ from torch import nn
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.layers.chain import CondensedSequential, chain
-from sparse_core.layers.condensed import CondensedLinear, become_condensed, become_masked_again
+from sparse_core.layers.condensed import CondensedLinear, become_condensed
+from sparse_core.layers.dense import become_dense
 from sparse_core.weights.condensed import CondensedTensor
 from tests.sparse_core.nets import mlp, train
 from tests.sparse_core.ties import Twins
@@ -201,7 +202,7 @@ def test_a_frozen_weight_stays_frozen_in_either_form():
         layer = nn.Linear(6, 4).requires_grad_(trains)
         become_condensed(layer, torch.rand(4, 6) < 0.5)
         assert layer.values.requires_grad == trains
-        become_masked_again(layer)
+        become_dense(layer)
         assert layer.weight.requires_grad == layer.bias.requires_grad == trains
 
 
@@ -215,7 +216,8 @@ def test_conversion_is_lossless():
     before, bias = layer.weight.detach().clone(), layer.bias
     become_condensed(layer, mask, capacity=300)
     assert layer.values.shape == (300,) and layer.pattern.nnz == int(mask.sum())
-    assert torch.equal(become_masked_again(layer), mask)
+    assert torch.equal(layer.mask(), mask)
+    become_dense(layer)
     assert type(layer) is nn.Linear and torch.equal(layer.weight, before) and layer.bias is bias
 
 

@@ -9,7 +9,8 @@ from torch import nn
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.layers.chain import CondensedSequential
-from sparse_core.layers.condensed import CondensedLinear, become_condensed, become_masked_again
+from sparse_core.layers.condensed import CondensedLinear, become_condensed
+from sparse_core.layers.dense import become_dense
 from sparse_core.weights.tensor import Delta
 from tests.sparse_core.nets import mlp
 
@@ -66,7 +67,8 @@ def test_any_layer_computes_what_the_dense_one_does(shape, dtype):
 def test_condensing_and_back_changes_no_bit(shape):
     n_in, n_out, _, group, density, bias, seed = shape
     layer, dense, mask = twins(n_in, n_out, group, density, bias, seed)
-    assert torch.equal(become_masked_again(layer), mask)
+    assert torch.equal(layer.mask(), mask)
+    become_dense(layer)
     assert torch.equal(layer.weight, dense.weight)
 
 

@@ -1,0 +1,74 @@
+"""A trained sparse network with condensed layers: active weights only, ablated neurons gone."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from sparse_core.checks import InputError
+from sparse_core.export.convolution import become_condensed_conv, conv_pays
+from sparse_core.export.copies import inference_copy
+from sparse_core.export.folding import remove_ablated
+from sparse_core.layers import MaskedConv2d, MaskedEmbedding
+from sparse_core.layers.attention import called_linears
+from sparse_core.layers.chain import chain
+from sparse_core.layers.choice import TYPICAL_BATCH
+from sparse_core.layers.companions import key
+from sparse_core.layers.condensed import hold
+from sparse_core.layers.dense import become_dense
+from sparse_core.layers.embedding import become_condensed_embedding
+from sparse_core.layers.fused import allow_fused_encoders
+from sparse_core.layers.linear import MaskedLinear
+from sparse_core.layers.masked import Masked
+from sparse_core.layers.rows import Rows
+from sparse_core.layers.state import Condensed
+
+
+def condense(module: nn.Module, batch: int = TYPICAL_BATCH) -> nn.Module:
+    """Return a copy of a sparse network for inference, with condensed layers.
+
+    Sparse linear layers store their active weights only, in groups of 2, 4 or 8 neurons where
+    those share their columns. Ablated neurons are removed and their constants, activation(bias),
+    folded into the bias of the next layer, where that is known: inside `nn.Sequential`, through
+    elementwise activations. A Sequential is taken to be run as a whole. Elsewhere ablated neurons
+    stay, without weights. Sparse `nn.Conv2d` layers are condensed where that is not slower, by the
+    rule in `sparse_core.layers.choice`; masked embeddings become condensed, other layers dense ones
+    with zeros.
+
+    Args:
+        module: Any module with masked or condensed layers, in any state of its training.
+        batch: Samples that it will be given at once, for the choice of convolutions.
+
+    Returns:
+        The copy. In eval mode it computes what the module does, to rounding.
+
+    Raises:
+        ValueError: If a sparse linear layer is neither float32 nor float64.
+    """
+    result = inference_copy(module)
+    for layer in called_linears(result, MaskedLinear):
+        _condense_linear(layer)
+    for child in result.modules():
+        if isinstance(child, Condensed):
+            child.forget_training()
+    for child in list(result.modules()):
+        if isinstance(child, MaskedConv2d) and conv_pays(child, batch):
+            become_condensed_conv(child)
+    for child in list(result.modules()):
+        if isinstance(child, MaskedEmbedding):
+            become_condensed_embedding(child, child.get_buffer(key("weight", "mask")) != 0)
+    become_dense(result, Masked)
+    remove_ablated(result)
+    allow_fused_encoders(result)
+    chain(result)
+    return result.requires_grad_(False)
+
+
+def _condense_linear(layer: nn.Linear) -> None:
+    mask = layer.get_buffer(key("weight", "mask"))
+    become_dense(layer)
+    if layer.weight.dtype not in (torch.float32, torch.float64):
+        raise InputError(f"condense: weights are {layer.weight.dtype}, not float32 or float64")
+    if not bool((mask != 0).all()):
+        rows = Rows.of_matrix(layer.weight.detach().numpy(), (mask != 0).numpy())
+        hold(layer, *rows.condensed())
