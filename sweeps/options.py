@@ -196,8 +196,10 @@ def _field(option: str) -> str:
 
 def _form(spec_type: type[Any], start: Any) -> type[TrainOptions]:
     """Return `TrainOptions` with the spec's own fields as options, as tyro is to read it."""
-    field_type = Annotated[spec_type, tyro.conf.arg(name="")]  # type: ignore[valid-type]
-    spec = ("spec", field_type, dataclasses.field(default_factory=lambda: start))
+    unchecked = _unchecked(spec_type)
+    values = {item.name: getattr(start, item.name) for item in dataclasses.fields(unchecked)}
+    field_type = Annotated[unchecked, tyro.conf.arg(name="")]  # type: ignore[valid-type]
+    spec = ("spec", field_type, dataclasses.field(default_factory=lambda: unchecked(**values)))
     return dataclasses.make_dataclass(
         "Options",
         [spec],
@@ -205,6 +207,23 @@ def _form(spec_type: type[Any], start: Any) -> type[TrainOptions]:
         frozen=True,
         namespace={"__doc__": TrainOptions.__doc__},
     )
+
+
+def _unchecked(spec_type: type[Any]) -> type[Any]:
+    """Return a dataclass of the spec's fields without its checks.
+
+    What tyro reads is not all of the spec: keys of mappings come on top, and one may need another.
+    """
+    hints = get_type_hints(spec_type)
+    fields = [
+        (item.name, hints[item.name], dataclasses.field(default=item.default))
+        if item.default is not dataclasses.MISSING
+        else (item.name, hints[item.name], dataclasses.field(default_factory=item.default_factory))
+        for item in dataclasses.fields(spec_type)
+        if item.init
+    ]
+    namespace = {"__doc__": spec_type.__doc__}
+    return dataclasses.make_dataclass(spec_type.__name__, fields, frozen=True, namespace=namespace)
 
 
 def _description(kind: Kind, spec_type: type[Any]) -> str:
