@@ -74,12 +74,7 @@ def import_module(field: str, value: str, module_name: str, expected: str) -> Mo
         InputError: In one line, if there is no such module, or importing it fails.
     """
     said = f"{field}={value!r}"
-    if source(module_name) is None and _missing(module_name):
-        raise InputError(
-            f"{said}: there is no module {module_name!r} here or among what is installed"
-            f"{_hidden(module_name)}; it must hold {expected}",
-            field=field,
-        )
+    check_module(field, value, module_name, expected)
     try:
         return importlib.import_module(module_name)
     except Exception as error:
@@ -87,6 +82,20 @@ def import_module(field: str, value: str, module_name: str, expected: str) -> Mo
         raise InputError(
             f"{said}: module {_where(module_name)} cannot be imported: {why}", field=field
         ) from error
+
+
+def check_module(field: str, value: str, module_name: str, expected: str) -> None:
+    """Check that a module is there, without importing it; see `import_module`.
+
+    Raises:
+        InputError: In one line, if it is not.
+    """
+    if source(module_name) is None and _missing(module_name):
+        raise InputError(
+            f"{field}={value!r}: there is no module {module_name!r} here or among what is "
+            f"installed{_hidden(module_name)}; it must hold {expected}",
+            field=field,
+        )
 
 
 def source(reference: str) -> Path | None:

@@ -67,7 +67,7 @@ class Axes:
     def task_of(self, run: Run) -> str:
         """Return what the run learns."""
         flat = self._flat[run.run_id]
-        return ", ".join(text(name, flat[name]) for name in self.task)
+        return ", ".join(text(name, flat[name]) for name in self.task if flat[name] is not None)
 
     def _fewest(self, groups: dict[str, Run]) -> tuple[str, ...]:
         """Leave out, from the last, every axis but the method that is not needed."""

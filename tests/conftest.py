@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 for variable in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
@@ -14,6 +15,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
+SET_BY_OPTIONS = ("DST_DATA", "DST_TENSORBOARD")
 ROOT = Path(__file__).resolve().parent.parent
 UNPACK = ROOT.parent / "shared" / "data" / "unpack"
 
@@ -26,6 +28,17 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True)
+def _options_end_with_the_test() -> Iterator[None]:
+    """Restore what a command line that a test reads sets for the whole process."""
+    before = {name: os.environ.get(name) for name in SET_BY_OPTIONS}
+    yield
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 def _data(name: str, folder: str) -> Path:

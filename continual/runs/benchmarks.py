@@ -17,10 +17,12 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from continual.avalanche_compat import avalanche
-from continual.runs.catalogue import BENCHMARKS, SCENARIOS
+from continual.runs.catalogue import SCENARIOS, parts_of
 from continual.runs.data import SIZE, TaskData, image_folder, load_images
-from sparse_core.checks import InputError, one_of
-from sparse_core.imports import load
+from continual.runs.datasets import DATASETS, is_npz, locate
+from continual.runs.own_data import dataset_of, read_npz, tasks_of
+from sparse_core.checks import InputError
+from sparse_core.imports import is_reference, load
 from sparse_core.streams import stream
 
 Make = Callable[[TaskData, int, int, int | None], list[TaskData]]
@@ -33,6 +35,7 @@ def load_tasks(
     data: str | Path | None = None,
     samples: int | None = None,
     *,
+    dataset: str | None = None,
     folder: str | None = None,
     size: int = SIZE,
     download: bool = False,
@@ -40,12 +43,13 @@ def load_tasks(
     """Make the tasks of a benchmark.
 
     Args:
-        benchmark: One of `continual.runs.catalogue.BENCHMARKS`.
+        benchmark: A benchmark, a scenario or a function of your own, as in `CLSpec`.
         tasks: How many.
         seed: Seeds the permutations of `permuted-*`, whose first task keeps its pixels in place,
             and the choice of samples.
         data: Folder of data sets; None: the environment variable DST_DATA.
         samples: Training samples of each task; None, or more than there are: all.
+        dataset: Of a scenario: its data set, as in `CLSpec`.
         folder: Of `*-folder`: the folder of images, below the data folder or absolute.
         size: Side of the images of TinyImageNet and of folders, in pixels.
         download: Whether to download what is missing.
@@ -54,9 +58,18 @@ def load_tasks(
         InputError: If there is no such benchmark, its classes cannot be shared out evenly, or the
             data is not where it should be.
     """
-    one_of("benchmark", benchmark, BENCHMARKS)
-    scenario, dataset = BENCHMARKS[benchmark]
-    images = load_images(dataset, data, folder=folder, size=size, download=download)
+    parts = parts_of(benchmark, dataset)
+    if parts is None:
+        own = tasks_of(benchmark, tasks, seed)
+        return [few(task, samples, seed, number) for number, task in enumerate(own)]
+    scenario, name = parts
+    if name in DATASETS:
+        images = load_images(name, data, folder=folder, size=size, download=download)
+    elif is_reference(name):
+        images = dataset_of(name)
+    else:
+        path = locate(name, data)
+        images = read_npz(path) if is_npz(name) else image_folder(path, size)
     make: Make = load("benchmark", SCENARIOS[scenario].make, "a scenario")
     return make(images, tasks, seed, samples)
 
@@ -118,7 +131,17 @@ def permuted(
 def rotated(
     images: TaskData, tasks: int, seed: int = 0, samples: int | None = None
 ) -> list[TaskData]:
-    """Turn the images of task k by k / tasks of half a turn; grey and square."""
+    """Turn the images of task k by k / tasks of half a turn; grey and square.
+
+    Raises:
+        InputError: If they are not.
+    """
+    features = images.train_x.shape[1]
+    if math.isqrt(features) ** 2 != features:
+        raise InputError(
+            f"benchmark='rotated': samples have {features} features, must be square, grey images",
+            field="benchmark",
+        )
     result = []
     for task in range(tasks):
         own, angle = few(images, samples, seed, task), math.pi * task / tasks

@@ -6,11 +6,13 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from continual.runs.datasets import DATASETS
+from continual.runs.datasets import ALLOWED, DATASETS, FOLDER
+from sparse_core.checks import InputError, one_of
+from sparse_core.imports import is_reference
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,64 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
     "adam": Optimizer("torch.optim:Adam"),
     "adamw": Optimizer("torch.optim:AdamW", {"weight_decay": 0.01}),
 }
+
+
+def parts_of(benchmark: str, dataset: str | None) -> tuple[str, str] | None:
+    """Return scenario and data set of a benchmark; None: it is a function of the user's own.
+
+    Args:
+        benchmark: A benchmark, a scenario, or `package.module:NAME`.
+        dataset: Of a scenario: one of `DATASETS`, a path, or `package.module:NAME`.
+
+    Raises:
+        InputError: If there is no such benchmark, or it needs a data set, or has one already.
+    """
+    check_name("benchmark", benchmark, [*BENCHMARKS, *SCENARIOS])
+    if benchmark in SCENARIOS:
+        if not dataset:
+            raise InputError(
+                f"dataset={dataset!r}: benchmark {benchmark!r} needs {ALLOWED}",
+                field="dataset",
+            )
+        if dataset in DATASETS and f"{benchmark}-{dataset}" not in BENCHMARKS:
+            raise InputError(
+                f"dataset={dataset!r}: benchmark {benchmark!r} needs grey images", field="dataset"
+            )
+        return benchmark, dataset
+    if dataset is not None:
+        raise InputError(
+            f"dataset={dataset!r}: is for benchmarks {', '.join(SCENARIOS)}, {benchmark!r} has its "
+            "own",
+            field="dataset",
+        )
+    return BENCHMARKS.get(benchmark)
+
+
+def check_benchmark(benchmark: str, dataset: str | None, folder: str | None, tasks: int) -> None:
+    """Check a benchmark with what belongs to it; nothing is loaded.
+
+    Raises:
+        InputError: Naming the field, its value and what is allowed.
+    """
+    parts = parts_of(benchmark, dataset)
+    known = DATASETS.get(parts[1]) if parts else None
+    if parts and known and known.classes is not None and SCENARIOS[parts[0]].own_classes:
+        one_of("tasks", tasks, splits(known.classes))
+    needs_folder = parts is not None and parts[1] == FOLDER
+    if needs_folder and not folder:
+        raise InputError(f"folder={folder!r}: must name a folder of images", field="folder")
+    if not needs_folder and folder is not None:
+        raise InputError(f"folder={folder!r}: is for benchmarks of a folder only", field="folder")
+
+
+def check_name(field: str, value: str, names: Iterable[str]) -> None:
+    """Check that a value is one of these names, or has the form of a reference.
+
+    Raises:
+        InputError: Naming the field, its value and what is allowed.
+    """
+    if not is_reference(value):
+        one_of(field, value, [*names, "package.module:NAME"])
 
 
 def splits(classes: int) -> list[int]:

@@ -140,8 +140,7 @@ def image_folder(folder: str | Path, size: int = SIZE, download: bool = False) -
             )
     else:
         every, _ = _listed(root)
-        ranks = _ranks([label for _, label in every])
-        held = [rank % HELD_OUT == HELD_OUT - 1 for rank in ranks]
+        held = held_out([label for _, label in every])
         train = [item for item, out in zip(every, held, strict=True) if not out]
         test = [item for item, out in zip(every, held, strict=True) if out]
         if len({label for _, label in test}) < len({label for _, label in train}):
@@ -211,14 +210,14 @@ def _fit(image: Any, size: int) -> Any:
     return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
-def _ranks(labels: Iterable[int]) -> list[int]:
-    """Return, for each item, how many of its label came before it."""
+def held_out(labels: Iterable[int]) -> list[bool]:
+    """Return, for each item, whether it is held out for testing: every fifth of its label is."""
     seen: dict[int, int] = {}
-    ranks = []
+    held = []
     for label in labels:
-        ranks.append(seen.get(label, 0))
-        seen[label] = ranks[-1] + 1
-    return ranks
+        seen[label] = seen.get(label, 0) + 1
+        held.append(seen[label] % HELD_OUT == 0)
+    return held
 
 
 def _grey(images: Tensor) -> Tensor:

@@ -71,6 +71,8 @@ DATASETS: Mapping[str, Dataset] = {
     FOLDER: Dataset("any folder of images", f"{_HERE}:image_folder", None),
 }
 
+ALLOWED = f"one of {', '.join(DATASETS)}, a file .npz, a folder of images, or package.module:NAME"
+
 
 def find(dataset: str, data: str | Path | None = None, folder: str | None = None) -> Path:
     """Return the folder that a data set's loader is given, once it holds what is expected.
@@ -102,6 +104,32 @@ def find(dataset: str, data: str | Path | None = None, folder: str | None = None
     if not (Path(root) / known.expected).exists():
         raise missing(dataset, Path(root))
     return Path(root)
+
+
+def locate(dataset: str, data: str | Path | None = None) -> Path:
+    """Return the file or folder of a data set of the user's own.
+
+    Args:
+        dataset: Its path, from here, or below the data folder, or absolute.
+        data: The data folder; None: the environment variable DST_DATA.
+
+    Raises:
+        InputError: If there is none.
+    """
+    roots = [Path(), Path(data or os.environ.get(DATA_VARIABLE) or ".")]
+    for path in (root / dataset for root in roots):
+        if path.is_file() if is_npz(dataset) else path.is_dir():
+            return path
+    places = "here" if roots[0] == roots[1] else f"here or in {str(roots[1])!r}"
+    kind = "file" if is_npz(dataset) else "folder"
+    raise InputError(
+        f"dataset={dataset!r}: there is no such {kind} {places}; must be {ALLOWED}", field="dataset"
+    )
+
+
+def is_npz(dataset: str) -> bool:
+    """Whether a data set is a file of tensors."""
+    return dataset.endswith(".npz")
 
 
 def missing(dataset: str, root: Path) -> InputError:

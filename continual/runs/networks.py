@@ -12,11 +12,14 @@ out, and its padding: here every convolution keeps the size of the image.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
+import torch
 from torch import nn
 
+from continual.runs.calls import call
 from continual.runs.catalogue import NETWORKS
 from continual.runs.spec import check_channels
 from sparse_core.checks import InputError, one_of
@@ -41,6 +44,46 @@ def make_network(
     one_of("network", network, NETWORKS)
     make: Callable[..., nn.Sequential] = load("network", NETWORKS[network].make, "a network")
     return make(features, classes, hidden, channels)
+
+
+def own_network(
+    network: str, features: int, classes: int, settings: Mapping[str, Any]
+) -> nn.Module:
+    """Build a network of the user's own, and try it on two samples.
+
+    Args:
+        network: `package.module:NAME` of a function or class `(features, classes, **settings)`.
+        features: Values of a sample.
+        classes: Classes of a task.
+        settings: Its keyword arguments.
+
+    Raises:
+        InputError: In one line, if it is not there, takes other arguments, returns no module, or
+            the module does not take `(batch, features)` to `(batch, classes)`.
+    """
+    said = f"network={network!r}"
+    expected = "a function or class (features, classes, **network_kwargs) -> nn.Module"
+    made = call("network", network, expected, features, classes, settings=settings)
+    if not isinstance(made, nn.Module):
+        raise InputError(
+            f"{said}: gave a {type(made).__name__}, must be {expected}", field="network"
+        )
+    made.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            shape = tuple(made(torch.zeros(2, features)).shape)
+    except Exception as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"{said}: cannot take samples (batch, {features}): {why}", field="network"
+        ) from error
+    if shape != (2, classes):
+        raise InputError(
+            f"{said}: makes {shape} of (2, {features}), must make (2, {classes}): a value for each "
+            "class",
+            field="network",
+        )
+    return made.train()
 
 
 def mlp(

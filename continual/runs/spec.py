@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
-from continual.runs.catalogue import BENCHMARKS, NETWORKS, OPTIMIZERS, SCENARIOS, splits
-from continual.runs.datasets import DATASETS, FOLDER, find
+from continual.runs.catalogue import (
+    NETWORKS,
+    OPTIMIZERS,
+    SCENARIOS,
+    check_benchmark,
+    check_name,
+    parts_of,
+)
+from continual.runs.datasets import DATASETS, find, is_npz, locate
 from continual.strategies.recipes import MASKS, check_isolated, resolve
 from continual.tasks.rules import SELECTORS, SHARING_POLICIES, check_isolation
 from sparse_core.checks import InputError, at_least, one_of, within
 from sparse_core.config import SparseConfig
+from sparse_core.imports import check_module, is_reference
 from sparse_core.registry import METHODS
 
 
@@ -30,23 +39,34 @@ class CLSpec:
     """A sequence of tasks learnt one after the other by a network with a head for each task.
 
     Attributes:
-        benchmark: One of `BENCHMARKS`. `split-*`: each task has its own classes; `permuted-*` and
-            `rotated-*`: all classes, and pixels in an order, or at an angle, of the task's own.
+        benchmark: A benchmark such as `split-mnist`, a scenario with a data set of your own
+            (`split`: each task has its own classes; `permuted`, `rotated`: all classes, and pixels
+            in an order, or at an angle, of the task's own), or `package.module:NAME`, a function
+            `(tasks, seed)` that returns the tasks (`continual.runs.own_data`).
+        dataset: With benchmark `split`, `permuted` or `rotated`: a data set of this project, a
+            file `.npz` or a folder of images (from here, below DST_DATA or absolute), or
+            `package.module:NAME`, a function `() -> (train_x, train_y, test_x, test_y)`.
         tasks: Number of tasks.
         epochs: Passes over the data of each task.
-        network: `mlp`, or `cnn`: blocks of convolutions before the hidden layers
-            (`continual.runs.networks`).
-        hidden: Neurons of the hidden linear layers.
+        network: `mlp`; `cnn`, blocks of convolutions before the hidden layers
+            (`continual.runs.networks`); or `package.module:NAME`, a function or class
+            `(features, classes, **network_kwargs) -> nn.Module` from `(batch, features)` to
+            `(batch, classes)`.
+        network_kwargs: Keyword arguments of a network of your own.
+        hidden: Of `mlp` and `cnn`: neurons of the hidden linear layers.
         channels: Of `cnn`: channels of each block, which halves the images.
         lr: Learning rate.
         batch_size: Samples an optimizer step.
         samples: Training samples of each task, drawn by the seed; None: all there are.
-        folder: Of `split-folder`: the folder of images, below DST_DATA or absolute, as
+        folder: Of `*-folder`: the folder of images, below DST_DATA or absolute, as
             `{train,test}/CLASS/*` or `CLASS/*`.
-        image_size: Side of the images of `split-tinyimagenet` and `split-folder`, in pixels.
+        image_size: Side of the images of TinyImageNet and of folders, in pixels.
         selector: Measure, besides, the accuracy without task labels, each test image in the task
             that `max-confidence` or `entropy` infers; its own line in results.
-        optimizer: `sgd` (momentum 0.9), `adam` or `adamw` (decoupled weight decay 0.01).
+        optimizer: `sgd` (momentum 0.9), `adam` or `adamw` (decoupled weight decay 0.01), or
+            `package.module:NAME`, a function or class `(parameters, lr=..., **optimizer_kwargs)`
+            such as `torch.optim:RMSprop`.
+        optimizer_kwargs: Further keyword arguments of the optimizer.
         isolation: `hard` freezes what a task has learnt, to the bit; `none` trains one network
             throughout. None: `hard`, but `none` with methods that are dense or start dense.
         share: What a task may do with the weights of earlier ones under hard isolation: `none`
@@ -54,16 +74,21 @@ class CLSpec:
             reserved) or `all` (read all of them, always).
         reserve: The fraction of each layer's neurons that a task reserves with `forward`.
         strategy: `masks` takes the settings as they are; the others, keys of
-            `continual.strategies.recipes.RECIPES`, are published ones and decide some of them.
+            `continual.strategies.recipes.RECIPES`, are published ones and decide some of them, as
+            does `package.module:NAME` of a `Recipe`.
         sparse: The sparsity of each task's network, its backend `auto` unless given. Its seed and
             horizon play no part: they are the run's seed and the length of a task.
+        metrics: `package.module:NAME` of functions `(model, tasks, accuracy_matrix)` that return
+            further numbers of the result by name, after the last task.
         seed: Seeds all streams: weights, masks, batches, permutations.
     """
 
     benchmark: str = "permuted-digits"
+    dataset: str | None = None
     tasks: int = 5
     epochs: int = 10
     network: str = "mlp"
+    network_kwargs: Mapping[str, Any] = field(default_factory=dict)
     hidden: tuple[int, ...] = (200, 200)
     channels: tuple[int, ...] = (32, 64)
     lr: float = 0.005
@@ -73,19 +98,20 @@ class CLSpec:
     image_size: int = 32
     selector: str | None = None
     optimizer: str = "adam"
+    optimizer_kwargs: Mapping[str, Any] = field(default_factory=dict)
     isolation: str | None = None
     share: str = "none"
     reserve: float = 0.1
     strategy: str = MASKS
     sparse: SparseConfig = field(default_factory=_automatic)
+    metrics: tuple[str, ...] = ()
     seed: int = 0
 
     FIRST_DEFAULTS: ClassVar = {"sparse": SparseConfig(update_every=10)}
 
     def __post_init__(self) -> None:
-        one_of("benchmark", self.benchmark, BENCHMARKS)
-        one_of("network", self.network, NETWORKS)
-        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        check_name("network", self.network, NETWORKS)
+        check_name("optimizer", self.optimizer, OPTIMIZERS)
         sparse, share = self.settings
         one_of("share", share, SHARING_POLICIES)
         within("reserve", self.reserve, 0, 1, open_right=True)
@@ -96,29 +122,27 @@ class CLSpec:
         if self.samples is not None:
             at_least("samples", self.samples, 1)
         at_least("seed", self.seed, 0)
+        check_benchmark(self.benchmark, self.dataset, self.folder, self.tasks)
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if not self.hidden:
             raise InputError("hidden=(): must name at least one layer's neurons", field="hidden")
         for neurons in self.hidden:
             at_least("hidden", neurons, 1)
         object.__setattr__(self, "channels", tuple(self.channels))
-        if self.network == "cnn":
+        if self.network == "cnn" and self.side is not None:
             check_channels(self.channels, self.side)
+        if self.network_kwargs and self.network in NETWORKS:
+            raise InputError(
+                f"network_kwargs={dict(self.network_kwargs)!r}: are for a network of your own, "
+                f"{self.network!r} has hidden and channels",
+                field="network_kwargs",
+            )
+        object.__setattr__(self, "metrics", tuple(self.metrics))
+        for metric in self.metrics:
+            check_name("metrics", metric, ())
         number = isinstance(self.lr, (int, float)) and not isinstance(self.lr, bool)
         if not number or not 0 < self.lr < math.inf:
             raise InputError(f"lr={self.lr!r}: must be a positive number", field="lr")
-        scenario, dataset = BENCHMARKS[self.benchmark]
-        classes = DATASETS[dataset].classes
-        if SCENARIOS[scenario].own_classes and classes is not None:
-            one_of("tasks", self.tasks, splits(classes))
-        if dataset == FOLDER and not self.folder:
-            raise InputError(
-                f"folder={self.folder!r}: must name a folder of images", field="folder"
-            )
-        if dataset != FOLDER and self.folder is not None:
-            raise InputError(
-                f"folder={self.folder!r}: is for benchmarks of a folder only", field="folder"
-            )
         if self.isolation is not None:
             check_isolation(self.isolation, sparse.method)
             check_isolated(self.strategy, self.isolation)
@@ -140,14 +164,23 @@ class CLSpec:
         return resolve(self.strategy, self.sparse, self.share)
 
     @property
-    def sized(self) -> bool:
-        """Whether images are brought to `image_size`."""
-        return DATASETS[BENCHMARKS[self.benchmark][1]].side is None
+    def parts(self) -> tuple[str, str] | None:
+        """Scenario and data set; None: the benchmark is a function of the user's own."""
+        return parts_of(self.benchmark, self.dataset)
 
     @property
-    def side(self) -> int:
-        """Height and width of the images in pixels."""
-        return DATASETS[BENCHMARKS[self.benchmark][1]].side or self.image_size
+    def sized(self) -> bool:
+        """Whether images are brought to `image_size`."""
+        parts = self.parts
+        if parts is None or is_reference(parts[1]) or is_npz(parts[1]):
+            return False
+        return parts[1] not in DATASETS or DATASETS[parts[1]].side is None
+
+    @property
+    def side(self) -> int | None:
+        """Height and width of the images in pixels; None: the data will tell."""
+        known = DATASETS.get(self.parts[1]) if self.parts else None
+        return known.side if known and known.side else self.image_size if self.sized else None
 
     def in_force(self) -> dict[str, str | None]:
         """Return the isolation that None stands for; see `SparseConfig.in_force`."""
@@ -155,12 +188,27 @@ class CLSpec:
         return {"isolation": None if dense else self.isolation_in_force}
 
     def check_data(self) -> None:
-        """Look for the images.
+        """Look for the data, and for the modules of what is the user's own; none is imported.
 
         Raises:
             InputError: If they are not where they should be.
         """
-        find(BENCHMARKS[self.benchmark][1], folder=self.folder)
+        fields = ("benchmark", "dataset", "network", "optimizer")
+        own = [(name, getattr(self, name)) for name in fields]
+        for name, value in [*own, *(("metrics", metric) for metric in self.metrics)]:
+            if is_reference(value):
+                check_module(name, value, value.partition(":")[0], f"what {name} names")
+        if self.parts is None or is_reference(self.parts[1]):
+            return
+        if self.parts[1] in DATASETS:
+            find(self.parts[1], folder=self.folder)
+        else:
+            locate(self.parts[1])
+
+    def files(self) -> dict[str, Path]:
+        """Return the files, by field, whose content decides what the run is."""
+        own = self.dataset is not None and is_npz(self.dataset)
+        return {"dataset": locate(str(self.dataset))} if own else {}
 
     def canonical(self) -> CLSpec:
         """Return the equal spec with all that plays no part in it at its default."""
@@ -168,8 +216,14 @@ class CLSpec:
         sparse, share = self.settings
         share = share if self.isolation_in_force == "hard" else "none"
         sparse = dataclasses.replace(sparse.canonical(), seed=default.seed, horizon=default.horizon)
+        benchmark, dataset, folder = self._canonical_data
+        own_network = is_reference(self.network)
         return dataclasses.replace(
             self,
+            benchmark=benchmark,
+            dataset=dataset,
+            folder=folder,
+            hidden=CLSpec.hidden if own_network else self.hidden,
             sparse=sparse,
             isolation=None if self.isolation == self._usual_isolation else self.isolation,
             channels=self.channels if self.network == "cnn" else CLSpec.channels,
@@ -177,6 +231,13 @@ class CLSpec:
             reserve=self.reserve if share == "forward" else CLSpec.reserve,
             image_size=self.image_size if self.sized else CLSpec.image_size,
         )
+
+    @property
+    def _canonical_data(self) -> tuple[str, str | None, str | None]:
+        """Benchmark, data set and folder, by the benchmark's own name where it has one."""
+        if self.benchmark in SCENARIOS and self.dataset in DATASETS:
+            return f"{self.benchmark}-{self.dataset}", None, self.folder
+        return self.benchmark, self.dataset, self.folder
 
 
 def check_channels(channels: Sequence[int], side: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,16 @@ from torch import Tensor, nn
 
 from continual.avalanche_compat import avalanche
 from continual.runs.benchmarks import as_avalanche, load_tasks
-from continual.runs.catalogue import OPTIMIZERS
+from continual.runs.build import make_model, make_optimizer
+from continual.runs.catalogue import SCENARIOS
 from continual.runs.data import TaskData
 from continual.runs.metrics import average_accuracy, backward_transfer, forgetting
-from continual.runs.networks import make_network
+from continual.runs.own_metrics import METRIC, own_metrics
 from continual.runs.spec import CLSpec
 from continual.strategies.plugins import MaskIsolation
 from continual.tasks.inference import infer_tasks
 from continual.tasks.masks import TaskMasks
 from continual.tasks.overlap import capacity_used, masks_of_shared, overlaps, task_flops
-from continual.tasks.plan import Plan
-from sparse_core.budgets.selection import select
 from sparse_core.imports import load
 from sparse_core.metrics.tally import Moves, weights
 
@@ -60,15 +59,18 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     random.seed(spec.seed)
     np.random.seed(spec.seed % 2**32)
     torch.manual_seed(spec.seed)
+    for metric in spec.metrics:
+        load("metrics", metric, METRIC, callable)
     tasks = load_tasks(
         spec.benchmark,
         spec.tasks,
         spec.seed,
         samples=spec.samples,
+        dataset=spec.dataset,
         folder=spec.folder,
         size=spec.image_size,
     )
-    model = make_model(spec, tasks[0])
+    model = make_model(spec, max(tasks, key=lambda task: task.classes))
     matrix: list[list[float]] = []
     loader = _TensorBatches(tasks, spec.batch_size)
     report = _Report(progress, spec, matrix)
@@ -104,56 +106,8 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         "flops": task_flops(model, tasks[0].train_x.shape[1:]),
         **moves.result(),
         **inferred,
+        **own_metrics(spec.metrics, model, tasks, matrix),
     }
-
-
-def make_optimizer(spec: CLSpec, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Build the optimizer of a spec."""
-    known = OPTIMIZERS[spec.optimizer]
-    make: Callable[..., torch.optim.Optimizer] = load("optimizer", known.make, "an optimizer")
-    return make(parameters, lr=spec.lr, **known.settings)
-
-
-def make_model(spec: CLSpec, task: TaskData) -> TaskMasks:
-    """Build the network of a spec for the data's features and classes.
-
-    Raises:
-        ValueError: If the spec's tasks do not fit into it.
-    """
-    sparse, share = spec.settings
-    network = _network(spec, task)
-    if spec.isolation_in_force == "hard":
-        plan = Plan(select(network), sparse, share, spec.reserve)
-        plan.check(spec.tasks, "sparse.", lambda: _wider(spec, task))
-    return TaskMasks(
-        network,
-        dataclasses.replace(sparse, seed=spec.seed, horizon=None),
-        isolation=spec.isolation_in_force,
-        share=share,
-        reserve=spec.reserve,
-        tasks=spec.tasks,
-        batch=spec.batch_size,
-    )
-
-
-def _network(spec: CLSpec, task: TaskData) -> nn.Module:
-    features = task.train_x.shape[1]
-    return make_network(spec.network, features, task.classes, spec.hidden, spec.channels)
-
-
-def _wider(spec: CLSpec, task: TaskData) -> list[str]:
-    """Say which layers of twice the width would have room for the tasks of a spec."""
-    sparse, share = spec.settings
-    helps = []
-    for name in ("hidden", *(["channels"] if spec.network == "cnn" else [])):
-        twice = tuple(2 * width for width in getattr(spec, name))
-        with torch.device("meta"):
-            wider: CLSpec = dataclasses.replace(spec, **{name: twice})  # type: ignore[arg-type]
-            network = _network(wider, task)
-        rooms = Plan(select(network), sparse, share, spec.reserve).rooms()
-        if min(rooms.values()) >= spec.tasks:
-            helps.append(f"{name}={twice}")
-    return helps
 
 
 @torch.no_grad()
@@ -168,11 +122,12 @@ def accuracy(model: TaskMasks, label: int, task: TaskData) -> float:
 def _without_labels(spec: CLSpec, model: TaskMasks, tasks: Sequence[TaskData]) -> dict[str, Any]:
     """Measure accuracy where the task of each test image is inferred.
 
-    Where tasks have classes of their own (`split-*`) an image is only right in its own task.
+    Where tasks have classes of their own (`split`, and benchmarks of the user's own) an image is
+    only right in its own task.
     """
     assert spec.selector is not None
     model.eval()
-    own_classes = spec.benchmark.startswith("split")
+    own_classes = spec.parts is None or SCENARIOS[spec.parts[0]].own_classes
     right, found = [], []
     for label, task in enumerate(tasks):
         inferred, correct = [], []

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from sparse_core.checks import InputError, one_of
 from sparse_core.config import SparseConfig
+from sparse_core.imports import is_reference, load
 
 MASKS = "masks"
 """No named strategy: the configuration and the sharing policy are taken as they are."""
@@ -66,6 +67,25 @@ RECIPES: Mapping[str, Recipe] = {
 }
 
 
+def recipe_of(strategy: str) -> Recipe:
+    """Return what a strategy decides.
+
+    Args:
+        strategy: A key of `RECIPES`, or `package.module:NAME` of a `Recipe` of the user's own.
+
+    Raises:
+        InputError: If there is no such strategy.
+    """
+    if strategy in RECIPES:
+        return RECIPES[strategy]
+    if not is_reference(strategy):
+        one_of("strategy", strategy, [*RECIPES, "package.module:NAME"])
+    expected = "a continual.strategies.recipes.Recipe"
+    recipe = load("strategy", strategy, expected, lambda found: isinstance(found, Recipe))
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
 def check_isolated(strategy: str, isolation: str) -> None:
     """Check that a named strategy has the isolation that it cannot do without.
 
@@ -80,7 +100,7 @@ def resolve(strategy: str, sparse: SparseConfig, share: str) -> tuple[SparseConf
     """Put a strategy's own settings into a configuration.
 
     Args:
-        strategy: A key of `RECIPES`.
+        strategy: See `recipe_of`.
         sparse: The caller's configuration. Fields that the strategy decides have their defaults, or
             say the same; a default, also one that is spelt out, gives way to the strategy.
         share: The caller's sharing policy, likewise.
@@ -91,8 +111,7 @@ def resolve(strategy: str, sparse: SparseConfig, share: str) -> tuple[SparseConf
     Raises:
         ValueError: If there is no such strategy, or the caller contradicts it.
     """
-    one_of("strategy", strategy, RECIPES)
-    recipe = RECIPES[strategy]
+    recipe = recipe_of(strategy)
     for name, own in recipe.settings.items():
         if getattr(sparse, name) not in (own, getattr(SparseConfig, name)):
             raise InputError(

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from continual.runs.benchmarks import load_tasks
+from continual.runs.build import make_model
 from continual.runs.spec import CLSpec
-from continual.runs.train import accuracy, make_model, run
+from continual.runs.train import accuracy, run
 from sparse_core.config import SparseConfig
 
 

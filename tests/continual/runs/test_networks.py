@@ -10,9 +10,10 @@ from torch import nn
 
 from continual import TaskMasks
 from continual.runs.benchmarks import load_tasks
+from continual.runs.build import make_model
 from continual.runs.networks import image_shape, make_network
 from continual.runs.spec import CLSpec
-from continual.runs.train import make_model, run
+from continual.runs.train import run
 from sparse_core.config import SparseConfig
 from tests.continual.tiny_tasks import logits
 

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from continual import TaskMasks
+from continual.runs.build import make_model
 from continual.runs.data import TaskData
 from continual.runs.spec import CLSpec
-from continual.runs.train import make_model
 from continual.tasks.plan import Plan
 from sparse_core.budgets.selection import select
 from sparse_core.config import SparseConfig

@@ -1,0 +1,56 @@
+"""Numbers of the user's own in a result, taken of the network after the last task."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from continual.runs.calls import call
+from continual.runs.data import TaskData
+from continual.runs.metrics import Matrix
+from continual.tasks.masks import TaskMasks
+from sparse_core.checks import InputError
+
+METRIC = "a function (model, tasks, accuracy_matrix) -> {name: number}"
+
+
+def own_metrics(
+    metrics: Sequence[str], model: TaskMasks, tasks: Sequence[TaskData], matrix: Matrix
+) -> dict[str, dict[str, float]]:
+    """Call functions of the user's own on what was learnt.
+
+    Args:
+        metrics: `package.module:NAME` of each; see `METRIC`.
+        model: The network; functions get it in evaluation mode.
+        tasks: The data of each task.
+        matrix: Row i holds the accuracies on tasks 0 to i after task i.
+
+    Returns:
+        `metrics` with all their numbers by name; nothing if there are no functions.
+
+    Raises:
+        InputError: In one line, if a function takes other arguments or returns something else.
+    """
+    found: dict[str, float] = {}
+    for metric in metrics:
+        model.eval()
+        given = call("metrics", metric, METRIC, model, tasks, matrix)
+        if not isinstance(given, Mapping):
+            raise _refused(metric, f"gave a {type(given).__name__}")
+        for name, number in given.items():
+            if not isinstance(name, str) or name in found:
+                raise _refused(metric, f"gave {name!r}, which is no name, or was given before")
+            found[name] = _finite(metric, name, number)
+    return {"metrics": found} if metrics else {}
+
+
+def _finite(metric: str, name: str, number: Any) -> float:
+    if not isinstance(number, numbers.Real) or not math.isfinite(number):
+        raise _refused(metric, f"gave {name}={number!r}, which is no finite number")
+    return float(number)
+
+
+def _refused(metric: str, why: str) -> InputError:
+    return InputError(f"metrics={metric!r}: {why}; must be {METRIC}", field="metrics")
