@@ -15,9 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from sparse_core import counts, strangers
 from sparse_core.averages import watch_averages
@@ -30,18 +29,16 @@ from sparse_core.layers.choice import TYPICAL_BATCH
 from sparse_core.layers.copies import release
 from sparse_core.schedule import Schedule
 from sparse_core.updaters import updater_for
-from sparse_core.updaters.base import unchanged
 from sparse_core.updaters.scene import Moment
 from sparse_core.weights.conversion import masked_from
 from sparse_core.weights.followers import Followers, follower_of
-from sparse_core.weights.fresh import leaves_zeros
 from sparse_core.weights.gradients import GradientSource, has_closure
 from sparse_core.weights.initialisation import redraw
 from sparse_core.weights.loading import check_budgets
 from sparse_core.weights.masked import MaskedTensor
-from sparse_core.weights.optimizer_state import clear_inactive, clear_moments, settle
 from sparse_core.weights.ranks import Company, Ranks
 from sparse_core.weights.tensor import Delta, SparseTensor
+from sparse_core.weights.trainers import Trainers
 
 Observer = Callable[[Moment, Mapping[str, Delta]], None]
 
@@ -57,9 +54,6 @@ class Engine(Timed):
         selected: The weights that could be sparse, those that stay dense included.
         tensors: Its sparse weights.
         batch: Samples of a training batch, for which backends were chosen.
-        optimizer: The optimizer whose steps count; None while detached.
-        trainers: All optimizers that it knows to train its weights.
-        stepping: Whether a step of that optimizer is being made.
         observers: Called after each update with its moment and the Delta of each tensor by name.
         on_step: Called after each optimizer step with the number of steps done.
         many_tasks: Whether weights of other tasks lie outside the masks; whoever keeps the tasks
@@ -80,9 +74,6 @@ class Engine(Timed):
         self.batch = TYPICAL_BATCH
         self.many_tasks = False
         self.retired = False
-        self.optimizer: Optimizer | None = None
-        self.trainers: list[Optimizer] = []
-        self.stepping = False
         self._watchful = True
         self.observers: list[Observer] = []
         self.on_step: list[Callable[[int], None]] = []
@@ -92,8 +83,7 @@ class Engine(Timed):
         needs = self.updater.needs if self.updater else "nothing"
         self._gradients = GradientSource(needs, config.gradient_steps)
         self._followers = Followers()
-        self._handles: list[RemovableHandle] = []
-        self._before: list[tuple[nn.Parameter, Tensor, Tensor]] = []
+        self._trainers = Trainers(config.optimizer_state)
         self._company = Company(root)
         self._clock = Clock(root)
         root.register_load_state_dict_pre_hook(self._before_load)  # type: ignore[no-untyped-call]
@@ -144,8 +134,7 @@ class Engine(Timed):
             if tensor.seen() is not None:
                 tensor.remember()
             self._gradients.forget(tensor)
-            for trainer in self.trainers:
-                clear_moments(trainer, tensor)
+            self._trainers.clear(tensor)
         self.restart(horizon)
 
     # What it knows --------------------------------------------------------------------------------
@@ -173,6 +162,21 @@ class Engine(Timed):
 
     # Attaching ------------------------------------------------------------------------------------
 
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """The optimizer whose steps count; None while detached."""
+        return self._trainers.counting
+
+    @property
+    def trainers(self) -> list[Optimizer]:
+        """All optimizers that it knows to train its weights."""
+        return self._trainers.optimizers
+
+    @property
+    def stepping(self) -> bool:
+        """Whether the optimizer makes a step at present."""
+        return self._trainers.stepping
+
     def attach(self, optimizer: Optimizer, *also: Optimizer) -> None:
         """Count the steps of this optimizer from now on, instead of any other's.
 
@@ -181,17 +185,10 @@ class Engine(Timed):
             also: Optimizers that train some of the weights too; their moments are kept in order.
         """
         self.detach()
-        self.optimizer = optimizer
-        self.trainers = [optimizer, *also]
         for tensor in self.tensors:
             release(tensor.layer)
-            tensor.adopt(*self.trainers)
-        self._hook()
-        if self.config.optimizer_state != "keep":
-            for trainer in self.trainers:
-                for tensor in self.tensors:
-                    if not tensor.latent:
-                        clear_inactive(trainer, tensor)
+        self._trainers.take([optimizer, *also], self.tensors)
+        self._trainers.hook(self._before_step, self._after_step)
         self._arm()
         self._watchful = True
         strangers.watch(self)
@@ -200,11 +197,7 @@ class Engine(Timed):
         """Stop counting; the topology stays as it is, whatever trains the weights."""
         self._watchful = False
         strangers.leave(self)
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-        self.optimizer = None
-        self.trainers = []
+        self._trainers.leave()
         for tensor in self.tensors:
             tensor.tap.arm(False)
 
@@ -259,21 +252,11 @@ class Engine(Timed):
         self._clock.reload()
         self._arm()
 
-    def _hook(self) -> None:
-        assert self.optimizer is not None
-        self._handles = [
-            self.optimizer.register_step_pre_hook(self._before_step),
-            self.optimizer.register_step_post_hook(self._after_step),
-        ]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_handles": [], "_before": [], "stepping": False}
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         watch_averages()
         self.__dict__.update(state)
         if self.optimizer is not None:
-            self._hook()
+            self._trainers.hook(self._before_step, self._after_step)
         if self._watchful:
             strangers.watch(self)
 
@@ -350,25 +333,12 @@ class Engine(Timed):
             if self.updater is not None:
                 self.updater.before_step(self.tensors)
         if self.config.skip_step and due:
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    parameter.grad = None
-        self._before = [
-            (parameter, parameter.detach().clone(), fixed)
-            for tensor in self.tensors
-            for parameter, fixed in tensor.fixed()
-        ]
-        self.stepping = True
+            self._trainers.skip_step()
+        self._trainers.before_step(self.tensors)
 
     @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self.stepping = False
-        for parameter, before, fixed in self._before:
-            parameter.copy_(torch.where(fixed, before, parameter))
-        self._before = []
-        if self.config.optimizer_state == "keep" or not leaves_zeros(optimizer):
-            for tensor in self.tensors:
-                tensor.enforce()
+        self._trainers.after_step(self.tensors)
         if has_closure(args, kwargs):
             self._gradients.collect(self.tensors, self._company.ranks)
         for tensor in self.tensors:
@@ -408,11 +378,8 @@ class Engine(Timed):
         assert self.updater is not None
         idle = self._gradients.idle(self.tensors, self.steps)
         moment = Moment.now(self, self._schedule, self.config.seed, idle)
-        moving = [tensor for tensor in self.tensors if tensor not in idle]
         with torch.no_grad():
-            proposed = self.updater.propose(moving, moment) if moving else []
-            found = {t.name: delta for t, delta in zip(moving, proposed, strict=True)}
-            changes = [found.get(t.name) or unchanged(t) for t in self.tensors]
+            changes = self.updater.changes(self.tensors, moment)
             if self._company.ranks is not None:
                 changes = self._company.ranks.of_first(changes)
             deltas = {t.name: delta for t, delta in zip(self.tensors, changes, strict=True)}
@@ -428,7 +395,5 @@ class Engine(Timed):
     def _apply(self, tensor: SparseTensor, delta: Delta) -> None:
         tensor.apply(delta)
         self._followers.apply(tensor.name, delta)
-        if not tensor.latent:
-            for trainer in self.trainers:
-                settle(trainer, tensor, delta, self.config.optimizer_state)
+        self._trainers.apply(tensor, delta)
         self._gradients.clear(tensor)

@@ -40,12 +40,25 @@ class Updater(ABC):
 
     @abstractmethod
     def propose(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
-        """Return the Delta of each tensor.
+        """Return the Delta of each tensor, none of which sits the update out.
 
         Raises:
             RuntimeError: If a score needs a gradient that did not flow.
             FloatingPointError: If a weight or a score is NaN or infinite.
         """
+
+    def changes(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
+        """Return the Delta of each tensor; of one that sits the update out, a Delta of nothing.
+
+        Raises:
+            RuntimeError: If a score needs a gradient that did not flow.
+            FloatingPointError: If a weight or a score is NaN or infinite.
+        """
+        moving = [tensor for tensor in tensors if tensor not in moment.idle]
+        proposed = iter(self.propose(moving, moment) if moving else [])
+        return [
+            unchanged(tensor) if tensor in moment.idle else next(proposed) for tensor in tensors
+        ]
 
     def check_step(self, horizon: int | None, *, closure: bool) -> None:
         """Check that an optimizer step can be made.

@@ -17,8 +17,6 @@ class Trained(Protocol):
         tensors: The sparse weights.
         root: The network.
         updater: What moves the topology; None: nothing does.
-        trainers: The optimizers on whose steps it moves.
-        stepping: Whether one is under way.
         many_tasks: Whether the network learns one task after another.
     """
 
@@ -27,8 +25,13 @@ class Trained(Protocol):
     updater: Any
     many_tasks: bool
 
-    trainers: list[Optimizer]
-    stepping: bool
+    @property
+    def trainers(self) -> list[Optimizer]:
+        """The optimizers that train the weights."""
+
+    @property
+    def stepping(self) -> bool:
+        """Whether a step is being made on which the topology may move."""
 
     @property
     def steps(self) -> int:

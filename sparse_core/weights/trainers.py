@@ -1,0 +1,121 @@
+"""The optimizers that train the sparse weights of one network.
+
+Each keeps moments of all weights, which have to follow the topology, and moves all of a parameter,
+some of which may have to stay: weights of earlier tasks, biases of ablated neurons. Hooks on the
+first one say when a step is made. Copies and pickles of optimizers lose hooks, so these are not
+kept either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from sparse_core.weights.fresh import leaves_zeros
+from sparse_core.weights.optimizer_state import clear_inactive, clear_moments, settle
+from sparse_core.weights.tensor import Delta, SparseTensor
+
+Hook = Callable[[Optimizer, Any, Any], None]
+
+
+class Trainers:
+    """The optimizers of one network.
+
+    Args:
+        policy: What becomes of moments of moved weights: `zero`, `layer_mean` or `keep`.
+
+    Attributes:
+        optimizers: They, none while detached; the steps of the first one count.
+        stepping: Whether the first one makes a step at present.
+    """
+
+    def __init__(self, policy: str) -> None:
+        self.policy = policy
+        self.optimizers: list[Optimizer] = []
+        self.stepping = False
+        self._handles: list[RemovableHandle] = []
+        self._fixed: list[tuple[nn.Parameter, Tensor, Tensor]] = []
+
+    @property
+    def counting(self) -> Optimizer | None:
+        """The optimizer whose steps count; None while detached."""
+        return self.optimizers[0] if self.optimizers else None
+
+    # Who they are ---------------------------------------------------------------------------------
+
+    def take(self, optimizers: Sequence[Optimizer], tensors: Sequence[SparseTensor]) -> None:
+        """Let these optimizers, and no others, train the weights; moments begin in order."""
+        self.optimizers = list(optimizers)
+        for tensor in tensors:
+            tensor.adopt(*self.optimizers)
+        if self.policy == "keep":
+            return
+        for optimizer in self.optimizers:
+            for tensor in tensors:
+                if not tensor.latent:
+                    clear_inactive(optimizer, tensor)
+
+    def hook(self, before: Hook, after: Hook) -> None:
+        """Call these before and after each step that counts."""
+        assert self.counting is not None
+        self._handles = [
+            self.counting.register_step_pre_hook(before),
+            self.counting.register_step_post_hook(after),
+        ]
+
+    def leave(self) -> None:
+        """Let none train the weights."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self.optimizers = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_handles": [], "_fixed": [], "stepping": False}
+
+    # A step ---------------------------------------------------------------------------------------
+
+    def before_step(self, tensors: Sequence[SparseTensor]) -> None:
+        """Remember what the step that begins must leave alone."""
+        self._fixed = [
+            (parameter, parameter.detach().clone(), fixed)
+            for tensor in tensors
+            for parameter, fixed in tensor.fixed()
+        ]
+        self.stepping = True
+
+    def skip_step(self) -> None:
+        """Let the step that begins change nothing: drop the gradients of all that it trains."""
+        assert self.counting is not None
+        for group in self.counting.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def after_step(self, tensors: Sequence[SparseTensor]) -> None:
+        """Put that back, and zero what has moved though it is inactive."""
+        assert self.counting is not None
+        self.stepping = False
+        for parameter, before, fixed in self._fixed:
+            parameter.copy_(torch.where(fixed, before, parameter))
+        self._fixed = []
+        if self.policy == "keep" or not leaves_zeros(self.counting):
+            for tensor in tensors:
+                tensor.enforce()
+
+    # Moments --------------------------------------------------------------------------------------
+
+    def apply(self, tensor: SparseTensor, delta: Delta) -> None:
+        """Bring the moments of a weight over a Delta that was just applied to it."""
+        if not tensor.latent:
+            for optimizer in self.optimizers:
+                settle(optimizer, tensor, delta, self.policy)
+
+    def clear(self, tensor: SparseTensor) -> None:
+        """Forget the moments of a weight altogether, when a new task begins."""
+        for optimizer in self.optimizers:
+            clear_moments(optimizer, tensor)
