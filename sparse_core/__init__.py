@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from sparse_core.export.csr import to_torch_csr
     from sparse_core.export.onnx import to_onnx
     from sparse_core.kernels import warmup
+    from sparse_core.method import Method
+    from sparse_core.rules import drop_rule, growth_rule
 
 __all__ = [
     "Engine",
     "InputError",
+    "Method",
     "SparseConfig",
     "condense",
+    "drop_rule",
+    "growth_rule",
     "sparsify",
     "to_onnx",
     "to_torch_csr",
@@ -37,8 +42,11 @@ __all__ = [
 _HOME = {
     "Engine": "sparse_core.engine",
     "InputError": "sparse_core.checks",
+    "Method": "sparse_core.method",
     "SparseConfig": "sparse_core.config",
     "condense": "sparse_core.export.condense",
+    "drop_rule": "sparse_core.rules",
+    "growth_rule": "sparse_core.rules",
     "sparsify": "sparse_core.building",
     "to_onnx": "sparse_core.export.onnx",
     "to_torch_csr": "sparse_core.export.csr",

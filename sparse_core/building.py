@@ -20,7 +20,10 @@ from sparse_core.layers.choice import TYPICAL_BATCH
 from sparse_core.layers.embedding import why_dense
 from sparse_core.layers.fused import forbid_fused_encoders
 from sparse_core.left_dense import left_dense, listed, matches_any, say_so
-from sparse_core.registry import GROWTH_RULES, METHODS
+from sparse_core.naming import growth_rule_named
+from sparse_core.rules import growth_of
+from sparse_core.updaters import updater_for
+from sparse_core.updaters.demands import demands
 from sparse_core.weights.initialisation import draw_mask, initialise
 from sparse_core.weights.masked import MaskedTensor
 from sparse_core.weights.ranks import is_wrapped
@@ -81,20 +84,20 @@ def sparsify(
     _check_patterns(selected, dense, config)
     structure = structure_for(config.structure_in_force, config.group)
     sparse = [s for s in selected if not any(s.matches(p) for p in config.kept_dense)]
-    if config.method == "dense":
+    if not config.facts.sparse:
         sparse = []
     _check_unshared(module, sparse)
     _check_embeddings(sparse, structure)
-    _check_signals(sparse, config)
+    _check_rules(sparse, config)
     _check_scores(sparse, scores)
     counts = budgets(selected, config, structure, apart)
     initial = counts
-    if METHODS[config.method].starts_dense:
+    if config.facts.starts_dense:
         initial = budgets(selected, replace(config, sparsity=config.initial_sparsity), structure)
     if scores is not None and config.scope == "global":
         counts |= budgets_by_score(sparse, sum(counts[s.name] for s in sparse), scores)
     masked = _masked(sparse, config, structure)
-    if config.method != "dense":
+    if config.facts.sparse:
         asked = config.backend == "condensed"
         say_so(dense, masked if asked else {}, config, stacklevel=2)
     tensors = []
@@ -121,12 +124,11 @@ def _build(item: Selected, config: SparseConfig, structure: Structure, budget: i
     item.mask()
     tensor = MaskedTensor(item.name, item.layer, item.parameter, item.role, structure, budget)
     tensor.may_ablate = (
-        config.method == "srigl"
-        and config.ablation
+        config.ablates
         and item.role not in config.never_ablate
         and not isinstance(item.layer, nn.Embedding)
     )
-    tensor.latent = METHODS[config.method].latent
+    tensor.latent = config.facts.latent
     return tensor
 
 
@@ -164,7 +166,7 @@ def _condense(engine: Engine, module: nn.Module, batch: int, keep_masked: Collec
 
 def _start(engine: Engine, tensor: SparseTensor, scores: Tensor | None) -> None:
     config = engine.config
-    method = METHODS[config.method]
+    method = config.facts
     if not method.starts_dense:
         tensor.start(draw_mask(tensor, config.seed, scores=scores))
         if not method.latent:
@@ -215,7 +217,7 @@ def _check_scores(sparse: Sequence[Selected], scores: Mapping[str, Tensor] | Non
 def _check_unwrapped(module: nn.Module, config: SparseConfig) -> None:
     """A wrapper averages the gradients of the parameters that it found, not of those made later."""
     condenses = config.backend != "masked" and config.needs_masks is None
-    if (condenses or config.method in ("edge_popup", "wsn")) and is_wrapped(module):
+    if (condenses or config.facts.adds_parameters) and is_wrapped(module):
         what = f"backend={config.backend!r}" if condenses else f"method={config.method!r}"
         raise InputError(
             f"{what}: makes new parameters, and {type(module).__name__} is wrapped in "
@@ -255,18 +257,30 @@ def _check_embeddings(sparse: Sequence[Selected], structure: Structure) -> None:
             raise InputError(f"layer {item.name!r}: {reason}; keep it dense")
 
 
-def _check_signals(sparse: Sequence[Selected], config: SparseConfig) -> None:
-    rule = GROWTH_RULES.get(config.growth_rule or "")
-    if METHODS[config.method].updater is None or rule is None or rule.needs != "signals":
+def _check_rules(sparse: Sequence[Selected], config: SparseConfig) -> None:
+    """Check that the rules in force can be had, all of them and in each layer."""
+    if updater_for(config) is None:
         return
-    others = [n for n in METHODS[config.method].growth if GROWTH_RULES[n].needs != "signals"]
+    for field, needs in demands(config).items():
+        if needs == "signals":
+            _check_signals(sparse, config, field)
+
+
+def _check_signals(sparse: Sequence[Selected], config: SparseConfig, field: str) -> None:
+    growth, rule = config.facts.growth, config.in_force()[field]
+    others = [n for n in growth if _needs(n) != "signals"] if field == "growth" else []
     remedies = [*(f"use {name!r}" for name in others), "keep it dense"]
     for item in sparse:
         linear = isinstance(item.layer, nn.Linear) and item.parent is None
         if not linear:
             raise InputError(
-                f"growth={config.growth_rule!r}: layer {item.name!r} of shape {item.shape} is no "
+                f"{field}={rule!r}: layer {item.name!r} of shape {item.shape} is no "
                 "linear layer, whose inputs and output gradients this rule looks at; "
                 f"{' or '.join(remedies)}",
-                field="growth",
+                field=field,
             )
+
+
+def _needs(growth: str) -> str | None:
+    facts = growth_of(growth_rule_named(growth))
+    return None if facts is None else facts.needs

@@ -1,21 +1,30 @@
 """`SparseConfig`: everything that can be said about the sparsity of a network, in one place.
 
 This module imports no torch, so that a sweep's driver can read and check a configuration at no
-cost. The tables below are the registries: a new method, growth rule or drop rule is one line here
-and one function or class where the line points to.
+cost. What a method is, its entry in `sparse_core.registry` says; no method has a name here.
+Methods, rules and distributions of one's own are `package.module:NAME`: they are imported to be
+checked, with whatever their module imports.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sparse_core.checks import InputError, at_least, one_of, positive, within
-from sparse_core.registry import DISTRIBUTIONS, DROP_RULES, GROWTH_RULES, METHODS, ROLES
+from sparse_core.method import Method
+from sparse_core.naming import check_distribution, check_drop, check_growth, method_named, own_name
+from sparse_core.registry import (
+    DISTRIBUTIONS,
+    DROP_RULES,
+    GROWTH_RULES,
+    METHODS,
+    ROLES,
+    owned_fields,
+)
+from sparse_core.structure_names import family_of, listed, parse_pattern
 
-STRUCTURES = ("unstructured", "constant_fan_in", "neurons", "N:M (2:4)", "RxC blocks (4x4)")
 DECAYS = ("cosine", "linear", "constant", "inverse_power")
 INITIALISATIONS = ("scaled", "kaiming", "keep")
 OPTIMIZER_STATES = ("zero", "keep", "layer_mean")
@@ -43,13 +52,16 @@ class SparseConfig:
     """How sparse a network is, and how its topology moves.
 
     Attributes:
-        method: One of `METHODS`. `dense` leaves the network alone, `static` never moves the
-            topology.
+        method: A key of `sparse_core.registry.METHODS`, or `package.module:NAME` of a `Method`.
+            `dense` leaves the network alone, `static` never moves the topology.
         sparsity: Fraction of the selected weights that is inactive, in [0, 1).
-        distribution: How the budget is shared among layers: `erk`, `er` or `uniform`.
+        distribution: How the budget is shared among layers: `erk`, `er`, `uniform`, or
+            `package.module:NAME` of a function such as those in `sparse_core.budgets.densities`.
         layer_sparsity: Name pattern or role -> a sparsity of its own, outside the shared budget.
-        growth: Which inactive weights are grown; None is the method's own rule.
-        drop: Which active weights are dropped; None is the method's own rule.
+        growth: Which inactive weights are grown; None is the method's own rule. A name, or
+            `package.module:NAME` of a function with `sparse_core.rules.growth_rule`.
+        drop: Which active weights are dropped; None is the method's own rule. A name, or
+            `package.module:NAME` of a function with `sparse_core.rules.drop_rule`.
         structure: `unstructured`, `constant_fan_in`, `neurons`, N:M such as `2:4`, blocks such as
             `4x4` (a layer that they do not divide is less than a block short of its budget); None
             is the method's own.
@@ -128,15 +140,15 @@ class SparseConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        one_of("method", self.method, METHODS)
-        one_of("distribution", self.distribution, DISTRIBUTIONS)
+        method = method_named(self.method)
+        check_distribution(self.distribution)
         one_of("decay", self.decay, DECAYS)
         one_of("scope", self.scope, SCOPES)
         one_of("initialisation", self.initialisation, INITIALISATIONS)
         one_of("optimizer_state", self.optimizer_state, OPTIMIZER_STATES)
         one_of("backend", self.backend, BACKENDS)
         if self.drop is not None:
-            one_of("drop", self.drop, DROP_RULES)
+            check_drop(self.drop)
         for name in ("sparsity", "initial_sparsity"):
             within(name, getattr(self, name), 0, 1, open_right=True)
         if self.backward_sparsity is not None:
@@ -149,7 +161,7 @@ class SparseConfig:
         if self.horizon is not None:
             at_least("horizon", self.horizon, 1)
         positive("ablation_threshold", self.ablation_threshold)
-        if METHODS[self.method].starts_dense and self.initial_sparsity > self.sparsity:
+        if method.starts_dense and self.initial_sparsity > self.sparsity:
             raise InputError(
                 f"initial_sparsity={self.initial_sparsity}: must be at most sparsity="
                 f"{self.sparsity}",
@@ -166,24 +178,10 @@ class SparseConfig:
         object.__setattr__(self, "layer_sparsity", _pairs(self.layer_sparsity))
         for role in self.never_ablate:
             one_of("never_ablate", role, ROLES)
-        self._check_growth()
+        if self.growth is not None:
+            check_growth(self.growth, self.method)
         self._check_structure()
         self._check_backend()
-
-    def _check_growth(self) -> None:
-        if self.growth is None:
-            return
-        one_of("growth", self.growth, GROWTH_RULES)
-        usable = METHODS[self.method].growth
-        if not usable:
-            raise InputError(
-                f"growth={self.growth!r}: method {self.method!r} grows nothing", field="growth"
-            )
-        if self.growth not in usable:
-            raise InputError(
-                f"growth={self.growth!r}: method {self.method!r} can use {', '.join(usable)}",
-                field="growth",
-            )
 
     def _check_backend(self) -> None:
         if self.backend == "condensed" and self.needs_masks is not None:
@@ -192,14 +190,16 @@ class SparseConfig:
     @property
     def needs_masks(self) -> str | None:
         """Why no layer can be condensed, or None if some can."""
-        method = METHODS[self.method]
+        method = self.facts
         if method.latent:
             return f"method {self.method!r} needs masked, its inactive weights keep values"
-        if self.method == "snfs" or (self.method == "gse" and self.scope == "global"):
+        if method.moves_between_layers(self.scope):
             return (
                 f"method {self.method!r} with scope {self.scope!r} needs masked, it moves weights "
                 "between layers"
             )
+        if method.needs_masks:
+            return f"method {self.method!r} needs masked"
         if self.optimizer_state == "keep":
             return "optimizer_state 'keep' needs masked, dropped weights have no moments"
         if self.group not in (1, 2, 4, 8):
@@ -209,31 +209,32 @@ class SparseConfig:
     @property
     def across_layers(self) -> bool:
         """Whether weights move between layers, which share one budget then."""
-        return self.method == "snfs" or self.scope == "global"
+        return self.scope == "global" or self.facts.moves_between_layers(self.scope)
+
+    @property
+    def ablates(self) -> bool:
+        """Whether whole neurons may be removed by its method."""
+        return "ablation" in self.facts.fields and self.ablation
 
     def _check_structure(self) -> None:
         structure = self.structure_in_force
-        known = ("unstructured", "constant_fan_in", "neurons")
-        pattern = parse_pattern(structure)
-        if structure not in known and pattern is None:
-            raise InputError(
-                f"structure={structure!r}: must be one of {', '.join(STRUCTURES)}",
-                field="structure",
-            )
+        pattern, family, method = parse_pattern(structure), family_of(structure), self.facts
         if self.embeddings and structure == "neurons":
             raise InputError(
                 "embeddings=True: structure 'neurons' would take whole tokens, use another",
                 field="embeddings",
             )
-        own = METHODS[self.method].structure
-        if own != "unstructured" and structure != own:
+        if family not in method.structures:
+            moving = f", it moves weights {method.moves}" if method.moves != "within lanes" else ""
             raise InputError(
-                f"structure={structure!r}: method {self.method!r} needs {own}", field="structure"
+                f"structure={structure!r}: method {self.method!r} needs "
+                f"{listed(method.structures)}{moving}",
+                field="structure",
             )
         if self.group > 1 and structure != "constant_fan_in":
             raise InputError(f"group={self.group}: needs structure constant_fan_in", field="group")
-        if self.scope == "global" and not METHODS[self.method].global_scope:
-            able = ", ".join(name for name, method in METHODS.items() if method.global_scope)
+        if self.scope == "global" and not method.global_scope:
+            able = ", ".join(name for name, known in METHODS.items() if known.global_scope)
             raise InputError(
                 f"scope='global': method {self.method!r} cannot, these can: {able}", field="scope"
             )
@@ -241,18 +242,7 @@ class SparseConfig:
             raise InputError(
                 f"scope='global': needs structure unstructured, not {structure}", field="scope"
             )
-        if self.method in ("snfs", "gse", "granet") and structure != "unstructured":
-            raise InputError(
-                f"structure={structure!r}: method {self.method!r} moves weights between lanes, it "
-                "needs unstructured",
-                field="structure",
-            )
-        if self.method == "sr_ste" and (pattern is None or pattern[0] != ":"):
-            raise InputError(
-                f"structure={structure!r}: method 'sr_ste' needs N:M, such as '2:4'",
-                field="structure",
-            )
-        if pattern is not None and pattern[0] == ":" and self.method != "dense":
+        if pattern is not None and family == "N:M" and method.sparse:
             n, m = pattern[1:]
             if n > m:
                 raise InputError(f"structure={structure!r}: N must not exceed M", field="structure")
@@ -261,7 +251,7 @@ class SparseConfig:
                     f"layer_sparsity={self.layer_sparsity}: structure {structure} leaves no choice",
                     field="layer_sparsity",
                 )
-            if METHODS[self.method].starts_dense:
+            if method.starts_dense:
                 raise InputError(
                     f"structure={structure!r}: method {self.method!r} starts dense, which is no "
                     "N:M pattern",
@@ -274,6 +264,11 @@ class SparseConfig:
                 )
 
     @property
+    def facts(self) -> Method:
+        """What its method is."""
+        return method_named(self.method)
+
+    @property
     def density(self) -> float:
         """Fraction of the selected weights that is active."""
         return 0.0 if self.sparsity >= 1 else 1.0 - self.sparsity
@@ -281,29 +276,27 @@ class SparseConfig:
     @property
     def growth_rule(self) -> str | None:
         """The growth rule in force: the configured one, else the method's own."""
-        return self.growth or next(iter(METHODS[self.method].growth), None)
+        return self.growth or next(iter(self.facts.growth), None)
 
     @property
-    def drop_rule(self) -> str:
-        """The drop rule in force: the configured one, else the method's own."""
-        return self.drop or METHODS[self.method].drop
+    def drop_rule(self) -> str | None:
+        """The drop rule in force: the configured one, else the method's own; None: it has none."""
+        return None if self.facts.drop is None else self.drop or self.facts.drop
 
     @property
     def structure_in_force(self) -> str:
         """The structure in force: the configured one, else the method's own."""
-        return self.structure or METHODS[self.method].structure
+        return self.structure or self.facts.structure
 
     def in_force(self) -> dict[str, object]:
         """Return the rules that None stands for, by field; None: they play no part in the method.
 
         Reports show these; a run's identity knows the fields as they are.
         """
-        method = METHODS[self.method]
-        picks = method.growth or method.starts_dense
         return {
             "growth": self.growth_rule,
-            "drop": self.drop_rule if picks else None,
-            "structure": None if self.method == "dense" else self.structure_in_force,
+            "drop": self.drop_rule,
+            "structure": self.structure_in_force if self.facts.sparse else None,
         }
 
     @property
@@ -319,43 +312,30 @@ class SparseConfig:
         value that spells out what the method does anyway is the same as None: runs that are the
         same experiment have the same hash.
         """
-        if self.method == "dense":
+        method = self.facts
+        if not method.sparse:
             return SparseConfig(method="dense", sparsity=0.0)
-        changes: dict[str, object] = {}
-        method = METHODS[self.method]
+        changes: dict[str, object] = {
+            "growth": own_name(self.growth, GROWTH_RULES) if self.growth else None,
+            "drop": own_name(self.drop, DROP_RULES) if self.drop and method.drop else None,
+            "distribution": own_name(self.distribution, DISTRIBUTIONS),
+        }
         if method.updater is None:
             changes |= _defaults(MOVING_FIELDS)
-        if self.growth is not None and self.growth == next(iter(method.growth), None):
+        if changes["growth"] == next(iter(method.growth), None):
             changes["growth"] = None
+        if changes["drop"] == method.drop:
+            changes["drop"] = None
         if self.structure == method.structure:
             changes["structure"] = None
-        if self.drop == method.drop:
-            changes["drop"] = None
-        if self.method != "srigl":
-            changes |= _defaults(["ablation"])
-        if self.method != "srigl" or not self.ablation:
+        changes |= _defaults(field for field in owned_fields() if field not in method.fields)
+        if not self.ablates:
             changes |= _defaults(["ablation_threshold", "ablation_sticky"])
             if self.structure_in_force != "neurons":
                 changes |= _defaults(["never_ablate"])
-        if not method.starts_dense:
-            changes |= _defaults(["initial_sparsity"])
-        if self.method not in ("gmp", "granet", "one_shot"):
-            changes |= _defaults(["prune_from"])
         if method.every_step:
             changes |= _defaults(["update_every"])
-        if not method.latent:
-            changes |= _defaults(["penalty"])
-        if self.method != "topkast":
-            changes |= _defaults(["backward_sparsity"])
-        if self.method != "mest":
-            changes |= _defaults(["slack"])
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
-
-
-def parse_pattern(structure: str) -> tuple[str, int, int] | None:
-    """Read `"2:4"` as `(":", 2, 4)` and `"4x4"` as `("x", 4, 4)`; None if it is neither."""
-    match = re.fullmatch(r"([1-9]\d*)([:x])([1-9]\d*)", structure)
-    return (match[2], int(match[1]), int(match[3])) if match else None
 
 
 def _patterns(field: str, value: object) -> tuple[str, ...]:

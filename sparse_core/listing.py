@@ -44,13 +44,19 @@ def described(kind: str) -> list[Entry]:
     one_of("kind", kind, KINDS)
     if kind == "methods":
         home = "sparse_core.registry:METHODS"
-        return [Entry(n, method.summary, method.updater or home) for n, method in METHODS.items()]
+        return [Entry(n, m.summary, _place(m.updater) or home) for n, m in METHODS.items()]
     sources: dict[str, Mapping[str, str]] = {
-        "growth": {name: rule.function for name, rule in GROWTH_RULES.items()},
+        "growth": GROWTH_RULES,
         "drop": DROP_RULES,
         "distributions": DISTRIBUTIONS,
     }
     return [Entry(name, first_line(source), source) for name, source in sources[kind].items()]
+
+
+def _place(updater: str | type | None) -> str | None:
+    if isinstance(updater, type):
+        return f"{updater.__module__}:{updater.__qualname__}"
+    return updater
 
 
 def first_line(source: str) -> str:

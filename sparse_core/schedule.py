@@ -19,7 +19,6 @@ import math
 from dataclasses import dataclass
 
 from sparse_core.config import SparseConfig
-from sparse_core.registry import METHODS
 
 FLOOR = 0.005
 """The least fraction that a method which never stops moves (ITOP, Liu et al. 2021)."""
@@ -41,7 +40,7 @@ class Schedule:
     @classmethod
     def of(cls, config: SparseConfig) -> Schedule:
         """Read the schedule's fields from a configuration."""
-        method = METHODS[config.method]
+        method = config.facts
         return cls(
             1 if method.every_step else config.update_every,
             config.drop_fraction,
@@ -50,7 +49,7 @@ class Schedule:
             config.prune_from,
             method.starts_dense,
             method.stops,
-            config.method == "one_shot",
+            method.prunes_once,
         )
 
     def due(self, step: int, horizon: int | None) -> bool:

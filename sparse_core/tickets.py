@@ -46,7 +46,8 @@ class LotteryTicket:
     ) -> None:
         at_least("rounds", rounds, 1)
         at_least("rewind_step", rewind_step, 0)
-        if config.method != "static" or config.structure_in_force != "unstructured":
+        moves = not config.facts.sparse or config.facts.updater is not None
+        if moves or config.structure_in_force != "unstructured":
             raise InputError(
                 f"method={config.method!r}, structure={config.structure_in_force!r}: a lottery "
                 "ticket is static and unstructured",

@@ -27,7 +27,6 @@ from continual.tasks.rules import SELECTORS, SHARING_POLICIES, check_isolation
 from sparse_core.checks import InputError, at_least, one_of, within
 from sparse_core.config import SparseConfig
 from sparse_core.imports import check_module, is_reference
-from sparse_core.registry import METHODS
 
 
 def _automatic() -> SparseConfig:
@@ -154,8 +153,8 @@ class CLSpec:
 
     @property
     def _usual_isolation(self) -> str:
-        method = self.sparse.method
-        shared = method == "dense" or METHODS[method].starts_dense
+        method = self.sparse.facts
+        shared = not method.sparse or method.starts_dense
         return "none" if shared and self.strategy == MASKS else "hard"
 
     @property

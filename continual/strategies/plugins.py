@@ -14,7 +14,6 @@ from continual.tasks.experiences import begins, ends, is_online, labels_of, task
 from continual.tasks.masks import TaskMasks
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
-from sparse_core.registry import METHODS
 from sparse_core.schedule import Schedule
 from sparse_core.weights.condensed import CondensedTensor
 
@@ -216,7 +215,7 @@ def _warn_of_room(model: TaskMasks, experience: Any) -> None:
 
 def _warn_of_rest(config: SparseConfig, steps: int) -> None:
     schedule = Schedule.of(config)
-    if METHODS[config.method].updater is None:
+    if config.facts.updater is None:
         return
     if not any(schedule.due(step, steps) for step in range(1, steps + 1)):
         warnings.warn(

@@ -12,7 +12,7 @@ import dataclasses
 import torch
 
 from sparse_core.engine import Engine
-from sparse_core.registry import DROP_NEEDS_GRADIENT, METHODS
+from sparse_core.updaters.demands import demands
 from sparse_core.updaters.pruning import GMP
 from sparse_core.updaters.scene import Moment
 from sparse_core.weights.tensor import Delta
@@ -20,7 +20,7 @@ from sparse_core.weights.tensor import Delta
 
 def left_to_prune(engine: Engine) -> int:
     """Return by how many weights a network exceeds its budget that started dense; else 0."""
-    if not METHODS[engine.config.method].starts_dense:
+    if not engine.config.facts.starts_dense:
         return 0
     return max(0, sum(tensor.count() - tensor.budget for tensor in engine.tensors))
 
@@ -34,7 +34,7 @@ def prune(engine: Engine) -> None:
         engine: Of a method that starts dense.
     """
     config = engine.config
-    if config.drop_rule in DROP_NEEDS_GRADIENT:
+    if demands(config)["drop"] != "nothing":
         config = dataclasses.replace(config, drop="magnitude")
     moment = Moment(engine.steps, engine.updates, fraction=0.0, last=True, seed=config.seed)
     with torch.no_grad():

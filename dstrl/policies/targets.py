@@ -26,7 +26,6 @@ from torch import nn
 from dstrl.settings import MASKED_RULES
 from sparse_core import Engine
 from sparse_core.checks import InputError
-from sparse_core.registry import METHODS
 
 
 def follow(engine: Engine, online: nn.Module, target: nn.Module, rule: str) -> None:
@@ -41,7 +40,7 @@ def follow(engine: Engine, online: nn.Module, target: nn.Module, rule: str) -> N
     Raises:
         ValueError: If the rule needs zeros to tell the topology, but inactive weights have values.
     """
-    if rule in MASKED_RULES and METHODS[engine.config.method].latent:
+    if rule in MASKED_RULES and engine.config.facts.latent:
         raise InputError(
             f"target={rule!r}: method {engine.config.method!r} needs 'online' or 'copy', its "
             "inactive weights keep values",

@@ -9,7 +9,6 @@ import dataclasses
 
 from dstrl.settings import MASKED_RULES, Settings
 from sparse_core.checks import InputError, one_of
-from sparse_core.registry import METHODS
 
 ISOLATION = ("hard", "none")
 SHARES = ("none", "reuse")
@@ -33,7 +32,7 @@ def supported(settings: Settings, isolation: str, share: str) -> Settings:
             f"target={settings.target!r}: targets start anew with each task: online", field="target"
         )
     for config in (settings.actor, settings.critic):
-        method = METHODS[config.method]
+        method = config.facts
         if config.backend == "condensed":
             raise InputError(
                 "backend='condensed': tasks in sequence need masked layers", field="backend"

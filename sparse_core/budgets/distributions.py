@@ -13,9 +13,10 @@ weight of every neuron with constant fan-in, a block with blocks).
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from sparse_core.budgets.selection import Selected
 from sparse_core.budgets.structure import NOfM, Structure
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
-from sparse_core.registry import DISTRIBUTIONS
+from sparse_core.naming import distribution_named
 
 TINY = 1e-6
 """How far rounding errors may take a number of weights off an integer."""
@@ -133,9 +134,18 @@ def own_sparsity(tensor: Selected, config: SparseConfig) -> float | None:
 
 
 def _relative_densities(tensors: Sequence[Selected], distribution: str) -> list[float]:
-    module, _, name = DISTRIBUTIONS[distribution].partition(":")
-    density: Callable[[Selected], float] = getattr(importlib.import_module(module), name)
-    return [density(tensor) for tensor in tensors]
+    density = distribution_named(distribution)
+    found = []
+    for tensor in tensors:
+        relative: object = density(tensor)
+        if not isinstance(relative, Real) or not 0 < float(relative) < math.inf:
+            raise InputError(
+                f"distribution={distribution!r}: returns {relative!r} for layer {tensor.name!r}, "
+                "must be a positive number",
+                field="distribution",
+            )
+        found.append(float(relative))
+    return found
 
 
 def _share(tensor: Selected, relative: float, structure: Structure) -> Share:

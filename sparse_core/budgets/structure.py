@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparse_core.budgets.ranking import MINUS_INFINITY, top_within
-from sparse_core.config import parse_pattern
+from sparse_core.structure_names import parse_pattern
 
 
 class Structure(ABC):

@@ -35,7 +35,7 @@ def weights(engines: Mapping[str, Engine]) -> dict[str, Any]:
         for layer, item in zip(engine.layers(), engine.selected, strict=True):
             full = layer.name if name in WHOLE else f"{name}.{layer.name}"
             layers.append({"name": full, "active": layer.active, "total": layer.total})
-            if config.method != "dense" and (config.dense_in_budget or layer.name in sparse):
+            if config.facts.sparse and (config.dense_in_budget or layer.name in sparse):
                 active, total = active + layer.active, total + layer.total
                 own = own_sparsity(item, config)
                 wanted[config.sparsity if own is None else own] += layer.total

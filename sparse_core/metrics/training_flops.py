@@ -5,10 +5,10 @@ for the forward pass of the sparse and of the dense network (see `sparse_core.me
 for one with the weights that receive a gradient at every step, and an update every dT steps,
 training costs by what growth looks at of the gradient:
 
-    nothing            2 f_S + f_B
-    gradient, signals  2 f_S + f_B + n (f_D - f_B) / (dT + 1)
-    momentum           2 f_S + f_D
-    sample             2 f_S + f_B + n s f_S / (dT + 1)
+    nothing, active_gradient    2 f_S + f_B
+    gradient, signals           2 f_S + f_B + n (f_D - f_B) / (dT + 1)
+    momentum                    2 f_S + f_D
+    sample                      2 f_S + f_B + n s f_S / (dT + 1)
 
 The dense gradient is what RigL pays in n of dT + 1 iterations (n = 1 unless a mean over several is
 taken) and SNFS always. Guided stochastic exploration looks at s sampled positions for each active
@@ -34,7 +34,8 @@ from dataclasses import dataclass
 
 from sparse_core.checks import InputError, at_least, one_of
 from sparse_core.config import SparseConfig
-from sparse_core.registry import GROWTH_RULES
+from sparse_core.naming import growth_rule_named
+from sparse_core.rules import growth_of
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ def _sample(cost: Cost) -> float:
 
 FORMULAS: dict[str, Callable[[Cost], float]] = {
     "nothing": _nothing,
+    "active_gradient": _nothing,
     "gradient": _gradient,
     "signals": _gradient,
     "momentum": _momentum,
@@ -125,11 +127,15 @@ FORMULAS: dict[str, Callable[[Cost], float]] = {
 def seen_by(config: SparseConfig) -> str:
     """Return what growth looks at of the gradient, a key of `FORMULAS`.
 
-    It is what the growth rule needs, or `sample` if it needs a sample of that only.
+    It is what the method says its training costs; if it says nothing, what the growth rule needs,
+    or `sample` if that needs a sample only.
     """
+    if config.facts.cost is not None:
+        return config.facts.cost
     if config.growth_rule is None:
         return "nothing"
-    rule = GROWTH_RULES[config.growth_rule]
+    rule = growth_of(growth_rule_named(config.growth_rule))
+    assert rule is not None
     return "sample" if rule.samples else rule.needs
 
 

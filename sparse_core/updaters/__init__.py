@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-import importlib
-
+from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
-from sparse_core.registry import METHODS
+from sparse_core.imports import load
 from sparse_core.updaters.base import Updater
+
+EXPECTED = "a subclass of sparse_core.updaters.Updater"
 
 
 def updater_for(config: SparseConfig) -> Updater | None:
-    """Return the updater of the configured method; None where the topology never moves."""
-    path = METHODS[config.method].updater
-    if path is None:
+    """Return the updater of the configured method; None where the topology never moves.
+
+    Raises:
+        InputError: If the method's updater is not one, or a rule of the configuration cannot be
+            had.
+    """
+    found: object = config.facts.updater
+    if found is None:
         return None
-    module, _, name = path.partition(":")
-    updater = getattr(importlib.import_module(module), name)(config)
-    assert isinstance(updater, Updater)
-    return updater
+    if isinstance(found, str):
+        found = load("updater", found, EXPECTED)
+    if not isinstance(found, type) or not issubclass(found, Updater):
+        raise InputError(
+            f"method={config.method!r}: its updater is {found!r}, must be {EXPECTED}",
+            field="method",
+        )
+    return found(config)
 
 
 __all__ = ["Updater", "updater_for"]

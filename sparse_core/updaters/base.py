@@ -15,11 +15,11 @@ from collections.abc import Sequence
 import torch
 
 from sparse_core.config import SparseConfig
-from sparse_core.registry import DROP_NEEDS_GRADIENT, GROWTH_RULES, METHODS
+from sparse_core.rules import drop_of, growth_of
 from sparse_core.updaters.blocked import RankedInBlocks, ranks_in_blocks
+from sparse_core.updaters.demands import drop_score, grow_score, needed
 from sparse_core.updaters.ranked import Ranked, Ranking
 from sparse_core.updaters.scene import Moment, Score
-from sparse_core.updaters.scores import drop_rule, growth_rule
 from sparse_core.weights.tensor import Delta, SparseTensor
 
 
@@ -28,6 +28,7 @@ class Updater(ABC):
 
     Attributes:
         config: The configuration.
+        method: What its method is.
         needs: What it has to see of the gradient: `nothing`, `gradient`, `momentum` or `signals`.
         penalises: Whether it changes gradients before an optimizer step.
     """
@@ -37,6 +38,7 @@ class Updater(ABC):
 
     def __init__(self, config: SparseConfig) -> None:
         self.config = config
+        self.method = config.facts
 
     @abstractmethod
     def propose(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
@@ -71,7 +73,7 @@ class Updater(ABC):
             RuntimeError: If the method cannot do without one, or with the other.
         """
         method, skip = self.config.method, self.config.skip_step
-        if METHODS[method].needs_horizon and horizon is None:
+        if self.method.needs_horizon and horizon is None:
             raise RuntimeError(
                 f"method={method!r}: its schedule needs the length of the training; give `horizon` "
                 "or call Engine.set_horizon before the first optimizer step"
@@ -102,15 +104,12 @@ class DropAndGrow(Updater):
 
     def __init__(self, config: SparseConfig) -> None:
         super().__init__(config)
-        assert config.growth_rule is not None
-        self.drop_score: Score = drop_rule(config.drop_rule)
-        self.grow_score: Score = growth_rule(config.growth_rule)
-        self.needs = GROWTH_RULES[config.growth_rule].needs
-        self.by_rows = (
-            GROWTH_RULES[config.growth_rule].by_rows and config.drop_rule not in DROP_NEEDS_GRADIENT
-        )
-        if self.needs == "nothing" and config.drop_rule in DROP_NEEDS_GRADIENT:
-            self.needs = "gradient"
+        self.drop_score: Score = drop_score(config)
+        self.grow_score: Score = grow_score(config)
+        self.needs = needed(config)
+        drop, growth = drop_of(self.drop_score), growth_of(self.grow_score)
+        assert drop is not None and growth is not None
+        self.by_rows = growth.by_rows and drop.by_weights
 
     def propose(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
         """Return the Delta of each tensor, layer by layer."""

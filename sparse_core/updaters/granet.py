@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 from sparse_core.budgets.ranking import top_of_layer
 from sparse_core.config import SparseConfig
-from sparse_core.registry import GROWTH_RULES
+from sparse_core.updaters.demands import grow_score
 from sparse_core.updaters.pruning import GMP
 from sparse_core.updaters.ranked import available_cells
 from sparse_core.updaters.scene import Moment, Scene, checked
-from sparse_core.updaters.scores import growth_rule
 from sparse_core.weights.tensor import Delta, SparseTensor
 
 
@@ -23,9 +22,7 @@ class GraNet(GMP):
 
     def __init__(self, config: SparseConfig) -> None:
         super().__init__(config)
-        assert config.growth_rule is not None
-        self.grow_score = growth_rule(config.growth_rule)
-        self.needs = GROWTH_RULES[config.growth_rule].needs
+        self.grow_score = grow_score(config)
 
     def propose(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
         """Return the Delta of each tensor."""

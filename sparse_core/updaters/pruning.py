@@ -8,10 +8,9 @@ from torch import Tensor
 
 from sparse_core.budgets.ranking import MINUS_INFINITY, top_of_network
 from sparse_core.config import SparseConfig
-from sparse_core.registry import DROP_NEEDS_GRADIENT
 from sparse_core.updaters.base import Updater
+from sparse_core.updaters.demands import drop_score, needed
 from sparse_core.updaters.scene import Moment, Scene, checked
-from sparse_core.updaters.scores import drop_rule
 from sparse_core.weights.tensor import Delta, SparseTensor
 
 
@@ -25,9 +24,8 @@ class GMP(Updater):
 
     def __init__(self, config: SparseConfig) -> None:
         super().__init__(config)
-        self.drop_score = drop_rule(config.drop_rule)
-        if config.drop_rule in DROP_NEEDS_GRADIENT:
-            self.needs = "gradient"
+        self.drop_score = drop_score(config)
+        self.needs = needed(config)
 
     def propose(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
         """Return the Delta of each tensor."""

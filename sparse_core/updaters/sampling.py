@@ -21,20 +21,24 @@ import torch
 from torch import Tensor
 
 from sparse_core.budgets.ranking import MINUS_INFINITY
+from sparse_core.rules import growth_rule
 from sparse_core.updaters.scene import Scene
 
 
+@growth_rule(needs="gradient", samples=True)
 def uniform(scene: Scene) -> Tensor:
     """|dL/dw| in a uniform sample."""
     rows, cols = scene.active.shape
     return _scores_in_sample(scene, torch.ones(rows), torch.ones(cols))
 
 
+@growth_rule(needs="signals", samples=True)
 def grabo(scene: Scene) -> Tensor:
     """|dL/dw| in a sample guided by the bound on the gradient's magnitude."""
     return _guided(scene, lambda values, _: values.abs().sum(0))
 
 
+@growth_rule(needs="signals", samples=True)
 def graest(scene: Scene) -> Tensor:
     """|dL/dw| in a sample guided by a random-sign sketch of the gradient."""
     return _guided(scene, lambda values, signs: (signs.unsqueeze(1) * values).sum(0).abs())

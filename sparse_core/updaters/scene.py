@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparse_core.checks import InputError
 from sparse_core.clock import Timed
 from sparse_core.schedule import Schedule
 from sparse_core.streams import stream
@@ -139,8 +140,8 @@ class Scene:
         if not tap.inputs or not linear:
             raise RuntimeError(
                 f"layer {tensor.name!r}: no inputs of a linear layer were seen in optimizer step "
-                f"{self.moment.step}, which the growth rule needs; keep the layer dense or grow by "
-                "another rule"
+                f"{self.moment.step}, which a rule needs; keep the layer dense or use another "
+                "rule"
             )
         return tap.inputs, tap.outputs
 
@@ -168,8 +169,16 @@ def checked(scores: Tensor, what: str, scene: Scene) -> Tensor:
     """Pass scores through, or raise if one is NaN or +inf (-inf means: not a candidate).
 
     Raises:
+        InputError: If a rule returned something else than a score for each weight.
         FloatingPointError: Naming the layer, the step and how many.
     """
+    shape = tuple(scene.active.shape)
+    fits = isinstance(scores, Tensor) and scores.is_floating_point()
+    if not fits or tuple(scores.shape) != shape:
+        raise InputError(
+            f"layer {scene.tensor.name!r}: the {what} is {_kind(scores)}, must be a floating-point "
+            f"tensor of shape {shape}"
+        )
     bad = scores.numel() - int((scores < math.inf).count_nonzero())
     if bad:
         raise FloatingPointError(
@@ -177,3 +186,9 @@ def checked(scores: Tensor, what: str, scene: Scene) -> Tensor:
             f"or infinite at optimizer step {scene.moment.step}; the topology was not changed"
         )
     return scores
+
+
+def _kind(found: object) -> str:
+    if isinstance(found, Tensor):
+        return f"a tensor of shape {tuple(found.shape)} and {found.dtype}"
+    return f"a {type(found).__name__}"

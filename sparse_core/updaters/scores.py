@@ -6,20 +6,20 @@ are dropped; the candidates with the highest grow scores are grown.
 
 from __future__ import annotations
 
-import importlib
-
 import torch
 from torch import Tensor
 
-from sparse_core.registry import DROP_RULES, GROWTH_RULES
-from sparse_core.updaters.scene import Scene, Score
+from sparse_core.rules import drop_rule, growth_rule
+from sparse_core.updaters.scene import Scene
 
 
+@drop_rule(by_weights=True)
 def magnitude(scene: Scene) -> Tensor:
     """|w|."""
     return scene.weight.abs()
 
 
+@drop_rule(by_weights=True)
 def signed(scene: Scene) -> Tensor:
     """Drop equal fractions of the smallest positive and the largest negative weights.
 
@@ -35,42 +35,50 @@ def signed(scene: Scene) -> Tensor:
     return scores.masked_fill(~weight.isfinite(), float("nan"))
 
 
+@drop_rule(needs="active_gradient")
 def sensitivity(scene: Scene) -> Tensor:
     """|w dL/dw|: how much the loss would change, to first order (SNIP, Lee et al. 2019)."""
     return (scene.weight * scene.gradient).abs()
 
 
+@drop_rule(needs="active_gradient")
 def magnitude_gradient(scene: Scene) -> Tensor:
     """|w| + 0.01 |dL/dw|, MEST's importance (Yuan et al. 2021, section 3.2)."""
     return scene.weight.abs() + 0.01 * scene.gradient.abs()
 
 
+@growth_rule(by_rows=True)
 def random(scene: Scene) -> Tensor:
     """Uniform random (SET, Mocanu et al. 2018)."""
     return scene.random("growth")
 
 
+@growth_rule(by_rows=True)
 def unfired(scene: Scene) -> Tensor:
     """Uniform random, weights that have never been active first (ITOP, Liu et al. 2021)."""
     assert scene.seen is not None
     return scene.random("growth") + (~scene.seen).double()
 
 
+@growth_rule(needs="gradient", by_rows=True)
 def gradient(scene: Scene) -> Tensor:
     """|dL/dw| of the dense gradient (RigL, Evci et al. 2020)."""
     return scene.gradient.abs()
 
 
+@growth_rule(needs="momentum", by_rows=True)
 def momentum(scene: Scene) -> Tensor:
     """|m|, the running mean of the dense gradient (SNFS, Dettmers and Zettlemoyer 2019)."""
     return scene.gradient.abs()
 
 
+@growth_rule(needs="momentum", by_rows=True)
 def adam_momentum(scene: Scene) -> Tensor:
     """|m| / sqrt(v), the step that Adam would make, up to the learning rate."""
     return scene.gradient.abs() / (scene.gradient_square.sqrt() + 1e-12)
 
 
+@growth_rule(needs="active_gradient")
 def importance(scene: Scene) -> Tensor:
     """Importance of the neuron times that of its input (SpaceNet, Sokar et al. 2021, section 3).
 
@@ -78,19 +86,3 @@ def importance(scene: Scene) -> Tensor:
     """
     weights = sensitivity(scene) * scene.active
     return weights.sum(1, keepdim=True) * weights.sum(0, keepdim=True)
-
-
-def drop_rule(name: str) -> Score:
-    """Look a drop score up by its name."""
-    return _load(DROP_RULES[name])
-
-
-def growth_rule(name: str) -> Score:
-    """Look a grow score up by its name."""
-    return _load(GROWTH_RULES[name].function)
-
-
-def _load(path: str) -> Score:
-    module, _, function = path.partition(":")
-    found: Score = getattr(importlib.import_module(module), function)
-    return found

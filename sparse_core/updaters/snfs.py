@@ -18,8 +18,8 @@ class SNFS(RigL):
 
     Each layer drops its fraction of smallest weights. What was dropped everywhere is shared among
     the layers in proportion to the mean momentum of their active weights, and grown where the
-    momentum is largest. A layer that is full passes its surplus on to the others; the network's
-    budget is exact.
+    momentum is largest; of another growth rule the scores take its place. A layer that is full
+    passes its surplus on to the others; the network's budget is exact.
     """
 
     def propose(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
@@ -29,7 +29,7 @@ class SNFS(RigL):
         dropped = sum(
             int(layer.active.sum()) - int(k.sum()) for layer, k in zip(ranked, kept, strict=True)
         )
-        wishes = [float(layer.grow[layer.active].mean()) for layer in ranked]
+        wishes = [max(0.0, float(layer.grow[layer.active].mean())) for layer in ranked]
         room = [
             int((~k & (layer.grow > float("-inf"))).sum())
             for layer, k in zip(ranked, kept, strict=True)

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
-from sparse_core.registry import METHODS
 from sparse_core.streams import stream
 from sparse_core.weights.tensor import SparseTensor
 
@@ -80,7 +79,7 @@ def redraw(tensors: Sequence[SparseTensor], config: SparseConfig, index: int) ->
     Raises:
         ValueError: If a layer has too few free weights left. Nothing is changed then.
     """
-    full = METHODS[config.method].starts_dense
+    full = config.facts.starts_dense
     masks = [draw_mask(tensor, config.seed, index, initial=full) for tensor in tensors]
     for tensor, mask in zip(tensors, masks, strict=True):
         tensor.start(mask)

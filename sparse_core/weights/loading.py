@@ -25,7 +25,6 @@ from sparse_core.config import SparseConfig
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.companions import key
 from sparse_core.layers.translation import integers
-from sparse_core.registry import METHODS
 from sparse_core.weights.tensor import SparseTensor
 
 WAYS_OUT = (
@@ -106,7 +105,7 @@ def _bounds(tensor: SparseTensor, config: SparseConfig, live: Tensor | None) -> 
 
     lanes, prices = capacity(tensor.budget), structure.prices(*shape)
     low = high = int(lanes.sum())
-    if METHODS[config.method].starts_dense:
+    if config.facts.starts_dense:
         high = max(high, int(capacity(max(tensor.budget, tensor.initial_budget)).sum()))
     if config.slack:
         high += int((lanes * config.slack).long().sum())

@@ -12,7 +12,8 @@ from torch import nn
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.checks import InputError
-from sparse_core.registry import GROWTH_RULES, METHODS, GrowthRule
+from sparse_core.registry import GROWTH_RULES, METHODS
+from sparse_core.rules import growth_rule
 from sparse_core.tickets import LotteryTicket
 from tests.sparse_core.nets import mlp
 from tests.sparse_core.snapshots import snapshot
@@ -24,6 +25,11 @@ def conv() -> nn.Module:
 
 def attention() -> nn.Module:
     return nn.Sequential(nn.MultiheadAttention(8, 2), nn.Linear(8, 4))
+
+
+@growth_rule(needs="signals")
+def hebbian(scene):
+    return scene.outputs.T @ scene.inputs
 
 
 class Tied(nn.Module):
@@ -109,8 +115,7 @@ INFEASIBLE: list[tuple[Callable[[], nn.Module], dict[str, Any], str]] = [
 )
 def test_a_rule_that_looks_at_signals_names_the_others_of_its_method(monkeypatch, method, others):
     kept = tuple(name for name in METHODS[method].growth if method == "rigl")
-    rule = GrowthRule("sparse_core.updaters.scores:gradient", needs="signals")
-    monkeypatch.setitem(GROWTH_RULES, "hebbian", rule)
+    monkeypatch.setitem(GROWTH_RULES, "hebbian", f"{__name__}:hebbian")
     known = dataclasses.replace(METHODS[method], growth=("hebbian", *kept))
     monkeypatch.setitem(METHODS, method, known)
     expected = (

@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from sparse_core.config import SparseConfig, parse_pattern
+from sparse_core.config import SparseConfig
 from sparse_core.registry import METHODS
+from sparse_core.structure_names import parse_pattern
 
 BAD = [
     (dict(method="sett"), "method='sett': must be one of dense, static, set, rigl"),

@@ -17,7 +17,8 @@ from sparse_core.metrics.training_flops import (
     seen_by,
     training_flops,
 )
-from sparse_core.registry import METHODS, GrowthRule
+from sparse_core.registry import METHODS
+from sparse_core.rules import NEEDS, growth_rule
 
 # Operations of a forward pass ---------------------------------------------------------------------
 
@@ -237,8 +238,9 @@ def test_training_operations_by_hand(method):
         (dict(method="granet", growth="adam_momentum"), 140),
         (dict(method="set", growth="unfired"), 60),
         (dict(method="set", drop="sensitivity"), 60),
-        (dict(method="set", growth="importance"), RIGL),
-        (dict(method="set", drop="sensitivity", growth="importance"), RIGL),
+        # importance multiplies sums over active weights, whose gradient is there anyway
+        (dict(method="set", growth="importance"), 60),
+        (dict(method="set", drop="sensitivity", growth="importance"), 60),
         (dict(method="gse", growth="sampled"), 64),
         (dict(method="gse", growth="sampled_graest"), 64),
         (dict(method="static", growth=None), 60),
@@ -248,10 +250,24 @@ def test_a_method_costs_what_its_growth_rule_looks_at(settings, operations):
     assert training_flops(seen_by(SparseConfig(**settings)), COST) == pytest.approx(operations)
 
 
+@growth_rule()
+def blind(scene):
+    return scene.random("growth")
+
+
+@growth_rule(needs="signals")
+def hebbian(scene):
+    return scene.outputs.T @ scene.inputs
+
+
+@growth_rule(needs="momentum")
+def steady(scene):
+    return scene.gradient.abs()
+
+
 def test_a_new_growth_rule_is_known_by_what_it_needs(monkeypatch):
-    for needs, operations in {"nothing": 60, "signals": RIGL, "momentum": 140}.items():
-        rule = GrowthRule("sparse_core.updaters.scores:gradient", needs=needs)
-        monkeypatch.setitem(registry.GROWTH_RULES, "mine", rule)
+    for name, operations in {"blind": 60, "hebbian": RIGL, "steady": 140}.items():
+        monkeypatch.setitem(registry.GROWTH_RULES, "mine", f"{__name__}:{name}")
         usable = replace(registry.METHODS["rigl"], growth=("mine",))
         monkeypatch.setitem(registry.METHODS, "rigl", usable)
         config = SparseConfig(method="rigl", growth="mine")
@@ -259,7 +275,13 @@ def test_a_new_growth_rule_is_known_by_what_it_needs(monkeypatch):
 
 
 def test_every_need_has_a_formula():
-    assert {rule.needs for rule in registry.GROWTH_RULES.values()} < set(FORMULAS)
+    assert set(NEEDS) < set(FORMULAS)
+
+
+def test_a_method_can_say_itself_what_it_costs(monkeypatch):
+    asks = replace(registry.METHODS["topkast"], cost="momentum")
+    monkeypatch.setitem(registry.METHODS, "mine", asks)
+    assert training_flops(seen_by(SparseConfig(method="mine")), COST) == 140
 
 
 def test_weights_that_are_trained_are_those_that_receive_gradients():
@@ -334,7 +356,10 @@ def test_a_schedule_that_does_not_change_costs_what_one_step_does():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: training_flops("rigl", COST), "seen='rigl': must be one of nothing, gradient"),
+        (
+            lambda: training_flops("rigl", COST),
+            "seen='rigl': must be one of nothing, active_gradient",
+        ),
         (lambda: Cost(3, 2), "sparse=3: must be between 0 and dense=2"),
         (lambda: Cost(1, 2, backward=3), "backward=3: must be between sparse=1 and dense=2"),
         (lambda: Cost(1, 2, update_every=0), "update_every=0: must be an integer of at least 1"),

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sparse_core import Engine, SparseConfig, sparsify
+from sparse_core.naming import drop_rule_named, growth_rule_named
 from sparse_core.registry import GROWTH_RULES
+from sparse_core.rules import growth_of
 from sparse_core.updaters.base import ranks_in_blocks
 from sparse_core.updaters.blocked import RankedInBlocks
 from sparse_core.updaters.ranked import Ranked
 from sparse_core.updaters.scene import Moment
-from sparse_core.updaters.scores import drop_rule, growth_rule
 from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.tensor import Delta
 from tests.sparse_core.nets import batch, mlp, train
@@ -189,7 +190,7 @@ def test_one_update_with_ties(
 ) -> None:
     structure = "constant_fan_in" if group else "unstructured"
     tensor = layer(rows, cols, max(1, group), structure, 0.5, seed)
-    scores = drop_rule(drop), growth_rule(growth)
+    scores = drop_rule_named(drop), growth_rule_named(growth)
     moment = Moment(step=10, update=2, fraction=fraction, seed=seed)
     whole = Ranked.of(tensor, moment, *scores)
     tensor.tap.value = None
@@ -219,7 +220,7 @@ def test_one_update_with_ties(
 
 
 def test_the_rules_that_see_rows_alone() -> None:
-    by_rows = {name for name, rule in GROWTH_RULES.items() if rule.by_rows}
+    by_rows = {name for name in GROWTH_RULES if growth_of(growth_rule_named(name)).by_rows}
     assert by_rows == {"random", "unfired", "gradient", "momentum", "adam_momentum"}
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from sparse_core import SparseConfig, sparsify
+from sparse_core.naming import drop_rule_named, growth_rule_named
 from sparse_core.registry import DROP_RULES, GROWTH_RULES
 from sparse_core.updaters.scene import Moment, Scene
-from sparse_core.updaters.scores import drop_rule, growth_rule
 from tests.sparse_core.nets import mlp
 
 WEIGHT = torch.tensor([[0.5, -0.1, 0.0], [-0.4, 0.2, 0.3]])
@@ -30,12 +30,12 @@ def scene():
 
 
 DETERMINISTIC = [
-    (drop_rule, "magnitude", [[0.5, 0.1, 0.0], [0.4, 0.2, 0.3]]),
+    (drop_rule_named, "magnitude", [[0.5, 0.1, 0.0], [0.4, 0.2, 0.3]]),
     # Positive 0.2 < 0.3 < 0.5: 1/6, 3/6, 5/6. Negative 0.1 < 0.4: 1/4, 3/4. Inactive: 0.
-    (drop_rule, "signed", [[5 / 6, 1 / 4, 0.0], [3 / 4, 1 / 6, 3 / 6]]),
-    (drop_rule, "sensitivity", [[0.05, 0.2, 0.0], [0.4, 0.0, 0.15]]),
-    (drop_rule, "magnitude_gradient", [[0.501, 0.12, 0.003], [0.41, 0.2, 0.305]]),
-    (growth_rule, "gradient", [[0.1, 2.0, 0.3], [1.0, 0.0, 0.5]]),
+    (drop_rule_named, "signed", [[5 / 6, 1 / 4, 0.0], [3 / 4, 1 / 6, 3 / 6]]),
+    (drop_rule_named, "sensitivity", [[0.05, 0.2, 0.0], [0.4, 0.0, 0.15]]),
+    (drop_rule_named, "magnitude_gradient", [[0.501, 0.12, 0.003], [0.41, 0.2, 0.305]]),
+    (growth_rule_named, "gradient", [[0.1, 2.0, 0.3], [1.0, 0.0, 0.5]]),
 ]
 
 
@@ -48,7 +48,7 @@ def test_scores_by_hand(scene, find, name, expected):
 
 
 def test_signed_drops_equal_fractions_of_each_sign(scene):
-    scores = drop_rule("signed")(scene)
+    scores = drop_rule_named("signed")(scene)
     lowest = scores.masked_fill(~ACTIVE, 9).flatten().argsort()[:2]
     assert sorted(lowest.tolist()) == [1, 4]
 
@@ -73,30 +73,34 @@ def test_momentum_is_a_running_mean_of_the_dense_gradient():
     mean = 0.5 * (0.5 * first) + 0.5 * second
     square = 0.75 * (0.25 * first**2) + 0.25 * second**2
     scene = Scene(tensor, Moment(2, 0, 0.5), tensor.active())
-    torch.testing.assert_close(growth_rule("momentum")(scene), mean.abs(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        growth_rule_named("momentum")(scene), mean.abs(), rtol=1e-5, atol=1e-6
+    )
     expected = mean.abs() / (square.sqrt() + 1e-12)
-    torch.testing.assert_close(growth_rule("adam_momentum")(scene), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        growth_rule_named("adam_momentum")(scene), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_unfired_weights_come_before_all_others(scene):
-    scores = growth_rule("unfired")(scene)
+    scores = growth_rule_named("unfired")(scene)
     assert scores[0, 2] == scores.max() and scores[0, 2] > 1
     assert bool((scores[ACTIVE] < 1).all())
 
 
 def test_random_growth_has_a_stream_of_its_own(scene):
     torch.manual_seed(0)
-    first = growth_rule("random")(scene)
+    first = growth_rule_named("random")(scene)
     torch.manual_seed(1)
-    assert torch.equal(first, growth_rule("random")(scene))
+    assert torch.equal(first, growth_rule_named("random")(scene))
     later = Scene(scene.tensor, Moment(step=100, update=4, fraction=0.5, seed=7), ACTIVE)
-    assert not torch.equal(first, growth_rule("random")(later))
+    assert not torch.equal(first, growth_rule_named("random")(later))
     other = Scene(scene.tensor, Moment(step=100, update=3, fraction=0.5, seed=8), ACTIVE)
-    assert not torch.equal(first, growth_rule("random")(other))
+    assert not torch.equal(first, growth_rule_named("random")(other))
 
 
 def test_sampled_scores_are_gradients_in_the_sample_only(scene):
-    scores = growth_rule("sampled")(scene)
+    scores = growth_rule_named("sampled")(scene)
     sampled = scores > float("-inf")
     assert 1 <= int(sampled.sum()) <= int(ACTIVE.sum())
     assert torch.equal(scores[sampled], GRADIENT.abs()[sampled])
@@ -106,7 +110,7 @@ def test_sampled_scores_are_gradients_in_the_sample_only(scene):
 def test_guided_samples_avoid_silent_inputs_and_outputs(scene, name):
     scene.tensor.tap.inputs = [torch.tensor([[1.0, 0.0, 2.0], [3.0, 0.0, 1.0]])]
     scene.tensor.tap.outputs = [torch.tensor([[0.0, 1.0], [0.0, 2.0]])]
-    sampled = growth_rule(name)(scene) > float("-inf")
+    sampled = growth_rule_named(name)(scene) > float("-inf")
     assert not sampled[0].any() and not sampled[:, 1].any() and sampled[1].any()
 
 
@@ -127,15 +131,15 @@ def test_a_scene_has_inputs_of_linear_layers_only(scene):
 
 def test_guided_sampling_needs_a_linear_layer(scene):
     with pytest.raises(RuntimeError, match=r"layer '0.weight': no inputs of a linear layer were"):
-        growth_rule("sampled_grabo")(scene)
+        growth_rule_named("sampled_grabo")(scene)
 
 
 def test_a_gradient_that_did_not_flow_is_named(scene):
     scene.tensor.tap.value = None
     with pytest.raises(RuntimeError, match=r"layer '0.weight': no gradient flowed in .* step 100"):
-        growth_rule("gradient")(scene)
+        growth_rule_named("gradient")(scene)
 
 
 def test_every_registered_rule_exists():
-    assert all(callable(growth_rule(name)) for name in GROWTH_RULES)
-    assert all(callable(drop_rule(name)) for name in DROP_RULES)
+    assert all(callable(growth_rule_named(name)) for name in GROWTH_RULES)
+    assert all(callable(drop_rule_named(name)) for name in DROP_RULES)

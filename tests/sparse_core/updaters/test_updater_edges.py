@@ -7,15 +7,15 @@ import torch
 from torch import nn
 
 from sparse_core import SparseConfig, sparsify
+from sparse_core.naming import growth_rule_named
 from sparse_core.updaters.scene import Moment
-from sparse_core.updaters.scores import growth_rule
 from tests.sparse_core.updaters.test_updaters import after, bools, network, one_layer, proposed
 
 
 def test_gse_drops_as_many_as_it_grows_where_layers_have_one_weight_each():
     layer = (["x..."], [[1.0, 0, 0, 0]], [[1.0] * 4])
     engine = network(layer, layer, method="gse", scope="global")
-    engine.updater.grow_score = growth_rule("gradient")
+    engine.updater.grow_score = growth_rule_named("gradient")
     for delta in proposed(engine, 0.5):
         assert not len(delta.moved)
 
@@ -27,7 +27,7 @@ def test_gse_takes_nothing_from_full_layers():
         method="gse",
         scope="global",
     )
-    engine.updater.grow_score = growth_rule("gradient")
+    engine.updater.grow_score = growth_rule_named("gradient")
     engine.tensors[1].budget = 4
     first, second = proposed(engine, 0.5)
     assert first.dropped.tolist() == [0] and first.grown.tolist() == [2]
@@ -88,7 +88,7 @@ def test_mest_drops_its_fraction_of_the_budget_and_all_that_is_beyond():
         slack=0.5,
         drop_fraction=0.25,
     )
-    engine.updater.grow_score = growth_rule("gradient")
+    engine.updater.grow_score = growth_rule_named("gradient")
     assert torch.equal(after(engine, tensor, 0.25, last=True), bools(["xxx....x"]))
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from sparse_core import SparseConfig, sparsify
+from sparse_core.naming import growth_rule_named
 from sparse_core.updaters.ablation import least_lanes, live_lanes, threshold
 from sparse_core.updaters.scene import Moment
-from sparse_core.updaters.scores import growth_rule
 from sparse_core.updaters.snfs import share
 from sparse_core.weights.conversion import condensed_from
 
@@ -295,7 +295,7 @@ def test_gse_leaves_each_layer_one_of_its_weights():
         method="gse",
         scope="global",
     )
-    engine.updater.grow_score = growth_rule("gradient")
+    engine.updater.grow_score = growth_rule_named("gradient")
     first, second = proposed(engine, 0.5)
     assert first.dropped.tolist() == [0] and first.grown.tolist() == []
     assert second.dropped.tolist() == [0, 2, 3] and second.grown.tolist() == [4, 5, 6, 7]

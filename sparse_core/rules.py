@@ -1,0 +1,100 @@
+"""Growth rules and drop rules: functions that say at their definition what they need to see.
+
+    @growth_rule(needs="gradient", by_rows=True)
+    def gradient(scene: Scene) -> Tensor:
+        return scene.gradient.abs()
+
+A rule maps a `sparse_core.updaters.scene.Scene` to a `(rows, cols)` tensor of scores. Nothing here
+imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sparse_core.checks import one_of
+
+NEEDS = ("nothing", "active_gradient", "gradient", "signals", "momentum")
+"""What a rule may need to see, in the step before an update unless it says otherwise:
+
+    nothing            weights, masks and random numbers
+    active_gradient    the gradient of the active weights, which training has anyway
+    gradient           the dense gradient
+    signals            the dense gradient, the layer's inputs and the gradients of its outputs
+    momentum           running means of the dense gradient and of its square, over all steps
+"""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What a growth rule says of itself; see `growth_rule`."""
+
+    needs: str = "nothing"
+    by_rows: bool = False
+    samples: bool = False
+
+
+@dataclass(frozen=True)
+class Drop:
+    """What a drop rule says of itself; see `drop_rule`."""
+
+    needs: str = "nothing"
+    by_weights: bool = False
+
+
+def growth_rule(
+    *, needs: str = "nothing", by_rows: bool = False, samples: bool = False
+) -> Callable[[Function], Function]:
+    """Declare a function as a growth rule: the candidates with the highest scores are grown.
+
+    Args:
+        needs: One of `NEEDS`.
+        by_rows: Whether the scores of some rows follow from what a `Scene` shows of these rows, so
+            that those of a large layer can be computed a block of rows at a time, in order.
+        samples: Whether it looks at a sample of the positions only, with -inf everywhere else.
+
+    Raises:
+        InputError: If nothing of that kind can be needed.
+    """
+    one_of("needs", needs, NEEDS)
+    return _declare("growth", Growth(needs, by_rows, samples))
+
+
+def drop_rule(
+    *, needs: str = "nothing", by_weights: bool = False
+) -> Callable[[Function], Function]:
+    """Declare a function as a drop rule: the active weights with the lowest scores are dropped.
+
+    Args:
+        needs: One of `NEEDS`.
+        by_weights: Whether the scores of the active weights follow from these weights alone,
+            wherever they are, so that those of a large layer can be computed without its matrix:
+            the scene then shows them as one row.
+
+    Raises:
+        InputError: If nothing of that kind can be needed.
+    """
+    one_of("needs", needs, NEEDS)
+    return _declare("drop", Drop(needs, by_weights))
+
+
+def growth_of(rule: object) -> Growth | None:
+    """Return what a growth rule says of itself; None: it is no growth rule."""
+    return getattr(rule, "growth", None) if callable(rule) else None
+
+
+def drop_of(rule: object) -> Drop | None:
+    """Return what a drop rule says of itself; None: it is no drop rule."""
+    return getattr(rule, "drop", None) if callable(rule) else None
+
+
+def _declare(kind: str, facts: Growth | Drop) -> Callable[[Function], Function]:
+    def declare(function: Function) -> Function:
+        setattr(function, kind, facts)
+        return function
+
+    return declare
