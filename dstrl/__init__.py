@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     )
     from dstrl.policies.tiny import tiny_arch
     from dstrl.runs.spec import RLSpec
+    from dstrl.tasks.mixin import ContinualPolicy
     from dstrl.tasks.policies import (
         ContinualActorCriticPolicy,
         ContinualDQNPolicy,
-        ContinualPolicy,
         ContinualSACPolicy,
         ContinualTD3Policy,
     )
@@ -116,10 +116,10 @@ _NAMES = {
     "dstrl.policies.tiny": ("tiny_arch",),
     "dstrl.runs.spec": ("RLSpec",),
     "dstrl.tasks.contrib": ("ContinualQRDQNPolicy", "ContinualTQCPolicy"),
+    "dstrl.tasks.mixin": ("ContinualPolicy",),
     "dstrl.tasks.policies": (
         "ContinualActorCriticPolicy",
         "ContinualDQNPolicy",
-        "ContinualPolicy",
         "ContinualSACPolicy",
         "ContinualTD3Policy",
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dstrl.policies.contrib import SparseQRDQNPolicy, SparseTQCPolicy
-from dstrl.tasks.policies import ContinualPolicy
+from dstrl.tasks.mixin import ContinualPolicy
 
 
 class ContinualTQCPolicy(ContinualPolicy, SparseTQCPolicy):

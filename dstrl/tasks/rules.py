@@ -11,7 +11,7 @@ from dstrl.settings import MASKED_RULES, Settings
 from sparse_core.checks import InputError, one_of
 
 ISOLATION = ("hard", "none")
-SHARES = ("none", "reuse")
+WEIGHT_SHARING = ("none", "reuse")
 
 
 def supported(settings: Settings, isolation: str, share: str) -> Settings:
@@ -19,14 +19,14 @@ def supported(settings: Settings, isolation: str, share: str) -> Settings:
 
     Args:
         settings: Of the policy.
-        isolation: As in `dstrl.tasks.policies.ContinualPolicy`.
+        isolation: As in `dstrl.tasks.mixin.ContinualPolicy`.
         share: As there.
 
     Raises:
         ValueError: In one line, if tasks cannot be kept apart with these settings.
     """
     one_of("isolation", isolation, ISOLATION)
-    one_of("share", share, SHARES)
+    one_of("share", share, WEIGHT_SHARING)
     if settings.target in MASKED_RULES:
         raise InputError(
             f"target={settings.target!r}: targets start anew with each task: online", field="target"

@@ -3,9 +3,9 @@
     own       whatever is trained and not shared: heads, biases, the log deviation of actions
     shared    the weights of the trunk, told apart by masks
 
-A `Slot` is the place of an own tensor in the policy, a `Stored` holds one task's tensors for all
-slots. Parameters keep their identity: a task's values are put into them, for the length of a `with`
-block or for good, so optimizers and target networks need not know.
+A `TaskParameter` is a parameter of the policy of which each task has values of its own; a
+`StoredTask` holds those of one task. Parameters keep their identity: a task's values are put into
+them, for the length of a `with` block or for good, so optimizers and target networks need not know.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from sparse_core.weights.tensor import SparseTensor
 
 
 @dataclass(frozen=True)
-class Slot:
-    """The place of a parameter of which each task has its own.
+class TaskParameter:
+    """A parameter of the policy of which each task has values of its own.
 
     Attributes:
         name: Its full name in the policy.
@@ -40,8 +40,8 @@ class Slot:
         return self.module.get_parameter(self.key)
 
 
-def slots_of(policy: nn.Module, shared: Collection[nn.Parameter]) -> list[Slot]:
-    """List the places of all parameters that are trained and not shared.
+def task_parameters(policy: nn.Module, shared: Collection[nn.Parameter]) -> list[TaskParameter]:
+    """List all parameters that are trained and not shared.
 
     Args:
         policy: The policy; its submodules `*_target` are not trained.
@@ -51,7 +51,7 @@ def slots_of(policy: nn.Module, shared: Collection[nn.Parameter]) -> list[Slot]:
         ValueError: If a module keeps running statistics, which no task could have for itself.
     """
     seen = {id(parameter) for parameter in shared}
-    slots = []
+    found = []
     for path, module in policy.named_modules():
         if path.partition(".")[0].endswith("_target"):
             continue
@@ -60,33 +60,33 @@ def slots_of(policy: nn.Module, shared: Collection[nn.Parameter]) -> list[Slot]:
         for key, parameter in module._parameters.items():
             if parameter is not None and id(parameter) not in seen:
                 seen.add(id(parameter))
-                slots.append(Slot(f"{path}.{key}" if path else key, module, key))
-    return slots
+                found.append(TaskParameter(f"{path}.{key}" if path else key, module, key))
+    return found
 
 
-class Stored(nn.Module):
+class StoredTask(nn.Module):
     """One task's own tensors and masks.
 
     Attributes:
-        values: Its tensors by slot.
+        values: Its own tensors, by parameter.
         masks: Its masks, by weight.
     """
 
-    def __init__(self, slots: Sequence[Slot], tensors: Mapping[str, SparseTensor]) -> None:
+    def __init__(self, own: Sequence[TaskParameter], tensors: Mapping[str, SparseTensor]) -> None:
         """Take what is in the policy now.
 
         Args:
-            slots: Places of the task's own tensors.
+            own: The parameters of which it has values of its own.
             tensors: The weights of which it has a mask of its own, by name.
         """
         super().__init__()
         self.values = nn.Module()
         self.masks = Masks()
-        for slot in slots:
-            self.values.register_buffer(key_of(slot.name), slot.tensor.detach().clone())
+        for parameter in own:
+            self.values.register_buffer(key_of(parameter.name), parameter.tensor.detach().clone())
         for name, tensor in tensors.items():
             self.masks.put(name, tensor.active())
 
-    def value(self, slot: Slot) -> Tensor:
-        """Return its tensor for a slot."""
-        return self.values.get_buffer(key_of(slot.name))
+    def value(self, parameter: TaskParameter) -> Tensor:
+        """Return its values of a parameter."""
+        return self.values.get_buffer(key_of(parameter.name))

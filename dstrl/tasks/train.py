@@ -3,7 +3,7 @@
 At a switch all that belongs to the task before is reset: the optimizers' state, the rollout or
 replay buffer, SAC's entropy coefficient (if it is learnt) to its initial value; schedules of
 learning rates and of exploration begin again, as each task is a call of `learn` of its own. What
-stays is the trunk, as `dstrl.tasks.policies` says.
+stays is the trunk, as `dstrl.tasks.mixin` says.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
-from dstrl.runs.build import build, replay_callback, vectorised
+from dstrl.runs.build import ALGORITHMS, build, replay_callback, vectorised
 from dstrl.runs.evaluate import Evaluator
 from dstrl.runs.saved import save
 from dstrl.runs.train import PROGRESS_EVERY, TENSORBOARD, Progress
 from dstrl.seeds import derive
 from dstrl.tasks.metrics import forgetting, performance, transfers
-from dstrl.tasks.policies import POLICIES, ContinualPolicy
+from dstrl.tasks.mixin import ContinualPolicy
+from dstrl.tasks.names import continual_policies
 from dstrl.tasks.spec import CRLSpec
 from dstrl.watching.callbacks import SparseCallback
 from sparse_core.checks import InputError, within
@@ -42,7 +43,7 @@ def begin_task(model: BaseAlgorithm, label: int, env: GymEnv | None = None) -> N
     """Let an algorithm go on with the next task, and reset what belonged to the one before.
 
     Args:
-        model: An algorithm with a `ContinualPolicy`; a task in training is ended.
+        model: An algorithm with a `ContinualPolicy`; the task in training ends.
         label: The next task.
         env: Its environment or environments, with the same spaces; None: they stay.
 
@@ -157,7 +158,7 @@ def make_model(spec: CRLSpec, tensorboard: str | None = None) -> BaseAlgorithm:
         spec.run,
         tensorboard,
         make=spec.tasks[0].make,
-        policy=POLICIES[spec.algo],
+        policy=continual_policies()[ALGORITHMS[spec.algo]],
         isolation=spec.isolation_in_force,
         share=spec.share if spec.isolation_in_force == "hard" else "none",
     )

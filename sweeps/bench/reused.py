@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from dstrl.runs.saved import load
-from dstrl.tasks.policies import ContinualPolicy
+from dstrl.tasks.mixin import ContinualPolicy
 from dstrl.tasks.spec import CRLSpec
 from dstrl.tasks.train import make_model
 from sparse_core.checks import InputError
@@ -57,7 +57,7 @@ def parts(policy: ContinualPolicy) -> list[tuple[float, float]]:
     """Return for each task which part of its trunk is reused, and how much was held before it."""
     held: dict[str, torch.Tensor] = {}
     found = []
-    for label in policy.ended_tasks:
+    for label in policy.finished_tasks:
         masks = {name: policy.task_masks(label)[name] for name in policy.capacity()}
         before = {name: held.get(name, torch.zeros_like(mask)) for name, mask in masks.items()}
         both = sum(int((mask & before[name]).sum()) for name, mask in masks.items())

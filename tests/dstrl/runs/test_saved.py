@@ -140,7 +140,7 @@ def test_tasks_in_sequence_are_read_with_all_they_hold(tmp_path):
     model.policy.end_task()
     save(model, tmp_path)
     load(fresh, tmp_path)
-    assert fresh.policy.ended_tasks == [0, 1]
+    assert fresh.policy.finished_tasks == [0, 1]
     observation = torch.tensor([[0.1, -0.2, 0.3, -0.4]])
     for label in range(2):
         with model.policy.task(label), fresh.policy.task(label), torch.no_grad():

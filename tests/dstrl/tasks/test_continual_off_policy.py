@@ -87,7 +87,7 @@ def pairs(policy):
 
 @pytest.mark.parametrize("share", ["none", "reuse"])
 @pytest.mark.parametrize("name", MODELS)
-def test_what_ended_tasks_answer_never_changes_to_the_bit(name, share):
+def test_what_finished_tasks_answer_never_changes_to_the_bit(name, share):
     model = build(name, share)
     kept = {}
     for label in range(3):
@@ -151,7 +151,7 @@ def test_tasks_are_saved_and_loaded(name, tmp_path):
         model.learn(MODELS[name][-1])
     model.save(tmp_path / "model")
     loaded = type(model).load(tmp_path / "model", env=model.get_env(), device="cpu")
-    assert loaded.policy.ended_tasks == [4] and loaded.policy.training_task == 2
+    assert loaded.policy.finished_tasks == [4] and loaded.policy.training_task == 2
     assert same(of_task(model, 4), of_task(loaded, 4)) and same(answers(model), answers(loaded))
     kept = of_task(model, 4)
     begin_task(loaded, 0)

@@ -1,4 +1,4 @@
-"""Policies for tasks in sequence: ended tasks never change, budgets are exact, tasks are saved."""
+"""Policies for tasks in sequence: finished tasks never change, budgets are exact, all is saved."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_what_ended_tasks_answer_never_changes_to_the_bit(name):
+def test_what_finished_tasks_answer_never_changes_to_the_bit(name):
     make, steps = MODELS[name]
     model = make()
     kept = {}
@@ -97,7 +97,7 @@ def test_what_ended_tasks_answer_never_changes_to_the_bit(name):
 
 
 @pytest.mark.parametrize("share", ["none", "reuse"])
-def test_what_others_write_over_weights_of_ended_tasks_is_neither_read_nor_kept(share):
+def test_what_others_write_over_weights_of_finished_tasks_is_neither_read_nor_kept(share):
     """Not every optimizer that holds the trunk has to be one that an engine watches."""
     model = ppo(share=share)
     kept = {}
@@ -200,7 +200,7 @@ def test_tasks_are_saved_and_training_goes_on_from_there(tmp_path):
         model.learn(64)
     model.save(tmp_path / "model")
     loaded = PPO.load(tmp_path / "model", env=CartPoleTask().make(), device="cpu")
-    assert loaded.policy.ended_tasks == [4] and loaded.policy.training_task == 2
+    assert loaded.policy.finished_tasks == [4] and loaded.policy.training_task == 2
     assert same(of_task(model, 4), of_task(loaded, 4)) and same(answers(model), answers(loaded))
     kept = of_task(model, 4)
     for one in (model, loaded):
@@ -218,7 +218,7 @@ def test_a_copy_is_a_policy_of_its_own():
     model.policy.end_task()
     copied = copy.deepcopy(model.policy)
     model.policy.begin_task(1)
-    assert copied.training_task is None and copied.ended_tasks == [0]
+    assert copied.training_task is None and copied.finished_tasks == [0]
     copied.begin_task(1)
     assert copied.training_task == 1
 

@@ -50,7 +50,7 @@ def result(folder):
     return run(SPEC, folder, lambda done, numbers: HEARD.append((done, dict(numbers))))
 
 
-def test_ended_tasks_earn_the_same_ever_after(result):
+def test_finished_tasks_earn_the_same_ever_after(result):
     matrix = result["matrix"]
     assert [len(row) for row in matrix] == [1, 2, 3]
     assert matrix[1][0] == matrix[2][0] == matrix[0][0] and matrix[2][1] == matrix[1][1]
@@ -107,7 +107,7 @@ def test_progress_rises_from_nothing_to_all_of_five_trainings(result):
 
 def test_the_model_is_kept_with_all_its_tasks(result, folder):
     model = PPO.load(folder / "model.zip", device="cpu")
-    assert model.policy.ended_tasks == [0, 1, 2] and model.policy.training_task is None
+    assert model.policy.finished_tasks == [0, 1, 2] and model.policy.training_task is None
     json.dumps(result)
 
 

@@ -42,10 +42,10 @@ def test_labels_of_any_size_are_the_labels_given(label):
     assert model.policy.training_task == label
     begin_task(model, label + 1)
     first = answer(model, label)
-    assert model.policy.training_task == label + 1 and model.policy.ended_tasks == [label]
+    assert model.policy.training_task == label + 1 and model.policy.finished_tasks == [label]
     model.learn(16)
     model.policy.end_task()
-    assert model.policy.ended_tasks == [label, label + 1]
+    assert model.policy.finished_tasks == [label, label + 1]
     assert torch.equal(answer(model, label), first)
 
 
@@ -61,7 +61,7 @@ def test_labels_come_from_any_library_and_have_an_end():
     ]:
         with pytest.raises(InputError, match=message):
             begin_task(model, label)
-        assert model.policy.training_task == 7 and model.policy.ended_tasks == []
+        assert model.policy.training_task == 7 and model.policy.finished_tasks == []
 
 
 def test_a_policy_keeps_the_task_in_training_when_it_is_saved(tmp_path):
@@ -90,10 +90,10 @@ def test_a_wrong_environment_begins_nothing(env, error, message):
     after = model.policy.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
-    assert model.policy.training_task == 0 and model.policy.ended_tasks == []
+    assert model.policy.training_task == 0 and model.policy.finished_tasks == []
     model.learn(16)
     begin_task(model, 1, gym.make("CartPole-v1"))
-    assert model.policy.training_task == 1 and model.policy.ended_tasks == [0]
+    assert model.policy.training_task == 1 and model.policy.finished_tasks == [0]
 
 
 def test_a_refused_label_leaves_the_task_in_training():
@@ -106,7 +106,7 @@ def test_a_refused_label_leaves_the_task_in_training():
     begin_task(model, 1)
     with pytest.raises(InputError, match="label=0: was trained already; tasks so far: 0"):
         begin_task(model, 0)
-    assert model.policy.training_task == 1 and model.policy.ended_tasks == [0]
+    assert model.policy.training_task == 1 and model.policy.finished_tasks == [0]
 
 
 def test_a_task_that_will_not_fit_is_refused_before_the_one_in_training_ends():
@@ -116,7 +116,7 @@ def test_a_task_that_will_not_fit_is_refused_before_the_one_in_training_ends():
     held = [tensor.protected for tensor in model.policy._trunk.values()]
     with pytest.raises(InputError, match="task 1 does not fit"):
         begin_task(model, 1)
-    assert model.policy.training_task == 0 and model.policy.ended_tasks == []
+    assert model.policy.training_task == 0 and model.policy.finished_tasks == []
     assert [tensor.protected for tensor in model.policy._trunk.values()] == held
     model.learn(16)
 
