@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from continual.runs.datasets import ALLOWED, DATASETS, FOLDER
+from continual.runs.datasets import ALLOWED, DATASETS, FOLDER, Dataset
 from sparse_core.checks import InputError, one_of
 from sparse_core.imports import is_reference
 
@@ -47,13 +47,20 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
 }
 
-BENCHMARKS: Mapping[str, tuple[str, str]] = {
-    f"{scenario}-{dataset}": (scenario, dataset)
-    for scenario, way in SCENARIOS.items()
-    for dataset, images in DATASETS.items()
-    if images.grey or not way.grey
-}
-"""Scenario and data set of each benchmark by its name."""
+
+def benchmarks(
+    scenarios: Mapping[str, Scenario], datasets: Mapping[str, Dataset]
+) -> dict[str, tuple[str, str]]:
+    """Return the names of all benchmarks, each with its scenario and its data set."""
+    return {
+        f"{scenario}-{dataset}": (scenario, dataset)
+        for scenario, way in scenarios.items()
+        for dataset, images in datasets.items()
+        if images.grey or not way.grey
+    }
+
+
+BENCHMARKS: Mapping[str, tuple[str, str]] = benchmarks(SCENARIOS, DATASETS)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ METRIC = "a function (model, tasks, accuracy_matrix) -> {name: number}"
 
 def own_metrics(
     metrics: Sequence[str], model: TaskMasks, tasks: Sequence[TaskData], matrix: Matrix
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, dict[str, float]]]:
     """Call functions of the user's own on what was learnt.
 
     Args:
@@ -28,25 +28,22 @@ def own_metrics(
         matrix: Row i holds the accuracies on tasks 0 to i after task i.
 
     Returns:
-        `metrics` with all their numbers by name; nothing if there are no functions.
+        `measured` with the numbers of each function by name; nothing if there are no functions.
 
     Raises:
         InputError: In one line, if a function takes other arguments or returns something else.
     """
-    found: dict[str, float] = {}
+    found: dict[str, dict[str, float]] = {}
     for metric in metrics:
         model.eval()
         given = call("metrics", metric, METRIC, model, tasks, matrix)
         if not isinstance(given, Mapping):
             raise _refused(metric, f"gave a {type(given).__name__}")
-        for name, number in given.items():
-            if not isinstance(name, str) or name in found:
-                raise _refused(metric, f"gave {name!r}, which is no name, or was given before")
-            found[name] = _finite(metric, name, number)
-    return {"metrics": found} if metrics else {}
+        found[metric] = {str(name): _finite(metric, name, number) for name, number in given.items()}
+    return {"measured": found} if metrics else {}
 
 
-def _finite(metric: str, name: str, number: Any) -> float:
+def _finite(metric: str, name: object, number: Any) -> float:
     if not isinstance(number, numbers.Real) or not math.isfinite(number):
         raise _refused(metric, f"gave {name}={number!r}, which is no finite number")
     return float(number)

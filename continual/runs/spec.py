@@ -38,13 +38,15 @@ class CLSpec:
     """A sequence of tasks learnt one after the other by a network with a head for each task.
 
     Attributes:
-        benchmark: A benchmark such as `split-mnist`, a scenario with a data set of your own
-            (`split`: each task has its own classes; `permuted`, `rotated`: all classes, and pixels
-            in an order, or at an angle, of the task's own), or `package.module:NAME`, a function
-            `(tasks, seed)` that returns the tasks (`continual.runs.own_data`).
-        dataset: With benchmark `split`, `permuted` or `rotated`: a data set of this project, a
-            file `.npz` or a folder of images (from here, below DST_DATA or absolute), or
-            `package.module:NAME`, a function `() -> (train_x, train_y, test_x, test_y)`.
+        benchmark: `split-`, `permuted-` or `rotated-` and a data set, such as `split-mnist`
+            (`dst list benchmarks` names all): each task has classes of its own, or pixels in an
+            order or at an angle of its own. `split`, `permuted` or `rotated` with a `dataset` of
+            your own. Or `package.module:NAME`, a function `(tasks, seed)` that returns the tasks
+            (`continual.runs.own_data`).
+        dataset: With benchmark `split`, `permuted` or `rotated`: `digits`, `mnist`, `cifar10`,
+            `cifar100`, `tinyimagenet`, a file `.npz` or a folder of images (from here, below
+            DST_DATA or absolute), or `package.module:NAME`, a function
+            `() -> (train_x, train_y, test_x, test_y)`.
         tasks: Number of tasks.
         epochs: Passes over the data of each task.
         network: `mlp`; `cnn`, blocks of convolutions before the hidden layers
@@ -72,8 +74,8 @@ class CLSpec:
             (masks are disjoint), `reuse` (read, never write), `forward` (read the neurons that they
             reserved) or `all` (read all of them, always).
         reserve: The fraction of each layer's neurons that a task reserves with `forward`.
-        strategy: `masks` takes the settings as they are; the others, keys of
-            `continual.strategies.recipes.RECIPES`, are published ones and decide some of them, as
+        strategy: `masks` takes the settings as they are; `cldst`, `spacenet`, `packnet`, `wsn`,
+            `supsup`, `static` and `srigl` decide some of them (`continual.strategies.recipes`), as
             does `package.module:NAME` of a `Recipe`.
         sparse: The sparsity of each task's network, its backend `auto` unless given. Its seed and
             horizon play no part: they are the run's seed and the length of a task.

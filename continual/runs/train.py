@@ -50,7 +50,8 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         `backward_transfer`, `capacity` of each layer, `capacity_used` of all, `overlap` of each two
         tasks' masks, `flops` of a forward pass, `updates` and `still` (see
         `sparse_core.metrics.tally`), all as JSON can hold them. With a selector also `selector`,
-        `accuracy_without_labels` and `tasks_found`, at the end of training.
+        `accuracy_without_labels` and `tasks_found`, at the end of training; with metrics of the
+        user's own `measured`.
 
     Raises:
         InputError: If the tasks do not fit into the network, or the data is missing.
