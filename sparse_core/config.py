@@ -52,23 +52,26 @@ class SparseConfig:
     """How sparse a network is, and how its topology moves.
 
     Attributes:
-        method: A key of `sparse_core.registry.METHODS`, or `package.module:NAME` of a `Method`.
+        method: One of `sparse_core.registry.METHODS`, or `package.module:NAME` of a `Method`.
             `dense` leaves the network alone, `static` never moves the topology.
         sparsity: Fraction of the selected weights that is inactive, in [0, 1).
-        distribution: How the budget is shared among layers: `erk`, `er`, `uniform`, or
-            `package.module:NAME` of a function such as those in `sparse_core.budgets.densities`.
+        distribution: How the budget is shared among layers: one of
+            `sparse_core.registry.DISTRIBUTIONS`, or `package.module:NAME` of a function such as
+            those in `sparse_core.budgets.densities`.
         layer_sparsity: Name pattern or role -> a sparsity of its own, outside the shared budget.
-        growth: Which inactive weights are grown; None is the method's own rule. A name, or
-            `package.module:NAME` of a function with `sparse_core.rules.growth_rule`.
-        drop: Which active weights are dropped; None is the method's own rule. A name, or
-            `package.module:NAME` of a function with `sparse_core.rules.drop_rule`.
+        growth: Which inactive weights are grown; None is the method's own rule. One of
+            `sparse_core.registry.GROWTH_RULES`, or `package.module:NAME` of a function with
+            `sparse_core.rules.growth_rule`.
+        drop: Which active weights are dropped; None is the method's own rule. One of
+            `sparse_core.registry.DROP_RULES`, or `package.module:NAME` of a function with
+            `sparse_core.rules.drop_rule`.
         structure: `unstructured`, `constant_fan_in`, `neurons`, N:M such as `2:4`, blocks such as
             `4x4` (a layer that they do not divide is less than a block short of its budget); None
             is the method's own.
         group: So many consecutive neurons share their input columns (constant fan-in only).
         update_every: Optimizer steps between two updates of the topology (Delta T).
         drop_fraction: Fraction of a layer's active weights that the first update moves (alpha).
-        decay: How that fraction falls until `stop_at * horizon`.
+        decay: How that fraction falls until `stop_at * horizon`, one of `DECAYS`.
         horizon: Training length in optimizer steps. None: told later with `Engine.set_horizon`;
             until then the fraction stays at `drop_fraction` and updates go on.
         stop_at: The fraction of the horizon after which the topology is frozen.
@@ -81,7 +84,8 @@ class SparseConfig:
         ablation_threshold: A neuron with fewer salient weights is ablated. Below 1 a fraction of
             the constant fan-in, from 1 on a count (gamma_sal).
         ablation_sticky: Whether an ablated neuron can never come back.
-        never_ablate: Roles whose neurons are never ablated, nor removed by structure `neurons`.
+        never_ablate: Roles, of `ROLES`, whose neurons are never ablated, nor removed by structure
+            `neurons`.
         initial_sparsity: Where methods that start dense begin (GMP, GraNet).
         prune_from: The fraction of the horizon at which GMP, GraNet and one-shot pruning begin.
         backward_sparsity: Top-KAST's sparsity of the weights that receive gradients; None is
@@ -98,7 +102,8 @@ class SparseConfig:
             sqrt(dense / own fan-in), so the variance that the layer was built with is kept
             (orthogonal and gains included); `kaiming` draws anew from N(0, 2 / own fan-in); `keep`
             only masks.
-        optimizer_state: What becomes of moments at dropped and grown weights.
+        optimizer_state: What becomes of moments at dropped and grown weights, one of
+            `OPTIMIZER_STATES`.
         backend: `masked` computes with dense weights times a mask; `condensed` stores and trains
             the active weights of linear layers and embeddings only, on the CPU; `auto` is
             condensed for the linear layers where that is at least as fast

@@ -6,6 +6,7 @@
     dst train rl|cl|crl ...  do one run
     dst enjoy RUN            play an episode of a finished run
     dst bench NAME ...       measure speed: kernels, layers, rl, cl
+    dst list WHAT            say what names there are, a line for each
 
 Exit codes: 0 all is well, 1 a run has failed or a file could not be written (a full disk), 2 wrong
 input (one line on stderr), 130 interrupted.
@@ -19,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from sparse_core.checks import InputError
 from sparse_core.command import main as start
@@ -28,6 +29,8 @@ from sparse_core.imports import load
 from sweeps import kinds
 from sweeps.files import FULL
 from sweeps.kinds import KINDS
+from sweeps.parser import BENCHMARKS, DATA
+from sweeps.parser import make as make_parser
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,23 +40,6 @@ if TYPE_CHECKING:
     from sweeps.store import RunDir
 
 OK, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
-DATA = "DST_DATA"
-BENCHMARKS = {
-    "kernels": ("sweeps.bench.kernels:main", "condensed kernels on arrays"),
-    "layers": ("sweeps.bench.layers:main", "condensed layers under autograd"),
-    "rl": ("sweeps.bench.rl:main", "gradient steps of SAC"),
-    "cl": ("sweeps.bench.cl:main", "training of a task, evaluation of an earlier one"),
-}
-EXAMPLES = """examples:
-  dst sweep run quickstart            a packaged grid; run it again to go on after any interruption
-  dst sweep run grids/mine.yaml --jobs 8
-  dst sweep status mine.yaml --watch  from another terminal
-  dst train rl --env CartPole-v1 --sparse.method srigl --sparse.sparsity 0.95
-  dst train rl --preset rlx2 --algo td3 --env HalfCheetah-v5
-  dst train cl --benchmark permuted-digits --sparse.distribution uniform
-  dst train crl --sequence cartpole --sparse.method rigl --isolation hard
-  dst enjoy runs/train/0123456789ab   writes an animated GIF
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,12 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _train(words[1], words[2:])
         if words[:1] == ["bench"] and words[1:2] and words[1] in BENCHMARKS:
             return int(load("bench", BENCHMARKS[words[1]][0], "a function")(words[2:]))
-        parser = _parser()
+        parser = make_parser()
         if not words:
             parser.print_help()
             return WRONG_INPUT
         options = parser.parse_args(words)
-        commands = {"run": _run, "status": _status, "report": _report, "enjoy": _enjoy}
+        commands = {
+            "run": _run,
+            "status": _status,
+            "report": _report,
+            "enjoy": _enjoy,
+            "list": _list,
+        }
         return commands[options.action](options)
     except InputError as error:
         print(f"dst: {' '.join(str(error).split())}", file=sys.stderr)
@@ -84,105 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("dst: interrupted; the same command goes on with what is left", file=sys.stderr)
         return INTERRUPTED
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are InputErrors."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message.removeprefix('argument ')} (see {self.prog} --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="dst",
-        description="A testbed for dynamic sparse training in deep RL and continual learning.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    groups = parser.add_subparsers(metavar="COMMAND", required=True)
-    sweep = groups.add_parser("sweep", help="run a grid of experiments, look at it, report on it")
-    actions = sweep.add_subparsers(metavar="ACTION", required=True)
-    _run_options(_action(actions, "run", "do all runs without a result, then write the report"))
-    status = _action(actions, "status", "say where each run stands")
-    status.add_argument("--watch", action="store_true", help="go on until all runs have ended")
-    report = _action(
-        actions, "report", "write report.html, table.csv and runs.csv from what there is"
-    )
-    report.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write; default: beside the runs"
-    )
-    ways = ", ".join(f"dst train {name} --help" for name in KINDS)
-    train = groups.add_parser("train", help=f"do one run: {ways}")
-    kinds = train.add_subparsers(metavar="KIND", required=True)
-    for name, kind in KINDS.items():
-        kinds.add_parser(name, help=f"{kind.title.lower()}: one run")
-    bench = groups.add_parser("bench", help="measure speed against dense layers and others")
-    names = bench.add_subparsers(metavar="NAME", required=True)
-    for name, (_, text) in BENCHMARKS.items():
-        names.add_parser(name, help=text)
-    _enjoy_options(groups.add_parser("enjoy", help="play an episode of a finished run"))
-    return parser
-
-
-def _action(
-    actions: argparse._SubParsersAction[_Parser], name: str, text: str
-) -> argparse.ArgumentParser:
-    parser = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
-    parser.set_defaults(action=name)
-    parser.add_argument("grid", metavar="GRID", help="a YAML file, or the name of a packaged grid")
-    parser.add_argument(
-        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s"
-    )
-    return parser
-
-
-def _run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--jobs", type=int, metavar="N", help="runs at a time; default: CPUs / threads"
-    )
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=1,
-        metavar="N",
-        help="threads of a run; default: %(default)s",
-    )
-    parser.add_argument(
-        "--timeout", type=float, metavar="S", help="seconds after which a run is given up"
-    )
-    parser.add_argument(
-        "--retries",
-        type=int,
-        default=1,
-        metavar="N",
-        help="how often a run that a signal killed is tried again; default: %(default)s",
-    )
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR", help=f"folder of data sets; default: ${DATA}"
-    )
-
-
-def _enjoy_options(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Play an episode of a finished run, without exploration. Weights and statistics are read "
-        "as tensors and arrays: no code that lies in the run's directory is run. What the run's "
-        "environment or sequence names is imported."
-    )
-    parser.set_defaults(action="enjoy")
-    parser.add_argument("run", metavar="RUN", help="directory of the run, or its identity")
-    parser.add_argument(
-        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s"
-    )
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--human", action="store_true", help="show a window")
-    where.add_argument(
-        "--out", type=Path, metavar="FILE", help="default: output/episode.gif of the run"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the environment; default: %(default)s"
-    )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -306,6 +199,14 @@ def _enjoy(options: argparse.Namespace) -> int:
 
     _check_runs_dir(options.runs_dir)
     enjoy(options.run, options.runs_dir, options.out, options.human, options.seed, _console())
+    return OK
+
+
+def _list(options: argparse.Namespace) -> int:
+    from sweeps.listing import described
+    from sweeps.tables import listing_table
+
+    _console().print(listing_table(described(options.what)))
     return OK
 
 

@@ -25,6 +25,7 @@ from sparse_core.checks import InputError
 from sparse_core.strict_yaml import read_yaml
 from sweeps import hooks
 from sweeps import spec as specs
+from sweeps.helptext import tables_spelt_out
 from sweeps.kinds import Kind
 from sweeps.kinds import spec_type as spec_type_of
 from sweeps.spec import unknown
@@ -68,12 +69,11 @@ def parse_train(kind: Kind, arguments: Sequence[str], prog: str) -> TrainOptions
     spec_type = spec_type_of(kind.spec)
     start, arguments = _start(spec_type, arguments)
     arguments = _checked(spec_type, arguments)
-    form = _form(spec_type, start)
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said), tables_spelt_out(spec_type):
             options, rest = tyro.cli(
-                form,
+                _form(spec_type, start),
                 prog=prog,
                 description=_description(kind, spec_type),
                 args=arguments,
@@ -227,10 +227,9 @@ def _unchecked(spec_type: type[Any]) -> type[Any]:
 
 
 def _description(kind: Kind, spec_type: type[Any]) -> str:
-    sentences = [f"{kind.title}: train one network and write what came out."]
-    for name in _mappings(spec_type):
-        sentences.append(f"More options: --{name.replace('_', '-')}.KEY VALUE.")
-    return " ".join(sentences)
+    said = f"{kind.title}: train one network and write what came out. See also: dst list."
+    more = [f"--{name.replace('_', '-')}.KEY VALUE" for name in _mappings(spec_type)]
+    return f"{said} More options: {', '.join(more)}." if more else said
 
 
 def _items(tokens: Sequence[str], spec_type: type[Any]) -> dict[str, Any]:

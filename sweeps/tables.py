@@ -10,7 +10,9 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
+from sparse_core.listing import Entry
 from sweeps import spec as specs
 from sweeps.axes import DENSE, DISTRIBUTION, METHOD, short
 from sweeps.stats import Interval
@@ -98,6 +100,14 @@ def terminal_table(summary: Summary) -> Table:
         table.add_column(heading, justify="left" if index < content.words else "right")
     for row in content.rows:
         table.add_row(*row)
+    return table
+
+
+def listing_table(entries: Sequence[Entry]) -> Table:
+    """Return names, each with its line and its source, as a table for the terminal."""
+    table = Table.grid(padding=(0, 2))
+    for entry in entries:
+        table.add_row(Text(entry.name, "bold"), Text(entry.summary), Text(entry.source, "dim"))
     return table
 
 

@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from sweeps import cli
 from sweeps.kinds import KINDS
+from sweeps.listing import LISTINGS
 from sweeps.options import first_paragraph
 from sweeps.store import RunDir
 
@@ -88,7 +90,8 @@ def test_a_report_can_be_had_at_any_time(tmp_path: Path, here: Here, grid_file: 
 
 def test_status_and_help_need_no_torch(dst: Dst) -> None:
     kinds = [["train", kind, "--help"] for kind in KINDS]
-    for words in (["sweep", "status", "quickstart"], ["--help"], *kinds):
+    lists = [["list", name] for name in LISTINGS]
+    for words in (["sweep", "status", "quickstart"], ["--help"], *kinds, *lists):
         loaded = subprocess.run(
             [sys.executable, "-X", "importtime", "-m", "sweeps.cli", *words],
             capture_output=True,
@@ -136,6 +139,8 @@ def test_threads_are_settled_before_numerical_libraries_are_loaded(tmp_path: Pat
         ("train --help", "continual learning: one run"),
         ("train rl --help", "--sparse.sparsity FLOAT"),
         ("train rl --help", "--hyper.KEY VALUE"),
+        ("list --help", "one of methods, growth, drop, distributions, presets, envs, benchmarks,"),
+        ("--version", f"dst {metadata.version('dstrl')}"),
         ("train cl --help", "--benchmark STR"),
         ("train --help", "crl continual reinforcement learning: one run"),
         ("train crl --help", "--sequence STR"),
@@ -184,6 +189,8 @@ WRONG = [
     ("swep", "invalid choice: 'swep'"),
     ("train", "the following arguments are required: KIND"),
     ("train lr", "invalid choice: 'lr'"),
+    ("list", "the following arguments are required: WHAT"),
+    ("list method", "WHAT: invalid choice: 'method' (choose from 'methods', 'growth', 'drop',"),
     ("train rl --sparse.method sett", "sparse.method='sett': must be one of dense, "),
     ("train rl --sparse.sparsity 1", "dst: sparse.sparsity=1.0: must be a number in [0, 1)"),
     ("train rl --sparse.sparsity x", "sparse.sparsity='x': must be a number"),

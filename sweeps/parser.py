@@ -1,0 +1,149 @@
+"""The words and options that `dst` takes, but for those of a spec's fields and of `dst bench`."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import metadata
+from pathlib import Path
+from typing import NoReturn
+
+from sparse_core.checks import InputError
+from sweeps.kinds import KINDS
+from sweeps.listing import LISTINGS
+
+DATA = "DST_DATA"
+"""Environment variable: the folder of data sets."""
+
+BENCHMARKS = {
+    "kernels": ("sweeps.bench.kernels:main", "condensed kernels on arrays"),
+    "layers": ("sweeps.bench.layers:main", "condensed layers under autograd"),
+    "rl": ("sweeps.bench.rl:main", "gradient steps of SAC"),
+    "cl": ("sweeps.bench.cl:main", "training of a task, evaluation of an earlier one"),
+}
+GRID = "a YAML file, or the name of a packaged grid (dst list grids)"
+EXAMPLES = """examples:
+  dst sweep run quickstart            a packaged grid; run it again to go on after any interruption
+  dst sweep run grids/mine.yaml --jobs 8
+  dst sweep status mine.yaml --watch  from another terminal
+  dst train rl --env CartPole-v1 --sparse.method srigl --sparse.sparsity 0.95
+  dst train rl --preset rlx2 --algo td3 --env HalfCheetah-v5
+  dst train cl --benchmark permuted-digits --sparse.distribution uniform
+  dst train crl --sequence cartpole --sparse.method rigl --isolation hard
+  dst enjoy runs/train/0123456789ab   writes an animated GIF
+  dst list methods                    what --sparse.method can be, a line for each
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are InputErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message.removeprefix('argument ')} (see {self.prog} --help)")
+
+
+def make() -> argparse.ArgumentParser:
+    """Return the parser of all commands; it raises an InputError where words are wrong."""
+    parser = _Parser(
+        prog="dst",
+        description="A testbed for dynamic sparse training in deep RL and continual learning.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    version = f"dst {metadata.version('dstrl')}"
+    parser.add_argument("--version", action="version", version=version)
+    groups = parser.add_subparsers(metavar="COMMAND", required=True)
+    sweep = groups.add_parser("sweep", help="run a grid of experiments, look at it, report on it")
+    actions = sweep.add_subparsers(metavar="ACTION", required=True)
+    _run_options(_action(actions, "run", "do all runs without a result, then write the report"))
+    status = _action(actions, "status", "say where each run stands")
+    status.add_argument("--watch", action="store_true", help="go on until all runs have ended")
+    report = _action(
+        actions, "report", "write report.html, table.csv and runs.csv from what there is"
+    )
+    report.add_argument(
+        "--out", type=Path, metavar="DIR", help="where to write; default: beside the runs"
+    )
+    train = groups.add_parser(
+        "train",
+        help=f"do one run: {', '.join(KINDS)}",
+        epilog="Options of each: dst train KIND --help. KIND may also be package.module:NAME of a "
+        "sweeps.kinds.Kind of your own.",
+    )
+    kinds = train.add_subparsers(metavar="KIND", required=True)
+    for name, kind in KINDS.items():
+        kinds.add_parser(name, help=f"{kind.title.lower()}: one run")
+    bench = groups.add_parser("bench", help="measure speed against dense layers and others")
+    names = bench.add_subparsers(metavar="NAME", required=True)
+    for name, (_, text) in BENCHMARKS.items():
+        names.add_parser(name, help=text)
+    _enjoy_options(groups.add_parser("enjoy", help="play an episode of a finished run"))
+    listing = groups.add_parser(
+        "list",
+        help="say what names there are",
+        epilog="Wherever such a name can stand, package.module:NAME of your own can too.",
+    )
+    listing.set_defaults(action="list")
+    listing.add_argument(
+        "what", metavar="WHAT", choices=list(LISTINGS), help=f"one of {', '.join(LISTINGS)}"
+    )
+    return parser
+
+
+def _action(
+    actions: argparse._SubParsersAction[_Parser], name: str, text: str
+) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(action=name)
+    parser.add_argument("grid", metavar="GRID", help=GRID)
+    parser.add_argument(
+        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s"
+    )
+    return parser
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="runs at a time; default: CPUs / threads"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="threads of a run; default: %(default)s",
+    )
+    parser.add_argument(
+        "--timeout", type=float, metavar="S", help="seconds after which a run is given up"
+    )
+    parser.add_argument(
+        "--retries",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how often a run that a signal killed is tried again; default: %(default)s",
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help=f"folder of data sets; default: ${DATA}"
+    )
+
+
+def _enjoy_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Play an episode of a finished run, without exploration. Weights and statistics are read "
+        "as tensors and arrays: no code that lies in the run's directory is run. What the run's "
+        "environment or sequence names is imported."
+    )
+    parser.set_defaults(action="enjoy")
+    parser.add_argument("run", metavar="RUN", help="directory of the run, or its identity")
+    parser.add_argument(
+        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--human", action="store_true", help="show a window")
+    where.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: output/episode.gif of the run"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the environment; default: %(default)s"
+    )
