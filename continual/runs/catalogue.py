@@ -6,13 +6,13 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from continual.runs.datasets import ALLOWED, DATASETS, FOLDER, Dataset
 from sparse_core.checks import InputError, one_of
-from sparse_core.imports import is_reference
+from sparse_core.naming import check_name
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def parts_of(benchmark: str, dataset: str | None) -> tuple[str, str] | None:
     Raises:
         InputError: If there is no such benchmark, or it needs a data set, or has one already.
     """
-    check_name("benchmark", benchmark, [*BENCHMARKS, *SCENARIOS])
+    check_name("benchmark", benchmark, {**BENCHMARKS, **SCENARIOS})
     if benchmark in SCENARIOS:
         if not dataset:
             raise InputError(
@@ -150,16 +150,6 @@ def check_benchmark(benchmark: str, dataset: str | None, folder: str | None, tas
         raise InputError(f"folder={folder!r}: must name a folder of images", field="folder")
     if not needs_folder and folder is not None:
         raise InputError(f"folder={folder!r}: is for benchmarks of a folder only", field="folder")
-
-
-def check_name(field: str, value: str, names: Iterable[str]) -> None:
-    """Check that a value is one of these names, or has the form of a reference.
-
-    Raises:
-        InputError: Naming the field, its value and what is allowed.
-    """
-    if not is_reference(value):
-        one_of(field, value, [*names, "package.module:NAME"])
 
 
 def splits(classes: int) -> list[int]:

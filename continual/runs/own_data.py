@@ -26,8 +26,10 @@ from continual.runs.calls import call
 from continual.runs.data import TaskData, held_out
 from sparse_core.checks import InputError
 
-NAMES = ("train_x", "train_y", "test_x", "test_y")
-DATA = f"a TaskData, a mapping of {', '.join(NAMES)} (or x, y), or the four arrays in this order"
+ARRAYS = ("train_x", "train_y", "test_x", "test_y")
+FOUR_ARRAYS = (
+    f"a TaskData, a mapping of {', '.join(ARRAYS)} (or x, y), or the four arrays in this order"
+)
 DATASET_FUNCTION = "a function () -> (train_x, train_y, test_x, test_y)"
 BENCHMARK_FUNCTION = (
     "a function (tasks, seed) -> an Avalanche benchmark, or (train_x, train_y, test_x, test_y) of "
@@ -92,7 +94,7 @@ def as_data(said: str, field: str, found: Any) -> TaskData:
     Args:
         said: What errors begin with.
         field: The field that is wrong then.
-        found: See `DATA`.
+        found: See `FOUR_ARRAYS`.
 
     Raises:
         InputError: In one line that names the array and what it must be.
@@ -108,7 +110,7 @@ def as_data(said: str, field: str, found: Any) -> TaskData:
         x, y = tensors["x"], tensors["y"]
         out = torch.tensor(held_out(y.tolist()))
         tensors = {"train_x": x[~out], "train_y": y[~out], "test_x": x[out], "test_y": y[out]}
-    data = TaskData(*(tensors[name] for name in NAMES))
+    data = TaskData(*(tensors[name] for name in ARRAYS))
     train, test = data.train_x.shape[1], data.test_x.shape[1]
     if train != test:
         raise InputError(f"{said}: train_x has {train} features, test_x {test}", field=field)
@@ -130,17 +132,17 @@ def as_data(said: str, field: str, found: Any) -> TaskData:
 
 def _by_name(said: str, field: str, found: Any) -> Mapping[str, Any]:
     if isinstance(found, TaskData):
-        return {name: getattr(found, name) for name in NAMES}
-    if isinstance(found, Mapping) and set(found) in ({*NAMES}, {"x", "y"}):
+        return {name: getattr(found, name) for name in ARRAYS}
+    if isinstance(found, Mapping) and set(found) in ({*ARRAYS}, {"x", "y"}):
         return found
-    if isinstance(found, Sequence) and not isinstance(found, str) and len(found) == len(NAMES):
-        return dict(zip(NAMES, found, strict=True))
+    if isinstance(found, Sequence) and not isinstance(found, str) and len(found) == len(ARRAYS):
+        return dict(zip(ARRAYS, found, strict=True))
     what = (
         f"has {', '.join(map(str, found)) or 'nothing'}"
         if isinstance(found, Mapping)
         else (f"is a {type(found).__name__}")
     )
-    raise InputError(f"{said}: {what}: must be {DATA}", field=field)
+    raise InputError(f"{said}: {what}: must be {FOUR_ARRAYS}", field=field)
 
 
 def _tensor(said: str, field: str, array: Any) -> Tensor:

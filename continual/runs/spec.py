@@ -18,7 +18,6 @@ from continual.runs.catalogue import (
     OPTIMIZERS,
     SCENARIOS,
     check_benchmark,
-    check_name,
     parts_of,
 )
 from continual.runs.datasets import DATASETS, find, is_npz, locate
@@ -27,6 +26,7 @@ from continual.tasks.rules import SELECTORS, SHARING_POLICIES, check_isolation
 from sparse_core.checks import InputError, at_least, one_of, within
 from sparse_core.config import SparseConfig
 from sparse_core.imports import check_module, is_reference
+from sparse_core.naming import check_name
 
 
 def _automatic() -> SparseConfig:
@@ -140,12 +140,17 @@ class CLSpec:
             )
         object.__setattr__(self, "metrics", tuple(self.metrics))
         for metric in self.metrics:
-            check_name("metrics", metric, ())
+            if not is_reference(metric):
+                raise InputError(
+                    f"metrics={metric!r}: must be package.module:NAME of a function "
+                    "(model, tasks, accuracy_matrix)",
+                    field="metrics",
+                )
         number = isinstance(self.lr, (int, float)) and not isinstance(self.lr, bool)
         if not number or not 0 < self.lr < math.inf:
             raise InputError(f"lr={self.lr!r}: must be a positive number", field="lr")
         if self.isolation is not None:
-            check_isolation(self.isolation, sparse.method)
+            check_isolation(self.isolation, sparse)
             check_isolated(self.strategy, self.isolation)
 
     @property
@@ -185,8 +190,8 @@ class CLSpec:
 
     def in_force(self) -> dict[str, str | None]:
         """Return the isolation that None stands for; see `SparseConfig.in_force`."""
-        dense = self.settings[0].method == "dense"
-        return {"isolation": None if dense else self.isolation_in_force}
+        sparse = self.settings[0].facts.sparse
+        return {"isolation": self.isolation_in_force if sparse else None}
 
     def check_data(self) -> None:
         """Look for the data, and for the modules of what is the user's own; none is imported.

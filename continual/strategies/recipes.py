@@ -10,9 +10,10 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sparse_core.checks import InputError, one_of
+from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
-from sparse_core.imports import is_reference, load
+from sparse_core.imports import load
+from sparse_core.naming import check_name
 
 MASKS = "masks"
 """No named strategy: the configuration and the sharing policy are taken as they are."""
@@ -78,8 +79,7 @@ def recipe_of(strategy: str) -> Recipe:
     """
     if strategy in RECIPES:
         return RECIPES[strategy]
-    if not is_reference(strategy):
-        one_of("strategy", strategy, [*RECIPES, "package.module:NAME"])
+    check_name("strategy", strategy, RECIPES)
     expected = "a continual.strategies.recipes.Recipe"
     recipe = load("strategy", strategy, expected, lambda found: isinstance(found, Recipe))
     assert isinstance(recipe, Recipe)

@@ -30,13 +30,13 @@ class Capacity:
     budget: int
     reserved: int = 0
 
-
-def capacity_of(tensor: SparseTensor) -> Capacity:
-    """Count what finished tasks hold of one shared weight."""
-    used = 0 if tensor.protected is None else int(tensor.protected.sum())
-    neurons = tensor.companion("reserved")
-    reserved = 0 if neurons is None else int(neurons.sum())
-    return Capacity(tensor.name, used, tensor.numel, tensor.budget, reserved)
+    @classmethod
+    def of(cls, tensor: SparseTensor) -> Capacity:
+        """Count what finished tasks hold of one shared weight."""
+        used = 0 if tensor.protected is None else int(tensor.protected.sum())
+        neurons = tensor.companion("reserved")
+        reserved = 0 if neurons is None else int(neurons.sum())
+        return cls(tensor.name, used, tensor.numel, tensor.budget, reserved)
 
 
 @dataclass(frozen=True)

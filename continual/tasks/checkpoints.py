@@ -9,7 +9,7 @@ from torch import Tensor
 
 from continual.tasks.rules import ISOLATIONS, SHARING_POLICIES
 from continual.tasks.store import TaskStore
-from continual.tasks.task import NO_TASK, Task
+from continual.tasks.task import NO_TASK, TaskState
 from sparse_core.bits import key_of, packed_size
 from sparse_core.checks import InputError
 
@@ -47,7 +47,7 @@ def prepare(model: TaskStore, state_dict: Mapping[str, Tensor], prefix: str) -> 
         if task is None:
             first = not before and not model.tasks
             tensors = {at: at.tensor for at in model._places} if first else model._new_tensors()
-            task = Task(index, tensors).to(model.current.device)
+            task = TaskState(index, tensors).to(model.current.device)
         task.reopen(model._places)
         task.make_room(model._masked_apart(), state_dict, f"{prefix}tasks.{label}.")
         task.index.fill_(index)
@@ -59,7 +59,7 @@ def prepare(model: TaskStore, state_dict: Mapping[str, Tensor], prefix: str) -> 
         if now == NO_TASK:
             task.leave_copies(model._places)
     elif before:
-        model._bind(Task(NO_TASK, model._new_tensors()))
+        model._bind(TaskState(NO_TASK, model._new_tensors()))
 
 
 def _check(model: TaskStore, state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, int]:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from continual.tasks.task import Task, TensorPlace
+from continual.tasks.task import TaskState, TensorPlace
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.sharing import Lent
@@ -29,7 +29,7 @@ def frozen_output(
     model: nn.Module,
     places: Sequence[TensorPlace],
     tensors: Sequence[SparseTensor],
-    task: Task,
+    task: TaskState,
     x: Tensor,
     lent: Mapping[str, Tensor | Lent],
 ) -> Tensor:
@@ -78,7 +78,7 @@ def shared_output(
     model: nn.Module,
     places: Sequence[TensorPlace],
     heads: Sequence[SparseTensor],
-    tasks: Mapping[int, Task],
+    tasks: Mapping[int, TaskState],
     labels: Tensor,
     x: Tensor,
 ) -> Tensor:

@@ -19,14 +19,14 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from continual.tasks.task import Task
+from continual.tasks.task import TaskState
 from sparse_core.budgets.structure import ConstantFanIn
 from sparse_core.layers.sharing import Lent
 from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.tensor import SparseTensor
 
 
-def protect(tensors: Iterable[SparseTensor], finished: Sequence[Task], share: str) -> None:
+def protect(tensors: Iterable[SparseTensor], finished: Sequence[TaskState], share: str) -> None:
     """Keep the weights of finished tasks as they are from here on, to the bit.
 
     Args:
@@ -48,7 +48,7 @@ def protect(tensors: Iterable[SparseTensor], finished: Sequence[Task], share: st
         )
 
 
-def reserve(tensors: Iterable[SparseTensor], task: Task, fraction: float) -> None:
+def reserve(tensors: Iterable[SparseTensor], task: TaskState, fraction: float) -> None:
     """Reserve the most important neurons of the task in training, which is about to end.
 
     Args:
@@ -66,7 +66,7 @@ def reserve(tensors: Iterable[SparseTensor], task: Task, fraction: float) -> Non
         task.neurons.put(tensor.name, chosen.repeat_interleave(group)[: tensor.rows])
 
 
-def given(tensor: SparseTensor, tasks: Sequence[Task]) -> Tensor | None:
+def given(tensor: SparseTensor, tasks: Sequence[TaskState]) -> Tensor | None:
     """Return `(rows,)`, the biases of reserved neurons, zeros elsewhere; None: there are none."""
     owners = [task for task in tasks if tensor.name in task.neurons]
     if tensor.bias is None or not owners:
@@ -78,7 +78,7 @@ def given(tensor: SparseTensor, tasks: Sequence[Task]) -> Tensor | None:
     return biases
 
 
-def reserved(tensor: SparseTensor, tasks: Sequence[Task]) -> Tensor | None:
+def reserved(tensor: SparseTensor, tasks: Sequence[TaskState]) -> Tensor | None:
     """Return `(rows,)` bool, the neurons that these tasks reserved; None: there are none."""
     found = None
     for task in tasks:
@@ -88,7 +88,7 @@ def reserved(tensor: SparseTensor, tasks: Sequence[Task]) -> Tensor | None:
     return found
 
 
-def lent(tensor: SparseTensor, tasks: Sequence[Task], share: str) -> Tensor | None:
+def lent(tensor: SparseTensor, tasks: Sequence[TaskState], share: str) -> Tensor | None:
     """Return, bool in the weight's shape, what a task after these reads beside its mask.
 
     With `forward` these are the weights that made the reserved neurons. None: there are none.
@@ -103,7 +103,7 @@ def lent(tensor: SparseTensor, tasks: Sequence[Task], share: str) -> Tensor | No
 
 
 def readable(
-    tensors: Iterable[SparseTensor], task: Task, earlier: Sequence[Task], share: str
+    tensors: Iterable[SparseTensor], task: TaskState, earlier: Sequence[TaskState], share: str
 ) -> dict[str, Tensor | Lent]:
     """Return what an finished task reads beside its masks, by the weight's name.
 
@@ -133,7 +133,7 @@ def readable(
     return found
 
 
-def _frozen(tensor: CondensedTensor, finished: Sequence[Task]) -> Tensor:
+def _frozen(tensor: CondensedTensor, finished: Sequence[TaskState]) -> Tensor:
     """Collect what finished tasks have learnt in a condensed layer, `(rows, cols)`."""
     weights = tensor.like_dense()
     for task in finished:

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from continual.tasks import validation
 from continual.tasks.answering import Answering
-from continual.tasks.capacity import Capacity, LayerRoom, capacity_of
+from continual.tasks.capacity import Capacity, LayerRoom
 from continual.tasks.checkpoints import prepare, rules_of
 from continual.tasks.experiences import labels_of
 from continual.tasks.isolation import protect, reserve
 from continual.tasks.plan import Plan
 from continual.tasks.pruning import left_to_prune, prune
-from continual.tasks.task import NO_TASK, Task, check_apart, own_places
+from continual.tasks.task import NO_TASK, TaskState, check_apart, own_places
 from sparse_core.budgets.selection import select
 from sparse_core.building import sparsify
 from sparse_core.checks import InputError
@@ -136,7 +136,9 @@ class TaskMasks(Answering):
             tensor.may_reuse = share == "reuse"
         self.share = share
         self.reserve = reserve if share == "forward" else None
-        self.fresh = Task(NO_TASK, {place: place.tensor.detach().clone() for place in self._places})
+        self.fresh = TaskState(
+            NO_TASK, {place: place.tensor.detach().clone() for place in self._places}
+        )
         self.model = model
         self.register_buffer("current", torch.tensor(NO_TASK))
         self.register_buffer("rules", rules_of(isolation, share))
@@ -186,7 +188,7 @@ class TaskMasks(Answering):
     def _add(self, label: int) -> None:
         index = len(self.tasks)
         before = [(place, place.tensor) for place in self._places]
-        task = Task(index, dict(before) if index == 0 else self._new_tensors())
+        task = TaskState(index, dict(before) if index == 0 else self._new_tensors())
         self._bind(task)
         self._restore()
         try:
@@ -262,7 +264,7 @@ class TaskMasks(Answering):
 
     def capacity(self) -> list[Capacity]:
         """Return how far each shared layer is used up."""
-        return [capacity_of(tensor) for tensor in self._shared]
+        return [Capacity.of(tensor) for tensor in self._shared]
 
     def room(self) -> int | None:
         """Return how many more tasks fit beside the finished ones; None: any number.

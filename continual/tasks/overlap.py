@@ -20,14 +20,14 @@ from sparse_core.metrics.flops import inference_flops
 if TYPE_CHECKING:
     from continual.tasks.masks import TaskMasks
 
-Masks = Mapping[str, Tensor]
+MasksByName = Mapping[str, Tensor]
 
 
-def overlap(one: Masks, other: Masks) -> float:
+def jaccard(one: MasksByName, other: MasksByName) -> float:
     """Return the overlap of two tasks' masks: 0 if they are disjoint, 1 if they are the same.
 
     Args:
-        one: Masks of a task, bool, by the weight's name.
+        one: MasksByName of a task, bool, by the weight's name.
         other: Those of another one, for the same weights.
     """
     both = sum(int((one[name] & other[name]).sum()) for name in one)
@@ -35,12 +35,12 @@ def overlap(one: Masks, other: Masks) -> float:
     return both / either if either else 0.0
 
 
-def overlaps(masks: Sequence[Masks]) -> list[list[float]]:
+def overlaps(masks: Sequence[MasksByName]) -> list[list[float]]:
     """Return the overlap of each task with each, `tasks x tasks`."""
-    return [[overlap(one, other) for other in masks] for one in masks]
+    return [[jaccard(one, other) for other in masks] for one in masks]
 
 
-def capacity_used(masks: Sequence[Masks]) -> float:
+def capacity_used(masks: Sequence[MasksByName]) -> float:
     """Return the fraction of the weights that at least one task has; 0 without tasks or masks."""
     if not masks or not masks[0]:
         return 0.0

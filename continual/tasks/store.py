@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from continual.avalanche_compat import avalanche
 from continual.tasks import validation
 from continual.tasks.isolation import lent
-from continual.tasks.task import NO_TASK, Task, TensorPlace, label_of
+from continual.tasks.task import NO_TASK, TaskState, TensorPlace, label_of
 from sparse_core.checks import InputError
 from sparse_core.engine import Engine
 from sparse_core.weights.tensor import SparseTensor
@@ -36,7 +36,7 @@ class TaskStore(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
     share: str
     reserve: float | None
     tasks: nn.ModuleDict
-    fresh: Task
+    fresh: TaskState
     rules: Tensor
     known_train_tasks_labels: set[int]
     _shared: list[SparseTensor]
@@ -106,12 +106,12 @@ class TaskStore(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         found = {tensor.name: lent(tensor, earlier, self.share) for tensor in self._shared}
         return {name: mask for name, mask in found.items() if mask is not None}
 
-    def _task(self, label: int) -> Task:
+    def _task(self, label: int) -> TaskState:
         task = self.tasks[str(label)]
-        assert isinstance(task, Task)
+        assert isinstance(task, TaskState)
         return task
 
-    def _bind(self, task: Task) -> None:
+    def _bind(self, task: TaskState) -> None:
         task.bind(self._places)
         self.engine.refresh()
 
@@ -124,10 +124,10 @@ class TaskStore(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         for task in map(self._task, self.labels):
             task.restore()
 
-    def _finished(self) -> list[Task]:
+    def _finished(self) -> list[TaskState]:
         return [task for task in map(self._task, self.labels) if task.stored]
 
-    def _before(self, task: Task) -> list[Task]:
+    def _before(self, task: TaskState) -> list[TaskState]:
         return [other for other in self._finished() if other.index < task.index]
 
     def _masked_apart(self) -> list[SparseTensor]:

@@ -3,7 +3,8 @@
 Sparse weights lie in one tensor that all tasks share, told apart by masks; where a layer is
 condensed, each task has values and indices of its own. All else is a task's own as well: biases,
 the head, normalisation layers with their running statistics, layers that stay dense. Where such a
-tensor lies in the network is a `TensorPlace`; a `Task` holds one task's tensors for all places.
+tensor lies in the network is a `TensorPlace`; a `TaskState` holds one task's tensors for all of
+them.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def _is_topology(module: nn.Module, key: str) -> bool:
     return isinstance(module, Masked) or key == "sparse_clock"
 
 
-class Task(nn.Module):
+class TaskState(nn.Module):
     """One task's own tensors and, once another task is in training, its masks.
 
     What is read of an finished task is a copy of its parameters, for an optimizer may still move

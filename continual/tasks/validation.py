@@ -39,7 +39,7 @@ def check_arguments(
         one_of("infer", infer, SELECTORS)
     one_of("share", share, SHARING_POLICIES)
     within("reserve", reserve, 0, 1, open_right=True)
-    check_isolation(isolation, config.method)
+    check_isolation(isolation, config)
     if tasks is not None:
         at_least("tasks", tasks, 1)
     if config.embeddings:

@@ -180,4 +180,4 @@ def test_what_is_no_metric_is_refused_in_one_line(metrics, said, tmp_path):
 def test_names_that_are_neither_ours_nor_references_are_refused(field):
     said = complain(lambda: CLSpec(**{field: "nothing"}))
     assert said.startswith(f"{field}='nothing': must be one of ")
-    assert said.endswith(", package.module:NAME")
+    assert said.endswith(", or package.module:NAME of your own")

@@ -8,8 +8,8 @@ import torch
 from continual import TaskMasks
 from continual.tasks.overlap import (
     capacity_used,
+    jaccard,
     masks_of_shared,
-    overlap,
     overlaps,
     task_flops,
     visible_masks,
@@ -24,12 +24,12 @@ def masks(*rows):
 
 def test_overlap_by_hand():
     one, other = masks([[1, 1], [0, 0]], [1, 0, 0]), masks([[1, 0], [1, 0]], [0, 1, 0])
-    assert overlap(one, other) == 1 / 5
+    assert jaccard(one, other) == 1 / 5
     assert overlaps([one, other]) == [[1.0, 0.2], [0.2, 1.0]]
     assert capacity_used([one]) == 3 / 7
     assert capacity_used([one, other]) == 5 / 7
     assert capacity_used([]) == 0
-    assert overlap(masks([0, 0]), masks([0, 0])) == 0
+    assert jaccard(masks([0, 0]), masks([0, 0])) == 0
 
 
 @pytest.mark.parametrize("share", ["none", "reuse", "forward"])
