@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import gymnasium as gym
 
+from envs.acting import ActionPermutation, RewardFlip
 from envs.dynamics import CARTPOLE, MAX_RETURN, PENDULUM, PENDULUM_STEPS
+from envs.observing import ObservationScaleDrift, PermuteObservation, SensorDropout
 from envs.sequences import CartPoleTask, PendulumTask, sequence
-from envs.wrappers import NoisyFeatures, PermuteObservation
+from envs.wrappers import NoisyFeatures
 
-__all__ = ["CartPoleTask", "NoisyFeatures", "PendulumTask", "PermuteObservation", "sequence"]
+__all__ = [
+    "ActionPermutation",
+    "CartPoleTask",
+    "NoisyFeatures",
+    "ObservationScaleDrift",
+    "PendulumTask",
+    "PermuteObservation",
+    "RewardFlip",
+    "SensorDropout",
+    "sequence",
+]
 
 gym.register(
     CARTPOLE, entry_point="envs.dynamics:ChangedCartPole", max_episode_steps=int(MAX_RETURN)

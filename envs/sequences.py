@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 import gymnasium as gym
 
 from envs.dynamics import CARTPOLE, MAX_RETURN, PENDULUM
-from envs.wrappers import PermuteObservation
+from envs.observing import PermuteObservation
 from sparse_core.checks import InputError, permutation, physical
 from sparse_core.imports import load
 

@@ -1,34 +1,53 @@
-"""Wrappers that change what an agent observes: each is a class and an entry of `WRAPPERS`."""
+"""Wrappers that a run can name, and the one that adds noise: each is an entry of `WRAPPERS`."""
 
 from __future__ import annotations
 
 import math
-import numbers
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
+from envs.acting import ActionPermutation, RewardFlip
+from envs.drift import stream_of
+from envs.observing import ObservationScaleDrift, PermuteObservation, SensorDropout
+from envs.spaces import box, vector_space
 from sparse_core import checks
-from sparse_core.checks import InputError, within
+from sparse_core.checks import one_of
 
 STREAM = 0x6E6F6973
 """Tells the wrapper's random stream apart from others of the same seed."""
+
+NOISE = ("normal", "empirical", "copy")
+"""What distractors are like."""
+
+MEMORY = 1000
+"""Latest observations that distractors are taken from."""
+
+DRAWN = 4096
+"""About how many random numbers are drawn at a time."""
 
 
 class NoisyFeatures(
     gym.ObservationWrapper[NDArray[Any], Any, NDArray[Any]], gym.utils.RecordConstructorArgs
 ):
-    """Append distractor features, drawn anew from N(0, 1) at every step.
+    """Append distractor features, drawn anew at every step.
 
     They are `fraction` of the observation: it has ceil(d / (1 - fraction)) features instead of d,
     the true ones first (the extremely noisy environments of Grooten et al. 2023, "Automatic Noise
     Filtering with Dynamic Sparse Training in Deep Reinforcement Learning", section 3). There, noise
     is drawn inside the networks; here it is part of the observation, so a replay buffer keeps it.
+
+    Their kind is
+        normal: N(0, 1);
+        empirical: distractor i is distributed as true feature i mod d, each by itself. The paper
+            draws from a histogram recorded before; this draws from the latest 1000 observations,
+            the present one among them;
+        copy: d distractors at a time are one of those observations as a whole, in a shuffled order
+            that stays: they go together as true ones do, at another time.
 
     The features have a random stream of their own, made from the seed given to `reset`: the
     environment itself behaves as it does without them.
@@ -36,86 +55,106 @@ class NoisyFeatures(
     Args:
         env: An environment whose observations are vectors.
         fraction: In [0, 1).
+        kind: `normal`, `empirical` or `copy`.
 
     Raises:
-        ValueError: If the fraction is out of range or the observations are no vectors of floats.
+        InputError: If the fraction is out of range, there is no such kind, or the observations are
+            no vectors of floats.
     """
 
-    def __init__(self, env: gym.Env[NDArray[Any], Any], fraction: float) -> None:
-        real = isinstance(fraction, numbers.Real) and not isinstance(fraction, bool)
-        within("fraction", float(fraction) if real else fraction, 0, 1, open_right=True)
-        fraction = float(fraction)
-        gym.utils.RecordConstructorArgs.__init__(self, fraction=fraction)
+    def __init__(
+        self, env: gym.Env[NDArray[Any], Any], fraction: float, kind: str = "normal"
+    ) -> None:
+        fraction = checks.fraction("fraction", fraction)
+        one_of("kind", kind, NOISE)
+        gym.utils.RecordConstructorArgs.__init__(self, fraction=fraction, kind=kind)
         gym.ObservationWrapper.__init__(self, env)
-        space = _vector_space(env)
+        self.kind = kind
+        space = vector_space(env)
         size = space.shape[0]
         self.distractors = noisy_size(size, fraction) - size
-        bound = np.full(self.distractors, np.inf, dtype=space.dtype)
-        self.observation_space = spaces.Box(
-            np.concatenate([space.low, -bound]),
-            np.concatenate([space.high, bound]),
-            dtype=space.dtype.type,
-        )
-        self._noise = np.random.default_rng()
+        self._space, self._imitated = space, np.arange(self.distractors) % size
+        self._noise: np.random.Generator | None = None
+        self._drawn: Iterator[NDArray[np.float64]] = iter(())
+        self.observation_space = self._noisy_space()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
         """Begin an episode; a seed also begins the stream of distractors."""
-        if seed is not None:
-            seeding.np_random(seed)  # refuses what is no seed
-            self._noise = np.random.default_rng((seed, STREAM))
+        if seed is not None or self._noise is None:
+            self._noise = np.random.default_rng(stream_of(self, seed, STREAM))
+            self._drawn = iter(())
+            if self.kind != "normal":
+                self._forget(self._noise)
         return super().reset(seed=seed, options=options)
 
     def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
         """Append the distractors: `(d,)` to `(d + distractors,)`."""
-        noise = self._noise.standard_normal(self.distractors)
-        return np.concatenate([observation, noise.astype(observation.dtype)])
+        size = observation.size
+        noisy = np.empty(size + self.distractors, dtype=observation.dtype)
+        noisy[:size] = observation
+        if self.distractors and self.kind == "normal":
+            noisy[size:] = self._next(self.distractors)
+        elif self.distractors:
+            noisy[size:] = self._remembered(observation)
+        return noisy
 
-
-class PermuteObservation(
-    gym.ObservationWrapper[NDArray[Any], Any, NDArray[Any]], gym.utils.RecordConstructorArgs
-):
-    """Observe the same features in another order.
-
-    All features get the loosest of their bounds, so that environments that differ in the order only
-    have one observation space: one policy can act in all of them.
-
-    Args:
-        env: An environment whose observations are vectors.
-        permutation: Feature i of the new observation is feature `permutation[i]` of the old one.
-
-    Raises:
-        ValueError: If that is no permutation, or the observations are no vectors of floats.
-    """
-
-    def __init__(self, env: gym.Env[NDArray[Any], Any], permutation: Sequence[int]) -> None:
-        space = _vector_space(env)
-        size = space.shape[0]
-        order = checks.permutation("permutation", permutation, size)
-        gym.utils.RecordConstructorArgs.__init__(self, permutation=order)
-        gym.ObservationWrapper.__init__(self, env)
-        self.permutation = np.array(order, dtype=np.int64)
-        self.observation_space = spaces.Box(
-            space.low.min(), space.high.max(), (size,), dtype=space.dtype.type
+    def _noisy_space(self) -> spaces.Box:
+        low, high = self._space.low[self._imitated], self._space.high[self._imitated]
+        if self.kind == "normal":
+            low, high = np.full_like(low, -np.inf), np.full_like(high, np.inf)
+        elif self.kind == "copy":
+            low, high = (
+                np.full_like(low, self._space.low.min()),
+                np.full_like(high, self._space.high.max()),
+            )
+        return box(
+            np.concatenate([self._space.low, low]),
+            np.concatenate([self._space.high, high]),
+            self._space,
         )
 
-    def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
-        """Reorder the features of a `(d,)` observation."""
-        permuted: NDArray[Any] = observation[self.permutation]
-        return permuted
+    def _forget(self, rng: np.random.Generator) -> None:
+        size = self._space.shape[0]
+        self._seen = np.zeros(MEMORY * size, dtype=self._space.dtype)
+        self._count = 0
+        if self.kind == "copy":
+            self._blocks = -(-self.distractors // size)
+            orders = [rng.permutation(size) for _ in range(self._blocks)]
+            self._imitated = np.concatenate([*orders, np.zeros(0, np.int64)])[: self.distractors]
+            self._block = np.repeat(np.arange(self._blocks), size)[: self.distractors]
+
+    def _remembered(self, observation: NDArray[Any]) -> NDArray[Any]:
+        """Take the distractors from what was observed, which is this observation too from now."""
+        size = observation.size
+        self._seen[self._count % MEMORY * size :][:size] = observation
+        self._count += 1
+        draws = self._next(self._blocks if self.kind == "copy" else self.distractors)
+        when = (draws * min(self._count, MEMORY)).astype(np.int64)
+        if self.kind == "copy":
+            when = when[self._block]
+        return self._seen.take(when * size + self._imitated)
+
+    def _next(self, count: int) -> NDArray[np.float64]:
+        """Return the random numbers of a step, many of which are drawn at a time."""
+        drawn = next(self._drawn, None)
+        if drawn is None:
+            assert self._noise is not None, "reset comes first"
+            kind = self._noise.standard_normal if self.kind == "normal" else self._noise.random
+            self._drawn = iter(kind((1 + DRAWN // count, count)))
+            drawn = next(self._drawn)
+        return drawn
 
 
-def _vector_space(env: gym.Env[Any, Any]) -> spaces.Box:
-    space = env.observation_space
-    vector = isinstance(space, spaces.Box) and len(space.shape) == 1
-    if not vector or not np.issubdtype(space.dtype, np.floating):
-        raise InputError(f"env={env}: must observe a vector of floats, not {space}", field="env")
-    assert isinstance(space, spaces.Box)
-    return space
-
-
-WRAPPERS: tuple[type[gym.Wrapper[Any, Any, Any, Any]], ...] = (NoisyFeatures, PermuteObservation)
+WRAPPERS: tuple[type[gym.Wrapper[Any, Any, Any, Any]], ...] = (
+    NoisyFeatures,
+    PermuteObservation,
+    SensorDropout,
+    ObservationScaleDrift,
+    ActionPermutation,
+    RewardFlip,
+)
 """Those that a run can name, by the names of the classes."""
 
 

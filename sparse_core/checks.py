@@ -85,6 +85,17 @@ def physical(field: str, value: object) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
+def fraction(field: str, value: object) -> float:
+    """Return a number in [0, 1) of any library, NumPy's too, as a Python float.
+
+    Raises:
+        InputError: That names field and value if it is none.
+    """
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    within(field, float(value) if number else value, 0, 1, open_right=True)  # type: ignore[arg-type]
+    return float(value)  # type: ignore[arg-type]
+
+
 def permutation(field: str, value: object, size: int) -> tuple[int, ...]:
     """Return an order of 0 to size - 1, NumPy's too, as a tuple of Python integers.
 

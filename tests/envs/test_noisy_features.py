@@ -118,3 +118,86 @@ def test_a_bad_fraction_is_refused_in_one_line(fraction):
 def test_observations_that_are_no_vectors_of_floats_are_refused():
     with pytest.raises(ValueError, match="must observe a vector of floats, not Discrete"):
         NoisyFeatures(gym.make("FrozenLake-v1"), 0.5)
+
+
+class Marching(gym.Env):
+    """Observes (t, 1000 + t, 2000 + t) at step t."""
+
+    observation_space = gym.spaces.Box(np.float32([0, 1000, 2000]), np.float32([1000, 2000, 3000]))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self.observed(), {}
+
+    def observed(self):
+        return np.array([self.t, 1000 + self.t, 2000 + self.t], np.float32)
+
+    def step(self, action):
+        self.t += 1
+        return self.observed(), 0.0, False, False, {}
+
+
+def march(kind, steps, fraction=0.75):
+    env = NoisyFeatures(Marching(), fraction, kind)
+    observed = [env.reset(seed=0)[0]] + [env.step(0)[0] for _ in range(steps)]
+    return env, np.array(observed)
+
+
+def test_empirical_noise_has_the_values_that_its_feature_had_so_far():
+    env, observed = march("empirical", 900)
+    assert env.observation_space.low[3:].tolist() == [0, 1000, 2000] * 3
+    feature, time = observed[:, 3:] // 1000, observed[:, 3:] % 1000
+    assert (feature == [0, 1, 2] * 3).all()
+    assert (time <= np.arange(901)[:, None]).all()
+    relative = (time / np.arange(901)[:, None].clip(1))[100:]
+    assert abs(relative.mean() - 0.5) < 4 * np.sqrt(1 / 12 / relative.size)
+    assert not (time[100:, 0] == time[100:, 3]).all()
+
+
+def test_a_copy_is_a_whole_observation_of_another_time_in_an_order_that_stays():
+    env, observed = march("copy", 900)
+    assert (env.observation_space.low[3:] == 0).all()
+    assert (env.observation_space.high[3:] == 3000).all()
+    feature, time = observed[:, 3:] // 1000, observed[:, 3:] % 1000
+    assert (feature == feature[0]).all()
+    for block in (slice(0, 3), slice(3, 6), slice(6, 9)):
+        assert sorted(feature[0, block]) == [0, 1, 2]
+        assert (time[:, block] == time[:, block][:, :1]).all()
+    assert not (time[100:, 0] == time[100:, 3]).all()
+    assert abs((time[100:, 0] < np.arange(100, 901) / 2).mean() - 0.5) < 4 * 0.5 / np.sqrt(801)
+
+
+def test_the_last_copy_may_be_a_part():
+    env, observed = march("copy", 5, fraction=0.4)
+    assert env.distractors == 2 and observed.shape == (6, 5)
+    assert len(set(observed[0, 3:] // 1000)) == 2
+
+
+def test_only_the_latest_thousand_observations_are_imitated():
+    env, _ = march("empirical", 0, fraction=0.99)
+    for _ in range(1999):
+        env.step(0)
+    latest, *_ = env.step(0)
+    ages = 2000 - latest[3::3]
+    assert (ages >= 0).all() and (ages < 1000).all()
+
+
+@pytest.mark.parametrize("kind", ["white", None, 1])
+def test_another_kind_is_refused(kind):
+    with pytest.raises(ValueError, match=r"^kind=.*: must be one of normal, empirical, copy$"):
+        NoisyFeatures(gym.make("CartPole-v1"), 0.5, kind)
+
+
+def test_the_noise_of_a_seed_is_that_of_its_stream_step_by_step():
+    env = NoisyFeatures(gym.make("CartPole-v1"), 0.5)
+    rng = np.random.default_rng((11, 0x6E6F6973))
+    drawn = [env.reset(seed=11)[0][4:]]
+    for step in range(1500):
+        observation, *_ = env.step(step % 2)
+        drawn.append(observation[4:])
+        if step % 9 == 8:
+            drawn.append(env.reset()[0][4:])
+    expected = [rng.standard_normal(4).astype(np.float32) for _ in drawn]
+    np.testing.assert_array_equal(drawn, expected)
