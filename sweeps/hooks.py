@@ -148,6 +148,8 @@ class Player(Protocol):
 SPEC = "a dataclass with a field 'seed'"
 RUNNER = "a function run(spec, out, progress)"
 PLAYER = "a function enjoy(spec, output, file, seed)"
+FIGURE = "a function draw(canvas, group), see sweeps.looks.Draw"
+MEASURE = "a function of a result that returns a number or None"
 
 
 def is_spec(found: object) -> TypeGuard[type[Any]]:
@@ -167,6 +169,16 @@ def is_runner(found: object) -> TypeGuard[Runner]:
 def is_player(found: object) -> TypeGuard[Player]:
     """Whether an object can be called as a player is."""
     return takes(found, 4)
+
+
+def is_figure(found: object) -> bool:
+    """Whether an object can be called as a figure of a report is."""
+    return takes(found, 2)
+
+
+def is_measure(found: object) -> bool:
+    """Whether an object can be called to take a number from a result."""
+    return takes(found, 1)
 
 
 def presets_of(cls: object) -> Expands | None:

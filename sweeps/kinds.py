@@ -6,7 +6,7 @@ is a `Kind` that `package.module:NAME` names, or stands in a grid under `kinds`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,10 @@ class Kind:
         x: What the first column of that curve is, with its unit.
         y: What the second column of that curve is, with its unit.
         percent: Whether score and curve are fractions, to be shown in percent.
-        extra: Further numbers of a result to tabulate where there are any: key and heading.
+        extra: Further numbers of a result to tabulate where there are any: key and heading. A key
+            may be `package.module:NAME` of a function that takes the result and returns the number
+            as it is to be shown, or None.
+        figures: Further figures of the report: `package.module:NAME` of a `sweeps.looks.Draw` each.
         player: Import string of a `sweeps.hooks.Player`; empty: there are no episodes to see.
         events: Whether the runner writes TensorBoard's event files if `DST_TENSORBOARD` is set.
     """
@@ -44,6 +47,7 @@ class Kind:
     y: str = "score"
     percent: bool = False
     extra: tuple[tuple[str, str], ...] = ()
+    figures: tuple[str, ...] = ()
     player: str = ""
     events: bool = False
 
@@ -151,6 +155,28 @@ def player(reference: str) -> hooks.Player:
     return found
 
 
+def figure(reference: str) -> Callable[..., Any]:
+    """Import a figure of a kind's own.
+
+    Raises:
+        InputError: If there is none, or it cannot be called as one.
+    """
+    found: Callable[..., Any] = load("figures", reference, hooks.FIGURE, hooks.is_figure)
+    return found
+
+
+def measure(reference: str) -> Callable[[Mapping[str, Any]], float | None]:
+    """Import a function that takes a further number from a result.
+
+    Raises:
+        InputError: If there is none, or it cannot be called as one.
+    """
+    found: Callable[[Mapping[str, Any]], float | None] = load(
+        "extra", reference, hooks.MEASURE, hooks.is_measure
+    )
+    return found
+
+
 def check(kind: Kind) -> type[Any]:
     """Check what can be known of a kind before its runner is imported; return its spec's class.
 
@@ -164,4 +190,9 @@ def check(kind: Kind) -> type[Any]:
     ):
         if reference and (not is_reference(reference) or source(reference) is None):
             load(field, reference, expected)
+    for reference in kind.figures:
+        figure(reference)
+    for key, _ in kind.extra:
+        if ":" in key:
+            measure(key)
     return found

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from sweeps import stats
+from sparse_core.checks import InputError
+from sweeps import kinds, stats
 from sweeps.axes import DENSE, METHOD, Axes
 from sweeps.grid import Grid, Run
 from sweeps.kinds import Kind
@@ -164,6 +165,7 @@ def _row(
     paired = [seed for seed in seeds if seed in others]
     pair = _scores(kind, results, paired), _scores(kind, others, paired)
     factor = 100.0 if kind.percent else 1.0
+    extras = [extra(kind, result) for result in ordered]
     return Row(
         task=axes.task_of(run),
         label=axes.label(run),
@@ -182,11 +184,40 @@ def _row(
         still=tuple(said for result in ordered if (said := still(result))),
         wall_s=_mean([result["provenance"]["wall_s"] for result in ordered]),
         extra={
-            key: _mean([factor * result[key] for result in ordered if is_number(result.get(key))])
+            key: _mean([value for values in extras if (value := values[key]) is not None])
             for key, _ in kind.extra
         },
         curves=tuple(_curve(result, kind.curve) * [1.0, factor] for result in ordered),
     )
+
+
+def extra(kind: Kind, result: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return a kind's further numbers of one result as they are shown; None: it has none.
+
+    Raises:
+        InputError: If a function of the user's own fails.
+    """
+    found: dict[str, float | None] = {}
+    for key, _ in kind.extra:
+        if ":" in key:
+            found[key] = _measured(key, result)
+        else:
+            value = result.get(key)
+            found[key] = (100.0 if kind.percent else 1.0) * value if is_number(value) else None
+    return found
+
+
+def _measured(reference: str, result: Mapping[str, Any]) -> float | None:
+    """Return a number that a function of the user's own takes from a result."""
+    measure = kinds.measure(reference)
+    try:
+        value = measure(result)
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"extra={reference!r}: failed on run {result.get('run_id')}: {said}", field="extra"
+        ) from error
+    return float(value) if is_number(value) else None
 
 
 def updates(result: Mapping[str, Any]) -> int | None:

@@ -16,7 +16,7 @@ from sweeps import worker
 from sweeps.grid import Run
 from sweeps.launchers.environment import worker_environment
 from sweeps.store import RunDir, is_number, prepare
-from sweeps.summary import still, updates
+from sweeps.summary import extra, still, updates
 from sweeps.tables import duration, number
 
 
@@ -104,16 +104,13 @@ def _print_result(folder: RunDir, run: Run, console: Console) -> None:
     if result is None:
         raise RunFailed(f"no valid result in {folder.path}")
     factor = 100 if run.kind.percent else 1
+    extras = {k: value for k, value in extra(run.kind, result).items() if value is not None}
     sparsity = result["sparsity"]
     count = {key: sum(layer[key] for layer in result["layers"]) for key in ("active", "total")}
     covered = {key: sparsity.get(key, count[key]) for key in count}
     lines = {
         run.kind.score: number(factor * result["score"]),
-        **{
-            heading: number(factor * result[key])
-            for key, heading in run.kind.extra
-            if is_number(result.get(key))
-        },
+        **{heading: number(extras[key]) for key, heading in run.kind.extra if key in extras},
         "sparsity": f"{sparsity['achieved']:.4f} (requested {sparsity['requested']:.4f}), "
         f"{covered['active']:,} of {covered['total']:,} weights active",
         **_all_weights(count, covered),

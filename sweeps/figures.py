@@ -1,0 +1,135 @@
+"""The figures of the report: each is one function that draws and says what is to be seen.
+
+To add one, write a function such as those in `FIGURES` and add it there. A kind of run can have
+figures of its own besides, `Kind.figures`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes as Plot
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from sweeps import stats
+from sweeps.looks import Draw, Drawn, Group
+
+FEW_POINTS = 12
+DODGE = 0.3
+
+
+def curves_and_scores(canvas: Figure, group: Group) -> Drawn:
+    """Draw mean curves on the left, final scores on the right."""
+    canvas.set_figheight(max(4.4, 1.8 + 0.36 * len(group.rows)))
+    left, right = canvas.subplots(1, 2, width_ratios=[1.45, 1])
+    _curves(left, group)
+    _scores(right, group)
+    group.legend(canvas)
+    kind = group.summary.kind
+    said = "; ".join(
+        f"{label}: {row.iqm.estimate:.4g} [{row.iqm.low:.4g}, {row.iqm.high:.4g}]"
+        for row, label in group.rows
+        if row.iqm is not None
+    )
+    return Drawn(
+        f"Left: mean over seeds against {kind.x}, with its 95% interval. Right: final score of "
+        "each method; dot and bar are the IQM and its 95% interval, ticks below are single runs, "
+        "the dotted line is the dense baseline.",
+        f"{kind.score}, IQM with 95% interval: {said or 'no result'}",
+    )
+
+
+FIGURES: dict[str, Draw] = {"curves and scores": curves_and_scores}
+"""The figures of every kind, in their order."""
+
+
+def common_curve(curves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Put curves on common points: all points of any of them within the range of all of them.
+
+    Args:
+        curves: Each `(points, 2)`, x ascending; empty ones are left out.
+
+    Returns:
+        x `(points,)` and y `(runs, points)`, linearly interpolated where a curve lacks a point.
+    """
+    filled = [curve for curve in curves if len(curve)]
+    if not filled:
+        return np.empty(0), np.empty((0, 0))
+    low, high = max(curve[0, 0] for curve in filled), min(curve[-1, 0] for curve in filled)
+    x = np.unique(np.concatenate([curve[:, 0] for curve in filled]))
+    x = x[(x >= low) & (x <= high)]
+    return x, np.array([np.interp(x, curve[:, 0], curve[:, 1]) for curve in filled])
+
+
+def _curves(plot: Plot, group: Group) -> None:
+    plot.set_title("Mean over seeds, 95% interval")
+    plot.set_xlabel(group.summary.kind.x)
+    plot.set_ylabel(group.summary.kind.y)
+    whole = True
+    for index, (row, label) in enumerate(group.rows):
+        x, y = common_curve(row.curves)
+        if not len(x):
+            continue
+        whole = whole and bool((x == np.round(x)).all())
+        look = group.look(row)
+        middle, low, high = stats.band(y, stats.generator("band", row.task, row.label))
+        style: dict[str, Any] = {"color": look.colour, "linestyle": look.line, "linewidth": 1.7}
+        if len(x) <= FEW_POINTS:
+            step = np.diff(x).min() if len(x) > 1 else 1.0
+            x = x + DODGE * step * ((index + 0.5) / len(group.rows) - 0.5)
+            spread = np.clip([middle - low, high - middle], 0, None)
+            plot.errorbar(x, middle, spread, fmt="none", ecolor=look.colour, elinewidth=1.2)
+            style |= {"marker": look.marker, "markersize": 4.5}
+        else:
+            plot.fill_between(x, low, high, color=look.colour, alpha=0.12, linewidth=0)
+        plot.plot(x, middle, label=label, **style)
+    plot.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=whole))
+    plot.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _scores(plot: Plot, group: Group) -> None:
+    plot.set_title("Final score: IQM, 95% interval, single runs")
+    plot.set_xlabel(group.summary.kind.score)
+    plot.set_ylim(len(group.rows) - 0.4, -0.6)
+    plot.set_yticks(range(len(group.rows)), [label for _, label in group.rows])
+    plot.tick_params(axis="y", length=0, labelcolor="#111111")
+    plot.grid(axis="y", visible=False)
+    plot.spines["left"].set_visible(False)
+    for place, (row, _) in enumerate(group.rows):
+        look = group.look(row)
+        if row.iqm is None:
+            plot.text(
+                0.02,
+                place,
+                "no result",
+                transform=plot.get_yaxis_transform(),
+                va="center",
+                style="italic",
+                color="#666666",
+            )
+            continue
+        if row.baseline:
+            plot.axvline(row.iqm.estimate, color="#999999", linewidth=0.9, linestyle=(0, (2, 2)))
+        plot.plot(
+            row.scores,
+            [place + 0.24] * len(row.scores),
+            linestyle="none",
+            marker="|",
+            markersize=6,
+            color=look.colour,
+            alpha=0.7,
+        )
+        if len(row.seeds) > 1:
+            plot.hlines(place, row.iqm.low, row.iqm.high, color=look.colour, linewidth=2.2)
+        plot.plot(
+            [row.iqm.estimate],
+            [place],
+            marker=look.marker,
+            markersize=7,
+            color=look.colour,
+            markeredgecolor="white",
+            markeredgewidth=0.8,
+        )

@@ -1,0 +1,197 @@
+"""The recipes of CONTRIBUTING, followed: a figure of the report, and a kind of run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sparse_core.checks import InputError
+from sweeps import figures, worker
+from sweeps.grid import Grid, parse
+from sweeps.report import Report
+from sweeps.store import RunDir, prepare
+from sweeps.tables import results_table
+from tests.sweeps.reports import Page
+
+FIGURE = """
+from sweeps.looks import Drawn
+
+def spread(canvas, group):
+    rows = [row for row, _ in group.rows if row.scores]
+    if not rows:
+        return None
+    plot = canvas.subplots()
+    plot.boxplot([row.scores for row in rows])
+    return Drawn(f"Boxes of the {group.summary.kind.score}.")
+"""
+LAB = f"""
+import dataclasses
+from sweeps.kinds import Kind
+{FIGURE}
+@dataclasses.dataclass(frozen=True)
+class Bricks:
+    height: float = 1.0
+    seed: int = 0
+
+def build(spec, out, progress):
+    progress(0.5, {{"height": spec.height}})
+    sparsity = {{"requested": 0.0, "achieved": 0.0}}
+    height = spec.height + spec.seed
+    return {{"score": height, "curve": [[1, height]], "sparsity": sparsity, "layers": []}}
+
+def squared(result):
+    return result["score"] ** 2
+
+def broken(*anything):
+    raise ValueError("no\\nbricks")
+
+def silent(canvas, group):
+    return None
+
+def chatty(canvas, group):
+    return "a caption"
+
+number = 3
+BRICKS = Kind(
+    spec="reclab:Bricks",
+    runner="reclab:build",
+    title="Bricks",
+    score="height (m)",
+    extra=(("reclab:squared", "height squared"),),
+    figures=("reclab:spread",),
+)
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A module outside the repository."""
+    (tmp_path / "reclab.py").write_text(LAB)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    sys.modules.pop("reclab", None)
+
+
+def report(grid: Grid, place: Path, do: bool = True) -> Report:
+    """Do the runs of a grid and write their report."""
+    folders = {run.run_id: RunDir(place / run.run_id) for run in grid.runs}
+    for run in grid.runs:
+        prepare(folders[run.run_id], run.record())
+        if do:
+            assert worker.execute(folders[run.run_id]) == worker.DONE
+    made = Report(grid, folders)
+    made.write(place)
+    return made
+
+
+def bricks(**fields: str) -> Grid:
+    """Return a grid whose kind has these fields, all others as `reclab:BRICKS` has them."""
+    own = {"spec": "'reclab:Bricks'", "runner": "'reclab:build'", **fields}
+    kind = ", ".join(f"{name}: {value}" for name, value in own.items())
+    return parse(f"name: a\nkinds: {{bricks: {{{kind}}}}}\nkind: bricks")
+
+
+def test_a_kind_is_a_spec_a_runner_and_a_line(lab: Path) -> None:
+    made = report(parse("name: a\nkind: reclab:BRICKS\ngrid: {height: [1, 2]}\nseeds: 2"), lab)
+    table = results_table(made.summaries[0])
+    assert table.header[:5] == ("height", "seeds", "mean", "IQM [95% interval]", "height squared")
+    assert [(row[0], row[2], row[4]) for row in table.rows] == [
+        ("1", "1.50", "2.50"),
+        ("2", "2.50", "6.50"),
+    ]
+    page = Page((lab / "report.html").read_text())
+    assert page.open == [] and "Bricks" in page.text
+
+
+def test_a_kind_has_figures_of_its_own(lab: Path) -> None:
+    report(parse("name: a\nkind: reclab:BRICKS"), lab)
+    page = Page((lab / "report.html").read_text())
+    assert sum(tag == "svg" for tag, _ in page.tags) == sum(tag == "figure" for tag, _ in page.tags)
+    assert len(page.attributes("aria-label")) == 2
+    assert page.attributes("aria-label")[1] == "reclab:BRICKS. Boxes of the height (m)."
+    assert page.text.count("Boxes of the height (m).") == 1
+    ids = page.attributes("id")
+    assert len(ids) == len(set(ids))
+
+
+def test_a_figure_of_every_kind_is_a_function_and_a_line(
+    monkeypatch: pytest.MonkeyPatch, toys: Callable[[str], Grid], tmp_path: Path
+) -> None:
+    found: dict[str, figures.Draw] = {}
+    exec(FIGURE, found)
+    monkeypatch.setitem(figures.FIGURES, "spread", found["spread"])
+    report(toys("kind: toy\ngrid: {task: [tower, bridge]}"), tmp_path)
+    page = Page((tmp_path / "report.html").read_text())
+    assert sum(tag == "svg" for tag, _ in page.tags) == 4
+    assert page.text.count("Boxes of the final height (m).") == 2
+
+
+def test_a_figure_with_nothing_to_draw_is_left_out(lab: Path) -> None:
+    report(parse("name: a\nkind: reclab:BRICKS"), lab, do=False)
+    page = Page((lab / "report.html").read_text())
+    assert sum(tag == "svg" for tag, _ in page.tags) == 1
+    report(bricks(figures="['reclab:silent']"), lab / "other")
+    page = Page((lab / "other/report.html").read_text())
+    assert sum(tag == "svg" for tag, _ in page.tags) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {"figures": "['reclab:number']"},
+            r"^kinds.bricks.figures='reclab:number': is a int in 'reclab' \(.*reclab.py\), must be "
+            r"a function draw\(canvas, group\)",
+        ),
+        (
+            {"figures": "['reclab:squared']"},
+            r"^kinds.bricks.figures='reclab:squared': is a function in",
+        ),
+        ({"figures": "['reclab:none']"}, r"has no 'none'; it must be a function draw\("),
+        ({"figures": "spread"}, r"^kinds.bricks.figures='spread': must be a list"),
+        (
+            {"extra": "[['reclab:number', x]]"},
+            r"^kinds.bricks.extra='reclab:number': is a int in 'reclab'",
+        ),
+        (
+            {"runner": "'reclab_none:build'"},
+            r"^kinds.bricks.runner='reclab_none:build': there is no module 'reclab_none'",
+        ),
+        ({"player": "watch"}, r"^kinds.bricks.player='watch': must be package.module:NAME of"),
+    ],
+)
+def test_what_is_no_figure_or_measure_is_refused_before_anything_runs(
+    lab: Path, fields: dict[str, str], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        bricks(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {"figures": "['reclab:broken']"},
+            r"^figures='reclab:broken': failed: ValueError: no bricks \(.*reclab.py, line \d+\); ",
+        ),
+        (
+            {"figures": "['reclab:chatty']"},
+            r"^figures='reclab:chatty': returned a str, must return a sweeps.looks.Drawn or None$",
+        ),
+        (
+            {"extra": "[['reclab:broken', x]]"},
+            r"^extra='reclab:broken': failed on run [0-9a-f]{12}: ValueError: no bricks$",
+        ),
+    ],
+)
+def test_one_that_fails_is_named_in_one_line_and_results_are_kept(
+    lab: Path, fields: dict[str, str], said: str
+) -> None:
+    grid = bricks(**fields)
+    with pytest.raises(InputError, match=said) as caught:
+        report(grid, lab)
+    assert "\n" not in str(caught.value)
+    assert RunDir(lab / grid.runs[0].run_id).result() is not None
