@@ -125,7 +125,7 @@ def image_folder(folder: str | Path, size: int = SIZE, download: bool = False) -
     Args:
         folder: The folder.
         size: Images are brought to `size` x `size` pixels, in colour.
-        download: Plays no part: a folder of one's own is nowhere to be had.
+        download: Ignored: there is nowhere to download it from.
 
     Raises:
         ValueError: If it holds something else, in one line.

@@ -26,7 +26,7 @@ NOT_UNDER_ISOLATION = {
 
 HARD_REMEDY = "; TaskMasks(..., isolation='none') can"
 
-ONE_TASK = {
+ONE_TASK_ONLY = {
     "CWRStarPlugin": "gathers the classes of all tasks in one head",
     "GSS_greedyPlugin": "replays samples without their task labels",
     "GenerativeReplayPlugin": "gives generated samples the label of the task in training",
@@ -34,13 +34,13 @@ ONE_TASK = {
 }
 """Those that take all data for one task's, and how."""
 
-BY_PLACE = ("EWCPlugin", "MASPlugin", "SynapticIntelligencePlugin")
-"""Those that hold a parameter to what was in its place when an earlier task ended."""
+TIED_TO_PLACES = ("EWCPlugin", "MASPlugin", "SynapticIntelligencePlugin")
+"""Those that pull a parameter towards what stood in its place when an earlier task ended."""
 
-BY_ALL = {"MIRPlugin"}
+NEED_EVERY_GRADIENT = {"MIRPlugin"}
 """Those that differentiate with respect to every parameter, frozen ones included."""
 
-NEVER = {
+INCOMPATIBLE = {
     "AR1": "brings a network of its own",
     "BiCPlugin": "corrects the logits of one head for all classes",
     "CoPEPlugin": "compares features with prototypes and has no use for a head for each task",
@@ -76,12 +76,12 @@ class MaskIsolation(Evaluating):
 
         Raises:
             TypeError: If the strategy's model is not `TaskMasks`.
-            ValueError: If the strategy, or one of its plugins, cannot go with it; see `NEVER`,
-                `NOT_UNDER_ISOLATION` and `BY_PLACE`.
+            ValueError: If the strategy, or one of its plugins, cannot go with it; see
+                `INCOMPATIBLE`, `NOT_UNDER_ISOLATION` and `TIED_TO_PLACES`.
         """
         model = strategy.model
         names = _names(strategy)
-        _check_none_of(names, NEVER, "MaskIsolation")
+        _check_none_of(names, INCOMPATIBLE, "MaskIsolation")
         strategy.plugins = list(_thawing(strategy.plugins))
         if not isinstance(model, TaskMasks):
             raise TypeError(
@@ -97,7 +97,7 @@ class MaskIsolation(Evaluating):
         ):
             why = "holds parameters to what was in their places, and condensed weights change them"
             remedy = "; backend='masked' can"
-            _check_none_of(names, dict.fromkeys(BY_PLACE, why), "condensed layers", remedy)
+            _check_none_of(names, dict.fromkeys(TIED_TO_PLACES, why), "condensed layers", remedy)
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """End a task whose online stream did not mark its last experience; expect the next.
@@ -113,7 +113,7 @@ class MaskIsolation(Evaluating):
         model, experience = strategy.model, strategy.experience
         labels = model.check(labels_of(experience))
         if len({*model.labels, *labels}) > 1:
-            _check_none_of(_names(strategy), ONE_TASK, "several tasks")
+            _check_none_of(_names(strategy), ONE_TASK_ONLY, "several tasks")
         if model.hard and not model.labels:
             _warn_of_room(model, experience)
         if model.label is not None and begins(experience, model.label):
@@ -174,7 +174,7 @@ def _thawing(plugins: Sequence[Any]) -> Iterator[Any]:
     """Yield plugins, each that needs it between one that thaws and one that freezes."""
     before: Any = None
     for plugin in plugins:
-        if not isinstance(before, _Thaw) and not BY_ALL.isdisjoint(_kinds(plugin)):
+        if not isinstance(before, _Thaw) and not NEED_EVERY_GRADIENT.isdisjoint(_kinds(plugin)):
             thaw = _Thaw()
             yield from (thaw, plugin, _Freeze(thaw))
         else:
@@ -232,7 +232,7 @@ def check_plugins(plugins: Sequence[Any]) -> None:
         ValueError: Naming the plugin, and why.
     """
     names = [kind.__name__ for plugin in plugins for kind in type(plugin).__mro__]
-    _check_none_of(names, NEVER, "MaskIsolation")
+    _check_none_of(names, INCOMPATIBLE, "MaskIsolation")
     _check_none_of(names, NOT_UNDER_ISOLATION, "MaskIsolation", HARD_REMEDY)
 
 

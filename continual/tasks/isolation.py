@@ -110,7 +110,7 @@ def readable(
     Args:
         tensors: The weights that tasks share.
         task: The task.
-        earlier: The tasks that had ended when it began.
+        earlier: The tasks that had finished when it began.
         share: The sharing policy.
 
     Returns:

@@ -156,7 +156,7 @@ class TaskState(nn.Module):
     Attributes:
         index: `() int64`, how many tasks began before it.
         own: Its tensors, by place.
-        kept: What its parameters were when it ended; empty unless it is isolated.
+        kept: What its parameters were when it finished; empty unless it is isolated.
         masks: Its masks, by weight; empty while it is in training.
         neurons: The neurons that it reserved, `(rows,)`, by weight; empty while it is in training.
         joined: Its condensed weights with what it reads beside them, once derived, by weight.
@@ -190,7 +190,7 @@ class TaskState(nn.Module):
         return tensor
 
     def value(self, name: str) -> Tensor:
-        """Return what its tensor for the place of a name is worth, as it ended if it has."""
+        """Return the value of its tensor of this name: the one kept when it finished, if it has."""
         kept = self.kept._buffers.get(key_of(name))
         return self.named(name).detach() if kept is None else kept
 
@@ -258,7 +258,7 @@ class TaskState(nn.Module):
     # Condensed weights ----------------------------------------------------------------------------
 
     def pattern(self, tensor: CondensedTensor) -> Pattern:
-        """Return where its values of a condensed weight lie; for a task that has ended."""
+        """Return where its values of a condensed weight lie; for a finished task."""
         if tensor.name not in self._patterns:
             stem = tensor.name.rpartition(".")[0]
             columns, lengths = (

@@ -25,7 +25,7 @@ import pytest
 from torch import nn
 
 from continual.avalanche_compat import avalanche
-from continual.strategies.plugins import NEVER, NOT_UNDER_ISOLATION, MaskIsolation
+from continual.strategies.plugins import INCOMPATIBLE, NOT_UNDER_ISOLATION, MaskIsolation
 from continual.tasks.masks import TaskMasks
 from sparse_core.config import SparseConfig
 
@@ -125,7 +125,7 @@ def _wrapped(strategy: Any) -> TaskMasks | None:
         return None
     model = copy.deepcopy(strategy.model)
     names = {kind.__name__ for part in [strategy, *strategy.plugins] for kind in type(part).__mro__}
-    if names & set(NEVER):
+    if names & set(INCOMPATIBLE):
         return None
     alone = names & set(NOT_UNDER_ISOLATION)
     plain = _plain(model)

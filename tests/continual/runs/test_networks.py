@@ -126,7 +126,7 @@ def made(backend, method="rigl", **options):
 @pytest.mark.filterwarnings("ignore:Layers that stay masked")
 @pytest.mark.parametrize("share", ["none", "reuse", "forward", "all"])
 @pytest.mark.parametrize("backend", ["masked", "condensed"])
-def test_ended_tasks_answer_as_they_did_to_the_bit(backend, share):
+def test_finished_tasks_answer_as_they_did_to_the_bit(backend, share):
     spec, model, tasks = made(backend, share=share, benchmark="permuted-digits", tasks=3)
     before = []
     for label in range(3):

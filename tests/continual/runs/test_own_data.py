@@ -11,6 +11,9 @@ from continual.runs.spec import CLSpec
 from continual.runs.train import run
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
+from sweeps.axes import Axes
+from sweeps.grid import make_run
+from sweeps.kinds import KINDS
 from sweeps.spec import run_id
 from tests.continual.runs.lab import lab, write_npz  # noqa: F401
 from tests.continual.runs.test_images import parted  # noqa: F401
@@ -195,6 +198,13 @@ def test_colours_cannot_be_rotated(tmp_path):
 def test_classes_of_a_file_that_cannot_be_shared_out():
     said = complain(lambda: load_tasks("split", 3, dataset="my.npz"))
     assert said == "tasks=3: 4 classes cannot be shared out evenly"
+
+
+def test_reports_say_which_data_was_learnt():
+    own = CLSpec(benchmark="split", dataset="my.npz", tasks=2)
+    for spec, task in ((own, "split, my.npz, tasks=2"), (CLSpec(), "permuted-digits, tasks=5")):
+        run = make_run("cl", KINDS["cl"], spec)
+        assert Axes([run]).task_of(run) == task
 
 
 def test_two_spellings_of_a_benchmark_are_one_run():

@@ -71,7 +71,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_strategies_that_change_ended_tasks_need_no_isolation(name):
+def test_strategies_that_change_finished_tasks_need_no_isolation(name):
     options, message = REFUSED[name]
     strategy = make_strategy(
         TaskMasks(make_mlp(), make_config()), strategy=strategy_class(name), **options

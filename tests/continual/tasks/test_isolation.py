@@ -90,7 +90,7 @@ def test_normalisation_layers_are_each_task_s_own(norm):
     check_isolation(TaskMasks(net, make_config()), make_tasks(), "adam")
 
 
-def test_running_statistics_of_ended_tasks_stand_still_under_replay():
+def test_running_statistics_of_finished_tasks_stand_still_under_replay():
     net = nn.Sequential(nn.Linear(FEATURES, 20), nn.BatchNorm1d(20), nn.Linear(20, CLASSES))
     model = TaskMasks(net, make_config())
     replay = avalanche.training.Replay

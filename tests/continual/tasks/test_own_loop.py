@@ -52,7 +52,7 @@ def by_hand(model, task, steps=6):
             parameter.data -= 0.1 * (gradient + 0.1 * parameter.data)
 
 
-def check_ended(model, answers, tasks):
+def check_finished(model, answers, tasks):
     for label, answer in answers.items():
         assert torch.equal(logits(model, label, tasks[label]), answer), label
 
@@ -61,7 +61,7 @@ def check_ended(model, answers, tasks):
 @pytest.mark.parametrize("optimizer", OTHERS)
 @pytest.mark.parametrize("backend", ["masked", "condensed"])
 @pytest.mark.parametrize("share", SHARING_POLICIES)
-def test_ended_tasks_stay_to_the_bit_without_attach(share, backend, optimizer, kept):
+def test_finished_tasks_stay_to_the_bit_without_attach(share, backend, optimizer, kept):
     model = TaskMasks(make_mlp(), make_config("static", backend=backend), share=share)
     tasks, answers, trainers = make_tasks(), {}, []
     for label, task in enumerate(tasks):
@@ -73,7 +73,7 @@ def test_ended_tasks_stay_to_the_bit_without_attach(share, backend, optimizer, k
         model.end()
         answers[label] = logits(model, label, task)
         assert torch.equal(answers[label], before)  # what is kept is what was trained
-        check_ended(model, answers, tasks)
+        check_finished(model, answers, tasks)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -107,11 +107,11 @@ def test_no_optimizer_at_all_changes_no_bit_either(backend, share):
         by_hand(model, task)
         model.end()
         answers[label] = logits(model, label, task)
-        check_ended(model, answers, tasks)
+        check_finished(model, answers, tasks)
 
 
 @pytest.mark.parametrize("share", SHARING_POLICIES)
-def test_weights_of_ended_tasks_are_saved_as_they_are_whatever_was_written_over_them(share):
+def test_weights_of_finished_tasks_are_saved_as_they_are_whatever_was_written_over_them(share):
     """In the middle of a task, too, and a model that loads them goes on as this one does."""
     model = TaskMasks(make_mlp(), make_config("static"), share=share)
     tasks = make_tasks(2)
@@ -132,7 +132,7 @@ def test_weights_of_ended_tasks_are_saved_as_they_are_whatever_was_written_over_
     assert torch.equal(logits(fresh, 1, tasks[1]), logits(model, 1, tasks[1]))
 
 
-def test_running_statistics_of_an_ended_task_are_no_longer_the_network_s():
+def test_running_statistics_of_an_finished_task_are_no_longer_the_network_s():
     def made():
         net = nn.Sequential(nn.Linear(FEATURES, 20), nn.BatchNorm1d(20), nn.Linear(20, CLASSES))
         return TaskMasks(net, make_config("static"))

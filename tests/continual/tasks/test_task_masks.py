@@ -128,7 +128,7 @@ def write_over(model):
 
 
 @pytest.mark.parametrize("share", ["none", "reuse", "forward", "all"])
-def test_whoever_writes_into_the_parameters_changes_no_answer_of_an_ended_task(share):
+def test_whoever_writes_into_the_parameters_changes_no_answer_of_an_finished_task(share):
     tasks, model = make_tasks(), learnt(share=share)
     before = [logits(model, label, task) for label, task in enumerate(tasks)]
     write_over(model)
@@ -142,7 +142,7 @@ def test_whoever_writes_into_the_parameters_changes_no_answer_of_an_ended_task(s
 
 
 @pytest.mark.parametrize("share", ["none", "reuse", "forward", "all"])
-def test_what_was_written_into_the_parameters_is_not_saved_of_ended_tasks(share):
+def test_what_was_written_into_the_parameters_is_not_saved_of_finished_tasks(share):
     tasks, model = make_tasks(), learnt(share=share)
     before = [logits(model, label, task) for label, task in enumerate(tasks)]
     write_over(model)
@@ -245,7 +245,7 @@ def test_an_unseen_label_can_mean_the_latest_task():
     assert torch.equal(model(x, 9), model(x, 2))
 
 
-def test_ended_tasks_are_not_trained_again_under_isolation():
+def test_finished_tasks_are_not_trained_again_under_isolation():
     with pytest.raises(ValueError, match="task 1 has ended"):
         learnt().begin(1)
     model = learnt(isolation="none")
@@ -312,7 +312,7 @@ def test_a_network_that_is_cast_in_training_keeps_its_statistics():
     assert torch.equal(model(task.test_x.double(), 0), expected)
 
 
-def test_statistics_of_an_ended_task_stand_still_while_the_network_is_used():
+def test_statistics_of_an_finished_task_stand_still_while_the_network_is_used():
     task = make_tasks(1)[0]
     net = nn.Sequential(nn.Linear(FEATURES, 20), nn.BatchNorm1d(20), nn.Linear(20, CLASSES))
     model = learn(TaskMasks(net, make_config()), [task])
