@@ -13,7 +13,7 @@ from stable_baselines3.common.policies import (
     ActorCriticPolicy,
     MultiInputActorCriticPolicy,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
 from dstrl.policies.mixin import Part, SparsePolicy
 from dstrl.policies.roles import roles_of
@@ -36,6 +36,7 @@ class SparseActorAndValue(SparsePolicy):
 
     def sparse_parts(self) -> list[Part]:
         """One part for the whole policy, or two if actor and critic have their own settings."""
+        assert isinstance(self, nn.Module)
         shared = self.share_features_extractor
         extractor = "features_extractor" if shared else "vf_features_extractor"
         chains = (

@@ -39,7 +39,6 @@ def inference_policy(policy: Any, batch: int = 1) -> Any:
         policy: A `SparsePolicy` in any state of its training; it stays as it is.
         batch: Observations that it will be given at once.
     """
-    assert isinstance(policy, nn.Module)
     modules, roots = dict(policy._modules), policy._roots
     try:
         for name in FOR_TRAINING:

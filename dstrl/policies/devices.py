@@ -8,7 +8,7 @@ on. So what a policy is made of follows from its own device, not from what the m
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,12 @@ class FollowsDevice:
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Change all tensors, as every method does that moves or casts a module."""
-        assert isinstance(self, nn.Module)
+        module: Any = self
         device = fn(torch.empty(0)).device
         if device.type != "cpu":
-            leave_cpu(self, device)
-        return super()._apply(fn, recurse)  # type: ignore[misc]
+            leave_cpu(module, device)
+        super()._apply(fn, recurse)  # type: ignore[misc]
+        return self
 
 
 def leave_cpu(module: nn.Module, device: torch.device) -> None:
@@ -41,9 +42,8 @@ def leave_cpu(module: nn.Module, device: torch.device) -> None:
     Raises:
         ValueError: If layers are condensed because that was asked for. Nothing is changed then.
     """
-    engines: list[Engine] = [
-        child.sparse_engine for child in module.modules() if hasattr(child, "sparse_engine")
-    ]
+    found = [getattr(child, "sparse_engine", None) for child in module.modules()]
+    engines = [engine for engine in found if isinstance(engine, Engine)]
     for engine in engines:
         condensed = any(isinstance(tensor.layer, Condensed) for tensor in engine.tensors)
         if condensed and engine.config.backend == "condensed":
@@ -57,4 +57,4 @@ def leave_cpu(module: nn.Module, device: torch.device) -> None:
             engine.use_masks()
     for child in module.modules():
         if type(child) is CondensedSequential:
-            child.__class__ = nn.Sequential
+            child.__class__ = nn.Sequential  # type: ignore[assignment]

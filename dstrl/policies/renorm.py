@@ -25,6 +25,10 @@ class ConstantSafeBatchRenorm1d(BatchRenorm1d):
     Made from one in place by `make_safe`: parameters, statistics and their names stay.
     """
 
+    ra_mean: Tensor
+    ra_var: Tensor
+    steps: Tensor
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `(batch, features)`; in training mode the running statistics move."""
         mean, var = self._statistics(x) if self.training else (self.ra_mean, self.ra_var)
@@ -57,4 +61,4 @@ def make_safe(network: nn.Module) -> None:
 def _root(var: Tensor) -> Tensor:
     """Return sqrt(var), with derivative zero where it is zero."""
     varies = var > 0
-    return torch.where(varies, torch.where(varies, var, 1.0).sqrt(), 0.0)
+    return torch.where(varies, torch.where(varies, var, var.new_ones(())).sqrt(), 0.0)

@@ -15,6 +15,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -39,7 +40,7 @@ def save(model: BaseAlgorithm, out: Path) -> None:
     model.save(out / MODEL)
     normalise = model.get_vec_normalize_env()
     if normalise is not None:
-        arrays = {
+        arrays: dict[str, Any] = {
             f"{name}/{key}": np.asarray(getattr(statistics, key))
             for name, statistics in _statistics(normalise)
             for key in ("mean", "var", "count")
@@ -59,7 +60,8 @@ def load(model: BaseAlgorithm, out: Path) -> None:
     try:
         with warnings.catch_warnings(action="ignore"):
             _, states, _ = load_from_zip_file(path, load_data=False, device="cpu")
-        model.policy.load_state_dict(states["policy"])
+        policy: Any = states["policy"]
+        model.policy.load_state_dict(policy)
     except KeyError:
         raise _unreadable("model", path, "it holds no policy") from None
     except (RuntimeError, ValueError, OSError, EOFError, pickle.UnpicklingError) as error:
@@ -93,11 +95,12 @@ def _load_statistics(normalise: VecNormalize, out: Path) -> None:
 def _statistics(normalise: VecNormalize) -> Iterator[tuple[str, RunningMeanStd]]:
     """Yield the running statistics by name."""
     if normalise.norm_obs:
-        if isinstance(normalise.obs_rms, dict):
-            for key, statistics in normalise.obs_rms.items():
+        observed: Any = normalise.obs_rms
+        if isinstance(observed, dict):
+            for key, statistics in observed.items():
                 yield f"observations/{key}", statistics
         else:
-            yield "observations", normalise.obs_rms
+            yield "observations", observed
     yield "returns", normalise.ret_rms
 
 

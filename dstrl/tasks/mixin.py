@@ -31,6 +31,7 @@ from dstrl.tasks.stored import StoredTask, TaskParameter, task_parameters
 from sparse_core.checks import InputError, whole
 from sparse_core.clock import digits_of, number_of
 from sparse_core.config import SparseConfig
+from sparse_core.weights.masked import MaskedTensor
 
 PLACES = 8
 """Digits of the label of the task in training, see `sparse_core.clock`."""
@@ -85,6 +86,7 @@ class ContinualPolicy(SparsePolicy):
             f"{name}.{tensor.name}": tensor
             for name, engine in self.sparse_engines.items()
             for tensor in engine.tensors
+            if isinstance(tensor, MaskedTensor)
         }
         self._trunk = {name: t for name, t in tensors.items() if t.role != "output"}
         for tensor in self._trunk.values():

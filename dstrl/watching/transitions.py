@@ -45,7 +45,9 @@ def rollout_rows(rollout: RolloutBuffer, count: int) -> Callable[[Any], Any]:
     rows = np.linspace(0, size - 1, min(count, size)).astype(int)
 
     def pick(array: NDArray[Any]) -> NDArray[Any]:
-        return (array if rollout.generator_ready else _merged(array[: rollout.pos]))[rows]
+        held = array if rollout.generator_ready else _merged(array[: rollout.pos])
+        picked: NDArray[Any] = held[rows]
+        return picked
 
     return lambda arrays: _each(pick, arrays)
 
