@@ -160,7 +160,7 @@ RIGL = (3 * S * 10 + 2 * S + D) / 11
         (dict(method="snfs"), 2 * S + D),
         (dict(method="set"), 3 * S),
         (dict(method="mest"), 3 * S),
-        (dict(method="set", drop="sensitivity", growth="importance"), RIGL),
+        (dict(method="set", drop="sensitivity", growth="importance"), 3 * S),
         (dict(method="topkast", backward_sparsity=0.5), 2 * S + 0.5),
         (dict(method="edge_popup"), 2 * S + D),
         (dict(method="gse"), 3 * S + S / 11),
