@@ -6,6 +6,7 @@ import gymnasium as gym
 
 from envs.acting import ActionPermutation, RewardFlip
 from envs.dynamics import CARTPOLE, MAX_RETURN, PENDULUM, PENDULUM_STEPS
+from envs.moving import DynamicsSchedule
 from envs.observing import ObservationScaleDrift, PermuteObservation, SensorDropout
 from envs.sequences import CartPoleTask, PendulumTask, sequence
 from envs.wrappers import NoisyFeatures
@@ -13,6 +14,7 @@ from envs.wrappers import NoisyFeatures
 __all__ = [
     "ActionPermutation",
     "CartPoleTask",
+    "DynamicsSchedule",
     "NoisyFeatures",
     "ObservationScaleDrift",
     "PendulumTask",

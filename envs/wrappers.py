@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from envs.acting import ActionPermutation, RewardFlip
 from envs.drift import stream_of
+from envs.moving import DynamicsSchedule
 from envs.observing import ObservationScaleDrift, PermuteObservation, SensorDropout
 from envs.spaces import box, vector_space
 from sparse_core import checks
@@ -154,6 +155,7 @@ WRAPPERS: tuple[type[gym.Wrapper[Any, Any, Any, Any]], ...] = (
     ObservationScaleDrift,
     ActionPermutation,
     RewardFlip,
+    DynamicsSchedule,
 )
 """Those that a run can name, by the names of the classes."""
 

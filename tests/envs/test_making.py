@@ -177,7 +177,7 @@ def test_physics_that_are_no_numbers_are_refused_by_the_name_of_the_argument():
         (
             {"env": "CartPole-v1", "wrappers": ["Noise"]},
             "wrappers='Noise': must be one of NoisyFeatures, PermuteObservation, SensorDropout, "
-            "ObservationScaleDrift, ActionPermutation, RewardFlip, or package.",
+            "ObservationScaleDrift, ActionPermutation, RewardFlip, DynamicsSchedule, or package.",
         ),
         ({"env": "CartPole-v1", "wrappers": "Noise"}, "wrappers='Noise': must be a list of names"),
         ({"env": "CartPole-v1", "wrappers": [1]}, "wrappers=1: must be a name"),
