@@ -5,7 +5,7 @@ An MLP 784-1024-1024-10 learns its second task, 90 % sparse, in batches of 256: 
 evaluation of the first task, against a dense network of the same layers. All contestants are timed
 in turns in one run. An iteration that also moves the topology, one in a hundred by default, is
 timed apart. `condensed` has weights in any place (RigL), `g=4` groups of four neurons (SRigL).
-With `--ended N --share all` N tasks have ended, and later ones read weights of theirs.
+With `--earlier N --share all` N tasks are finished, and later ones read weights of theirs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser("dst bench cl", __doc__)
     options.add_argument("--share", choices=SHARING_POLICIES, default="none", help="default: none")
     options.add_argument(
-        "--ended", type=positive, default=1, metavar="N", help="ended tasks; default: 1"
+        "--earlier", type=positive, default=1, metavar="N", help="finished tasks; default: 1"
     )
     chosen = options.parse_args(arguments)
     set_threads(chosen.threads)
@@ -58,11 +58,11 @@ def main(arguments: list[str] | None = None) -> int:
     turns = partial(in_turns, rounds=rounds, block=0.05, clock=clock)
     x = torch.randn(BATCH, WIDTHS[0])
     y = torch.randint(0, WIDTHS[-1], (BATCH,))
-    compete = partial(contestants, ended=chosen.ended, share=chosen.share)
+    compete = partial(contestants, earlier=chosen.earlier, share=chosen.share)
     try:
         models = compete(RARELY)
     except InputError as error:
-        options.error(f"--ended {chosen.ended} --share {chosen.share}: {error}")
+        options.error(f"--earlier {chosen.earlier} --share {chosen.share}: {error}")
     print(json.dumps(machine(), indent=1), flush=True)
     found = records("eval", turns(evaluations(models, x)))
     found += records("train", turns(iterations(compete(RARELY), x, y)))
@@ -94,13 +94,13 @@ def network() -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def contestants(update_every: int, ended: int = 1, share: str = "none") -> dict[str, TaskMasks]:
+def contestants(update_every: int, earlier: int = 1, share: str = "none") -> dict[str, TaskMasks]:
     """Return networks that move their topology every so many iterations."""
-    make = partial(made, update_every=update_every, ended=ended, share=share)
+    make = partial(made, update_every=update_every, earlier=earlier, share=share)
     return {"masked": make("masked", 1)} | {f"condensed:{g}": make("condensed", g) for g in GROUPS}
 
 
-def made(backend: str, group: int, update_every: int, ended: int, share: str) -> TaskMasks:
+def made(backend: str, group: int, update_every: int, earlier: int, share: str) -> TaskMasks:
     """Return a network that has learnt some tasks and began another."""
     from continual import TaskMasks
     from sparse_core.config import SparseConfig
@@ -108,15 +108,15 @@ def made(backend: str, group: int, update_every: int, ended: int, share: str) ->
     method = "rigl" if group == 1 else "srigl"
     config = SparseConfig(method=method, sparsity=SPARSITY, backend=backend, group=group)
     model = TaskMasks(network(), replace(config, update_every=update_every), share=share)
-    for label in range(ended):
+    for label in range(earlier):
         model.begin(label)
         model.end()
-    model.begin(ended)
+    model.begin(earlier)
     return model
 
 
 def evaluations(models: dict[str, TaskMasks], x: Tensor) -> Calls:
-    """Return calls that evaluate the latest ended task, and a dense network."""
+    """Return calls that evaluate the latest finished task, and a dense network."""
     import torch
 
     def evaluation(forward: Callable[[], Tensor]) -> Callable[[], Tensor]:

@@ -10,6 +10,7 @@ and SciPy, and the libraries sparselab and sparseprop where they are installed (
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 
 from sweeps.bench.command import Calls, Case, Setting, exit_code, run
 from sweeps.bench.timing import Record, records
+from sweeps.launchers.environment import importable
 
 SHAPES = ((256, 256), (1024, 1024), (768, 3072), (3072, 768))
 SPARSITIES = (0.9, 0.95, 0.99)
@@ -100,9 +102,11 @@ def memory(setting: Setting) -> Iterator[list[Record]]:
 def xmc(setting: Setting) -> Iterator[list[Record]]:
     """A step of a layer of a million by a million, in a process of its own."""
     features = 100_000 if setting.quick else 1_000_000
-    command = [sys.executable, "-m", "sweeps.bench.xmc", "--threads", str(setting.threads)]
+    command = [sys.executable, "-P", "-m", "sweeps.bench.xmc", "--threads", str(setting.threads)]
     command += ["--features", str(features), "--steps", "3" if setting.quick else "5"]
-    child = subprocess.run(command, capture_output=True, text=True, check=True)
+    child = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=importable(os.environ)
+    )
     result = json.loads(child.stdout)
     median = 1e6 * statistics.median(result["seconds"])
     peak = int(result["peak_bytes"])

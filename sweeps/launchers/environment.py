@@ -31,11 +31,19 @@ def worker_environment(threads: int, inherited: Mapping[str, str]) -> dict[str, 
         **inherited,
         "PYTHONUNBUFFERED": "1",
     }
-    if Path.cwd() == ROOT:  # workers start with -P: a checkout that is not installed needs a word
-        environment["PYTHONPATH"] = os.pathsep.join(
-            filter(None, [inherited.get("PYTHONPATH"), str(ROOT)])
-        )
-    return environment | dict.fromkeys(THREAD_VARIABLES, str(threads))
+    return importable(environment) | dict.fromkeys(THREAD_VARIABLES, str(threads))
+
+
+def importable(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which children that start with `python -P` find our packages.
+
+    They start apart from the current folder, so that nothing in it hides a package; a checkout that
+    is not installed may have been found there alone.
+    """
+    if Path.cwd() != ROOT:
+        return dict(environment)
+    path = filter(None, [environment.get("PYTHONPATH"), str(ROOT)])
+    return {**environment, "PYTHONPATH": os.pathsep.join(path)}
 
 
 def numba_cache(environment: Mapping[str, str]) -> Path:

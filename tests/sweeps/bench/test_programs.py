@@ -93,10 +93,10 @@ def test_a_network_without_room_is_refused_before_anything_is_timed(
     monkeypatch.setattr(cl, "WIDTHS", (16, 24, 24, 3))
     monkeypatch.setattr(cl, "set_threads", lambda threads: None)
     with pytest.raises(SystemExit) as ending:
-        cli.main(["bench", "cl", "--ended", "50", "--share", "forward"])
+        cli.main(["bench", "cl", "--earlier", "50", "--share", "forward"])
     out, err = capsys.readouterr()
     assert (ending.value.code, out) == (2, "") and err.count("\n") == 1
-    assert err.startswith("dst bench cl: --ended 50 --share forward: task ") and "not fit" in err
+    assert err.startswith("dst bench cl: --earlier 50 --share forward: task ") and "not fit" in err
 
 
 @pytest.mark.parametrize(
