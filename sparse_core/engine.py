@@ -88,8 +88,7 @@ class Engine(Timed):
         self._clock = Clock(root)
         root.register_load_state_dict_pre_hook(self._before_load)  # type: ignore[no-untyped-call]
         root.register_load_state_dict_post_hook(self._after_load)  # type: ignore[no-untyped-call]
-        for tensor in self.tensors:
-            self._gradients.prepare(tensor)
+        self._gradients.prepare(self.tensors)
         if config.horizon is not None:
             self.set_horizon(config.horizon)
 
@@ -198,8 +197,7 @@ class Engine(Timed):
         self._watchful = False
         strangers.leave(self)
         self._trainers.leave()
-        for tensor in self.tensors:
-            tensor.tap.arm(False)
+        self._gradients.disarm(self.tensors)
 
     def unite(self, group: Any = None) -> None:
         """Keep one topology with other processes, each of which calls this too.
@@ -269,8 +267,7 @@ class Engine(Timed):
         self._followers.catch_up()
         self.tensors = [masked_from(tensor, *self.trainers) for tensor in self.tensors]
         self._followers.use_masks(self.tensors)
-        for tensor in self.tensors:
-            tensor.tap.wants_signals = self._gradients.needs == "signals"
+        self._gradients.keep_signals(self.tensors)
         self.config = replace(self.config, backend="masked")
         if self.trainers:
             self.attach(*self.trainers)
@@ -308,12 +305,7 @@ class Engine(Timed):
 
     def _arm(self) -> None:
         """Watch the gradient of the next step if an update will need it."""
-        wanted = self._gradients.wanted(self.phase, self._schedule, self.horizon)
-        for tensor in self.tensors:
-            if wanted or tensor.tap.armed:
-                if not wanted:
-                    self._gradients.clear(tensor)
-                tensor.tap.arm(wanted)
+        self._gradients.arm(self.tensors, self.phase, self._schedule, self.horizon)
 
     def _ranks(self) -> Ranks | None:
         return self._company.present(lambda: f"{self.config} {self._clock}", self.tensors)
@@ -341,9 +333,7 @@ class Engine(Timed):
         self._trainers.after_step(self.tensors)
         if has_closure(args, kwargs):
             self._gradients.collect(self.tensors, self._company.ranks)
-        for tensor in self.tensors:
-            if tensor.tap.armed:
-                self._gradients.fold(tensor, optimizer)
+        self._gradients.fold(self.tensors, optimizer)
         self._clock["steps"] = self.steps + 1
         for observe in self.on_step:
             observe(self.steps)

@@ -13,6 +13,7 @@ from sparse_core.checks import InputError
 from sparse_core.clock import Timed
 from sparse_core.schedule import Schedule
 from sparse_core.streams import stream
+from sparse_core.weights.dense_gradient import DenseGradient
 from sparse_core.weights.tensor import SparseTensor
 
 
@@ -96,23 +97,19 @@ class Scene:
         Raises:
             RuntimeError: If none flowed to this layer.
         """
-        mean = self.tensor.companion("gradient_mean")
-        rows = self.rows
-        gradient = self.tensor.tap.gradient_rows(rows) if mean is None else mean[rows]
+        gradient = DenseGradient(self.tensor).rows(self.rows)
         if gradient is None:
             raise RuntimeError(
                 f"layer {self.tensor.name!r}: no gradient flowed in optimizer step "
                 f"{self.moment.step}, which the growth rule needs; keep the layer dense or "
                 "grow at random"
             )
-        return gradient.reshape(self.active.shape)
+        return gradient
 
     @property
     def gradient_square(self) -> Tensor:
         """`(rows, cols)` running mean of the squared dense gradient."""
-        square = self.tensor.companion("gradient_square")
-        assert square is not None
-        return square[self.rows].reshape(self.active.shape)
+        return DenseGradient(self.tensor).square_rows(self.rows)
 
     @property
     def inputs(self) -> Tensor:
@@ -121,8 +118,7 @@ class Scene:
         Raises:
             RuntimeError: If none were seen, or they are not those of a linear layer.
         """
-        cols = self.tensor.cols
-        return torch.cat([x.reshape(-1, cols) for x in self._signals()[0]])
+        return self._signals()[0]
 
     @property
     def outputs(self) -> Tensor:
@@ -131,19 +127,17 @@ class Scene:
         Raises:
             RuntimeError: As `inputs`.
         """
-        rows = self.tensor.rows
-        return torch.cat([dy.reshape(-1, rows) for dy in self._signals()[1]])[:, self.rows]
+        return self._signals()[1][:, self.rows]
 
-    def _signals(self) -> tuple[list[Tensor], list[Tensor]]:
-        tap, tensor = self.tensor.tap, self.tensor
-        linear = len(tensor.shape) == 2 and all(x.shape[-1] == tensor.cols for x in tap.inputs)
-        if not tap.inputs or not linear:
+    def _signals(self) -> tuple[Tensor, Tensor]:
+        signals = DenseGradient(self.tensor).signals()
+        if signals is None:
             raise RuntimeError(
-                f"layer {tensor.name!r}: no inputs of a linear layer were seen in optimizer step "
-                f"{self.moment.step}, which a rule needs; keep the layer dense or use another "
+                f"layer {self.tensor.name!r}: no inputs of a linear layer were seen in optimizer "
+                f"step {self.moment.step}, which a rule needs; keep the layer dense or use another "
                 "rule"
             )
-        return tap.inputs, tap.outputs
+        return signals
 
     def generator(self, purpose: str) -> torch.Generator:
         """Return this layer's own stream at this update, for one purpose."""

@@ -1,0 +1,255 @@
+"""The dense gradient of a sparse weight: one owner, which answers by rows.
+
+It lies in one of three places, and nobody else has to know in which:
+
+    the layer's tap          the gradient of the last backward pass
+    inputs and outputs       of a condensed layer, their product is the gradient: it is made when it
+                             is asked for, and of a layer too large for dense matrices only in
+                             blocks of rows
+    a running mean           over several steps, in buffers of the layer, hence in `state_dict`
+
+A mean that lacks the gradient of a step is -inf throughout, which travels with `state_dict` as
+well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sparse_core.budgets.ranking import MINUS_INFINITY
+from sparse_core.weights.condensed import CondensedTensor
+from sparse_core.weights.ranks import Ranks
+from sparse_core.weights.tensor import ALL, SparseTensor
+
+
+class DenseGradient:
+    """The dense gradient of one weight. It keeps nothing itself, so it can be made at any time.
+
+    Args:
+        tensor: The weight.
+    """
+
+    def __init__(self, tensor: SparseTensor) -> None:
+        self.tensor = tensor
+        self._tap = tensor.tap
+
+    # What it is -----------------------------------------------------------------------------------
+
+    @property
+    def flowed(self) -> bool:
+        """Whether the last backward pass reached the weight, and it trains."""
+        return self._tap.flowed and self.tensor.weight.requires_grad
+
+    @property
+    def watched(self) -> bool:
+        """Whether backward passes are watched."""
+        return self._tap.armed
+
+    def rows(self, rows: slice = ALL) -> Tensor | None:
+        """Return `(rows, cols)` of it, of the mean if one is kept; None if none flowed."""
+        mean = self._mean
+        found = self._tap.gradient_rows(rows) if mean is None else mean[rows]
+        return None if found is None else found.reshape(-1, self.tensor.cols)
+
+    def square_rows(self, rows: slice = ALL) -> Tensor:
+        """Return `(rows, cols)` of the running mean of its square."""
+        square = self.tensor.companion("gradient_square")
+        assert square is not None
+        return square[rows].reshape(-1, self.tensor.cols)
+
+    def signals(self) -> tuple[Tensor, Tensor] | None:
+        """Return inputs `(samples, cols)` and gradients of outputs `(samples, rows)`, if seen.
+
+        Those of the last backward pass through a linear layer; None if there was none, or the layer
+        is another.
+        """
+        tap, rows, cols = self._tap, self.tensor.rows, self.tensor.cols
+        linear = len(self.tensor.shape) == 2 and all(x.shape[-1] == cols for x in tap.inputs)
+        if not tap.inputs or not linear:
+            return None
+        inputs = torch.cat([x.reshape(-1, cols) for x in tap.inputs])
+        return inputs, torch.cat([dy.reshape(-1, rows) for dy in tap.outputs])
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether its mean lacks a step."""
+        return self._mean is not None and bool((self._mean == MINUS_INFINITY).all())
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether a gradient has ever reached the running mean of its square."""
+        square = self.tensor.companion("gradient_square")
+        return square is not None and bool(square.any())
+
+    @property
+    def _mean(self) -> Tensor | None:
+        return self.tensor.companion("gradient_mean")
+
+    @property
+    def _whole(self) -> bool:
+        """Whether it may be made as a whole."""
+        large = isinstance(self.tensor, CondensedTensor) and self.tensor.in_blocks
+        return not large or self._mean is not None
+
+    # Before a step --------------------------------------------------------------------------------
+
+    def watch(self, on: bool) -> None:
+        """Watch the next backward passes, or stop; what was seen is forgotten."""
+        self._tap.arm(on)
+
+    def keep_signals(self, on: bool) -> None:
+        """Keep inputs and gradients of outputs too, of a layer that does not by itself."""
+        self._tap.wants_signals = on
+
+    def forget(self) -> None:
+        """Forget the last backward pass."""
+        self._tap.forget()
+
+    def check(self, step: int) -> None:
+        """Check the gradient of the last backward pass, and do to it what `.grad` has seen since.
+
+        Args:
+            step: The number of the step, for the error message.
+
+        Raises:
+            FloatingPointError: If it is NaN or infinite anywhere.
+        """
+        tap, tensor = self._tap, self.tensor
+        if not self._whole:
+            assert isinstance(tensor, CondensedTensor)
+            tap.scale *= _factor_since(tensor, _checked_in_blocks(tensor, self, step))
+            return
+        gradient = tap.gradient()
+        assert gradient is not None
+        check_finite(tensor, "gradients", gradient, step)
+        active = tensor.active().to(gradient.dtype)
+        factor = _factor_since(tensor, tensor.stored(gradient.reshape(active.shape) * active))
+        tap.value = gradient if factor == 1 else gradient * factor
+
+    def share(self, ranks: Ranks, *, signals: bool) -> None:
+        """Make it that of the batches of all ranks; to be called on each of them.
+
+        Args:
+            ranks: They.
+            signals: Whether inputs and outputs are gathered too.
+        """
+        tap, tensor = self._tap, self.tensor
+        if not self.flowed:
+            tap.forget()
+        if self._whole:
+            gradient = tap.gradient()
+            tap.value = ranks.mean(tensor.like_dense() if gradient is None else gradient)
+        else:
+            tap.products = [_gathered(tensor, tap.products, ranks)]
+            if any(ranks.anywhere([tap.value is not None], tensor.weight.device)):
+                value = tensor.like_dense() if tap.value is None else tap.value
+                tap.value = ranks.mean(value) * ranks.size
+            tap.scale /= ranks.size
+        if signals:
+            own = list(zip(tap.inputs, tap.outputs, strict=True))
+            inputs, outputs = _gathered(tensor, own, ranks)
+            tap.inputs, tap.outputs = [inputs], [outputs]
+
+    # Running means --------------------------------------------------------------------------------
+
+    def accumulate(self, share: float) -> None:
+        """Add a share of the last backward pass to the mean; one that did not flow spoils it."""
+        mean = self._mean
+        if mean is None:
+            return
+        gradient = self._tap.gradient() if self.flowed else None
+        if gradient is None:
+            mean.fill_(MINUS_INFINITY)
+        else:
+            mean.add_(gradient, alpha=share)
+
+    def accumulate_moments(self, beta1: float, beta2: float) -> None:
+        """Take the last backward pass, if there was one, into the running moments."""
+        mean, square = self._mean, self.tensor.companion("gradient_square")
+        gradient = self._tap.gradient() if self.flowed else None
+        if gradient is None or mean is None or square is None:
+            return
+        mean.mul_(beta1).add_(gradient, alpha=1 - beta1)
+        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+
+    def begin_mean(self) -> None:
+        """Begin a new mean."""
+        if self._mean is not None:
+            self._mean.zero_()
+
+    def begin_moments(self) -> None:
+        """Begin all running means anew."""
+        self.begin_mean()
+        square = self.tensor.companion("gradient_square")
+        if square is not None:
+            square.zero_()
+
+
+def check_finite(tensor: SparseTensor, what: str, values: Tensor, step: int) -> None:
+    """Raise a FloatingPointError if a value is NaN or infinite.
+
+    Args:
+        tensor: The weight that they belong to.
+        what: `weights` or `gradients`.
+        values: Of any shape.
+        step: The number of the step.
+    """
+    _refuse(tensor, what, _not_finite(values), values.numel(), step)
+
+
+def _not_finite(values: Tensor) -> int:
+    return values.numel() - int((values.abs() < math.inf).count_nonzero())
+
+
+def _refuse(tensor: SparseTensor, what: str, bad: int, of: int, step: int) -> None:
+    if bad:
+        raise FloatingPointError(
+            f"layer {tensor.name!r}: {bad} of {of} {what} are NaN or infinite at "
+            f"optimizer step {step}; nothing was changed"
+        )
+
+
+def _checked_in_blocks(tensor: CondensedTensor, gradient: DenseGradient, step: int) -> Tensor:
+    """Return the gradient of the stored weights; check all of it, a block of rows at a time."""
+    stored, bad = torch.zeros_like(tensor.weight), 0
+    for rows in tensor.row_blocks():
+        block = gradient.rows(rows)
+        assert block is not None
+        bad += _not_finite(block)
+        pattern, places = tensor.part(rows)
+        stored[places] = torch.from_numpy(pattern.condense(block.numpy()))
+    _refuse(tensor, "gradients", bad, tensor.numel, step)
+    return stored
+
+
+def _factor_since(tensor: SparseTensor, stored: Tensor) -> float:
+    """Return a loss scale to undo and a clipped norm to apply: what became of `.grad` since.
+
+    Both multiply all of `.grad` by one number, which is found by least squares at active weights.
+
+    Args:
+        tensor: The sparse weight.
+        stored: The gradient of the backward pass at active weights, in the parameter's layout.
+    """
+    seen = tensor.weight.grad
+    if seen is None:
+        return 1.0
+    ours = stored * (seen != 0)
+    square = float((ours * ours).sum(dtype=torch.float64))
+    ratio = float((seen * ours).sum(dtype=torch.float64)) / square if square else 1.0
+    usable = math.isfinite(ratio) and ratio > 0 and abs(ratio - 1) >= 1e-3
+    return ratio if usable else 1.0
+
+
+def _gathered(
+    tensor: SparseTensor, signals: Sequence[tuple[Tensor, Tensor]], ranks: Ranks
+) -> tuple[Tensor, Tensor]:
+    """Return inputs `(n, cols)` and gradients of outputs `(n, rows)` of all ranks."""
+    none = tensor.weight.detach()
+    inputs = [none.new_zeros(0, tensor.cols), *(x.reshape(-1, tensor.cols) for x, _ in signals)]
+    outputs = [none.new_zeros(0, tensor.rows), *(dy.reshape(-1, tensor.rows) for _, dy in signals)]
+    return ranks.gather(torch.cat(inputs)), ranks.gather(torch.cat(outputs))
