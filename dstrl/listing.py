@@ -30,7 +30,7 @@ def described(kind: str) -> list[Entry]:
 
 
 def _presets() -> Iterator[Entry]:
-    for name in presets.packaged():
+    for name in presets.PRESETS:
         recipe = presets.read(name)
         paper = " ".join(str(recipe["paper"]).partition("; code:")[0].split())
         summary = f"{', '.join(presets.algorithms_of(recipe))}: {paper}"
@@ -53,9 +53,8 @@ def _environments() -> Iterator[Entry]:
         yield Entry(
             name, _first_line(gymnasium.envs.registration.load_env_creator(made_by)), made_by
         )
-    for wrapper in WRAPPERS:
-        source = f"{wrapper.__module__}:{wrapper.__name__}"
-        yield Entry(wrapper.__name__, f"wrapper: {_first_line(wrapper)}", source)
+    for name, wrapper in WRAPPERS.items():
+        yield Entry(name, f"wrapper: {_first_line(wrapper)}", f"{wrapper.__module__}:{name}")
     for name, tasks in SEQUENCES.items():
         yield Entry(name, f"sequence: {_difference(tasks)}", "envs.sequences:SEQUENCES")
 

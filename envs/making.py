@@ -178,12 +178,11 @@ def wrapper_named(name: str) -> Callable[..., gym.Env[Any, Any]]:
     Raises:
         InputError: If there is none.
     """
-    known: dict[str, Callable[..., gym.Env[Any, Any]]] = {w.__name__: w for w in WRAPPERS}
-    if name in known:
-        return known[name]
+    if name in WRAPPERS:
+        return WRAPPERS[name]
     if not is_reference(name):
         raise InputError(
-            f"wrappers={name!r}: must be one of {', '.join(known)}, or package.module:NAME",
+            f"wrappers={name!r}: must be one of {', '.join(WRAPPERS)}, or package.module:NAME",
             field="wrappers",
         )
     found: Callable[..., gym.Env[Any, Any]] = load("wrappers", name, WRAPPER, callable)

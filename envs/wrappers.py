@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -148,15 +148,18 @@ class NoisyFeatures(
         return drawn
 
 
-WRAPPERS: tuple[type[gym.Wrapper[Any, Any, Any, Any]], ...] = (
-    NoisyFeatures,
-    PermuteObservation,
-    SensorDropout,
-    ObservationScaleDrift,
-    ActionPermutation,
-    RewardFlip,
-    DynamicsSchedule,
-)
+WRAPPERS: Mapping[str, type[gym.Wrapper[Any, Any, Any, Any]]] = {
+    wrapper.__name__: wrapper
+    for wrapper in (
+        NoisyFeatures,
+        PermuteObservation,
+        SensorDropout,
+        ObservationScaleDrift,
+        ActionPermutation,
+        RewardFlip,
+        DynamicsSchedule,
+    )
+}
 """Those that a run can name, by the names of the classes."""
 
 

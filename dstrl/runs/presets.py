@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Iterator, Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,16 @@ ABOUT = ("paper", "environments")
 """Keys of a recipe that are not algorithms."""
 
 SUFFIXES = (".yaml", ".yml")
+
+
+def recipes_in(folder: Traversable) -> dict[str, Traversable]:
+    """Return the recipes in a folder by their names, those of the files."""
+    files = {entry.name: entry for entry in folder.iterdir()}
+    return {name[:-5]: files[name] for name in sorted(files) if name.endswith(".yaml")}
+
+
+PRESETS: Mapping[str, Traversable] = recipes_in(resources.files("dstrl.runs") / "recipes")
+"""The packaged presets."""
 
 READS = ("algo", "env", "env_kwargs", "wrappers", "wrapper_kwargs", "noise")
 """The fields of a run that its preset's values depend on."""
@@ -65,12 +76,6 @@ def expand(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
     return merge({"algo": algo} | fields, said)
 
 
-def packaged() -> list[str]:
-    """Return the names of the presets in `recipes/`."""
-    entries = (resources.files("dstrl.runs") / "recipes").iterdir()
-    return sorted(entry.name[:-5] for entry in entries if entry.name.endswith(".yaml"))
-
-
 def read(name: str) -> Mapping[str, Any]:
     """Return what a recipe says.
 
@@ -80,12 +85,12 @@ def read(name: str) -> Mapping[str, Any]:
     Raises:
         InputError: In one line, if there is none, or the file is no recipe.
     """
-    if name in packaged():
-        return _packaged(name)
+    if name in PRESETS:
+        return _parsed(PRESETS[name].read_text(encoding="utf-8"))
     path = Path(str(name))
     if path.suffix not in SUFFIXES:
         raise InputError(
-            f"preset={name!r}: must be one of {', '.join(packaged())}, or the path of a YAML file",
+            f"preset={name!r}: must be one of {', '.join(PRESETS)}, or the path of a YAML file",
             field="preset",
         )
     try:
@@ -103,8 +108,7 @@ def algorithms_of(recipe: Mapping[str, Any]) -> list[str]:
 
 
 @functools.cache
-def _packaged(name: str) -> Mapping[str, Any]:
-    text = (resources.files("dstrl.runs") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+def _parsed(text: str) -> Mapping[str, Any]:
     recipe: Mapping[str, Any] = read_yaml(text)
     return recipe
 

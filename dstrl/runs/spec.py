@@ -43,12 +43,12 @@ class RLSpec:
     overridden by rl-baselines3-zoo's tuned values where there are some for the environment.
 
     Attributes:
-        algo: `ppo`, `a2c`, `dqn`, `sac`, `td3` or `ddpg`.
-        env: Gymnasium's id of the environment, `module:id` of one that a module registers, or of a
-            class or function that returns one `package.module:NAME`.
+        algo: One of `ALGORITHMS`.
+        env: Gymnasium's id of the environment, `module:id` of one that a module registers, or
+            `package.module:NAME` of a class or function that returns one.
         env_kwargs: Arguments of the environment.
-        wrappers: What to wrap it with, the innermost first: `NoisyFeatures`, `PermuteObservation`,
-            or `package.module:NAME`, Gymnasium's too (`gymnasium.wrappers:TimeLimit`).
+        wrappers: What to wrap it with, the innermost first: `envs.wrappers.WRAPPERS` or
+            `package.module:NAME`, Gymnasium's too (`gymnasium.wrappers:TimeLimit`).
         wrapper_kwargs: Arguments of wrappers, by the last part of a wrapper's name.
         steps: Environment steps.
         seed: Seeds weights, masks, environments and exploration, each by a stream of its own.
@@ -60,8 +60,7 @@ class RLSpec:
         critic_method: Method of the critic; None: that of `sparse`.
         actor_layer_sparsity: The actor's `layer_sparsity`; None: that of `sparse`.
         critic_layer_sparsity: The critic's `layer_sparsity`; None: that of `sparse`.
-        target: How target networks follow (`online`, `density`, `union`); None: the policy's
-            default.
+        target: How target networks follow, one of `TARGET_RULES`; None: the policy's default.
         tiny: Train dense networks instead, of as many weights as the sparse ones have active, see
             `dstrl.policies.tiny`.
         noise: Fraction of the observation that is distractor features, in [0, 0.99]; they come
@@ -78,9 +77,9 @@ class RLSpec:
         hyper: Overrides of the algorithm's hyper-parameters.
         max_seconds: Training ends after so many seconds of CPU time, evaluations not counted, even
             if `steps` are not done; None: no limit. Schedules run over `steps` all the same.
-        preset: `ds-td3`, `ds-sac`, `rlx2`, `sost`, `anf`, `srigl` or the path of a YAML file like
-            theirs (`dstrl.runs.presets`): a system whose values stand beneath those given. Grids,
-            the command line and `RLSpec.of` put them in; a spec itself has none.
+        preset: A system whose values stand beneath those given: `dstrl.runs.presets.PRESETS` or the
+            path of a YAML file like theirs. Grids, the command line and `RLSpec.of` put them in; a
+            spec itself has none.
     """
 
     algo: str = "ppo"

@@ -50,8 +50,8 @@ class CRLSpec:
     sequence's first task names.
 
     Attributes:
-        sequence: `cartpole`, `cartpole-physics`, `cartpole-permuted`, `cartpole-twice`, `pendulum`,
-            or `package.module:NAME` of a tuple of tasks of your own (`envs.sequences.Task`).
+        sequence: One of `envs.sequences.SEQUENCES`, or `package.module:NAME` of a tuple of tasks of
+            your own (`envs.sequences.Task`).
         algo: `ppo`, `a2c` or `dqn` for the discrete actions of CartPoles; `ppo`, `a2c`, `sac`,
             `td3` or `ddpg` for the continuous ones of Pendulums.
         steps: Environment steps of each task.

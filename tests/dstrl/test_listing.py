@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dstrl.listing import described
-from dstrl.runs.presets import packaged
+from dstrl.runs.presets import PRESETS
 from envs.sequences import SEQUENCES
 from envs.wrappers import WRAPPERS
 from sparse_core.checks import InputError
@@ -23,7 +23,7 @@ def names(kind):
 
 
 def test_all_presets_are_there_with_their_paper_and_algorithms():
-    assert names("presets") == packaged()
+    assert names("presets") == list(PRESETS)
     rlx2 = next(entry for entry in described("presets") if entry.name == "rlx2")
     assert rlx2.summary.startswith("td3, sac: Tan et al. 2023") and "https" not in rlx2.summary
 
@@ -31,7 +31,7 @@ def test_all_presets_are_there_with_their_paper_and_algorithms():
 def test_all_of_envs_is_there_and_what_is_tuned():
     found = names("envs")
     wanted = {"ChangedCartPole-v0", "CartPole-v1", "HalfCheetah", *SEQUENCES}
-    assert wanted | {wrapper.__name__ for wrapper in WRAPPERS} <= set(found)
+    assert wanted | set(WRAPPERS) <= set(found)
     assert len(set(found)) == len(found)
     by_name = {entry.name: entry for entry in described("envs")}
     assert by_name["CartPole-v1"].summary == "hyper-parameters tuned for ppo, a2c, dqn"

@@ -128,7 +128,7 @@ def test_wrappers_wrap_from_the_inside_out(lab):
 
 
 def test_wrappers_of_this_project_are_known_by_their_classes():
-    assert {wrapper_named(kind.__name__) for kind in WRAPPERS} == set(WRAPPERS)
+    assert {name: wrapper_named(name) for name in WRAPPERS} == WRAPPERS
     assert [last_part(n) for n in ("NoisyFeatures", "a.b:C", "a:C.d")] == [
         "NoisyFeatures",
         "C",

@@ -8,7 +8,7 @@ import pytest
 
 from dstrl.policies.mixin import SparsePolicy
 from dstrl.runs.build import build
-from dstrl.runs.presets import layer_sparsities, merge, packaged
+from dstrl.runs.presets import PRESETS, layer_sparsities, merge
 from dstrl.runs.replay import DynamicReplayBuffer
 from dstrl.runs.spec import RLSpec
 from dstrl.runs.train import run
@@ -91,7 +91,7 @@ def named(preset, algo, **values):
 
 
 def test_these_are_all():
-    assert set(packaged()) == set(ALGORITHMS) and set(TABLE) == set(ALL)
+    assert set(PRESETS) == set(ALGORITHMS) and set(TABLE) == set(ALL)
 
 
 @pytest.mark.parametrize(("preset", "algo"), ALL)
