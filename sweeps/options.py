@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import os
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,7 +72,9 @@ def parse_train(kind: Kind, arguments: Sequence[str], prog: str) -> TrainOptions
     arguments = _checked(spec_type, arguments)
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), tables_spelt_out(spec_type):
+        asked = {"-h", "--help"} & set(arguments)
+        width = contextlib.nullcontext() if asked else _unwrapped()
+        with contextlib.redirect_stderr(said), tables_spelt_out(spec_type), width:
             options, rest = tyro.cli(
                 _form(spec_type, start),
                 prog=prog,
@@ -86,6 +89,19 @@ def parse_train(kind: Kind, arguments: Sequence[str], prog: str) -> TrainOptions
     items = _items(rest, spec_type)
     values = specs.flatten(specs.plain(options.spec)) | items
     return dataclasses.replace(options, spec=specs.load(spec_type, values))
+
+
+@contextlib.contextmanager
+def _unwrapped() -> Iterator[None]:
+    """Let tyro write as if to a terminal so wide that no word of an error, or path, is cut."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "10000"
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before
 
 
 def _checked(spec_type: type[Any], arguments: Sequence[str]) -> list[str]:

@@ -15,6 +15,10 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
+from tests.own_modules import own_module  # noqa: E402
+
+__all__ = ["own_module"]
+
 SET_BY_OPTIONS = ("DST_DATA", "DST_TENSORBOARD")
 ROOT = Path(__file__).resolve().parent.parent
 UNPACK = ROOT.parent / "shared" / "data" / "unpack"

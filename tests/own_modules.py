@@ -1,4 +1,4 @@
-"""A folder of the user's own, outside the repository."""
+"""Modules of the user's own, in a folder outside the repository; a fixture for all tests."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 NUMBERS = itertools.count()
+OwnModule = Callable[[str], str]
 
 
 @pytest.fixture
-def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnModule]:
     """Write a module of the user's own, with `{me}` in its text for its name; returns the name."""
     monkeypatch.syspath_prepend(str(tmp_path))
     names: list[str] = []
