@@ -42,6 +42,7 @@ def _environments() -> Iterator[Entry]:
 
     from envs.dynamics import CARTPOLE, PENDULUM
     from envs.sequences import SEQUENCES
+    from envs.worlds import WORLDS
     from envs.wrappers import WRAPPERS
 
     for name, algorithms in _tuned().items():
@@ -53,6 +54,8 @@ def _environments() -> Iterator[Entry]:
         yield Entry(
             name, _first_line(gymnasium.envs.registration.load_env_creator(made_by)), made_by
         )
+    for world in WORLDS:
+        yield Entry(world.id, world.summary, "envs.worlds:WORLDS")
     for name, wrapper in WRAPPERS.items():
         yield Entry(name, f"wrapper: {_first_line(wrapper)}", f"{wrapper.__module__}:{name}")
     for name, tasks in SEQUENCES.items():

@@ -9,6 +9,8 @@ from envs.dynamics import CARTPOLE, MAX_RETURN, PENDULUM, PENDULUM_STEPS
 from envs.moving import DynamicsSchedule
 from envs.observing import ObservationScaleDrift, PermuteObservation, SensorDropout
 from envs.sequences import CartPoleTask, PendulumTask, sequence
+from envs.tasks import TaskSequence
+from envs.worlds import register
 from envs.wrappers import NoisyFeatures
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "PermuteObservation",
     "RewardFlip",
     "SensorDropout",
+    "TaskSequence",
     "sequence",
 ]
 
@@ -30,3 +33,4 @@ gym.register(
 gym.register(
     PENDULUM, entry_point="envs.dynamics:ChangedPendulum", max_episode_steps=PENDULUM_STEPS
 )
+register()

@@ -1,0 +1,57 @@
+"""Ready-made worlds: Gymnasium knows them, they live, and they are made again from their spec."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+
+import gymnasium as gym
+import pytest
+
+import envs
+from dstrl.listing import described
+from envs.worlds import WORLDS
+
+HERE = [world for world in WORLDS if "mujoco" not in world.made_by]
+
+
+@pytest.mark.parametrize("world", HERE, ids=lambda world: world.id)
+def test_it_lives_and_is_made_again_from_its_spec(world):
+    made = gym.make(world.id)
+    again = gym.make(type(made.spec).from_json(made.spec.to_json()))
+    assert made.observation_space == again.observation_space
+    made.action_space.seed(0)
+    for env in (made, again):
+        _, info = env.reset(seed=1)
+        assert info["regime"]
+    for _ in range(30):
+        action = made.action_space.sample()
+        left, right = made.step(action), again.step(action)
+        assert (left[0] == right[0]).all() and left[1:] == right[1:]
+        assert made.observation_space.contains(left[0])
+        if left[2] or left[3]:
+            assert (made.reset()[0] == again.reset()[0]).all()
+
+
+def test_ids_are_in_one_namespace_and_listed():
+    listed = {entry.name: entry for entry in described("envs")}
+    for world in WORLDS:
+        assert gym.spec(world.id).namespace == "worlds"
+        assert listed[world.id].summary == world.summary
+    assert len({world.id for world in WORLDS}) == len(WORLDS)
+    assert {f"worlds/{name}-v0" for name in envs.sequences.SEQUENCES} <= set(listed)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.skipif(
+    not (importlib.util.find_spec("mujoco") and importlib.util.find_spec("imageio")),
+    reason="needs MuJoCo",
+)
+def test_the_slippery_ant_has_another_friction_after_two_million_steps():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        env = gym.make("worlds/ant-slippery-v0")
+    _, info = env.reset(seed=0)
+    assert info["regime"] == {"DynamicsSchedule": {"friction": 1.0}}
+    _, info = env.reset(options={"clock": 2_000_000})
+    assert 0.02 <= info["regime"]["DynamicsSchedule"]["friction"] != 1.0
