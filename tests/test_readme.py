@@ -76,7 +76,7 @@ def test_tasks_in_sequence():
         observation=np.zeros(4, dtype=np.float32),
     )
     exec(compile(small, "README.md", "exec"), names)
-    assert names["model"].policy.ended_tasks == [0, 1]
+    assert names["model"].policy.finished_tasks == [0, 1]
     assert names["action"] in (0, 1)
 
 

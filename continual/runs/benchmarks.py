@@ -102,7 +102,7 @@ def split(
     """Give each task an equal share of the classes, in order, relabelled from zero.
 
     Raises:
-        ValueError: If there is no equal share.
+        InputError: If there is no equal share, or nothing to test a task with.
     """
     share, rest = divmod(images.classes, tasks)
     if rest or not share:
@@ -110,6 +110,11 @@ def split(
             f"tasks={tasks}: {images.classes} classes cannot be shared out evenly", field="tasks"
         )
     parts = [_classes(images, task * share, share) for task in range(tasks)]
+    untested = [number for number, part in enumerate(parts) if not len(part.test_y)]
+    if untested:
+        raise InputError(
+            f"tasks={tasks}: no test sample is of the classes of task {untested[0]}", field="tasks"
+        )
     return [few(part, samples, seed, task) for task, part in enumerate(parts)]
 
 

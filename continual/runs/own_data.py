@@ -7,7 +7,8 @@ A data set is four arrays by these names, in a file, in a mapping or one after t
     test_x   (m, ...)  samples of the same shape
     test_y   (m,)      integers, of the same classes
 
-or two, `x` and `y`: every fifth sample of a class is then held out for testing.
+or two, `x` and `y`: every fifth sample of a class is then held out for testing. Of a benchmark of
+Avalanche each experience is a task.
 """
 
 from __future__ import annotations

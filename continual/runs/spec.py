@@ -138,6 +138,11 @@ class CLSpec:
                 f"{self.network!r} has hidden and channels",
                 field="network_kwargs",
             )
+        if "lr" in self.optimizer_kwargs:
+            raise InputError(
+                "optimizer_kwargs.lr: is a field of the run itself, set lr",
+                field="optimizer_kwargs.lr",
+            )
         object.__setattr__(self, "metrics", tuple(self.metrics))
         for metric in self.metrics:
             if not is_reference(metric):

@@ -131,6 +131,11 @@ def test_an_optimizer_is_made_with_its_settings(tmp_path):
     assert isinstance(named, torch.optim.Adam) and named.defaults["eps"] == 0.5
 
 
+def test_the_learning_rate_has_one_place():
+    said = complain(lambda: tiny(optimizer_kwargs={"lr": 1.0}))
+    assert said == "optimizer_kwargs.lr: is a field of the run itself, set lr"
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -200,6 +200,13 @@ def test_classes_of_a_file_that_cannot_be_shared_out():
     assert said == "tasks=3: 4 classes cannot be shared out evenly"
 
 
+def test_tasks_without_test_samples_are_refused(tmp_path):
+    write_npz(tmp_path / "half.npz", test_y=np.arange(20) % 2)
+    said = complain(lambda: load_tasks("split", 2, dataset="half.npz"))
+    assert said == "tasks=2: no test sample is of the classes of task 1"
+    assert len(load_tasks("permuted", 2, dataset="half.npz")) == 2
+
+
 def test_reports_say_which_data_was_learnt():
     own = CLSpec(benchmark="split", dataset="my.npz", tasks=2)
     for spec, task in ((own, "split, my.npz, tasks=2"), (CLSpec(), "permuted-digits, tasks=5")):
