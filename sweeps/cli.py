@@ -118,6 +118,7 @@ def _status(options: argparse.Namespace) -> int:
     from sweeps.sources import earlier_remark
     from sweeps.store import State
 
+    _set_data(options.data)
     grid = load_grid(options.grid)
     board = Board(grid.runs, _folders(grid, options.runs_dir))
     console = _console()
@@ -141,6 +142,7 @@ def _status(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from sweeps.grid import load_grid
 
+    _set_data(options.data)
     grid = load_grid(options.grid)
     folders = _folders(grid, options.runs_dir)
     _write_report(grid, options.out or options.runs_dir / grid.name, folders, _console())

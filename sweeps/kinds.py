@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparse_core.checks import InputError
-from sparse_core.imports import is_reference, load, source
+from sparse_core.imports import check_module, is_reference, load
 from sweeps import hooks
 
 
@@ -188,7 +188,9 @@ def check(kind: Kind) -> type[Any]:
         ("runner", kind.runner, hooks.RUNNER),
         ("player", kind.player, hooks.PLAYER),
     ):
-        if reference and (not is_reference(reference) or source(reference) is None):
+        if is_reference(reference):
+            check_module(field, reference, reference.partition(":")[0], expected)
+        elif reference or field == "runner":
             load(field, reference, expected)
     for reference in kind.figures:
         figure(reference)

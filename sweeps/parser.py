@@ -99,6 +99,9 @@ def _action(
     parser.add_argument(
         "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s"
     )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help=f"folder of data sets; default: ${DATA}"
+    )
     return parser
 
 
@@ -122,9 +125,6 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="how often a run that a signal killed is tried again; default: %(default)s",
-    )
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR", help=f"folder of data sets; default: ${DATA}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -187,3 +188,27 @@ def test_a_file_that_changes_between_plan_and_run_fails_the_run(lab: Path) -> No
     error = folder.error() or {}
     assert error["input"] is True
     assert error["message"].startswith("srclab.rules: has changed since this run was planned; ")
+
+
+@dataclass(frozen=True)
+class Below:
+    """A spec whose file lies below the folder of data sets."""
+
+    seed: int = 0
+
+    def files(self) -> dict[str, Path]:
+        return {"data": Path(os.environ["DST_DATA"]) / "data.npz"}
+
+
+@pytest.mark.parametrize("word", ["status", "report"])
+def test_what_lies_below_the_data_folder_is_known_wherever_runs_are(
+    tmp_path: Path, here: Here, word: str
+) -> None:
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets/data.npz").write_text("1")
+    kind = "{spec: 'tests.sweeps.test_sources:Below', runner: 'dstrl.runs.train:run'}"
+    (tmp_path / "below.yaml").write_text(f"name: a\nkinds: {{below: {kind}}}\nkind: below")
+    code, _, err = here("sweep", word, "below.yaml", "--data", "sets")
+    assert (code, err) == (0, "")
+    code, out, err = here("sweep", word, "below.yaml", "--data", "nowhere")
+    assert (code, out) == (2, "") and "nowhere': must be a folder that exists" in err
