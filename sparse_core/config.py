@@ -223,7 +223,7 @@ class SparseConfig:
 
     def _check_structure(self) -> None:
         structure = self.structure_in_force
-        pattern, family, method = parse_pattern(structure), family_of(structure), self.facts
+        family, pattern, method = family_of(structure), parse_pattern(structure), self.facts
         if self.embeddings and structure == "neurons":
             raise InputError(
                 "embeddings=True: structure 'neurons' would take whole tokens, use another",

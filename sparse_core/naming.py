@@ -21,7 +21,7 @@ def check_name(field: str, name: object, names: Mapping[str, object]) -> None:
     Raises:
         InputError: That names field, value and what is allowed.
     """
-    if name not in names and not is_reference(name):
+    if not isinstance(name, str) or (name not in names and not is_reference(name)):
         raise InputError(
             f"{field}={name!r}: must be one of {', '.join(names)}, or package.module:NAME of your "
             "own",
@@ -35,9 +35,9 @@ def method_named(name: str) -> Method:
     Raises:
         InputError: If there is none of this name, or what is found is no `Method`.
     """
+    check_name("method", name, METHODS)
     if name in METHODS:
         return METHODS[name]
-    check_name("method", name, METHODS)
     expected = "a sparse_core.Method"
     found: Method = load("method", name, expected, lambda found: isinstance(found, Method))
     return found

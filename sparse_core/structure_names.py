@@ -23,20 +23,21 @@ def parse_pattern(structure: str) -> tuple[str, int, int] | None:
     return (match[2], int(match[1]), int(match[3])) if match else None
 
 
-def family_of(structure: str) -> str:
+def family_of(structure: object) -> str:
     """Return the family of a structure.
 
     Raises:
         InputError: If it is none.
     """
-    pattern = parse_pattern(structure)
-    if pattern is not None:
-        return PATTERNS[pattern[0]]
-    if structure not in FAMILIES or structure in EXAMPLES:
-        raise InputError(
-            f"structure={structure!r}: must be one of {listed(FAMILIES, ', ')}", field="structure"
-        )
-    return structure
+    if isinstance(structure, str):
+        pattern = parse_pattern(structure)
+        if pattern is not None:
+            return PATTERNS[pattern[0]]
+        if structure in FAMILIES and structure not in EXAMPLES:
+            return structure
+    raise InputError(
+        f"structure={structure!r}: must be one of {listed(FAMILIES, ', ')}", field="structure"
+    )
 
 
 def listed(families: tuple[str, ...], joint: str = " or ") -> str:

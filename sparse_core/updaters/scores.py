@@ -15,7 +15,7 @@ from sparse_core.updaters.scene import Scene
 
 @drop_rule(by_weights=True)
 def magnitude(scene: Scene) -> Tensor:
-    """|w|."""
+    """|w|, the weight's magnitude."""
     return scene.weight.abs()
 
 
