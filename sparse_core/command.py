@@ -15,7 +15,7 @@ from types import ModuleType
 
 from sparse_core.checks import InputError
 
-PACKAGES = ("sparse_core", "envs", "dstrl", "continual", "sweeps")
+PACKAGES = ("sparse_core", "envs", "dstrl", "continual", "supervised", "sweeps")
 ROOT = Path(__file__).resolve().parents[1]
 WRONG_INPUT = 2
 

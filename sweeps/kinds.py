@@ -1,4 +1,4 @@
-"""Kinds of runs: where the spec and the runner of `rl`, `cl` and `crl` live, what figures show.
+"""Kinds of runs: where the spec and the runner of each live, and what figures show.
 
 Both are import strings, so that to know a kind costs no import of torch. A kind of the user's own
 is a `Kind` that `package.module:NAME` names, or stands in a grid under `kinds`.
@@ -95,6 +95,25 @@ KINDS = {
         ),
         player="dstrl.tasks.enjoy:enjoy_tasks",
         events=True,
+    ),
+    "xmc": Kind(
+        spec="supervised.xmc.spec:XMCSpec",
+        runner="supervised.xmc.train:run",
+        title="Extreme classification",
+        task=("dataset",),
+        score="P@1 (%)",
+        x="epochs",
+        y="P@1 on samples held out (%)",
+        percent=True,
+        extra=(
+            ("precision_at_3", "P@3 (%)"),
+            ("precision_at_5", "P@5 (%)"),
+            ("ndcg_at_3", "nDCG@3 (%)"),
+            ("ndcg_at_5", "nDCG@5 (%)"),
+            ("propensity_precision_at_1", "PSP@1 (%)"),
+            ("propensity_precision_at_3", "PSP@3 (%)"),
+            ("propensity_precision_at_5", "PSP@5 (%)"),
+        ),
     ),
 }
 

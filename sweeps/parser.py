@@ -29,6 +29,7 @@ EXAMPLES = """examples:
   dst train rl --preset rlx2 --algo td3 --env HalfCheetah-v5
   dst train cl --benchmark permuted-digits --sparse.distribution uniform
   dst train crl --sequence cartpole --sparse.method rigl --isolation hard
+  dst train xmc --dataset bibtex --data DIR --sparse.method rigl --sparse.sparsity 0.97
   dst enjoy runs/train/0123456789ab   writes an animated GIF
   dst list methods                    what --sparse.method can be, a line for each
 """

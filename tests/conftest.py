@@ -68,3 +68,9 @@ def mnist() -> Path:
 def cifar10_jpeg() -> Path:
     """A folder that holds `cifar10-jpeg/train` and `test`, or skip."""
     return _data("cifar10", "cifar10-jpeg")
+
+
+@pytest.fixture(scope="session")
+def xmc() -> Path:
+    """A folder that holds `xmc/bibtex_data.txt` and `xmc/delicious_data.txt`, or skip."""
+    return _data("xmc", "xmc")

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-PACKAGES = ("sparse_core", "envs", "dstrl", "continual", "sweeps")
+PACKAGES = ("sparse_core", "envs", "dstrl", "continual", "supervised", "sweeps")
 
 
 def lint(folder):

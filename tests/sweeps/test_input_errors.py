@@ -16,7 +16,7 @@ from sweeps import spec as specs
 from sweeps.kinds import KINDS, spec_type
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("sparse_core", "envs", "dstrl", "continual", "sweeps")
+PACKAGES = ("sparse_core", "envs", "dstrl", "continual", "supervised", "sweeps")
 
 
 @pytest.mark.parametrize(

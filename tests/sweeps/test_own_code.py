@@ -95,7 +95,10 @@ def test_a_kind_of_ones_own_is_trained_and_shown(lab: Path, dst: Command) -> Non
         ("lab:run", "kind='lab:run': is a function in 'lab' ("),
         ("nolab:KIND", "kind='nolab:KIND': there is no module 'nolab' here or among what is"),
         ("lab:TYPO", "kind='lab:TYPO': runner='lab_typo:run': there is no module 'lab_typo'"),
-        ("lab KIND:x", "kind='lab KIND:x': must be one of rl, cl, crl, or package.module:NAME"),
+        (
+            "lab KIND:x",
+            "kind='lab KIND:x': must be one of rl, cl, crl, xmc, or package.module:NAME",
+        ),
     ],
 )
 def test_grids_and_options_refuse_a_wrong_kind_alike(

@@ -1,0 +1,125 @@
+"""What a run trains on, stops by and is measured on, and what is odd about it."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sparse_core.checks import InputError, one_of
+from sparse_core.streams import stream
+from supervised.data.sources import UNLABELLED, find
+from supervised.data.text import Samples, read_samples
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The samples of a run.
+
+    Attributes:
+        train: For training.
+        valid: Held out from training; they say when to stop.
+        test: For the result, and nothing else.
+        without_labels: How many samples without labels the files have.
+        unused_features: How many features occur in no sample of the files.
+    """
+
+    train: Samples
+    valid: Samples
+    test: Samples
+    without_labels: int = 0
+    unused_features: int = 0
+
+
+def load_parts(
+    dataset: str,
+    *,
+    split: int = 0,
+    test_fraction: float = 0.25,
+    valid_fraction: float = 0.1,
+    unlabelled: str = "refuse",
+    seed: int = 0,
+    data: str | Path | None = None,
+) -> Parts:
+    """Read a data set and split it.
+
+    Args:
+        dataset: Its name; see `supervised.data.sources.find`.
+        split: Seeds which samples of a set in one file are for testing.
+        test_fraction: How many of them.
+        valid_fraction: The fraction of the training samples that is held out.
+        unlabelled: What becomes of samples without labels: `refuse` the file, `drop` them, or
+            `keep` them (as samples to which no label belongs).
+        seed: Seeds which samples are held out.
+        data: The data folder; None: the environment variable DST_DATA.
+
+    Raises:
+        InputError: If the data is missing or broken, has samples without labels that are not
+            allowed, or is too small to be split.
+    """
+    one_of("unlabelled", unlabelled, UNLABELLED)
+    files = find(dataset, data)
+    paths = [path for path in (files.train, files.test) if path is not None]
+    whole = [read_samples(path) for path in paths]
+    if len(whole) == 2:
+        _check_alike(whole, paths)
+    without = [_without_labels(samples) for samples in whole]
+    unused = _say_unused(whole, paths)
+    for path, rows in zip(paths, without, strict=True):
+        if unlabelled == "refuse" and len(rows):
+            raise InputError(
+                f"unlabelled='refuse': {str(path)!r}: line {int(rows[0]) + 2}: a sample without "
+                f"labels, one of {len(rows)}; drop or keep them",
+                field="unlabelled",
+            )
+    if unlabelled == "drop":
+        whole = [samples.take(samples.labels.lengths.nonzero()[:, 0]) for samples in whole]
+    if len(whole) == 2:
+        train, test = whole
+    else:
+        train, test = _apart(whole[0], test_fraction, stream(split, "test"), "test_fraction")
+    train, valid = _apart(train, valid_fraction, stream(seed, "validation"), "valid_fraction")
+    return Parts(train, valid, test, sum(map(len, without)), unused)
+
+
+def _apart(
+    samples: Samples, fraction: float, generator: torch.Generator, field: str
+) -> tuple[Samples, Samples]:
+    """Draw a fraction of the samples; both parts keep the order of the file."""
+    count = round(fraction * len(samples))
+    if not 0 < count < len(samples):
+        raise InputError(
+            f"{field}={fraction}: of {len(samples)} samples this is {count}; each part needs one",
+            field=field,
+        )
+    order = torch.randperm(len(samples), generator=generator)
+    return samples.take(order[count:].sort()[0]), samples.take(order[:count].sort()[0])
+
+
+def _without_labels(samples: Samples) -> torch.Tensor:
+    return (samples.labels.lengths == 0).nonzero()[:, 0]
+
+
+def _check_alike(whole: list[Samples], paths: list[Path]) -> None:
+    for name in ("features", "labels"):
+        one, other = (getattr(samples, name).width for samples in whole)
+        if one != other:
+            raise InputError(
+                f"data={str(paths[1])!r}: line 1: {other:,} {name}, {paths[0].name} says {one:,}",
+                field="data",
+            )
+
+
+def _say_unused(whole: list[Samples], paths: list[Path]) -> int:
+    """Warn of features that no sample has: often the sign of indices counted from 1."""
+    counts = torch.stack([samples.features.counts() for samples in whole]).sum(0)
+    unused = (counts == 0).nonzero()[:, 0]
+    if len(unused):
+        warnings.warn(
+            f"{str(paths[0])!r}: line 1: {len(unused):,} of {len(counts):,} features occur in no "
+            f"sample, the first is {int(unused[0])}",
+            stacklevel=3,
+        )
+    return len(unused)

@@ -1,0 +1,1 @@
+"""One run of extreme classification: its spec, model, losses, metrics and training."""

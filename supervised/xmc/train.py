@@ -1,0 +1,231 @@
+"""One run of extreme classification: a spec in, a result out."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparse_core.building import sparsify
+from sparse_core.checks import InputError
+from sparse_core.engine import Engine
+from sparse_core.metrics.tally import Moves, weights
+from sparse_core.streams import stream
+from supervised.data.parts import Parts, load_parts
+from supervised.data.rows import Rows
+from supervised.data.text import Samples
+from supervised.xmc.groups import grouped, label_groups
+from supervised.xmc.losses import LOSSES
+from supervised.xmc.metrics import ndcg, precision, propensities, propensity_precision
+from supervised.xmc.model import AUXILIARY, OUTPUT, OneVsAll
+from supervised.xmc.predict import best_labels
+from supervised.xmc.spec import XMCSpec
+
+Progress = Callable[[float, Mapping[str, float]], None]
+
+KS = (1, 3, 5)
+"""Metrics are taken of so many predictions."""
+
+OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]] = {
+    "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9),
+    "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),
+}
+
+
+def run(spec: XMCSpec, out: Path, progress: Progress) -> dict[str, Any]:
+    """Train on some samples, stop by others and measure on the test samples.
+
+    Args:
+        spec: The run.
+        out: A folder; nothing is written but what the result already says.
+        progress: Called with the fraction done and P@1 on the samples held out.
+
+    Returns:
+        `score`, which is P@1; `precision_at_k`, `ndcg_at_k` and `propensity_precision_at_k` for
+        each of `KS`; `curve`, P@1 on the samples held out after each epoch; `losses` of each epoch;
+        `best_epoch`; `samples` of each part; `samples_without_labels` and `unused_features` of the
+        files; `sparsity`, `layers`, `updates` and `still` (see `sparse_core.metrics.tally`), all as
+        JSON can hold them.
+
+    Raises:
+        InputError: If the data is missing or broken, or the spec does not suit it.
+    """
+    torch.manual_seed(spec.seed)
+    parts = _load(spec)
+    model, engine = make_model(spec, parts.train)
+    optimizer = OPTIMIZERS[spec.optimizer](model.parameters(), spec.lr)
+    engine.attach(optimizer)
+    training = _Training(spec, parts, model, optimizer, progress)
+    engine.set_horizon(spec.epochs * training.batches)
+    moves = Moves({"network": engine})
+    training.train()
+    moves.end()
+    updates = moves.result()
+    model.load_state_dict(training.best_state)
+    best, _ = best_labels(model, parts.test.features, max(KS))
+    return {
+        "score": precision(best, parts.test.labels, 1),
+        **_metrics(spec, parts, best),
+        "curve": training.curve,
+        "losses": training.losses,
+        "best_epoch": training.best_epoch,
+        "samples": {name: len(getattr(parts, name)) for name in ("train", "valid", "test")},
+        "samples_without_labels": parts.without_labels,
+        "unused_features": parts.unused_features,
+        **_weights(model, engine),
+        **updates,
+    }
+
+
+def make_model(spec: XMCSpec, train: Samples) -> tuple[OneVsAll, Engine]:
+    """Build the model of a spec for the data's features and labels, its output layer sparse.
+
+    Returns:
+        The model, and the engine that moves the topology of its output layer.
+
+    Raises:
+        InputError: If the sparsity cannot be had.
+    """
+    model = OneVsAll(
+        train.features.width,
+        train.labels.width,
+        intermediate=spec.intermediate,
+        groups=spec.auxiliary,
+        block=spec.block,
+    )
+    dense = (*spec.sparse.dense, *([AUXILIARY] if spec.auxiliary else []))
+    config = replace(spec.sparse, dense=dense, seed=spec.seed, horizon=None)
+    roles = {f"{OUTPUT}.*": "output"}
+    return model, sparsify(model, config, roles=roles, batch=spec.batch_size)
+
+
+def auxiliary_weight(spec: XMCSpec, done: float) -> float:
+    """Return how much the auxiliary branch counts when a fraction of the training is done."""
+    if done >= spec.auxiliary_until:
+        return 0.0
+    return spec.auxiliary_weight * (1 + math.cos(math.pi * done / spec.auxiliary_until)) / 2
+
+
+def _load(spec: XMCSpec) -> Parts:
+    parts = load_parts(
+        spec.dataset,
+        split=spec.split,
+        test_fraction=spec.test_fraction,
+        valid_fraction=spec.valid_fraction,
+        unlabelled=spec.unlabelled,
+        seed=spec.seed,
+    )
+    labels = parts.train.labels.width
+    if labels < max(KS):
+        raise InputError(
+            f"dataset={spec.dataset!r}: has {labels} labels; there must be {max(KS)}, of which "
+            "metrics are taken",
+            field="dataset",
+        )
+    if not spec.normalise:
+        return parts
+    train, valid, test = (
+        Samples(part.features.normalised(), part.labels)
+        for part in (parts.train, parts.valid, parts.test)
+    )
+    return replace(parts, train=train, valid=valid, test=test)
+
+
+def _weights(model: OneVsAll, engine: Engine) -> dict[str, Any]:
+    """Count the weights, those of the intermediate layer included."""
+    found = weights({"network": engine})
+    if model.lookup is not None:
+        count = model.lookup.weight.numel()
+        found["layers"].insert(0, {"name": "lookup.weight", "active": count, "total": count})
+    return found
+
+
+def _metrics(spec: XMCSpec, parts: Parts, best: Tensor) -> dict[str, float]:
+    """Return all metrics on the test samples; propensities are of all that is not for testing."""
+    right = parts.test.labels
+    counts = parts.train.labels.counts() + parts.valid.labels.counts()
+    propensity = propensities(counts, len(parts.train) + len(parts.valid), *spec.propensity)
+    found = {f"precision_at_{k}": precision(best, right, k) for k in KS}
+    found |= {f"ndcg_at_{k}": ndcg(best, right, k) for k in KS}
+    for k in KS:
+        found[f"propensity_precision_at_{k}"] = propensity_precision(best, right, k, propensity)
+    return found
+
+
+class _Training:
+    """The epochs of a run, and the best of them.
+
+    Attributes:
+        curve: Epochs and P@1 on the samples held out.
+        losses: Mean loss of each epoch.
+        best_epoch: The epoch of the highest P@1.
+        batches: Optimizer steps of an epoch.
+        best_state: The model's state then.
+    """
+
+    def __init__(
+        self,
+        spec: XMCSpec,
+        parts: Parts,
+        model: OneVsAll,
+        optimizer: torch.optim.Optimizer,
+        progress: Progress,
+    ) -> None:
+        self.spec, self.parts, self.model = spec, parts, model
+        self.optimizer, self.progress = optimizer, progress
+        self.batches = -(-len(parts.train) // spec.batch_size)
+        self.groups: Rows | None = None
+        if spec.auxiliary:
+            group_of = label_groups(parts.train, spec.auxiliary, spec.seed)
+            self.groups = grouped(parts.train.labels, group_of, spec.auxiliary)
+        self.curve: list[list[float]] = []
+        self.losses: list[float] = []
+        self.best_epoch = 0
+        self.best_state: dict[str, Any] = {}
+
+    def train(self) -> None:
+        """Go through the epochs until there are no more or none has helped for a while."""
+        patience = self.spec.patience
+        for epoch in range(1, self.spec.epochs + 1):
+            self.losses.append(self._epoch(epoch))
+            best, _ = best_labels(self.model, self.parts.valid.features, 1)
+            score = precision(best, self.parts.valid.labels, 1)
+            if not self.curve or score > self.curve[self.best_epoch - 1][1]:
+                self.best_epoch = epoch
+                self.best_state = copy.deepcopy(self.model.state_dict())
+            self.curve.append([epoch, score])
+            self.progress(epoch / self.spec.epochs, self._numbers())
+            if patience is not None and epoch - self.best_epoch >= patience:
+                break
+
+    def _epoch(self, epoch: int) -> float:
+        """Train on each sample once; return the mean loss."""
+        self.model.train()
+        train, spec = self.parts.train, self.spec
+        order = torch.randperm(len(train), generator=stream(spec.seed, "batches", epoch))
+        total = 0.0
+        for index, rows in enumerate(torch.split(order, spec.batch_size)):
+            done = (epoch - 1 + index / self.batches) / spec.epochs
+            self.optimizer.zero_grad()
+            loss = self.model.backward(
+                train.features.take(rows),
+                train.labels.take(rows),
+                LOSSES[spec.loss],
+                groups=None if self.groups is None else self.groups.take(rows),
+                group_weight=auxiliary_weight(spec, done),
+            )
+            self.optimizer.step()
+            if not math.isfinite(float(loss)):
+                raise FloatingPointError(f"the loss is {float(loss)} in epoch {epoch}")
+            total += float(loss) * len(rows)
+            self.progress(done, self._numbers())
+        return total / len(train)
+
+    def _numbers(self) -> dict[str, float]:
+        return {"P@1": self.curve[-1][1]} if self.curve else {}

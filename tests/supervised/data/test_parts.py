@@ -1,0 +1,119 @@
+"""Which samples are for training, for stopping and for testing, and what is said of odd files."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sparse_core.checks import InputError
+from supervised.data.parts import load_parts
+from supervised.data.sources import find
+from tests.supervised.planted import write
+
+
+def numbered(path, samples: int = 40) -> None:
+    """Write samples, each with a value of its own; every tenth has no label."""
+    lines = [f"{samples} 1 5"]
+    for i in range(samples):
+        lines.append(f"{'' if i % 10 == 9 else i % 5} 0:{i}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def values(samples) -> list[int]:
+    return samples.features.values.int().tolist()
+
+
+def test_one_file_is_split_by_seeds(tmp_path):
+    numbered(tmp_path / "xmc" / "set_data.txt")
+
+    def split(**options):
+        found = load_parts("set", unlabelled="keep", data=tmp_path, **options)
+        return [values(part) for part in (found.train, found.valid, found.test)]
+
+    train, valid, test = split()
+    assert [len(train), len(valid), len(test)] == [27, 3, 10]  # 40 / 4, then 30 / 10
+    assert sorted(train + valid + test) == list(range(40)) and train == sorted(train)
+    assert split() == [train, valid, test]
+    other = split(seed=1)
+    assert other[2] == test and other[1] != valid
+    assert split(split=1)[2] != test
+    assert [len(part) for part in split(test_fraction=0.5, valid_fraction=0.5)] == [10, 10, 20]
+
+
+@pytest.mark.parametrize("name", ["set_{}.txt", "set/{}.txt"])
+@pytest.mark.parametrize("folder", ["xmc", "."])
+def test_two_files_stay_apart(tmp_path, name, folder):
+    write(tmp_path / folder / name.format("train"), 60, seed=0)
+    test = write(tmp_path / folder / name.format("test"), 20, seed=1)
+    found = load_parts("set", data=tmp_path)
+    assert [len(part) for part in (found.train, found.valid, found.test)] == [54, 6, 20]
+    assert load_parts("set", data=tmp_path, split=1).test.features.columns.equal(
+        found.test.features.columns
+    )
+    test.write_text(test.read_text().replace("20 30 10", "20 30 11", 1))
+    with pytest.raises(InputError, match=r"test.txt': line 1: 11 labels, \w*train.txt says 10"):
+        load_parts("set", data=tmp_path)
+    test.unlink()
+    with pytest.raises(InputError, match=r"train.txt is there, \w*test.txt beside it is not"):
+        find("set", tmp_path)
+
+
+def test_samples_without_labels_are_refused_dropped_or_kept(tmp_path):
+    path = tmp_path / "xmc" / "set_data.txt"
+    numbered(path)
+    with pytest.raises(InputError) as caught:
+        load_parts("set", data=tmp_path)
+    assert str(caught.value) == (
+        f"unlabelled='refuse': {str(path)!r}: line 11: a sample without labels, one of 4; drop or "
+        "keep them"
+    )
+    dropped = load_parts("set", data=tmp_path, unlabelled="drop")
+    parts = (dropped.train, dropped.valid, dropped.test)
+    assert sorted(i for part in parts for i in values(part)) == [i for i in range(40) if i % 10 < 9]
+    assert dropped.without_labels == 4
+    assert load_parts("set", data=tmp_path, unlabelled="keep").without_labels == 4
+    with pytest.raises(InputError, match="unlabelled='lose': must be one of refuse, drop, keep"):
+        load_parts("set", data=tmp_path, unlabelled="lose")
+
+
+def test_features_that_no_sample_has_are_said(tmp_path):
+    """As where indices are counted from 1."""
+    path = tmp_path / "set_data.txt"
+    path.write_text("4 4 5\n0 1:1\n1 2:1\n2 3:1\n3 1:1\n")
+    with pytest.warns(UserWarning) as caught:
+        found = load_parts("set", data=tmp_path, valid_fraction=0.4)
+    assert str(caught[0].message) == (
+        f"{str(path)!r}: line 1: 1 of 4 features occur in no sample, the first is 0"
+    )
+    assert found.unused_features == 1
+
+
+def test_parts_without_samples_are_wrong_input(tmp_path):
+    numbered(tmp_path / "set_data.txt", 4)
+    with pytest.raises(InputError, match=r"valid_fraction=0.1: of 3 samples this is 0; each part"):
+        load_parts("set", data=tmp_path)
+    with pytest.raises(InputError, match=r"test_fraction=0.9: of 4 samples this is 4; each part"):
+        load_parts("set", data=tmp_path, test_fraction=0.9)
+
+
+def test_missing_data_says_what_is_expected(tmp_path, monkeypatch):
+    monkeypatch.delenv("DST_DATA", raising=False)
+    with pytest.raises(InputError, match=r"data=None: set DST_DATA .* that holds xmc/set_data.txt"):
+        find("set")
+    monkeypatch.setenv("DST_DATA", str(tmp_path))
+    with pytest.raises(
+        InputError, match=r"no data set 'set' there; expected set_data.txt, set_train.txt or"
+    ):
+        find("set")
+
+
+def test_the_sets_at_hand_are_what_their_headers_say(xmc):
+    found = load_parts("bibtex", data=xmc)
+    parts = (found.train, found.valid, found.test)
+    assert [len(part) for part in parts] == [4991, 555, 1849]
+    assert (found.train.features.width, found.train.labels.width) == (1836, 159)
+    assert (found.without_labels, found.unused_features) == (0, 0)
+    assert set(torch.cat([part.features.values for part in parts]).tolist()) == {1}
+    with pytest.raises(InputError, match=r"line 997: a sample without labels, one of 14"):
+        load_parts("delicious", data=xmc)
