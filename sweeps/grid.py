@@ -109,7 +109,7 @@ def make_run(
     spec = specs.canonical(spec)
     references = (kind_name, kind.spec, kind.runner)
     found = (fingerprints or Fingerprints()).of(references, spec)
-    return Run(kind_name, kind, spec, specs.run_id(kind_name, spec, found), found)
+    return Run(kind_name, kind, spec, specs.canonical_id(kind_name, spec, found), found)
 
 
 def packaged() -> list[str]:

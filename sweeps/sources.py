@@ -41,7 +41,8 @@ class Fingerprints:
         Raises:
             InputError: If a file is not there.
         """
-        named = [NAMED.fullmatch(text) for text in (*references, *_texts(specs.plain(spec)))]
+        texts = (*references, *_texts(specs.plain(spec)))
+        named = [NAMED.fullmatch(text) for text in texts if ":" in text]
         modules = {match["module"] for match in named if match is not None}
         found = {name: self._module(name) for name in sorted(modules) if not _ours(name)}
         if isinstance(spec, hooks.ReadsFiles):

@@ -127,7 +127,11 @@ def run_id(kind: str, spec: Any, sources: Mapping[str, str] | None = None) -> st
         spec: What is run.
         sources: Hashes of the user's own modules and files that it names (`sweeps.sources`).
     """
-    spec = canonical(spec)
+    return canonical_id(kind, canonical(spec), sources)
+
+
+def canonical_id(kind: str, spec: Any, sources: Mapping[str, str] | None = None) -> str:
+    """Return `run_id` of a spec that is in its canonical form already."""
     defaults = {field.name: _default(field) for field in _fields(type(spec))}
     first = hooks.first_defaults(type(spec))
     content: dict[str, Any] = {

@@ -1,6 +1,6 @@
 """The worker: does one run, in a process of its own.
 
-    python -m sweeps.worker RUN_DIR
+    python -P -m sweeps.worker RUN_DIR
 
 It may be started any number of times, by any scheduler: a run that is done or held by another
 process is left alone. Exit codes: 0 done, 1 failed (`error.json` says why), 75 held by another
@@ -26,6 +26,11 @@ from sweeps.store import RunDir, fault_of
 
 DONE, FAILED, BUSY = 0, 1, 75
 PROGRESS_INTERVAL = 0.5
+
+
+def command(run: RunDir) -> list[str]:
+    """Return the command that starts a worker; the current folder hides none of our packages."""
+    return [sys.executable, "-P", "-m", "sweeps.worker", str(run.path)]
 
 
 def execute(run: RunDir, observer: Progress | None = None) -> int:

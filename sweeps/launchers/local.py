@@ -12,7 +12,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -171,7 +170,7 @@ class _Pool:
         """Run one child process to its end and return its exit code, negative for a signal."""
         with run.log.open("ab") as log:
             child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "sweeps.worker", str(run.path)],
+                worker.command(run),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
 
-from sparse_core import command
+from sparse_core import InputError, command
 from tests.sweeps.conftest import ROOT
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -170,6 +172,20 @@ def test_a_hidden_package_is_named_with_python_m(tmp_path: Path) -> None:
         )
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert f"{tmp_path / 'envs'} hides {ROOT / 'envs'}" in done.stderr
+
+
+def test_folders_that_are_no_packages_hide_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where ours are found by the finder of an editable installation, which comes last."""
+    spec = ModuleSpec("envs", None, is_package=True)
+    spec.submodule_search_locations = [str(tmp_path / "envs")]
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: spec if name == "envs" else find(name)
+    )
+    with pytest.raises(InputError, match=rf"^package 'envs': {tmp_path}/envs hides {ROOT}/envs; "):
+        command.refuse_hidden()
 
 
 def test_a_reference_into_a_package_that_ours_hides_says_so(tmp_path: Path, dst: Command) -> None:
