@@ -25,6 +25,7 @@ class ActionPermutation(Regimes):
         permutation: In the beginning; empty: the order as it is.
         every: Steps after which another order is drawn; None: never.
         during_episodes: Change within episodes too, not only at resets.
+        world: Seed of what changes; None: the seed given to `reset`.
 
     Raises:
         InputError: If that is no permutation, or there is nothing that could trade places.
@@ -36,17 +37,19 @@ class ActionPermutation(Regimes):
         permutation: Sequence[int] = (),
         every: int | None = None,
         during_episodes: bool = False,
+        world: int | None = None,
     ) -> None:
         size = _exchangeable(env)
         as_is = isinstance(permutation, (list, tuple)) and not permutation
         given = range(size) if as_is else permutation
         self._given = checks.permutation("permutation", given, size)
-        super().__init__(env, every, during_episodes)
+        super().__init__(env, every, during_episodes, world)
         gym.utils.RecordConstructorArgs.__init__(
             self,
             permutation=() if as_is else self._given,
             every=self.every,
             during_episodes=during_episodes,
+            world=self.world,
         )
         space = env.action_space
         self._discrete = isinstance(space, spaces.Discrete)
@@ -79,14 +82,19 @@ class RewardFlip(Regimes):
         env: Any environment.
         every: Steps that a sign holds; None: rewards stay as they are.
         during_episodes: Change within episodes too, not only at resets.
+        world: Seed of what changes; None: the seed given to `reset`.
     """
 
     def __init__(
-        self, env: gym.Env[Any, Any], every: int | None = None, during_episodes: bool = False
+        self,
+        env: gym.Env[Any, Any],
+        every: int | None = None,
+        during_episodes: bool = False,
+        world: int | None = None,
     ) -> None:
-        super().__init__(env, every, during_episodes)
+        super().__init__(env, every, during_episodes, world)
         gym.utils.RecordConstructorArgs.__init__(
-            self, every=self.every, during_episodes=during_episodes
+            self, every=self.every, during_episodes=during_episodes, world=self.world
         )
 
     def reward(self, reward: SupportsFloat) -> SupportsFloat:

@@ -4,8 +4,9 @@
     regime    what holds at present; in every `info["regime"]`, by the name of the wrapper
     stream    random numbers of the wrapper's own, from the seed: the environment's stay its own
 
-What changes follows from the seed and the clock alone. It changes at the next reset, or at once
-where `during_episodes` is asked for.
+What changes follows from the seed and the clock alone, or from `world` and the clock where that is
+given: copies of an environment, of other seeds, then live in one world. It changes at the next
+reset, or at once where `during_episodes` is asked for.
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ class Drifting(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs)
     Args:
         env: Any environment.
         during_episodes: Change within episodes too, not only at resets.
+        world: Seed of what changes; None: the seed given to `reset`.
 
     Attributes:
         clock: Steps taken since the seed, or since the environment was made.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], during_episodes: bool = False) -> None:
+    def __init__(
+        self, env: gym.Env[Any, Any], during_episodes: bool = False, world: int | None = None
+    ) -> None:
         if not isinstance(during_episodes, bool):
             raise InputError(
                 f"during_episodes={during_episodes!r}: must be true or false",
@@ -44,10 +48,13 @@ class Drifting(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs)
             )
         gym.Wrapper.__init__(self, env)
         self.during_episodes = during_episodes
+        self.world = None if world is None else whole("world", world, 0)
+        self._world = self.world
         self.clock = 0
         below = _below(self, type(self))
         self._key = f"{self.class_name()}{below + 1}" if below else self.class_name()
-        self._stream: np.random.SeedSequence | None = None
+        self._stream = np.random.SeedSequence(0)
+        self._anew = True
 
     @property
     def regime(self) -> Any:
@@ -63,6 +70,17 @@ class Drifting(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs)
         if self.env.has_wrapper_attr("set_clock"):
             self.env.get_wrapper_attr("set_clock")(clock)
 
+    def join_world(self, world: int) -> None:
+        """Live in a world, unless one was given at construction; wrappers below do the same.
+
+        It is there from the next reset on.
+        """
+        if self.world is None:
+            self._world = whole("world", world, 0)
+            self._anew = True
+        if self.env.has_wrapper_attr("join_world"):
+            self.env.get_wrapper_attr("join_world")(world)
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
@@ -71,8 +89,12 @@ class Drifting(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs)
             self.clock = 0
         if options is not None and "clock" in options:
             self.clock = whole("options.clock", options["clock"], 0)
-        if seed is not None or self._stream is None:
-            self._stream = stream_of(self, seed, zlib.crc32(self.class_name().encode()))
+        if seed is not None or self._anew:
+            self._anew = False
+            if seed is not None:
+                seeding.np_random(seed)
+            world = seed if self._world is None else self._world
+            self._stream = stream_of(self, world, zlib.crc32(self.class_name().encode()))
             self._begin(np.random.default_rng(self._stream))
         self._turn()
         observation, info = self.env.reset(seed=seed, options=options)
@@ -118,12 +140,17 @@ class Regimes(Drifting):
         env: Any environment.
         every: Steps that a regime holds; None: the first one for ever.
         during_episodes: Change within episodes too, not only at resets.
+        world: Seed of what changes; None: the seed given to `reset`.
     """
 
     def __init__(
-        self, env: gym.Env[Any, Any], every: int | None = None, during_episodes: bool = False
+        self,
+        env: gym.Env[Any, Any],
+        every: int | None = None,
+        during_episodes: bool = False,
+        world: int | None = None,
     ) -> None:
-        super().__init__(env, during_episodes)
+        super().__init__(env, during_episodes, world)
         self.every = None if every is None else whole("every", every, 1)
         self._regime = 0
 
@@ -140,7 +167,6 @@ class Regimes(Drifting):
     def _turn(self) -> None:
         wanted = 0 if self.every is None else self.clock // self.every
         if wanted < self._regime:
-            assert self._stream is not None
             self._begin(np.random.default_rng(self._stream))
         while self._regime < wanted:
             self._regime += 1

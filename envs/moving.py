@@ -25,13 +25,18 @@ class DynamicsSchedule(Drifting):
             `envs.physics` says what each can change.
         parameters: Name -> a schedule, or a mapping of its kind and its settings.
         during_episodes: Change within episodes too, not only at resets.
+        world: Seed of what changes; None: the seed given to `reset`.
 
     Raises:
         InputError: If the environment lacks a parameter, or something is no schedule.
     """
 
     def __init__(
-        self, env: gym.Env[Any, Any], parameters: Mapping[str, Any], during_episodes: bool = False
+        self,
+        env: gym.Env[Any, Any],
+        parameters: Mapping[str, Any],
+        during_episodes: bool = False,
+        world: int | None = None,
     ) -> None:
         if not isinstance(parameters, Mapping) or not parameters:
             raise InputError(
@@ -41,11 +46,12 @@ class DynamicsSchedule(Drifting):
         names = tuple(parameters)
         self._physics = physics(env.unwrapped, names)
         self.schedules = {name: schedule(f"parameters.{name}", parameters[name]) for name in names}
-        super().__init__(env, during_episodes)
+        super().__init__(env, during_episodes, world)
         gym.utils.RecordConstructorArgs.__init__(
             self,
             parameters={name: as_mapping(plan) for name, plan in self.schedules.items()},
             during_episodes=during_episodes,
+            world=self.world,
         )
         self._paths: dict[str, Path] = {}
         self._factors: dict[str, float] = dict.fromkeys(names, 1.0)

@@ -29,6 +29,7 @@ class PermuteObservation(Regimes):
             in the beginning; empty: the order as it is.
         every: Steps after which another order is drawn; None: never.
         during_episodes: Change within episodes too, not only at resets.
+        world: Seed of what changes; None: the seed given to `reset`.
 
     Raises:
         InputError: If that is no permutation, or the observations are no vectors of floats.
@@ -40,6 +41,7 @@ class PermuteObservation(Regimes):
         permutation: Sequence[int] = (),
         every: int | None = None,
         during_episodes: bool = False,
+        world: int | None = None,
     ) -> None:
         space = vector_space(env)
         size = space.shape[0]
@@ -48,12 +50,13 @@ class PermuteObservation(Regimes):
         self._given = checks.permutation("permutation", given, size)
         if every is not None and size < 2:
             raise InputError(f"env={env}: has one feature, which has one order", field="env")
-        super().__init__(env, every, during_episodes)
+        super().__init__(env, every, during_episodes, world)
         gym.utils.RecordConstructorArgs.__init__(
             self,
             permutation=() if as_is else self._given,
             every=self.every,
             during_episodes=during_episodes,
+            world=self.world,
         )
         self.observation_space = box(
             np.full(size, space.low.min()), np.full(size, space.high.max()), space
@@ -84,6 +87,7 @@ class SensorDropout(Regimes):
         fraction: Of the features, in [0, 1); rounded down to whole ones.
         every: Steps after which the dead ones are drawn anew; None: never.
         during_episodes: Change within episodes too, not only at resets.
+        world: Seed of what changes; None: the seed given to `reset`.
 
     Attributes:
         alive: (d,) bool, which sensors work.
@@ -98,12 +102,17 @@ class SensorDropout(Regimes):
         fraction: float,
         every: int | None = None,
         during_episodes: bool = False,
+        world: int | None = None,
     ) -> None:
         share = checks.fraction("fraction", fraction)
         space = vector_space(env)
-        super().__init__(env, every, during_episodes)
+        super().__init__(env, every, during_episodes, world)
         gym.utils.RecordConstructorArgs.__init__(
-            self, fraction=share, every=self.every, during_episodes=during_episodes
+            self,
+            fraction=share,
+            every=self.every,
+            during_episodes=during_episodes,
+            world=self.world,
         )
         self.dead = math.floor(round(share * space.shape[0], 9))
         self.alive = np.ones(space.shape[0], dtype=bool)
@@ -136,6 +145,7 @@ class ObservationScaleDrift(Drifting):
             walk each feature walks by itself.
         features: Numbers of those that drift; None: all.
         during_episodes: Change within episodes too, not only at resets.
+        world: Seed of what changes; None: the seed given to `reset`.
 
     Attributes:
         factors: (d,), by which the features are multiplied at present.
@@ -151,16 +161,18 @@ class ObservationScaleDrift(Drifting):
         schedule: Any,
         features: Sequence[int] | None = None,
         during_episodes: bool = False,
+        world: int | None = None,
     ) -> None:
         space = vector_space(env)
         self.schedule = schedules.schedule("schedule", schedule)
         self.features = _features(features, space.shape[0])
-        super().__init__(env, during_episodes)
+        super().__init__(env, during_episodes, world)
         gym.utils.RecordConstructorArgs.__init__(
             self,
             schedule=schedules.as_mapping(self.schedule),
             features=None if features is None else self.features,
             during_episodes=during_episodes,
+            world=self.world,
         )
         self.factors = np.ones(space.shape[0], dtype=space.dtype)
         self._all = tuple(range(space.shape[0]))

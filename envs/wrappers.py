@@ -48,7 +48,7 @@ class NoisyFeatures(
             draws from a histogram recorded before; this draws from the latest 1000 observations,
             the present one among them;
         copy: d distractors at a time are one of those observations as a whole, in a shuffled order
-            that stays: they go together as true ones do, at another time.
+            that is always the same: they go together as true ones do, at another time.
 
     The features have a random stream of their own, made from the seed given to `reset`: the
     environment itself behaves as it does without them.
@@ -87,7 +87,7 @@ class NoisyFeatures(
             self._noise = np.random.default_rng(stream_of(self, seed, STREAM))
             self._drawn = iter(())
             if self.kind != "normal":
-                self._forget(self._noise)
+                self._forget()
         return super().reset(seed=seed, options=options)
 
     def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
@@ -116,12 +116,15 @@ class NoisyFeatures(
             self._space,
         )
 
-    def _forget(self, rng: np.random.Generator) -> None:
+    def _forget(self) -> None:
         size = self._space.shape[0]
         self._seen = np.zeros(MEMORY * size, dtype=self._space.dtype)
         self._count = 0
         if self.kind == "copy":
             self._blocks = -(-self.distractors // size)
+            rng = np.random.default_rng(
+                STREAM
+            )  # one order for all seeds, as there is of true features
             orders = [rng.permutation(size) for _ in range(self._blocks)]
             self._imitated = np.concatenate([*orders, np.zeros(0, np.int64)])[: self.distractors]
             self._block = np.repeat(np.arange(self._blocks), size)[: self.distractors]

@@ -25,6 +25,7 @@ from dstrl.runs import references
 from dstrl.runs.hyperparameters import linear
 from dstrl.runs.replay import DynamicReplayBuffer, ReplayCallback
 from dstrl.runs.spec import RLSpec
+from dstrl.seeds import derive
 from envs.wrappers import NoisyFeatures
 from sparse_core.checks import InputError
 
@@ -139,11 +140,15 @@ def _batch(spec: RLSpec) -> int:
 def make_env(spec: RLSpec, render_mode: str | None = None) -> gym.Env[Any, Any]:
     """Make one environment of a run, with its wrappers.
 
+    Those that drift do so alike in all environments of the run.
+
     Args:
         spec: The run.
         render_mode: As Gymnasium takes it; None: the environment is not told, it may know none.
     """
     env = spec.env_builder.make(render_mode)
+    if env.has_wrapper_attr("join_world"):
+        env.get_wrapper_attr("join_world")(derive(spec.seed, "world"))
     return NoisyFeatures(env, spec.noise) if spec.noise else env
 
 

@@ -2,7 +2,8 @@
 
 An evaluation plays one episode in each of several environments at once, with deterministic actions.
 Its environments are seeded anew each time, by the run's seed and the number of the evaluation, so
-it does not depend on what was evaluated before.
+it does not depend on what was evaluated before. A world that drifts is as it is in training at that
+time.
 """
 
 from __future__ import annotations
@@ -31,11 +32,16 @@ class Evaluator:
     def __init__(self, make: Callable[[], gym.Env[Any, Any]], episodes: int, seed: int) -> None:
         self.seed = seed
         self.envs = DummyVecEnv([make] * episodes)
+        self._drifts = self.envs.envs[0].has_wrapper_attr("set_clock")
 
     def __call__(self, model: BaseAlgorithm, index: int) -> NDArray[np.float64]:
         """Return `(episodes,)` undiscounted returns of evaluation number `index`."""
         normalise = model.get_vec_normalize_env()
         self.envs.seed(derive(self.seed, "evaluation", index))
+        if self._drifts:
+            lived = model.get_env()
+            assert lived is not None
+            self.envs.set_options({"clock": lived.get_attr("clock")[0]})
         observations = self.envs.reset()
         returns = np.zeros(self.envs.num_envs)
         playing = np.ones(self.envs.num_envs, dtype=bool)

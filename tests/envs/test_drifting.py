@@ -234,6 +234,39 @@ def test_wrappers_around_one_another_share_the_clock_and_not_the_stream():
     assert not np.isclose(seen[4:8], seen[8:12]).any()
 
 
+@pytest.mark.parametrize("wrap", DRIFTING.values(), ids=DRIFTING)
+def test_copies_of_other_seeds_live_in_one_world_if_asked(wrap):
+    given = wrap(gym.make("CartPole-v1"), world=5)
+    joined = NoisyFeatures(wrap(gym.make("CartPole-v1")), 0.5)
+    joined.get_wrapper_attr("join_world")(5)
+    given.env.reset(seed=0)
+    for env, seed in ((given, 1), (joined, 2)):
+        env.reset(seed=seed, options={"clock": 21})
+    assert changed(given) == changed(joined)
+    given.join_world(6)
+    given.reset(seed=1, options={"clock": 21})
+    assert changed(given) == changed(joined)
+
+
+def changed(env):
+    names = ("permutation", "alive", "factors", "regime")
+    held = [env.get_wrapper_attr(name) for name in names if env.has_wrapper_attr(name)]
+    return [np.asarray(one).tolist() for one in held]
+
+
+def test_a_world_is_told_to_the_wrappers_below_and_takes_effect_at_the_next_reset():
+    inner = PermuteObservation(gym.make("Acrobot-v1"), every=1)
+    outer = RewardFlip(inner, every=1, during_episodes=True)
+    outer.reset(seed=0, options={"clock": 5})
+    before = inner.permutation.tolist()
+    outer.join_world(3)
+    outer.set_clock(0)
+    outer.step(0)
+    assert inner.permutation.tolist() == before
+    outer.reset(options={"clock": 5})
+    assert inner.permutation.tolist() != before
+
+
 def test_a_generator_that_somebody_put_there_seeds_it_and_is_not_drawn_from():
     def world():
         env = NoisyFeatures(gym.make("CartPole-v1"), 0.5)
@@ -253,6 +286,7 @@ def test_a_generator_that_somebody_put_there_seeds_it_and_is_not_drawn_from():
         (lambda env: RewardFlip(env, every=0), "every=0: must be an integer of at least 1"),
         (lambda env: RewardFlip(env, 5, during_episodes=1), "during_episodes=1: must be true or"),
         (lambda env: RewardFlip(env).reset(options={"clock": -1}), "options.clock=-1: must be an"),
+        (lambda env: RewardFlip(env, world=-1), "world=-1: must be an integer of at least 0"),
         (lambda env: RewardFlip(env).set_clock(0.5), "clock=0.5: must be an integer of at least 0"),
     ],
 )
