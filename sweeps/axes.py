@@ -96,7 +96,8 @@ class Axes:
         return any((name in one) != (name in other) for name in names)
 
     def _part(self, run: Run) -> dict[str, Any]:
-        own = {name: self._flat[run.run_id].get(name) for name in self.names}
+        flat = self._flat[run.run_id]
+        own = {name: flat.get(name) for name in self.names if name in flat or name == METHOD}
         known = specs.in_force(run.spec)
         return {
             name: value
@@ -108,6 +109,7 @@ class Axes:
                 else any(
                     _matters(run, name, other) for other in self._choices[name] if other != value
                 )
+                or _needed(run, name)
             )
         }
 
@@ -136,6 +138,21 @@ def _matters(run: Run, name: str, value: Any) -> bool:
     except InputError:
         return False
     return specs.run_id(run.kind_name, other, run.sources) != run.run_id
+
+
+def _needed(run: Run, name: str) -> bool:
+    """Whether other fields need this one's value, as the arguments of a wrapper need the wrapper.
+
+    It cannot go back to its default alone, then.
+    """
+    values = specs.flatten(specs.plain(run.spec))
+    if values.pop(name, None) is None:
+        return False
+    try:
+        specs.load(type(run.spec), values)
+    except InputError:
+        return True
+    return False
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

@@ -114,7 +114,8 @@ def _settings(summary: Summary, outcomes: Sequence[Outcome]) -> list[tuple[str, 
         for run, flat in zip(runs, flats, strict=True):
             if name not in summary.axes.names or name in summary.axes.values(run):
                 values.setdefault(str(flat.get(name)), []).append(summary.axes.label(run))
-        settings.append((name, _spelt(values)))
+        if values:
+            settings.append((name, _spelt(values)))
     return settings
 
 

@@ -41,6 +41,17 @@ Toys = Callable[[str], Grid]
             "kind: rl\ninclude: [{sparse.method: dense}, {sparse.method: srigl, sparse.group: 4}]",
             ["dense", "srigl"],
         ),
+        (  # the one cannot be changed without the other; what a run lacks is not named
+            "kind: rl\ninclude:\n"
+            "  - {env_kwargs.sutton_barto_reward: true}\n"
+            "  - {wrappers: [NoisyFeatures], wrapper_kwargs.NoisyFeatures.fraction: 0.5}\n"
+            "  - {wrappers: [SensorDropout], wrapper_kwargs.SensorDropout.fraction: 0.5}\n",
+            [
+                "sutton_barto_reward=True",
+                "wrappers=['NoisyFeatures']",
+                "wrappers=['SensorDropout']",
+            ],
+        ),
         (  # tasks that are not isolated share everything: what they may share says nothing
             "kind: crl\nbase: {sparse.method: set}\n"
             "include: [{share: none}, {share: reuse}, {isolation: none}, {sparse.method: dense}]",
