@@ -47,7 +47,7 @@ Toys = Callable[[str], Grid]
             "  - {wrappers: [NoisyFeatures], wrapper_kwargs.NoisyFeatures.fraction: 0.5}\n"
             "  - {wrappers: [SensorDropout], wrapper_kwargs.SensorDropout.fraction: 0.5}\n",
             [
-                "sutton_barto_reward=True",
+                "rl",
                 "wrappers=['NoisyFeatures']",
                 "wrappers=['SensorDropout']",
             ],
