@@ -3,33 +3,18 @@
 import copy
 import io
 import pickle
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Distribution, Normal
 
-from sparse_core import SparseConfig, condense, sparsify, to_onnx, to_torch_csr
-from sparse_core.export import convolution
-from sparse_core.export.convolution import CondensedConv2d, become_condensed_conv
+from sparse_core import SparseConfig, condense, sparsify, to_torch_csr
 from sparse_core.export.folding import ELEMENTWISE
 from sparse_core.layers.chain import CondensedSequential
 from sparse_core.layers.condensed import CondensedLinear, become_condensed
 from sparse_core.layers.csr import CsrLinear
-from sparse_core.layers.dense import become_dense
-from sparse_core.layers.rows import Rows
-from sparse_core.weights.tensor import Delta
+from tests.sparse_core.export.subjects import Gaussian, ablate
 from tests.sparse_core.nets import mlp, train
-
-
-def ablate(engine, index, rows):
-    """Make neurons of one layer constant, as SRigL does."""
-    tensor = engine.tensors[index]
-    after = tensor.active()
-    after[rows] = False
-    tensor.apply(Delta.between(tensor.active(), after))
 
 
 def sparse_mlp(backend, activation, sizes=(12, 16, 16, 4), **fields):
@@ -227,155 +212,6 @@ def test_attention_and_latent_weights(export):
     assert type(small.linear1) in (CondensedLinear, CsrLinear)
 
 
-CONVOLUTIONS = [
-    dict(stride=1),
-    dict(stride=2, padding=1),
-    dict(stride=(2, 1), padding=(0, 2), dilation=(1, 2)),
-    dict(padding="same", dilation=2, bias=False),
-    dict(groups=2, padding=1),
-    dict(groups=4),
-    dict(padding=2, padding_mode="circular"),
-    dict(padding=(1, 2), padding_mode="reflect", groups=2),
-]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("fields", CONVOLUTIONS, ids=str)
-def test_a_condensed_convolution_is_a_convolution(fields, dtype):
-    torch.manual_seed(0)
-    layer = nn.Conv2d(4, 8, 3, dtype=dtype, **fields)
-    engine = sparsify(layer, SparseConfig(method="static", sparsity=0.6))
-    ablate(engine, 0, [3])
-    small = copy.deepcopy(layer)
-    become_condensed_conv(small)
-    with torch.no_grad():
-        for shape in ((5, 4, 9, 11), (4, 9, 11), (1, 4, 30, 30), (0, 4, 9, 9)):
-            x = torch.randn(*shape, dtype=dtype)
-            torch.testing.assert_close(small(x), layer(x), rtol=1e-5, atol=1e-5)
-    x = torch.randn(2, 4, 9, 9, dtype=dtype, requires_grad=True)
-    ours = torch.autograd.grad(small(x).square().sum(), x)[0]
-    theirs = torch.autograd.grad(layer(x).square().sum(), x)[0]
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
-    for wrong in ((2, 3, 9, 9), (9, 9)):
-        with pytest.raises(ValueError, match=r"input must be \(batch, 4, height, width\)"):
-            small(torch.zeros(*wrong, dtype=dtype))
-    become_dense(small)
-    assert type(small) is nn.Conv2d and small.weight.shape == layer.weight.shape
-    assert torch.equal(small.weight * (layer.weight_mask == 0), torch.zeros_like(layer.weight))
-    torch.testing.assert_close(small(x), layer(x))
-
-
-def test_condense_takes_convolutions_where_that_pays():
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(4, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU())
-    net += nn.Sequential(nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 8))
-    sparsify(net, SparseConfig(method="static", sparsity=0.95, distribution="uniform"))
-    small = condense(net)
-    kinds = [type(m) for m in small[:6:2]]
-    assert kinds == [nn.Conv2d, CondensedConv2d, CondensedConv2d]
-    assert [type(m) for m in condense(net, batch=1)[:6:2]] == [nn.Conv2d] * 3
-    x = torch.randn(2, 4, 44, 44)
-    for one in (small, copy.deepcopy(small), pickle.loads(pickle.dumps(small))):
-        torch.testing.assert_close(one(x), net(x), rtol=1e-5, atol=1e-5)
-
-
-def test_a_condensed_convolution_notices_that_its_weights_were_loaded(monkeypatch):
-    monkeypatch.setattr("sparse_core.export.condense.conv_pays", lambda layer, batch: True)
-    torch.manual_seed(0)
-    nets = [nn.Conv2d(2, 4, 3) for _ in range(2)]
-    for seed in range(2):
-        sparsify(nets[seed], SparseConfig(method="static", sparsity=0.5, seed=seed))
-        nets[seed] = condense(nets[seed])
-    x = torch.randn(1, 2, 5, 5)
-    expected = nets[0](x)
-    assert not torch.equal(nets[1](x), expected)
-    nets[1].load_state_dict(nets[0].state_dict())
-    assert torch.equal(nets[1](x), expected)
-
-
-def test_an_input_smaller_than_the_kernel_is_named():
-    layer = nn.Conv2d(2, 4, 3)
-    sparsify(layer, SparseConfig(method="static", sparsity=0.5))
-    become_condensed_conv(layer)
-    with pytest.raises(ValueError, match=r"\(1, 2, 2, 5\) is smaller than the kernel"):
-        layer(torch.zeros(1, 2, 2, 5))
-
-
-def test_a_large_image_is_convolved_in_strips(monkeypatch):
-    torch.manual_seed(0)
-    layer = nn.Conv2d(2, 4, 3)
-    sparsify(layer, SparseConfig(method="static", sparsity=0.5))
-    small = copy.deepcopy(layer)
-    become_condensed_conv(small)
-    monkeypatch.setattr(convolution, "STRIP_WEIGHTS", 400)
-    x = torch.randn(7, 2, 8, 8)
-    with torch.no_grad():
-        torch.testing.assert_close(small(x), layer(x))
-
-
-def test_rows_hold_any_matrix():
-    rng = np.random.default_rng(0)
-    mask = rng.random((10, 7)) < 0.4
-    mask[3] = False
-    weight = np.where(mask, rng.standard_normal((10, 7)), 0)
-    rows = Rows.of_matrix(weight, mask)
-    pattern, values = rows.condensed()
-    assert np.array_equal(pattern.expand(values), weight) and rows.group() == 1
-    again = Rows.of_pattern(pattern, values)
-    assert all(
-        np.array_equal(getattr(rows, f), getattr(again, f)) for f in ("indptr", "columns", "values")
-    )
-    kept = rng.random(10) < 0.5
-    assert np.array_equal(matrix(rows.with_rows(kept)), weight[kept])
-    kept = rng.random(7) < 0.5
-    assert np.array_equal(matrix(rows.with_columns(kept)), weight[:, kept])
-    x = rng.standard_normal(7)
-    np.testing.assert_allclose(rows.times(x), weight @ x, rtol=1e-14)
-    shared = np.repeat(mask[:3], 4, 0)[:10]
-    assert Rows.of_matrix(np.ones((10, 7)), shared).group() == 4
-
-
-def matrix(rows):
-    pattern, values = rows.condensed()
-    return pattern.expand(values)
-
-
-@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's exporter, of itself
-@pytest.mark.filterwarnings("ignore:Layers that stay masked")
-def test_onnx_computes_the_same_for_any_batch(tmp_path):
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxscript")
-    from onnx.reference import ReferenceEvaluator
-
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), *mlp(16, 8, 2))
-    engine = sparsify(net, SparseConfig(method="srigl", sparsity=0.5, backend="condensed"))
-    ablate(engine, 1, [2, 3])
-    path = tmp_path / "net.onnx"
-    to_onnx(net, torch.randn(3, 1, 4, 4), path)
-    onnx.checker.check_model(onnx.load(path))
-    for batch in (3, 8):
-        x = torch.randn(batch, 1, 4, 4)
-        (out,) = ReferenceEvaluator(str(path)).run(None, {"input": x.numpy()})
-        np.testing.assert_allclose(out, net(x).detach().numpy(), rtol=1e-5, atol=1e-6)
-    assert net.sparse_engine is engine and type(net[2]) is CondensedLinear
-
-
-class Gaussian(nn.Module):
-    """Keeps what it computed, as policies do, in an object and in a list."""
-
-    def __init__(self):
-        super().__init__()
-        self.net = mlp(3, 8, 4)
-        self.kept = SimpleNamespace(last=None, all=[])
-
-    def forward(self, x):
-        mean, scale = self.net(x).chunk(2, 1)
-        self.kept.last = Normal(mean, scale.exp())
-        self.kept.all = [self.kept.last]
-        return self.kept.last.mean
-
-
 @pytest.mark.parametrize("export", [condense, to_torch_csr])
 def test_what_a_forward_pass_left_is_copied_without_its_graph(export):
     torch.manual_seed(0)
@@ -387,34 +223,3 @@ def test_what_a_forward_pass_left_is_copied_without_its_graph(export):
     assert torch.equal(small.mean, out) and small.mean.grad_fn is None
     assert small.kept.last.loc.grad_fn is None and small.kept.all[0] is small.kept.last
     torch.testing.assert_close(small(x), out)
-
-
-@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's exporter, of itself
-def test_onnx_of_a_distribution(tmp_path, monkeypatch):
-    pytest.importorskip("onnxscript")
-    onnxruntime = pytest.importorskip("onnxruntime")
-    torch.manual_seed(0)
-    net, x = Gaussian(), torch.randn(2, 3)
-    sparsify(net, SparseConfig(method="static", sparsity=0.5))
-    expected = net(x).detach().numpy()
-    monkeypatch.setattr(Distribution, "_validate_args", True)  # torch.compile leaves it off
-    to_onnx(net, x, tmp_path / "net.onnx")
-    assert Distribution._validate_args
-    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
-    (out,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
-    monkeypatch.setattr(torch.onnx, "export", lambda *args, **fields: 1 / 0)
-    for checked in (False, True):
-        Distribution.set_default_validate_args(checked)
-        with pytest.raises(ZeroDivisionError):
-            to_onnx(net, x, tmp_path / "net.onnx")
-        assert Distribution._validate_args is checked
-
-
-def test_without_onnx_the_error_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr("sparse_core.export.onnx.find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r"to_onnx needs onnx and onnxscript: pip"):
-        to_onnx(mlp(2, 2), torch.zeros(2, 2), tmp_path / "net.onnx")
-    monkeypatch.setattr("sparse_core.export.onnx.find_spec", lambda name: name)
-    with pytest.raises(ValueError, match=r"example 0 is \(1, 2\): needs a batch of two"):
-        to_onnx(mlp(2, 2), torch.zeros(1, 2), tmp_path / "net.onnx")
