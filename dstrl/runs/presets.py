@@ -155,12 +155,12 @@ def _blocks(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `over` on top of `base`; where both hold a mapping, its keys are merged."""
+    """Return `over` on top of `base`; mappings in both are merged, at any depth."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
         if isinstance(below, Mapping) and isinstance(value, Mapping):
-            merged[key] = {**below, **value}
+            merged[key] = merge(below, value)
         else:
             merged[key] = value
     return merged

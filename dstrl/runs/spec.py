@@ -241,6 +241,7 @@ class RLSpec:
             n_envs=self.n_envs or own["n_envs"],
             net_arch=tuple(own["net_arch"]) if self.net_arch is None else self.net_arch,
             eval_every=self.eval_every or max(1, steps // EVALUATIONS),
+            wrapper_kwargs={name: given for name, given in self.wrapper_kwargs.items() if given},
             hyper=table | dict(self.hyper),
         )
 

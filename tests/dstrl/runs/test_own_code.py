@@ -184,6 +184,11 @@ def test_its_actions_must_suit_the_algorithm(lab):
         build(own(env="ownlab_world:Pair").resolve())
 
 
+def test_arguments_that_are_none_play_no_part(lab):
+    wrapped = own(wrappers=["ownlab_world:Doubled"], wrapper_kwargs={"Doubled": {}})
+    assert run_id("rl", wrapped) == run_id("rl", own(wrappers=("ownlab_world:Doubled",)))
+
+
 def test_noise_comes_on_top_of_wrappers(lab):
     spec = own(
         wrappers=("NoisyFeatures",),

@@ -222,10 +222,13 @@ def test_bad_presets_are_refused_in_one_line(values, message):
         load(RLSpec, values)
 
 
-def test_merging_goes_one_level_deep_and_changes_neither():
+def test_merging_goes_into_mappings_and_changes_neither():
     base, over = {"a": 1, "sparse": {"x": 1, "y": 2}}, {"a": 2, "sparse": {"y": 3}, "b": [4]}
     assert merge(base, over) == {"a": 2, "sparse": {"x": 1, "y": 3}, "b": [4]}
     assert base == {"a": 1, "sparse": {"x": 1, "y": 2}} and over["sparse"] == {"y": 3}
+    deep = {"wrapper_kwargs": {"Noise": {"fraction": 0.5, "kind": "copy"}}}
+    given = {"wrapper_kwargs": {"Noise": {"fraction": 0.9}}}
+    assert merge(deep, given)["wrapper_kwargs"]["Noise"] == {"fraction": 0.9, "kind": "copy"}
 
 
 @pytest.mark.parametrize(("preset", "algo"), ALL)
