@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import warnings
+from pathlib import Path
 
 import gymnasium as gym
 import pytest
 
 import envs
 from dstrl.listing import described
+from dstrl.runs.build import make_env
 from envs.worlds import WORLDS
+from sweeps.grid import parse
 
 HERE = [world for world in WORLDS if "mujoco" not in world.made_by]
 
@@ -40,6 +44,24 @@ def test_ids_are_in_one_namespace_and_listed():
         assert listed[world.id].summary == world.summary
     assert len({world.id for world in WORLDS}) == len(WORLDS)
     assert {f"worlds/{name}-v0" for name in envs.sequences.SEQUENCES} <= set(listed)
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "worlds.md").read_text(encoding="utf-8")
+
+
+def test_the_examples_of_the_page_do_what_they_say(capsys):
+    for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        exec(compile(code, "worlds.md", "exec"), {})
+        said = re.findall(r"print\(.*\)  # (.*)", code)
+        assert said and capsys.readouterr().out.splitlines()[: len(said)] == said
+
+
+def test_the_grid_of_the_page_makes_its_environment():
+    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    runs = parse(text).runs
+    assert len(runs) == 9
+    _, info = make_env(runs[0].spec).reset(seed=0)
+    assert set(info["regime"]) == {"PermuteObservation", "DynamicsSchedule"}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

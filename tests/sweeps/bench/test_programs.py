@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,8 @@ def program(
         ("cl_study cl_digits", "grid='cl_digits': no finished runs in runs, and no docs/results/"),
         ("choice --rounds 0", "argument --rounds: '0': must be an integer of at least 1"),
         ("choice --json no/where.json", "'no/where.json': must be a file in a folder that exists"),
+        ("envs --rounds 0", "argument --rounds: '0': must be an integer of at least 1"),
+        ("envs --json no/where.json", "'no/where.json': must be a file in a folder that exists"),
         ("xmc --features 0", "argument --features: '0': must be an integer of at least 1"),
         ("xmc --features 4 --fan-in 5", "--fan-in 5: must be at most --features"),
         ("reused --runs-dir nowhere", "runs_dir='nowhere': holds no finished run of grid"),
@@ -70,10 +73,22 @@ def test_wrong_input_is_one_line(program: Program, words: str, message: str) -> 
     assert message in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["cartpole", "mnist", "choice", "xmc", "reused", "cl_study"])
+@pytest.mark.parametrize(
+    "name", ["cartpole", "mnist", "choice", "xmc", "reused", "cl_study", "envs"]
+)
 def test_help_is_help(program: Program, name: str) -> None:
     code, out, err = program(name, "--help")
     assert (code, err) == (0, "") and out.startswith(f"usage: sweeps.bench.{name}")
+
+
+def test_what_wrappers_add_to_a_step_is_printed_and_written(
+    program: Program, tmp_path: Path
+) -> None:
+    written = tmp_path / "added.json"
+    code, out, _ = program("envs", "--rounds", "1", "--json", str(written))
+    added = json.loads(written.read_text())
+    assert code in (0, 1) and len(added) == 12
+    assert all(name in out for name in added)
 
 
 def test_a_case_that_needs_threads_is_left_out_with_a_word(
