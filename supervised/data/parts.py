@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from sparse_core.checks import InputError, one_of
+from sparse_core.imports import is_reference, load
 from sparse_core.streams import stream
 from supervised.data.sources import UNLABELLED, find
 from supervised.data.text import Samples, read_samples
@@ -46,7 +47,8 @@ def load_parts(
     """Read a data set and split it.
 
     Args:
-        dataset: Its name; see `supervised.data.sources.find`.
+        dataset: Its name (see `supervised.data.sources.find`), or `package.module:NAME` of a
+            function that returns all samples, or those for training and those for testing.
         split: Seeds which samples of a set in one file are for testing.
         test_fraction: How many of them.
         valid_fraction: The fraction of the training samples that is held out.
@@ -60,18 +62,16 @@ def load_parts(
             allowed, or is too small to be split.
     """
     one_of("unlabelled", unlabelled, UNLABELLED)
-    files = find(dataset, data)
-    paths = [path for path in (files.train, files.test) if path is not None]
-    whole = [read_samples(path) for path in paths]
+    whole, places = _read(dataset, data)
     if len(whole) == 2:
-        _check_alike(whole, paths)
+        _check_alike(whole, places)
     without = [_without_labels(samples) for samples in whole]
-    unused = _say_unused(whole, paths)
-    for path, rows in zip(paths, without, strict=True):
+    unused = _say_unused(whole, places)
+    for place, rows in zip(places, without, strict=True):
         if unlabelled == "refuse" and len(rows):
             raise InputError(
-                f"unlabelled='refuse': {str(path)!r}: line {int(rows[0]) + 2}: a sample without "
-                f"labels, one of {len(rows)}; drop or keep them",
+                f"unlabelled='refuse': {place.of(int(rows[0]))}: a sample without labels, one of "
+                f"{len(rows)}; drop or keep them",
                 field="unlabelled",
             )
     if unlabelled == "drop":
@@ -82,6 +82,46 @@ def load_parts(
         train, test = _apart(whole[0], test_fraction, stream(split, "test"), "test_fraction")
     train, valid = _apart(train, valid_fraction, stream(seed, "validation"), "valid_fraction")
     return Parts(train, valid, test, sum(map(len, without)), unused)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where samples came from, for messages: a file, or a function of the user's own."""
+
+    source: str
+    name: str
+    is_file: bool
+
+    @property
+    def whole(self) -> str:
+        where = "line 1" if self.is_file else f"its {self.name}"
+        return f"{'data' if self.is_file else 'dataset'}={self.source!r}: {where}"
+
+    def of(self, row: int) -> str:
+        where = f"line {row + 2}" if self.is_file else f"{self.name}, sample {row}"
+        return f"{self.source!r}: {where}"
+
+
+def _read(dataset: str, data: str | Path | None) -> tuple[list[Samples], list[_Place]]:
+    """Return the samples of a data set: all, or those for training and those for testing."""
+    if not is_reference(dataset):
+        files = find(dataset, data)
+        paths = [path for path in (files.train, files.test) if path is not None]
+        return (
+            [read_samples(path) for path in paths],
+            [_Place(str(path), path.name, True) for path in paths],
+        )
+    expected = "a function () -> Samples, or -> (Samples, Samples)"
+    made = load("dataset", dataset, expected, callable)()
+    whole = [made] if isinstance(made, Samples) else made
+    pair = isinstance(whole, (list, tuple)) and len(whole) in (1, 2)
+    if not pair or not all(isinstance(samples, Samples) for samples in whole):
+        raise InputError(
+            f"dataset={dataset!r}: gave a {type(made).__name__}, must be {expected}",
+            field="dataset",
+        )
+    names = ["samples"] if len(whole) == 1 else ["training samples", "test samples"]
+    return list(whole), [_Place(dataset, name, False) for name in names]
 
 
 def _apart(
@@ -102,24 +142,24 @@ def _without_labels(samples: Samples) -> torch.Tensor:
     return (samples.labels.lengths == 0).nonzero()[:, 0]
 
 
-def _check_alike(whole: list[Samples], paths: list[Path]) -> None:
+def _check_alike(whole: list[Samples], places: list[_Place]) -> None:
     for name in ("features", "labels"):
         one, other = (getattr(samples, name).width for samples in whole)
         if one != other:
             raise InputError(
-                f"data={str(paths[1])!r}: line 1: {other:,} {name}, {paths[0].name} says {one:,}",
-                field="data",
+                f"{places[1].whole}: {other:,} {name}, {places[0].name} has {one:,}",
+                field="dataset",
             )
 
 
-def _say_unused(whole: list[Samples], paths: list[Path]) -> int:
+def _say_unused(whole: list[Samples], places: list[_Place]) -> int:
     """Warn of features that no sample has: often the sign of indices counted from 1."""
     counts = torch.stack([samples.features.counts() for samples in whole]).sum(0)
     unused = (counts == 0).nonzero()[:, 0]
     if len(unused):
         warnings.warn(
-            f"{str(paths[0])!r}: line 1: {len(unused):,} of {len(counts):,} features occur in no "
-            f"sample, the first is {int(unused[0])}",
+            f"{places[0].whole}: {len(unused):,} of {len(counts):,} features occur in no sample, "
+            f"the first is {int(unused[0])}",
             stacklevel=3,
         )
     return len(unused)

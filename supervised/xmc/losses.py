@@ -51,6 +51,3 @@ def squared_hinge_(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     total = torch.dot(flat, flat)
     logits.mul_(2)
     return total
-
-
-LOSSES: dict[str, Loss] = {"bce": bce_, "squared_hinge": squared_hinge_}

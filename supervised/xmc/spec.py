@@ -11,10 +11,15 @@ from dataclasses import dataclass, field
 
 from sparse_core.checks import InputError, at_least, one_of, positive, within
 from sparse_core.config import SparseConfig
+from sparse_core.imports import check_module, is_reference
+from sparse_core.naming import check_name
 from supervised.data.sources import UNLABELLED, find
 
-LOSSES = ("squared_hinge", "bce")
-OPTIMIZERS = ("adam", "sgd")
+LOSSES = {
+    "squared_hinge": "supervised.xmc.losses:squared_hinge_",
+    "bce": "supervised.xmc.losses:bce_",
+}
+OPTIMIZERS = {"adam": "torch.optim:Adam", "sgd": "torch.optim:SGD"}
 
 
 def _automatic() -> SparseConfig:
@@ -27,7 +32,9 @@ class XMCSpec:
 
     Attributes:
         dataset: Name of the data set, as it stands in the names of its files
-            (`supervised.data.sources`): `bibtex`, `delicious`, or any other of that format.
+            (`supervised.data.sources`): `bibtex`, `delicious`, or any other of that format. Or
+            `package.module:NAME` of a function `() -> Samples`, or `-> (Samples, Samples)` for
+            training and testing (`supervised.Samples`).
         split: Of a set in one file: seeds which samples are for testing.
         test_fraction: Of a set in one file: how many of them.
         valid_fraction: The fraction of the training samples that is held out, drawn by the run's
@@ -40,14 +47,16 @@ class XMCSpec:
             learns besides; 0: there is none.
         auxiliary_weight: How much its loss counts at first. It falls to 0 by a cosine.
         auxiliary_until: The fraction of the training after which it does not count.
-        loss: `squared_hinge` or `bce`, of each label against all samples.
+        loss: `squared_hinge` or `bce`, of each label against all samples, or
+            `package.module:NAME` of a function such as those of `supervised.xmc.losses`.
         block: Labels whose scores are in memory together; each block of the output layer has a
             topology of its own.
         epochs: Passes over the training samples, at most.
         patience: Training stops after so many epochs that are no better on the samples held out;
             None: never. The best epoch's model is what counts.
         batch_size: Samples an optimizer step.
-        optimizer: `adam`, or `sgd` (momentum 0.9).
+        optimizer: `adam` or `sgd` (momentum 0.9), or `package.module:NAME` of a function or class
+            `(parameters, lr=...)` such as `torch.optim:RMSprop`.
         lr: Learning rate.
         propensity: Parameters A and B of propensities (`supervised.xmc.metrics`).
         sparse: The sparsity of the output layer, uniform over its blocks and with backend `auto`
@@ -80,8 +89,8 @@ class XMCSpec:
         if not isinstance(self.dataset, str) or not self.dataset:
             raise InputError(f"dataset={self.dataset!r}: must name a data set", field="dataset")
         one_of("unlabelled", self.unlabelled, UNLABELLED)
-        one_of("loss", self.loss, LOSSES)
-        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        check_name("loss", self.loss, LOSSES)
+        check_name("optimizer", self.optimizer, OPTIMIZERS)
         for name in ("test_fraction", "valid_fraction"):
             within(name, getattr(self, name), 0, 1, open_right=True)
             positive(name, getattr(self, name))
@@ -112,10 +121,8 @@ class XMCSpec:
     def _check_labels_stay(self) -> None:
         """A neuron of the output layer is a label: none may be ablated or removed."""
         sparse = self.sparse
-        removes = sparse.method == "srigl" and sparse.ablation
-        if sparse.method != "dense" and sparse.structure_in_force == "neurons":
-            removes = True
-        if removes and "output" not in sparse.never_ablate:
+        removes = sparse.facts.sparse and sparse.structure_in_force == "neurons"
+        if (removes or sparse.ablates) and "output" not in sparse.never_ablate:
             raise InputError(
                 f"sparse.never_ablate={sparse.never_ablate}: must hold 'output', or labels would "
                 "be deleted",
@@ -123,12 +130,17 @@ class XMCSpec:
             )
 
     def check_data(self) -> None:
-        """Look for the files.
+        """Look for the files, and for the modules of what is the user's own; none is imported.
 
         Raises:
             InputError: If they are not where they should be.
         """
-        find(self.dataset)
+        for name in ("dataset", "loss", "optimizer"):
+            value = getattr(self, name)
+            if is_reference(value):
+                check_module(name, value, value.partition(":")[0], f"what {name} names")
+        if not is_reference(self.dataset):
+            find(self.dataset)
 
     def canonical(self) -> XMCSpec:
         """Return the equal spec with all that plays no part in it at its default."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sparse_core.building import sparsify
 from sparse_core.checks import InputError
 from sparse_core.engine import Engine
 from sparse_core.metrics.tally import Moves, weights
@@ -20,10 +19,10 @@ from sparse_core.streams import stream
 from supervised.data.parts import Parts, load_parts
 from supervised.data.rows import Rows
 from supervised.data.text import Samples
+from supervised.xmc.build import loss_of, make_model, make_optimizer
 from supervised.xmc.groups import grouped, label_groups
-from supervised.xmc.losses import LOSSES
 from supervised.xmc.metrics import ndcg, precision, propensities, propensity_precision
-from supervised.xmc.model import AUXILIARY, OUTPUT, OneVsAll
+from supervised.xmc.model import OneVsAll
 from supervised.xmc.predict import best_labels
 from supervised.xmc.spec import XMCSpec
 
@@ -31,11 +30,6 @@ Progress = Callable[[float, Mapping[str, float]], None]
 
 KS = (1, 3, 5)
 """Metrics are taken of so many predictions."""
-
-OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]] = {
-    "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9),
-    "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),
-}
 
 
 def run(spec: XMCSpec, out: Path, progress: Progress) -> dict[str, Any]:
@@ -59,16 +53,16 @@ def run(spec: XMCSpec, out: Path, progress: Progress) -> dict[str, Any]:
     torch.manual_seed(spec.seed)
     parts = _load(spec)
     model, engine = make_model(spec, parts.train)
-    optimizer = OPTIMIZERS[spec.optimizer](model.parameters(), spec.lr)
+    optimizer = make_optimizer(spec, model.parameters())
     engine.attach(optimizer)
-    training = _Training(spec, parts, model, optimizer, progress)
+    training = _Training(spec, parts, model, engine, optimizer, progress)
     engine.set_horizon(spec.epochs * training.batches)
     moves = Moves({"network": engine})
     training.train()
     moves.end()
     updates = moves.result()
     model.load_state_dict(training.best_state)
-    best, _ = best_labels(model, parts.test.features, max(KS))
+    best, _ = best_labels(model, parts.test.features, max(KS), batch=spec.batch_size)
     return {
         "score": precision(best, parts.test.labels, 1),
         **_metrics(spec, parts, best),
@@ -81,28 +75,6 @@ def run(spec: XMCSpec, out: Path, progress: Progress) -> dict[str, Any]:
         **_weights(model, engine),
         **updates,
     }
-
-
-def make_model(spec: XMCSpec, train: Samples) -> tuple[OneVsAll, Engine]:
-    """Build the model of a spec for the data's features and labels, its output layer sparse.
-
-    Returns:
-        The model, and the engine that moves the topology of its output layer.
-
-    Raises:
-        InputError: If the sparsity cannot be had.
-    """
-    model = OneVsAll(
-        train.features.width,
-        train.labels.width,
-        intermediate=spec.intermediate,
-        groups=spec.auxiliary,
-        block=spec.block,
-    )
-    dense = (*spec.sparse.dense, *([AUXILIARY] if spec.auxiliary else []))
-    config = replace(spec.sparse, dense=dense, seed=spec.seed, horizon=None)
-    roles = {f"{OUTPUT}.*": "output"}
-    return model, sparsify(model, config, roles=roles, batch=spec.batch_size)
 
 
 def auxiliary_weight(spec: XMCSpec, done: float) -> float:
@@ -164,7 +136,7 @@ class _Training:
     Attributes:
         curve: Epochs and P@1 on the samples held out.
         losses: Mean loss of each epoch.
-        best_epoch: The epoch of the highest P@1.
+        best_epoch: The epoch of the highest P@1, of those in which the model is sparse enough.
         batches: Optimizer steps of an epoch.
         best_state: The model's state then.
     """
@@ -174,11 +146,13 @@ class _Training:
         spec: XMCSpec,
         parts: Parts,
         model: OneVsAll,
+        engine: Engine,
         optimizer: torch.optim.Optimizer,
         progress: Progress,
     ) -> None:
-        self.spec, self.parts, self.model = spec, parts, model
+        self.spec, self.parts, self.model, self.engine = spec, parts, model, engine
         self.optimizer, self.progress = optimizer, progress
+        self.loss = loss_of(spec)
         self.batches = -(-len(parts.train) // spec.batch_size)
         self.groups: Rows | None = None
         if spec.auxiliary:
@@ -191,18 +165,27 @@ class _Training:
 
     def train(self) -> None:
         """Go through the epochs until there are no more or none has helped for a while."""
-        patience = self.spec.patience
-        for epoch in range(1, self.spec.epochs + 1):
+        spec, valid = self.spec, self.parts.valid
+        for epoch in range(1, spec.epochs + 1):
             self.losses.append(self._epoch(epoch))
-            best, _ = best_labels(self.model, self.parts.valid.features, 1)
-            score = precision(best, self.parts.valid.labels, 1)
-            if not self.curve or score > self.curve[self.best_epoch - 1][1]:
+            best, _ = best_labels(self.model, valid.features, 1, batch=spec.batch_size)
+            score = precision(best, valid.labels, 1)
+            self.curve.append([epoch, score])
+            self.progress(epoch / spec.epochs, self._numbers())
+            if epoch < spec.epochs and not self._counts():
+                continue
+            if not self.best_epoch or score > self.curve[self.best_epoch - 1][1]:
                 self.best_epoch = epoch
                 self.best_state = copy.deepcopy(self.model.state_dict())
-            self.curve.append([epoch, score])
-            self.progress(epoch / self.spec.epochs, self._numbers())
-            if patience is not None and epoch - self.best_epoch >= patience:
+            if spec.patience is not None and epoch - self.best_epoch >= spec.patience:
                 break
+
+    def _counts(self) -> bool:
+        """Whether the model is as sparse as asked: those that start dense are so in the end."""
+        if not self.spec.sparse.facts.starts_dense:
+            return True
+        active = {layer.name: layer.active for layer in self.engine.layers()}
+        return all(active[tensor.name] <= tensor.budget for tensor in self.engine.tensors)
 
     def _epoch(self, epoch: int) -> float:
         """Train on each sample once; return the mean loss."""
@@ -216,7 +199,7 @@ class _Training:
             loss = self.model.backward(
                 train.features.take(rows),
                 train.labels.take(rows),
-                LOSSES[spec.loss],
+                self.loss,
                 groups=None if self.groups is None else self.groups.take(rows),
                 group_weight=auxiliary_weight(spec, done),
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
@@ -52,7 +54,7 @@ def test_two_files_stay_apart(tmp_path, name, folder):
         found.test.features.columns
     )
     test.write_text(test.read_text().replace("20 30 10", "20 30 11", 1))
-    with pytest.raises(InputError, match=r"test.txt': line 1: 11 labels, \w*train.txt says 10"):
+    with pytest.raises(InputError, match=r"test.txt': line 1: 11 labels, \w*train.txt has 10"):
         load_parts("set", data=tmp_path)
     test.unlink()
     with pytest.raises(InputError, match=r"train.txt is there, \w*test.txt beside it is not"):
@@ -84,9 +86,50 @@ def test_features_that_no_sample_has_are_said(tmp_path):
     with pytest.warns(UserWarning) as caught:
         found = load_parts("set", data=tmp_path, valid_fraction=0.4)
     assert str(caught[0].message) == (
-        f"{str(path)!r}: line 1: 1 of 4 features occur in no sample, the first is 0"
+        f"data={str(path)!r}: line 1: 1 of 4 features occur in no sample, the first is 0"
     )
     assert found.unused_features == 1
+
+
+OWN = """
+import torch
+from supervised import Rows, Samples
+
+def samples(count=8, labels=5):
+    begins = torch.arange(count + 1)
+    features = Rows(begins, torch.arange(count) % 2, torch.ones(count), 2)
+    return Samples(features, Rows(begins, torch.arange(count) % labels, None, labels))
+
+def pair(): return samples(12), samples(3)
+def unlike(): return samples(), samples(labels=6)
+def bare():
+    nothing = torch.zeros(0, dtype=torch.int64)
+    return Samples(samples().features, Rows(torch.zeros(9).long(), nothing, None, 5))
+def wrong(): return [samples(), 7]
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "own_samples.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("own_samples", None)
+
+
+def test_samples_can_come_from_a_function(own):
+    one, two = (load_parts(f"own_samples:{n}", valid_fraction=0.4) for n in ("samples", "pair"))
+    assert [len(part) for part in (one.train, one.valid, one.test)] == [4, 2, 2]
+    assert [len(part) for part in (two.train, two.valid, two.test)] == [7, 5, 3]
+    for name, said in (
+        ("unlike", "dataset='own_samples:unlike': its test samples: 6 labels, training samples"),
+        ("bare", "unlabelled='refuse': 'own_samples:bare': samples, sample 0: a sample without"),
+        ("wrong", "dataset='own_samples:wrong': gave a list, must be a function () -> Samples, or"),
+        ("none", "dataset='own_samples:none': module 'own_samples' ("),
+    ):
+        with pytest.raises(InputError) as caught:
+            load_parts(f"own_samples:{name}")
+        assert str(caught.value).startswith(said)
 
 
 def test_parts_without_samples_are_wrong_input(tmp_path):

@@ -8,11 +8,10 @@ import torch
 from sparse_core.checks import InputError
 from supervised.data.text import Samples
 from supervised.xmc.groups import grouped, label_groups
-from supervised.xmc.losses import LOSSES
 from supervised.xmc.model import OneVsAll
 from supervised.xmc.predict import best_labels
 from tests.supervised.data.test_rows import random_matrix, rows_of
-from tests.supervised.xmc.test_losses import DENSE
+from tests.supervised.xmc.test_losses import DENSE, LOSSES
 
 SAMPLES, FEATURES, LABELS, GROUPS = 12, 9, 11, 3
 X = rows_of(random_matrix(0, SAMPLES, FEATURES, 0.4))

@@ -12,6 +12,8 @@ from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
 from supervised.xmc.spec import XMCSpec
 
+OWN = "package.module:NAME of your own"
+
 
 @pytest.mark.parametrize(
     ("field", "value", "said"),
@@ -24,11 +26,11 @@ from supervised.xmc.spec import XMCSpec
         ("intermediate", 0, "intermediate=0: must be an integer of at least 1"),
         ("auxiliary", 10, "auxiliary=10: is for runs with an intermediate layer"),
         ("auxiliary_weight", 2, "auxiliary_weight=2: must be a number in [0, 1]"),
-        ("loss", "hinge", "loss='hinge': must be one of squared_hinge, bce"),
+        ("loss", "hinge", "loss='hinge': must be one of squared_hinge, bce, or " + OWN),
         ("block", 0, "block=0: must be an integer of at least 1"),
         ("epochs", 1.5, "epochs=1.5: must be an integer of at least 1"),
         ("patience", 0, "patience=0: must be an integer of at least 1"),
-        ("optimizer", "lion", "optimizer='lion': must be one of adam, sgd"),
+        ("optimizer", "lion", "optimizer='lion': must be one of adam, sgd, or " + OWN),
         ("lr", float("nan"), "lr=nan: must be a positive number"),
         ("propensity", (0.5,), "propensity=(0.5,): must be two numbers, A and B"),
         ("propensity", (0.5, 0), "propensity=0: must be a positive number"),
@@ -52,6 +54,14 @@ def test_no_label_may_be_deleted(sparse):
     with pytest.raises(InputError, match=r"sparse.never_ablate=\(.*\): must hold 'output', or"):
         XMCSpec(sparse=sparse)
     XMCSpec(sparse=SparseConfig(method="srigl", ablation=False, never_ablate=()))
+
+
+def test_modules_of_ones_own_are_looked_for_and_not_imported(tmp_path, monkeypatch):
+    (tmp_path / "own_loss.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(tmp_path)
+    XMCSpec(dataset="own_loss:X", loss="own_loss:Y", optimizer="torch.optim:SGD").check_data()
+    with pytest.raises(InputError, match="loss='nowhere:Y': there is no module 'nowhere' here"):
+        XMCSpec(dataset="own_loss:X", loss="nowhere:Y").check_data()
 
 
 def same(one: XMCSpec, other: XMCSpec) -> bool:

@@ -10,8 +10,9 @@ import torch
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
 from supervised.data.parts import load_parts
+from supervised.xmc.build import make_model
 from supervised.xmc.spec import XMCSpec
-from supervised.xmc.train import auxiliary_weight, make_model, run
+from supervised.xmc.train import auxiliary_weight, run
 from sweeps.store import fault_of
 from tests.supervised.planted import FEATURES, LABELS, write
 
@@ -94,6 +95,35 @@ def test_the_best_epoch_is_what_counts(tmp_path):
     short, _ = result_of(spec("static", epochs=whole["best_epoch"], patience=None), tmp_path)
     assert short["best_epoch"] == whole["best_epoch"]
     assert all(whole[key] == short[key] for key in whole if key not in ("curve", "losses"))
+
+
+@pytest.mark.parametrize(("method", "first"), [("gmp", 3), ("granet", 3), ("one_shot", 1)])
+def test_epochs_count_once_the_model_is_as_sparse_as_asked(method, first, tmp_path):
+    """Of 4 epochs the third is over after 18 = 0.75 * 24 steps, when pruning ends."""
+    result, _ = result_of(spec(method, patience=1), tmp_path)
+    assert result["sparsity"]["achieved"] == pytest.approx(0.8)
+    assert result["best_epoch"] >= first
+
+
+def test_losses_and_optimizers_can_be_ones_own(tmp_path):
+    plain, _ = result_of(spec(loss="bce", optimizer="adam"), tmp_path)
+    names = {"loss": "supervised.xmc.losses:bce_", "optimizer": "torch.optim:Adam"}
+    assert result_of(spec(**names), tmp_path)[0] == plain
+    for field, reference, said in (
+        ("loss", "math:sqrt", "is a builtin_function_or_method in 'math'"),
+        ("loss", "supervised.xmc.losses:Bce", "has no 'Bce'; it must be a function (logits,"),
+        ("optimizer", "torch.nn:ReLU", "is the class ReLU in 'torch.nn'"),
+        (
+            "optimizer",
+            "unittest.mock:MagicMock",
+            "gave a MagicMock, must be a function or class (parameters,",
+        ),
+    ):
+        with pytest.raises(InputError) as caught:
+            result_of(spec(**{field: reference}), tmp_path)
+        assert str(caught.value).startswith(f"{field}={reference!r}: ") and said in str(
+            caught.value
+        )
 
 
 def test_test_samples_decide_nothing(data):
