@@ -130,7 +130,7 @@ class Drifting(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs)
         raise NotImplementedError
 
     def _told(self, info: dict[str, Any]) -> dict[str, Any]:
-        return {**info, "regime": {**info.get("regime", {}), self._key: self.regime}}
+        return {**info, "regime": {**told_below(info), self._key: self.regime}}
 
 
 class Regimes(Drifting):
@@ -186,6 +186,12 @@ class Regimes(Drifting):
         while drawn == order:
             drawn = tuple(self._rng.permutation(len(order)).tolist())
         return drawn
+
+
+def told_below(info: dict[str, Any]) -> dict[str, Any]:
+    """Return the regimes told so far; what an environment of its own calls so is `env`'s."""
+    told = info.get("regime", {})
+    return told if isinstance(told, dict) else {"env": told}
 
 
 def stream_of(

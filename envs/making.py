@@ -69,6 +69,8 @@ class EnvBuilder:
         made_by = self._creator()
         if made_by is not None:
             given = {name: v for name, v in self.env_kwargs.items() if name not in self._of_make()}
+            if not is_reference(self.env):
+                given = registered(self.env).kwargs | given
             _check_arguments("env_kwargs", self.env_kwargs, made_by, given)
         known = [last_part(name) for name in self.wrappers]
         for name, arguments in self.wrapper_kwargs.items():

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from envs.drift import told_below
 from envs.fitting import CommonSpaces
 from envs.making import EnvBuilder
 from envs.sequences import sequence
@@ -91,6 +92,19 @@ class TaskSequence(gym.Env[Any, Any]):
         """Go to the time after so many steps, from the next reset on."""
         self.clock = whole("clock", clock, 0)
 
+    def join_world(self, world: int) -> None:
+        """Let tasks that drift live in a world, unless they were given one."""
+        for env in self._envs:
+            if env.has_wrapper_attr("join_world"):
+                env.get_wrapper_attr("join_world")(world)
+
+    def spread(self, episodes: int) -> list[int] | None:
+        """Return tasks for so many episodes that are evaluated side by side.
+
+        They are in turn where each episode has another task, and None where the clock decides.
+        """
+        return [i % len(self) for i in range(episodes)] if self.every is None else None
+
     def single(self, task: int, render_mode: str | None = None) -> TaskSequence:
         """Make an environment of one task for ever, with the spaces of the sequence."""
         known = self._known("task", task)
@@ -158,7 +172,7 @@ class TaskSequence(gym.Env[Any, Any]):
         return np.concatenate([observation, told])
 
     def _told(self, info: dict[str, Any]) -> dict[str, Any]:
-        return {**info, "regime": {**info.get("regime", {}), "TaskSequence": self.task}}
+        return {**info, "regime": {**told_below(info), "TaskSequence": self.task}}
 
 
 def _longer(space: spaces.Box, tasks: int) -> spaces.Box:

@@ -3,7 +3,7 @@
 An evaluation plays one episode in each of several environments at once, with deterministic actions.
 Its environments are seeded anew each time, by the run's seed and the number of the evaluation, so
 it does not depend on what was evaluated before. A world that drifts is as it is in training at that
-time.
+time; where each episode has another task, the tasks are evaluated in turn.
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ class Evaluator:
     def __init__(self, make: Callable[[], gym.Env[Any, Any]], episodes: int, seed: int) -> None:
         self.seed = seed
         self.envs = DummyVecEnv([make] * episodes)
-        self._drifts = self.envs.envs[0].has_wrapper_attr("set_clock")
+        first = self.envs.envs[0]
+        self._drifts = first.has_wrapper_attr("set_clock")
+        spread = (
+            first.get_wrapper_attr("spread")(episodes) if first.has_wrapper_attr("spread") else None
+        )
+        self._tasks = [{"task": task} for task in spread] if spread else [{}] * episodes
 
     def __call__(self, model: BaseAlgorithm, index: int) -> NDArray[np.float64]:
         """Return `(episodes,)` undiscounted returns of evaluation number `index`."""
@@ -41,7 +46,8 @@ class Evaluator:
         if self._drifts:
             lived = model.get_env()
             assert lived is not None
-            self.envs.set_options({"clock": lived.get_attr("clock")[0]})
+            clock = lived.get_attr("clock")[0]
+            self.envs.set_options([{"clock": clock} | task for task in self._tasks])
         observations = self.envs.reset()
         returns = np.zeros(self.envs.num_envs)
         playing = np.ones(self.envs.num_envs, dtype=bool)

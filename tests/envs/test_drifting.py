@@ -267,6 +267,15 @@ def test_a_world_is_told_to_the_wrappers_below_and_takes_effect_at_the_next_rese
     assert inner.permutation.tolist() != before
 
 
+def test_what_an_environment_itself_calls_a_regime_is_kept():
+    bare = gym.make("CartPole-v1").unwrapped
+    step = bare.step
+    bare.step = lambda action: (*step(action)[:4], {"regime": "windy"})
+    env = RewardFlip(bare)
+    env.reset(seed=0)
+    assert env.step(0)[-1]["regime"] == {"env": "windy", "RewardFlip": 0}
+
+
 def test_a_generator_that_somebody_put_there_seeds_it_and_is_not_drawn_from():
     def world():
         env = NoisyFeatures(gym.make("CartPole-v1"), 0.5)

@@ -199,6 +199,24 @@ def test_tasks_are_named_in_any_way():
     assert len(TaskSequence("cartpole-twice")) == 6
 
 
+def test_tasks_that_drift_can_be_put_into_one_world():
+    drifting = {
+        "env": "CartPole-v1",
+        "wrappers": ["PermuteObservation"],
+        "wrapper_kwargs": {"PermuteObservation": {"every": 5}},
+    }
+    orders = []
+    for seed in (1, 2):
+        env = TaskSequence([drifting, "CartPole-v1"])
+        env.join_world(7)
+        env.reset(seed=seed, options={"task": 0})
+        env._envs[0].get_wrapper_attr("set_clock")(40)
+        _, info = env.reset(options={"task": 0})
+        assert info["regime"] == {"PermuteObservation": 8, "TaskSequence": 0}
+        orders.append(env._envs[0].get_wrapper_attr("permutation").tolist())
+    assert orders[0] == orders[1] != [0, 1, 2, 3]
+
+
 def test_gymnasium_and_stable_baselines_accept_it_and_it_is_vectorised():
     tasks = ["CartPole-v1", "Acrobot-v1"]
     with warnings.catch_warnings():

@@ -13,7 +13,9 @@ import pytest
 import envs
 from dstrl.listing import described
 from dstrl.runs.build import make_env
+from envs.making import EnvBuilder
 from envs.worlds import WORLDS
+from sparse_core import InputError
 from sweeps.grid import parse
 
 HERE = [world for world in WORLDS if "mujoco" not in world.made_by]
@@ -44,6 +46,14 @@ def test_ids_are_in_one_namespace_and_listed():
         assert listed[world.id].summary == world.summary
     assert len({world.id for world in WORLDS}) == len(WORLDS)
     assert {f"worlds/{name}-v0" for name in envs.sequences.SEQUENCES} <= set(listed)
+
+
+def test_some_of_its_settings_can_be_given():
+    builder = EnvBuilder("worlds/classic-control-v0", env_kwargs={"tell_task": True})
+    builder.check()
+    assert builder.make().observation_space.shape == (9,)
+    with pytest.raises(InputError, match="TaskSequence takes tasks, every, repeat"):
+        EnvBuilder("worlds/classic-control-v0", env_kwargs={"told": True}).check()
 
 
 PAGE = (Path(__file__).parents[2] / "docs" / "worlds.md").read_text(encoding="utf-8")

@@ -60,3 +60,26 @@ def test_evaluation_is_in_the_world_of_the_present_time_of_training():
     training.set_options({"clock": 64})
     training.reset()
     np.testing.assert_array_equal(seen[1][0], [training.envs[0].unwrapped.length] * 2)
+
+
+def test_where_episodes_take_turns_all_tasks_are_evaluated():
+    spec = RLSpec(
+        env="worlds/classic-control-v0", env_kwargs={"every": None, "tell_task": True}, seed=1
+    )
+    training = vectorised(lambda: make_env(spec), 1)
+    model = PPO("MlpPolicy", training, n_steps=32, batch_size=32, device="cpu", seed=0)
+    evaluator = Evaluator(lambda: make_env(spec), 4, seed=0)
+    reset, tasks = evaluator.envs.reset, []
+
+    def resetting():
+        observations = reset()
+        tasks.append(evaluator.envs.get_attr("task"))
+        return observations
+
+    evaluator.envs.reset = resetting
+    evaluator(model, 0)
+    assert tasks == [[0, 1, 2, 0]]
+    scheduled = vectorised(lambda: make_env(RLSpec(env="worlds/classic-control-v0", seed=1)), 2)
+    scheduled.set_options({"clock": 60_000})
+    scheduled.reset()
+    assert scheduled.get_attr("task") == [1, 1]
