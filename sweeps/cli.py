@@ -3,7 +3,7 @@
     dst sweep run GRID       do all runs of a grid that have no result yet, then report
     dst sweep status GRID    say where they stand
     dst sweep report GRID    write the report again
-    dst train KIND ...       do one run: rl, cl, crl, xmc
+    dst train KIND ...       do one run: rl, cl, crl, xmc, package.module:NAME
     dst enjoy RUN            play an episode of a finished run
     dst bench NAME ...       measure speed: kernels, layers, rl, cl
     dst list WHAT            say what names there are, a line for each

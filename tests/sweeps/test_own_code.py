@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -138,6 +139,13 @@ def test_the_folder_is_the_one_where_the_process_started(
         assert found is not None and found.origin == str(lab / "lab.py")
     finally:
         sys.meta_path[:] = finders
+
+
+def test_no_package_of_ours_is_forgotten() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["importlinter"]["root_packages"]
+    assert sorted(command.PACKAGES) == sorted(packages)
+    assert project["project"]["scripts"] == {"dst": "sparse_core.command:main"}
 
 
 @pytest.mark.parametrize("name", ["envs", "sweeps", "continual"])
