@@ -44,11 +44,6 @@ class DenseGradient:
         """Whether the last backward pass reached the weight, and it trains."""
         return self._tap.flowed and self.tensor.weight.requires_grad
 
-    @property
-    def watched(self) -> bool:
-        """Whether backward passes are watched."""
-        return self._tap.armed
-
     def rows(self, rows: slice = ALL) -> Tensor | None:
         """Return `(rows, cols)` of it, of the mean if one is kept; None if none flowed."""
         mean = self._mean
@@ -187,6 +182,11 @@ class DenseGradient:
         square = self.tensor.companion("gradient_square")
         if square is not None:
             square.zero_()
+
+
+def watched(tensors: Sequence[SparseTensor]) -> list[DenseGradient]:
+    """Return the gradients of the weights whose backward passes are watched."""
+    return [DenseGradient(tensor) for tensor in tensors if tensor.tap.armed]
 
 
 def check_finite(tensor: SparseTensor, what: str, values: Tensor, step: int) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from sparse_core.schedule import Schedule
-from sparse_core.weights.dense_gradient import DenseGradient, check_finite
+from sparse_core.weights.dense_gradient import DenseGradient, check_finite, watched
 from sparse_core.weights.ranks import Ranks
 from sparse_core.weights.tensor import SparseTensor
 
@@ -68,13 +68,13 @@ class GradientSource:
         self, tensors: Sequence[SparseTensor], phase: int, schedule: Schedule, horizon: int | None
     ) -> None:
         """Watch the gradient of the step after `phase` steps if an update will need it."""
-        wanted = self._wanted(phase, schedule, horizon)
-        for tensor in tensors:
-            gradient = DenseGradient(tensor)
-            if wanted or gradient.watched:
-                if not wanted:
-                    self.clear(tensor)
-                gradient.watch(wanted)
+        if self._wanted(phase, schedule, horizon):
+            for tensor in tensors:
+                DenseGradient(tensor).watch(True)
+            return
+        for gradient in watched(tensors):
+            self.clear(gradient.tensor)
+            gradient.watch(False)
 
     def disarm(self, tensors: Sequence[SparseTensor]) -> None:
         """Watch no gradients."""
@@ -116,8 +116,7 @@ class GradientSource:
                 check_finite(tensor, "weights", tensor.weight.detach(), step)
         flowed = self.collect(tensors, ranks)
         if not flowed and (due or self.needs != "momentum"):
-            watched = [tensor for tensor in tensors if DenseGradient(tensor).watched]
-            self.require(watched, optimizer, step)
+            self.require([each.tensor for each in watched(tensors)], optimizer, step)
         for tensor in flowed:
             DenseGradient(tensor).check(step)
 
@@ -125,16 +124,16 @@ class GradientSource:
         self, tensors: Sequence[SparseTensor], ranks: Ranks | None = None
     ) -> list[SparseTensor]:
         """Return those that a gradient reached, on any rank; all ranks have it from here on."""
-        watched = [gradient for gradient in map(DenseGradient, tensors) if gradient.watched]
-        flowed = [gradient.flowed for gradient in watched]
-        if ranks is not None and watched:
-            flowed = ranks.anywhere(flowed, watched[0].tensor.weight.device)
-        for gradient, flows in zip(watched, flowed, strict=True):
+        seen = watched(tensors)
+        flowed = [gradient.flowed for gradient in seen]
+        if ranks is not None and seen:
+            flowed = ranks.anywhere(flowed, seen[0].tensor.weight.device)
+        for gradient, flows in zip(seen, flowed, strict=True):
             if not flows:
                 gradient.forget()
             elif ranks is not None:
                 gradient.share(ranks, signals=self.needs == "signals")
-        return [each.tensor for each, flows in zip(watched, flowed, strict=True) if flows]
+        return [each.tensor for each, flows in zip(seen, flowed, strict=True) if flows]
 
     def require(
         self, tensors: Sequence[SparseTensor], optimizer: Optimizer | None, step: int
@@ -198,12 +197,9 @@ class GradientSource:
 
     def fold(self, tensors: Sequence[SparseTensor], optimizer: Optimizer) -> None:
         """Take the gradients of the step that was just made into running means, if watched."""
-        for tensor in tensors:
-            gradient = DenseGradient(tensor)
-            if not gradient.watched:
-                continue
+        for gradient in watched(tensors):
             if self.needs == "momentum":
-                gradient.accumulate_moments(*_betas(optimizer, tensor))
+                gradient.accumulate_moments(*_betas(optimizer, gradient.tensor))
             else:
                 gradient.accumulate(1 / self.steps)
 
