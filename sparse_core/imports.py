@@ -172,4 +172,5 @@ def _hidden(module_name: str) -> str:
 def _kind(found: object) -> str:
     if isinstance(found, type):
         return f"the class {found.__name__}"
-    return f"a {type(found).__name__}"
+    name = type(found).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

@@ -105,7 +105,9 @@ def _run(options: argparse.Namespace) -> int:
     missing = _write_report(grid, options.runs_dir / grid.name, folders, console)
     for watched in board.runs:
         if watched.state is State.FAILED:
-            print(f"\nFAILED {watched.name}: {watched.message}", file=sys.stderr)
+            print(f"FAILED {watched.name}: {watched.message}", file=sys.stderr)
+            if (watched.folder.error() or {}).get("input"):
+                continue  # the line has said it all
             print(f"  log: {watched.folder.log}", file=sys.stderr)
             for line in watched.folder.log_tail().splitlines():
                 print(f"  | {line}", file=sys.stderr)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from continual.runs.calls import call
+from continual.runs.calls import EXPECTED, call
 from continual.runs.catalogue import OPTIMIZERS, Optimizer
 from continual.runs.data import TaskData
 from continual.runs.networks import make_network, own_network
@@ -27,12 +27,12 @@ def make_optimizer(spec: CLSpec, parameters: Iterable[nn.Parameter]) -> torch.op
         InputError: In one line, if there is none such, or it takes other arguments.
     """
     known = OPTIMIZERS.get(spec.optimizer, Optimizer(spec.optimizer))
-    expected = "a function or class (parameters, lr=..., **optimizer_kwargs) -> Optimizer"
     settings = {"lr": spec.lr, **known.settings, **spec.optimizer_kwargs}
-    made = call("optimizer", known.make, expected, parameters, settings=settings)
+    made = call("optimizer", known.make, parameters, settings=settings)
     if not isinstance(made, torch.optim.Optimizer):
         raise InputError(
-            f"optimizer={spec.optimizer!r}: gave a {type(made).__name__}, must be {expected}",
+            f"optimizer={spec.optimizer!r}: gave a {type(made).__name__}, must be "
+            f"{EXPECTED['optimizer']}",
             field="optimizer",
         )
     return made

@@ -3,29 +3,48 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sparse_core.checks import InputError
 from sparse_core.imports import load
 
+EXPECTED = {
+    "benchmark": (
+        "a function (tasks, seed) -> an Avalanche benchmark, or (train_x, train_y, test_x, test_y) "
+        "of each task"
+    ),
+    "dataset": "a function () -> (train_x, train_y, test_x, test_y)",
+    "network": "a function or class (features, classes, **network_kwargs) -> nn.Module",
+    "optimizer": "a function or class (parameters, lr=..., **optimizer_kwargs) -> Optimizer",
+    "metrics": "a function (model, tasks, accuracy_matrix) -> {name: number}",
+}
+"""Field -> what a reference in it must name."""
 
-def call(
-    field: str, reference: str, expected: str, *arguments: Any, settings: Mapping[str, Any] = {}
-) -> Any:
+
+def find(field: str, reference: str) -> Callable[..., Any]:
+    """Import what a reference names.
+
+    Raises:
+        InputError: In one line, if it is not there, or is nothing that can be called.
+    """
+    found: Callable[..., Any] = load(field, reference, EXPECTED[field], callable)
+    return found
+
+
+def call(field: str, reference: str, *arguments: Any, settings: Mapping[str, Any] = {}) -> Any:
     """Call what a reference names.
 
     Args:
-        field: The field that holds the reference, for errors.
+        field: The field of `EXPECTED` that holds the reference.
         reference: `package.module:NAME` of a function or class.
-        expected: What it must be, with its signature.
         *arguments: What it is called with.
         settings: Further keyword arguments.
 
     Raises:
         InputError: In one line, if it is not there, cannot be called or takes other arguments.
     """
-    function = load(field, reference, expected, callable)
+    function = find(field, reference)
     try:
         signature = inspect.signature(function)
     except ValueError:  # of compiled code
@@ -34,6 +53,7 @@ def call(
         signature.bind(*arguments, **settings)
     except TypeError as error:
         raise InputError(
-            f"{field}={reference!r}: takes {signature}, must be {expected}: {error}", field=field
+            f"{field}={reference!r}: takes {signature}, must be {EXPECTED[field]}: {error}",
+            field=field,
         ) from None
     return function(*arguments, **settings)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from continual.runs.calls import call
+from continual.runs.calls import EXPECTED, call
 from continual.runs.catalogue import NETWORKS
 from continual.runs.spec import check_channels
 from sparse_core.checks import InputError, one_of
@@ -62,11 +62,10 @@ def own_network(
             the module does not take `(batch, features)` to `(batch, classes)`.
     """
     said = f"network={network!r}"
-    expected = "a function or class (features, classes, **network_kwargs) -> nn.Module"
-    made = call("network", network, expected, features, classes, settings=settings)
+    made = call("network", network, features, classes, settings=settings)
     if not isinstance(made, nn.Module):
         raise InputError(
-            f"{said}: gave a {type(made).__name__}, must be {expected}", field="network"
+            f"{said}: gave a {type(made).__name__}, must be {EXPECTED['network']}", field="network"
         )
     made.eval()
     try:

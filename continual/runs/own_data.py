@@ -23,18 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from continual.runs.calls import call
+from continual.runs.calls import EXPECTED, call
 from continual.runs.data import TaskData, held_out
 from sparse_core.checks import InputError
 
 ARRAYS = ("train_x", "train_y", "test_x", "test_y")
 FOUR_ARRAYS = (
     f"a TaskData, a mapping of {', '.join(ARRAYS)} (or x, y), or the four arrays in this order"
-)
-DATASET_FUNCTION = "a function () -> (train_x, train_y, test_x, test_y)"
-BENCHMARK_FUNCTION = (
-    "a function (tasks, seed) -> an Avalanche benchmark, or (train_x, train_y, test_x, test_y) of "
-    "each task"
 )
 
 
@@ -55,27 +50,27 @@ def read_npz(path: Path) -> TaskData:
 
 
 def dataset_of(reference: str) -> TaskData:
-    """Return the data set of a function; see `DATASET_FUNCTION`.
+    """Return the data set of a function; see `continual.runs.calls.EXPECTED`.
 
     Raises:
         InputError: In one line, if there is no such function, or it returns something else.
     """
-    found = call("dataset", reference, DATASET_FUNCTION)
+    found = call("dataset", reference)
     return as_data(f"dataset={reference!r}", "dataset", found)
 
 
 def tasks_of(reference: str, tasks: int, seed: int) -> list[TaskData]:
-    """Return the tasks of a function; see `BENCHMARK_FUNCTION`.
+    """Return the tasks of a function; see `continual.runs.calls.EXPECTED`.
 
     Raises:
         InputError: In one line, if there is no such function, or it returns something else.
     """
     said = f"benchmark={reference!r}"
-    found = call("benchmark", reference, BENCHMARK_FUNCTION, tasks, seed)
+    found = call("benchmark", reference, tasks, seed)
     if hasattr(found, "train_stream") and hasattr(found, "test_stream"):
         found = list(_of_avalanche(said, found))
     if isinstance(found, Mapping) or not isinstance(found, Iterable):
-        raise InputError(f"{said}: gave a {type(found).__name__}, must be {BENCHMARK_FUNCTION}")
+        raise InputError(f"{said}: gave a {type(found).__name__}, must be {EXPECTED['benchmark']}")
     made = [as_data(f"{said}: task {i}", "benchmark", task) for i, task in enumerate(found)]
     if len(made) != tasks:
         raise InputError(f"tasks={tasks}: benchmark {reference!r} gave {len(made)}", field="tasks")

@@ -7,13 +7,11 @@ import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from continual.runs.calls import call
+from continual.runs.calls import EXPECTED, call
 from continual.runs.data import TaskData
 from continual.runs.metrics import Matrix
 from continual.tasks.masks import TaskMasks
 from sparse_core.checks import InputError
-
-METRIC = "a function (model, tasks, accuracy_matrix) -> {name: number}"
 
 
 def own_metrics(
@@ -22,7 +20,7 @@ def own_metrics(
     """Call functions of the user's own on what was learnt.
 
     Args:
-        metrics: `package.module:NAME` of each; see `METRIC`.
+        metrics: `package.module:NAME` of each; see `continual.runs.calls.EXPECTED`.
         model: The network; functions get it in evaluation mode.
         tasks: The data of each task.
         matrix: Row i holds the accuracies on tasks 0 to i after task i.
@@ -36,7 +34,7 @@ def own_metrics(
     found: dict[str, dict[str, float]] = {}
     for metric in metrics:
         model.eval()
-        given = call("metrics", metric, METRIC, model, tasks, matrix)
+        given = call("metrics", metric, model, tasks, matrix)
         if not isinstance(given, Mapping):
             raise _refused(metric, f"gave a {type(given).__name__}")
         found[metric] = {str(name): _finite(metric, name, number) for name, number in given.items()}
@@ -50,4 +48,4 @@ def _finite(metric: str, name: object, number: Any) -> float:
 
 
 def _refused(metric: str, why: str) -> InputError:
-    return InputError(f"metrics={metric!r}: {why}; must be {METRIC}", field="metrics")
+    return InputError(f"metrics={metric!r}: {why}; must be {EXPECTED['metrics']}", field="metrics")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from continual.runs import calls
 from continual.runs.catalogue import (
     NETWORKS,
     OPTIMIZERS,
@@ -25,7 +26,7 @@ from continual.strategies.recipes import MASKS, check_isolated, resolve
 from continual.tasks.rules import SELECTORS, SHARING_POLICIES, check_isolation
 from sparse_core.checks import InputError, at_least, one_of, within
 from sparse_core.config import SparseConfig
-from sparse_core.imports import check_module, is_reference
+from sparse_core.imports import is_reference
 from sparse_core.naming import check_name
 
 
@@ -199,16 +200,16 @@ class CLSpec:
         return {"isolation": self.isolation_in_force if sparse else None}
 
     def check_data(self) -> None:
-        """Look for the data, and for the modules of what is the user's own; none is imported.
+        """Look for the data, and import what is the user's own.
 
         Raises:
-            InputError: If they are not where they should be.
+            InputError: If something is not where it should be, or is something else.
         """
         fields = ("benchmark", "dataset", "network", "optimizer")
         own = [(name, getattr(self, name)) for name in fields]
         for name, value in [*own, *(("metrics", metric) for metric in self.metrics)]:
             if is_reference(value):
-                check_module(name, value, value.partition(":")[0], f"what {name} names")
+                calls.find(name, value)
         if self.parts is None or is_reference(self.parts[1]):
             return
         if self.parts[1] in DATASETS:

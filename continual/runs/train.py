@@ -19,16 +19,16 @@ from torch import Tensor, nn
 from continual.avalanche_compat import avalanche
 from continual.runs.benchmarks import as_avalanche, load_tasks
 from continual.runs.build import make_model, make_optimizer
+from continual.runs.calls import find
 from continual.runs.catalogue import SCENARIOS
 from continual.runs.data import TaskData
 from continual.runs.metrics import average_accuracy, backward_transfer, forgetting
-from continual.runs.own_metrics import METRIC, own_metrics
+from continual.runs.own_metrics import own_metrics
 from continual.runs.spec import CLSpec
 from continual.strategies.plugins import MaskIsolation
 from continual.tasks.inference import infer_tasks
 from continual.tasks.masks import TaskMasks
 from continual.tasks.overlap import capacity_used, masks_of_shared, overlaps, task_flops
-from sparse_core.imports import load
 from sparse_core.metrics.tally import Moves, weights
 
 Progress = Callable[[float, Mapping[str, float]], None]
@@ -61,7 +61,7 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     np.random.seed(spec.seed % 2**32)
     torch.manual_seed(spec.seed)
     for metric in spec.metrics:
-        load("metrics", metric, METRIC, callable)
+        find("metrics", metric)
     tasks = load_tasks(
         spec.benchmark,
         spec.tasks,

@@ -157,7 +157,7 @@ def test_physics_that_are_no_numbers_are_refused_by_the_name_of_the_argument():
             "env='nolab:Countdown-v0': there is no module 'nolab' here",
         ),
         ({"env": "nolab:Countdown"}, "env='nolab:Countdown': there is no module 'nolab' here"),
-        ({"env": "envlab:number"}, "is a int in 'envlab' ("),
+        ({"env": "envlab:number"}, "is an int in 'envlab' ("),
         ({"env": "envlab:Other"}, "has no 'Other'; it must be a class or function that returns an"),
         ({"env": "envlab_broken:A-v0"}, "envlab_broken.py) cannot be imported: SyntaxError"),
         ({"env": "envlab_broken:A"}, "envlab_broken.py) cannot be imported: SyntaxError"),
@@ -183,7 +183,7 @@ def test_physics_that_are_no_numbers_are_refused_by_the_name_of_the_argument():
         ({"env": "CartPole-v1", "wrappers": [1]}, "wrappers=1: must be a name"),
         (
             {"env": "CartPole-v1", "wrappers": ["envlab:number"]},
-            "wrappers='envlab:number': is a int",
+            "wrappers='envlab:number': is an int",
         ),
         (
             {"env": "CartPole-v1", "wrappers": ["NoisyFeatures"]},

@@ -61,7 +61,7 @@ def test_a_changed_file_has_another_fingerprint(lab: Path) -> None:
         ("userlab.none:f", "growth='userlab.none:f': there is no module 'userlab.none' here or"),
         ("nowhere.at:f", "growth='nowhere.at:f': there is no module 'nowhere.at' here or"),
         ("userlab.rules:other", "rules.py) has no 'other'; it must be a function"),
-        ("userlab.rules:number", "is a int in 'userlab.rules' ("),
+        ("userlab.rules:number", "is an int in 'userlab.rules' ("),
         ("userlab.broken:f", "broken.py) cannot be imported: SyntaxError: "),
         ("userlab.needy:f", "needy.py) cannot be imported: ModuleNotFoundError: No module named"),
     ],

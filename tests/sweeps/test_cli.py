@@ -67,6 +67,14 @@ def test_a_failed_run_is_named_with_the_end_of_its_log(here: Here, grid_file: Gr
     assert "report: runs/toys/report.html" in out
 
 
+def test_a_run_with_wrong_input_is_one_line(here: Here, grid_file: GridFile) -> None:
+    code, _, err = here("sweep", "run", grid_file("kind: toy\nbase: {fate: refuse}"))
+    assert code == 1
+    (line,) = err.strip().splitlines()
+    assert line.startswith("FAILED toy tower")
+    assert line.endswith("InputError: task='tower': cannot be built")
+
+
 def test_the_status_is_that_of_the_files(here: Here, grid_file: GridFile, runs_of: RunsOf) -> None:
     grid = grid_file("kind: toy\ngrid: {fate: [fine, raise]}")
     code, out, _ = here("sweep", "status", grid)

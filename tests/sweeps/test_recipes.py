@@ -143,8 +143,8 @@ def test_a_figure_with_nothing_to_draw_is_left_out(lab: Path) -> None:
     [
         (
             {"figures": "['reclab:number']"},
-            r"^kinds.bricks.figures='reclab:number': is a int in 'reclab' \(.*reclab.py\), must be "
-            r"a function draw\(canvas, group\)",
+            r"^kinds.bricks.figures='reclab:number': is an int in 'reclab' \(.*reclab.py\), must "
+            r"be a function draw\(canvas, group\)",
         ),
         (
             {"figures": "['reclab:squared']"},
@@ -154,7 +154,7 @@ def test_a_figure_with_nothing_to_draw_is_left_out(lab: Path) -> None:
         ({"figures": "spread"}, r"^kinds.bricks.figures='spread': must be a list"),
         (
             {"extra": "[['reclab:number', x]]"},
-            r"^kinds.bricks.extra='reclab:number': is a int in 'reclab'",
+            r"^kinds.bricks.extra='reclab:number': is an int in 'reclab'",
         ),
         (
             {"runner": "'reclab_none:build'"},

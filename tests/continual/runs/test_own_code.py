@@ -82,7 +82,7 @@ def test_finished_tasks_of_an_own_network_answer_as_they_did_to_the_bit(backend,
         ("cllab:wrong_input", "cannot take samples (batch, 9): RuntimeError"),
         ("cllab:no_module", "gave a NoneType, must be a function or class (features, classes"),
         ("cllab:no_arguments", "takes (), must be a function or class (features, classes"),
-        ("cllab:number", "is a int in 'cllab' ("),
+        ("cllab:number", "is an int in 'cllab' ("),
         ("cllab:Nett", "has no 'Nett'; it must be a function or class (features, classes"),
         ("nolab:Net", "there is no module 'nolab' here or among what is installed"),
     ],
@@ -186,3 +186,19 @@ def test_names_that_are_neither_ours_nor_references_are_refused(field):
     said = complain(lambda: CLSpec(**{field: "nothing"}))
     assert said.startswith(f"{field}='nothing': must be one of ")
     assert said.endswith(", or package.module:NAME of your own")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"network": "cllab:number"}, "network='cllab:number': is an int in 'cllab'"),
+        ({"network": "cllab:nothing"}, "network='cllab:nothing': module 'cllab'"),
+        ({"optimizer": "cllab:number"}, "optimizer='cllab:number': is an int"),
+        ({"metrics": ("cllab:number",)}, "metrics='cllab:number': is an int"),
+        ({"benchmark": "cllab:number", "dataset": None}, "benchmark='cllab:number': is an int"),
+        ({"dataset": "cllab:number"}, "dataset='cllab:number': is an int"),
+    ],
+)
+def test_what_cannot_be_called_is_found_before_anything_runs(options, said):
+    spec = tiny(**options)
+    assert complain(spec.check_data).startswith(said)

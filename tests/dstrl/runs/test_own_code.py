@@ -307,7 +307,7 @@ def test_a_file_that_is_no_preset_is_refused_in_one_line(tmp_path, text, message
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"env": "ownlab_world:number"}, "env='ownlab_world:number': is a int in 'ownlab_world' ("),
+        ({"env": "ownlab_world:number"}, "env='ownlab_world:number': is an int in"),
         ({"env_kwargs": {"size": 1}}, "env_kwargs={'size': 1}: got an unexpected keyword argument"),
         ({"wrappers": ["ownlab_world:Nothing"]}, "wrappers='ownlab_world:Nothing': module "),
         ({"wrappers": "Doubled"}, "wrappers='Doubled': must be a list of names"),
@@ -343,7 +343,7 @@ def test_what_makes_no_callback_is_one_line(lab):
 def test_a_sequence_of_ones_own_has_the_same_errors(lab):
     assert len(CRLSpec(sequence="ownlab_world:tasks").tasks) == 2
     for name, message in {
-        "ownlab_world:number": "is a int in 'ownlab_world' (",
+        "ownlab_world:number": "is an int in 'ownlab_world' (",
         "ownlab_world:none": "has no 'none'; it must be a tuple of tasks",
         "nolab:x": "sequence='nolab:x': there is no module 'nolab' here",
     }.items():
