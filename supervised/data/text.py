@@ -17,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,11 +92,9 @@ class _Reader:
         return Samples(self._rows("features"), self._rows("labels"))
 
     def _rows(self, name: str) -> Rows:
-        values = None
-        if name == "features":
-            values = torch.tensor(self.values, dtype=torch.float32)
-        columns = torch.tensor(self.columns[name], dtype=torch.int64)
-        begins = torch.tensor(self.begins[name], dtype=torch.int64)
+        values = torch.from_numpy(np.asarray(self.values)) if name == "features" else None
+        columns = torch.from_numpy(np.asarray(self.columns[name]))
+        begins = torch.from_numpy(np.asarray(self.begins[name]))
         return Rows(begins, columns, values, self.width[name])
 
     def _header(self, text: str) -> int:

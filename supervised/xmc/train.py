@@ -196,17 +196,19 @@ class _Training:
         for index, rows in enumerate(torch.split(order, spec.batch_size)):
             done = (epoch - 1 + index / self.batches) / spec.epochs
             self.optimizer.zero_grad()
-            loss = self.model.backward(
-                train.features.take(rows),
-                train.labels.take(rows),
-                self.loss,
-                groups=None if self.groups is None else self.groups.take(rows),
-                group_weight=auxiliary_weight(spec, done),
+            loss = float(
+                self.model.backward(
+                    train.features.take(rows),
+                    train.labels.take(rows),
+                    self.loss,
+                    groups=None if self.groups is None else self.groups.take(rows),
+                    group_weight=auxiliary_weight(spec, done),
+                )
             )
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"the loss is {loss} in epoch {epoch}; try a smaller lr")
             self.optimizer.step()
-            if not math.isfinite(float(loss)):
-                raise FloatingPointError(f"the loss is {float(loss)} in epoch {epoch}")
-            total += float(loss) * len(rows)
+            total += loss * len(rows)
             self.progress(done, self._numbers())
         return total / len(train)
 

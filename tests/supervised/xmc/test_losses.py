@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from sparse_core.building import sparsify
 from sparse_core.config import SparseConfig
-from supervised.xmc.losses import bce_, squared_hinge_
+from sparse_core.imports import load
+from supervised.xmc import spec
 from supervised.xmc.model import OneVsAll
 from tests.supervised.data.test_rows import random_matrix, rows_of
 
-LOSSES = {"bce": bce_, "squared_hinge": squared_hinge_}
+LOSSES = {name: load("loss", source, "a loss") for name, source in spec.LOSSES.items()}
 DENSE = {
     "bce": lambda z, y: F.binary_cross_entropy_with_logits(z, y, reduction="sum"),
     "squared_hinge": lambda z, y: (1 - (2 * y - 1) * z).relu().square().sum(),
