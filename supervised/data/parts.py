@@ -121,7 +121,24 @@ def _read(dataset: str, data: str | Path | None) -> tuple[list[Samples], list[_P
             field="dataset",
         )
     names = ["samples"] if len(whole) == 1 else ["training samples", "test samples"]
-    return list(whole), [_Place(dataset, name, False) for name in names]
+    places = [_Place(dataset, name, False) for name in names]
+    for samples, place in zip(whole, places, strict=True):
+        _check_sound(samples, place)
+    return list(whole), places
+
+
+def _check_sound(samples: Samples, place: _Place) -> None:
+    features, labels = samples.features, samples.labels
+    said = None
+    for name, rows in (("features", features), ("labels", labels)):
+        fault = rows.fault()
+        said = said or (fault and f"{name}: {fault}")
+    if said is None and features.values is None:
+        said = "features: values must not be None"
+    if said is None and len(features) != len(labels):
+        said = f"{len(features)} rows of features, {len(labels)} of labels"
+    if said is not None:
+        raise InputError(f"{place.whole}: {said}", field="dataset")
 
 
 def _apart(

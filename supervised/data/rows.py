@@ -29,6 +29,28 @@ class Rows:
     def __len__(self) -> int:
         return len(self.begins) - 1
 
+    def fault(self) -> str | None:
+        """Say what is wrong with the matrix; None if nothing is.
+
+        Rows made by `take` and `read_samples` are right; those of the user's own may not be.
+        """
+        begins, columns, values = self.begins, self.columns, self.values
+        if begins.dtype != torch.int64 or begins.dim() != 1 or not len(begins) or begins[0] != 0:
+            return "begins must be (n + 1,) int64 that starts with 0"
+        if bool((begins.diff() < 0).any()) or int(begins[-1]) != len(columns):
+            return "begins must ascend to the number of columns"
+        if columns.dtype != torch.int64 or columns.dim() != 1:
+            return "columns must be (entries,) int64"
+        if len(columns) and not 0 <= int(columns.min()) <= int(columns.max()) < self.width:
+            return f"columns must be in [0, {self.width})"
+        if bool((columns.diff()[self.owners.diff() == 0] <= 0).any()):
+            return "columns must ascend within a row, each once"
+        if values is None:
+            return None
+        if values.dtype != torch.float32 or values.shape != columns.shape:
+            return "values must be (entries,) float32"
+        return None if bool(values.isfinite().all()) else "values must be finite"
+
     @property
     def lengths(self) -> Tensor:
         """Entries of each row, `(n,) int64`."""

@@ -106,6 +106,11 @@ def bare():
     nothing = torch.zeros(0, dtype=torch.int64)
     return Samples(samples().features, Rows(torch.zeros(9).long(), nothing, None, 5))
 def wrong(): return [samples(), 7]
+def uneven(): return Samples(samples().features, samples(9).labels)
+def plain(): return Samples(samples().labels, samples().labels)
+def broken():
+    begins = torch.arange(4)
+    return samples(), Samples(samples(3).features, Rows(begins, begins[:3] + 3, None, 5))
 """
 
 
@@ -125,6 +130,9 @@ def test_samples_can_come_from_a_function(own):
         ("unlike", "dataset='own_samples:unlike': its test samples: 6 labels, training samples"),
         ("bare", "unlabelled='refuse': 'own_samples:bare': samples, sample 0: a sample without"),
         ("wrong", "dataset='own_samples:wrong': gave a list, must be a function () -> Samples, or"),
+        ("uneven", "dataset='own_samples:uneven': its samples: 8 rows of features, 9 of labels"),
+        ("plain", "dataset='own_samples:plain': its samples: features: values must not be None"),
+        ("broken", "dataset='own_samples:broken': its test samples: labels: columns must be in"),
         ("none", "dataset='own_samples:none': module 'own_samples' ("),
     ):
         with pytest.raises(InputError) as caught:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -39,6 +41,37 @@ def test_rows_are_a_matrix(seed, count, width, density):
     inside, places = rows.within(1, 3)
     expected = np.argwhere(matrix[:, 1:3])
     assert np.array_equal(torch.stack([inside, places], 1).numpy(), expected)
+
+
+def long(*numbers: int) -> torch.Tensor:
+    return torch.tensor(numbers, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, None),
+        ({"values": None}, None),
+        ({"begins": long(1, 2, 3)}, "begins must be (n + 1,) int64 that starts with 0"),
+        ({"begins": torch.tensor([0.0, 2, 3])}, "begins must be (n + 1,) int64 that starts with 0"),
+        ({"begins": long(0, 3, 2)}, "begins must ascend to the number of columns"),
+        ({"begins": long(0, 2, 2)}, "begins must ascend to the number of columns"),
+        (
+            {"columns": torch.tensor([0, 2, 1], dtype=torch.int32)},
+            "columns must be (entries,) int64",
+        ),
+        ({"columns": long(0, 3, 1)}, "columns must be in [0, 3)"),
+        ({"columns": long(0, -1, 1)}, "columns must be in [0, 3)"),
+        ({"columns": long(2, 0, 1)}, "columns must ascend within a row, each once"),
+        ({"columns": long(1, 1, 1)}, "columns must ascend within a row, each once"),
+        ({"values": torch.ones(2)}, "values must be (entries,) float32"),
+        ({"values": torch.ones(3).double()}, "values must be (entries,) float32"),
+        ({"values": torch.tensor([1, np.nan, 1])}, "values must be finite"),
+    ],
+)
+def test_what_is_no_matrix_is_said(change, said):
+    right = Rows(long(0, 2, 3), long(0, 2, 1), torch.ones(3), 3)
+    assert dataclasses.replace(right, **change).fault() == said
 
 
 def test_no_rows_and_empty_rows_are_rows():
