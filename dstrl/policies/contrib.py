@@ -153,7 +153,7 @@ class SparseTRPOPolicy(SparseActorCriticPolicy):
                 "set actor_method to dense, static or set",
                 field="method",
             )
-        if self.sparse.actor.backend == "condensed" and self.sparse.actor.method != "dense":
+        if self.sparse.actor.backend == "condensed" and self.sparse.actor.facts.sparse:
             raise InputError(
                 "backend='condensed': TRPO's actor needs second derivatives, which condensed "
                 "layers compute with dense weights; use masked or auto",

@@ -252,7 +252,7 @@ class RLSpec:
         """
         spec = self.resolve()
         settings = self.settings()
-        if settings.actor.method == settings.critic.method == "dense":
+        if not settings.actor.facts.sparse and not settings.critic.facts.sparse:
             unused: dict[str, Any] = dict.fromkeys((*SPLIT_KEYS, "target"), None)
             sparse = settings.actor.canonical()
             return dataclasses.replace(spec, sparse=sparse, tiny=False, **unused)

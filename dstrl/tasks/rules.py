@@ -42,9 +42,10 @@ def supported(settings: Settings, isolation: str, share: str) -> Settings:
                 f"method={config.method!r}: writes weights outside its masks, as tasks must not",
                 field="method",
             )
-        if config.method == "dense" and isolation == "hard":
+        if not method.sparse and isolation == "hard":
             raise InputError(
-                "method='dense': leaves no room for a second task; isolation='none'", field="method"
+                f"method={config.method!r}: leaves no room for a second task; isolation='none'",
+                field="method",
             )
     actor, critic = (
         dataclasses.replace(config, backend="masked")

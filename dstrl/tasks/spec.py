@@ -127,8 +127,8 @@ class CRLSpec:
     @property
     def isolation_in_force(self) -> str:
         """The configured isolation, else the one that suits the methods."""
-        methods = (self.actor_method, self.critic_method)
-        dense = "dense" in [method or self.sparse.method for method in methods]
+        names = [own or self.sparse.method for own in (self.actor_method, self.critic_method)]
+        dense = not all(method_named(name).sparse for name in names)
         return self.isolation or ("none" if dense else "hard")
 
     def settings(self) -> Settings:
