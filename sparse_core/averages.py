@@ -32,8 +32,8 @@ from sparse_core.layers.companions import forget, is_companion, key
 from sparse_core.layers.dense import become_dense
 from sparse_core.layers.masked import Masked, become_masked, masked_parameters, masked_weight
 from sparse_core.layers.state import Condensed
+from sparse_core.weights.engine_view import engines_in
 from sparse_core.weights.followers import Follower, hooks_of
-from sparse_core.weights.trained import engines_in
 
 OURS = "sparse_"
 """What the names of buffers begin with that say something of a network, its clock for one."""

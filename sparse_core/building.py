@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sparse_core import strangers
+from sparse_core import unknown_optimizers
 from sparse_core.averages import watch_averages
 from sparse_core.budgets.distributions import budgets, budgets_by_score
 from sparse_core.budgets.selection import Selected, select, selectable
@@ -19,7 +19,7 @@ from sparse_core.engine import Engine
 from sparse_core.layers.choice import TYPICAL_BATCH
 from sparse_core.layers.embedding import why_dense
 from sparse_core.layers.fused import forbid_fused_encoders
-from sparse_core.left_dense import left_dense, listed, matches_any, say_so
+from sparse_core.left_dense import left_dense, listed, matches_any, warn_left_dense
 from sparse_core.naming import growth_rule_named
 from sparse_core.rules import growth_of
 from sparse_core.updaters import updater_for
@@ -99,7 +99,7 @@ def sparsify(
     masked = _masked(sparse, config, structure)
     if config.facts.sparse:
         asked = config.backend == "condensed"
-        say_so(dense, masked if asked else {}, config, stacklevel=2)
+        warn_left_dense(dense, masked if asked else {}, config, stacklevel=2)
     tensors = []
     for item in sparse:
         tensor = _build(item, config, structure, counts[item.name])
@@ -114,7 +114,7 @@ def sparsify(
     forbid_fused_encoders(module)
     watch_averages()
     module.sparse_engine = engine  # type: ignore[assignment]
-    strangers.watch(engine)
+    unknown_optimizers.watch(engine)
     if optimizer is not None:
         engine.attach(optimizer)
     return engine

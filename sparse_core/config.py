@@ -16,6 +16,7 @@ from sparse_core.checks import InputError, at_least, one_of, positive, within
 from sparse_core.method import Method
 from sparse_core.naming import check_distribution, check_drop, check_growth, method_named, own_name
 from sparse_core.registry import (
+    DENSE_METHOD,
     DISTRIBUTIONS,
     DROP_RULES,
     GROWTH_RULES,
@@ -30,7 +31,6 @@ INITIALISATIONS = ("scaled", "kaiming", "keep")
 OPTIMIZER_STATES = ("zero", "keep", "layer_mean")
 SCOPES = ("layer", "global")
 BACKENDS = ("masked", "condensed", "auto")
-
 
 MOVING_FIELDS = (
     "growth",
@@ -319,7 +319,7 @@ class SparseConfig:
         """
         method = self.facts
         if not method.sparse:
-            return SparseConfig(method="dense", sparsity=0.0)
+            return SparseConfig(method=DENSE_METHOD, sparsity=0.0)
         changes: dict[str, object] = {
             "growth": own_name(self.growth, GROWTH_RULES) if self.growth else None,
             "drop": own_name(self.drop, DROP_RULES) if self.drop and method.drop else None,

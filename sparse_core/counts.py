@@ -38,7 +38,7 @@ class LayerCount:
     total: int
 
 
-def described(layers: Sequence[LayerCount]) -> str:
+def table(layers: Sequence[LayerCount]) -> str:
     """Return a table of the layers, one a line."""
     return "\n".join(
         f"  {layer.name:<40} {layer.role:<7} {layer.active:>9} / {layer.total:<9} "

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from sparse_core import counts, strangers
+from sparse_core import counts, unknown_optimizers
 from sparse_core.averages import watch_averages
 from sparse_core.budgets.selection import Selected
 from sparse_core.checks import InputError
@@ -36,7 +36,7 @@ from sparse_core.weights.gradients import GradientSource, has_closure
 from sparse_core.weights.initialisation import redraw
 from sparse_core.weights.loading import check_budgets
 from sparse_core.weights.masked import MaskedTensor
-from sparse_core.weights.ranks import Company, Ranks
+from sparse_core.weights.ranks import RankFinder, Ranks
 from sparse_core.weights.tensor import Delta, SparseTensor
 from sparse_core.weights.trainers import Trainers
 
@@ -84,7 +84,7 @@ class Engine(Timed):
         self._gradients = GradientSource(needs, config.gradient_steps)
         self._followers = Followers()
         self._trainers = Trainers(config.optimizer_state)
-        self._company = Company(root)
+        self._rank_finder = RankFinder(root)
         self._clock = Clock(root)
         root.register_load_state_dict_pre_hook(self._before_load)  # type: ignore[no-untyped-call]
         root.register_load_state_dict_post_hook(self._after_load)  # type: ignore[no-untyped-call]
@@ -156,7 +156,7 @@ class Engine(Timed):
         return (
             f"Engine({self.config.method}, requested sparsity {self.config.sparsity}, "
             f"achieved {self.sparsity:.6f}, of the whole network {self.network_sparsity:.6f}, "
-            f"{self.updates} updates in {self.steps} steps)\n{counts.described(self.layers())}"
+            f"{self.updates} updates in {self.steps} steps)\n{counts.table(self.layers())}"
         )
 
     # Attaching ------------------------------------------------------------------------------------
@@ -190,12 +190,12 @@ class Engine(Timed):
         self._trainers.hook(self._before_step, self._after_step)
         self._arm()
         self._watchful = True
-        strangers.watch(self)
+        unknown_optimizers.watch(self)
 
     def detach(self) -> None:
         """Stop counting; the topology stays as it is, whatever trains the weights."""
         self._watchful = False
-        strangers.leave(self)
+        unknown_optimizers.leave(self)
         self._trainers.leave()
         self._gradients.disarm(self.tensors)
 
@@ -208,7 +208,7 @@ class Engine(Timed):
         Args:
             group: The process group; None: all processes.
         """
-        self._company.unite(group)
+        self._rank_finder.unite(group)
 
     def follow(self, target: nn.Module, *, lagging: bool = False, partial: bool = False) -> None:
         """Let a target network of the same architecture follow the topology from now on.
@@ -256,7 +256,7 @@ class Engine(Timed):
         if self.optimizer is not None:
             self._trainers.hook(self._before_step, self._after_step)
         if self._watchful:
-            strangers.watch(self)
+            unknown_optimizers.watch(self)
 
     def use_masks(self) -> None:
         """Make condensed linear layers masked ones, here and in networks that follow.
@@ -308,7 +308,7 @@ class Engine(Timed):
         self._gradients.arm(self.tensors, self.phase, self._schedule, self.horizon)
 
     def _ranks(self) -> Ranks | None:
-        return self._company.present(lambda: f"{self.config} {self._clock}", self.tensors)
+        return self._rank_finder.find(lambda: f"{self.config} {self._clock}", self.tensors)
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         closure = has_closure(args, kwargs)
@@ -332,8 +332,8 @@ class Engine(Timed):
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._trainers.after_step(self.tensors)
         if has_closure(args, kwargs):
-            self._gradients.collect(self.tensors, self._company.ranks)
-        self._gradients.fold(self.tensors, optimizer)
+            self._gradients.collect(self.tensors, self._rank_finder.ranks)
+        self._gradients.accumulate(self.tensors, optimizer)
         self._clock["steps"] = self.steps + 1
         for observe in self.on_step:
             observe(self.steps)
@@ -370,8 +370,8 @@ class Engine(Timed):
         moment = Moment.now(self, self._schedule, self.config.seed, idle)
         with torch.no_grad():
             changes = self.updater.changes(self.tensors, moment)
-            if self._company.ranks is not None:
-                changes = self._company.ranks.of_first(changes)
+            if self._rank_finder.ranks is not None:
+                changes = self._rank_finder.ranks.of_first(changes)
             deltas = {t.name: delta for t, delta in zip(self.tensors, changes, strict=True)}
             self._followers.catch_up()
             for tensor in self.tensors:

@@ -46,7 +46,7 @@ def left_dense(
     return found
 
 
-def say_so(
+def warn_left_dense(
     dense: Mapping[str, str], masked: Mapping[str, str], config: SparseConfig, stacklevel: int
 ) -> None:
     """Warn, once, of all layers that stay dense and all that stay masked; of none, say nothing.

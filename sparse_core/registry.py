@@ -41,8 +41,11 @@ SAMPLED = ("sampled", "sampled_grabo", "sampled_graest")
 ABLATION = ("ablation", "ablation_threshold", "ablation_sticky")
 PRUNING = ("initial_sparsity", "prune_from")
 
+DENSE_METHOD = "dense"
+"""The name for all methods that leave the network dense, in a configuration's canonical form."""
+
 METHODS = {
-    "dense": Method(
+    DENSE_METHOD: Method(
         "The network as it is, without a mask.", drop=None, moves="nowhere", sparse=False
     ),
     "static": Method(

@@ -26,11 +26,14 @@ NEEDS = ("nothing", "active_gradient", "gradient", "signals", "momentum")
     momentum           running means of the dense gradient and of its square, over all steps
 """
 
+FACTS = "rule_facts"
+"""The attribute of a function that holds what it says of itself as a rule."""
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
-class Growth:
+class GrowthFacts:
     """What a growth rule says of itself; see `growth_rule`."""
 
     needs: str = "nothing"
@@ -39,7 +42,7 @@ class Growth:
 
 
 @dataclass(frozen=True)
-class Drop:
+class DropFacts:
     """What a drop rule says of itself; see `drop_rule`."""
 
     needs: str = "nothing"
@@ -61,7 +64,7 @@ def growth_rule(
         InputError: If nothing of that kind can be needed.
     """
     one_of("needs", needs, NEEDS)
-    return _declare("growth", Growth(needs, by_rows, samples))
+    return _declare(GrowthFacts(needs, by_rows, samples))
 
 
 def drop_rule(
@@ -79,22 +82,24 @@ def drop_rule(
         InputError: If nothing of that kind can be needed.
     """
     one_of("needs", needs, NEEDS)
-    return _declare("drop", Drop(needs, by_weights))
+    return _declare(DropFacts(needs, by_weights))
 
 
-def growth_of(rule: object) -> Growth | None:
+def growth_of(rule: object) -> GrowthFacts | None:
     """Return what a growth rule says of itself; None: it is no growth rule."""
-    return getattr(rule, "growth", None) if callable(rule) else None
+    facts = getattr(rule, FACTS, None)
+    return facts if isinstance(facts, GrowthFacts) else None
 
 
-def drop_of(rule: object) -> Drop | None:
+def drop_of(rule: object) -> DropFacts | None:
     """Return what a drop rule says of itself; None: it is no drop rule."""
-    return getattr(rule, "drop", None) if callable(rule) else None
+    facts = getattr(rule, FACTS, None)
+    return facts if isinstance(facts, DropFacts) else None
 
 
-def _declare(kind: str, facts: Growth | Drop) -> Callable[[Function], Function]:
+def _declare(facts: GrowthFacts | DropFacts) -> Callable[[Function], Function]:
     def declare(function: Function) -> Function:
-        setattr(function, kind, facts)
+        setattr(function, FACTS, facts)
         return function
 
     return declare

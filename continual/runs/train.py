@@ -29,7 +29,7 @@ from continual.strategies.plugins import MaskIsolation
 from continual.tasks.inference import infer_tasks
 from continual.tasks.masks import TaskMasks
 from continual.tasks.overlap import capacity_used, masks_of_shared, overlaps, task_flops
-from sparse_core.metrics.tally import Moves, weights
+from sparse_core.metrics.tally import UpdateTally, weights
 
 Progress = Callable[[float, Mapping[str, float]], None]
 
@@ -87,7 +87,7 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         ),
     )
     engines = {"network": model.engine}
-    moves = Moves(engines)
+    moves = UpdateTally(engines)
     for index, experience in enumerate(as_avalanche(tasks).train_stream):
         strategy.train(experience, eval_streams=[])
         moves.end(index)

@@ -22,7 +22,7 @@ from dstrl.runs.references import Measures
 from dstrl.runs.saved import save
 from dstrl.runs.spec import RLSpec
 from dstrl.watching.callbacks import SparseCallback
-from sparse_core.metrics.tally import Moves, weights
+from sparse_core.metrics.tally import UpdateTally, weights
 
 FINAL_PART = 0.1
 """The score is the mean over this last part of the evaluations (Graesser et al. 2022)."""
@@ -61,7 +61,7 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     model = build(spec, events)
     evaluator = Evaluator(lambda: make_env(spec), spec.eval_episodes, spec.seed)
     conductor = _Conductor(spec, evaluator, progress)
-    moves = Moves(policy_of(model).sparse_engines)
+    moves = UpdateTally(policy_of(model).sparse_engines)
     progress(0.0, {"steps": 0.0})
     own = {name: references.callback(name) for name in spec.callbacks}
     callbacks = [SparseCallback(), replay_callback(spec.hyper), *own.values(), conductor]
@@ -149,7 +149,7 @@ def policy_of(model: BaseAlgorithm) -> SparsePolicy:
 
 
 def _result(
-    spec: RLSpec, model: BaseAlgorithm, conductor: _Conductor, moves: Moves
+    spec: RLSpec, model: BaseAlgorithm, conductor: _Conductor, moves: UpdateTally
 ) -> dict[str, Any]:
     policy = policy_of(model)
     curve = conductor.curve

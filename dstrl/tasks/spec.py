@@ -16,6 +16,7 @@ from dstrl.tasks.rules import supported
 from envs.sequences import Task, sequence
 from sparse_core.checks import InputError, at_least
 from sparse_core.config import SparseConfig
+from sparse_core.naming import method_named
 
 EVALUATIONS = 10
 """How many evaluations a task has while it is learnt unless `eval_every` says otherwise."""

@@ -34,7 +34,7 @@ from dstrl.tasks.names import continual_policies
 from dstrl.tasks.spec import CRLSpec
 from dstrl.watching.callbacks import SparseCallback
 from sparse_core.checks import InputError, within
-from sparse_core.metrics.tally import Moves, weights
+from sparse_core.metrics.tally import UpdateTally, weights
 
 Curve = list[tuple[int, float]]
 
@@ -125,7 +125,7 @@ def run(spec: CRLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     model = course.build(str(out / "tensorboard") if os.environ.get(TENSORBOARD) else None)
     course.check(model)
     policy = _policy(model)
-    moves = Moves(policy.sparse_engines)
+    moves = UpdateTally(policy.sparse_engines)
     for label in range(len(course.tasks)):
         course.learn(model, label)
         moves.end(label)

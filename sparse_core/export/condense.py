@@ -14,7 +14,7 @@ from sparse_core.layers.attention import called_linears
 from sparse_core.layers.chain import chain
 from sparse_core.layers.choice import TYPICAL_BATCH
 from sparse_core.layers.companions import key
-from sparse_core.layers.condensed import hold
+from sparse_core.layers.condensed import store_condensed
 from sparse_core.layers.dense import become_dense
 from sparse_core.layers.embedding import become_condensed_embedding
 from sparse_core.layers.fused import allow_fused_encoders
@@ -71,4 +71,4 @@ def _condense_linear(layer: nn.Linear) -> None:
         raise InputError(f"condense: weights are {layer.weight.dtype}, not float32 or float64")
     if not bool((mask != 0).all()):
         rows = Rows.of_matrix(layer.weight.detach().numpy(), (mask != 0).numpy())
-        hold(layer, *rows.condensed())
+        store_condensed(layer, *rows.condensed())

@@ -24,7 +24,7 @@ from sparse_core.kernels.format import Pattern
 from sparse_core.layers import torch_path
 from sparse_core.layers.choice import condensed_conv_pays
 from sparse_core.layers.companions import key
-from sparse_core.layers.condensed import CondensedLinear, hold
+from sparse_core.layers.condensed import CondensedLinear, store_condensed
 from sparse_core.layers.dense import Sparse, become_dense
 from sparse_core.layers.kinds import become, own_class
 from sparse_core.layers.links import check_weights
@@ -46,7 +46,7 @@ class CondensedConv2d(Sparse, nn.Conv2d):
     product: CondensedLinear
     _repeated: tuple[tuple[Any, ...], CondensedLinear] | None
 
-    @torch_path.whole
+    @torch_path.opaque
     def forward(self, input: Tensor) -> Tensor:
         """Convolve `(batch, in, height, width)` or `(in, height, width)`.
 
@@ -121,7 +121,7 @@ class CondensedConv2d(Sparse, nn.Conv2d):
         )
         own = values.detach().numpy()[: pattern.size].reshape(-1, pattern.group)[order]
         layer = nn.Linear(1, 1, bias=False, device="meta")
-        hold(layer, repeated, np.tile(own.reshape(-1), positions))
+        store_condensed(layer, repeated, np.tile(own.reshape(-1), positions))
         assert isinstance(layer, CondensedLinear)
         if bias is not None:
             layer.bias = nn.Parameter(bias.detach().repeat(positions))
@@ -152,7 +152,7 @@ def become_condensed_conv(layer: nn.Conv2d) -> None:
     become_dense(layer)
     product: nn.Linear = nn.Linear(1, 1, bias=False, device="meta")
     product._parameters["bias"] = layer._parameters["bias"]
-    hold(product, *rows.condensed(group))
+    store_condensed(product, *rows.condensed(group))
     assert isinstance(product, CondensedLinear)
     product.requires_grad_(False)
     del layer._parameters["weight"], layer._parameters["bias"]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sparse_core.layers.chain import CondensedSequential, watched
-from sparse_core.layers.condensed import CondensedLinear, hold
+from sparse_core.layers.condensed import CondensedLinear, store_condensed
 from sparse_core.layers.kinds import computes_as
 from sparse_core.layers.rows import Rows
 
@@ -106,7 +106,7 @@ def _fold(layer: CondensedLinear, between: list[nn.Module], after: nn.Linear) ->
     for activation in between:
         constants = activation(constants)
     rows = Rows.of_pattern(layer.pattern, layer.values.numpy())
-    hold(layer, *rows.with_rows(kept.numpy()).condensed())
+    store_condensed(layer, *rows.with_rows(kept.numpy()).condensed())
     _drop_inputs(after, kept, constants.masked_fill(kept, 0.0))
 
 
@@ -116,7 +116,7 @@ def _drop_inputs(layer: nn.Linear, kept: Tensor, constants: Tensor) -> None:
     if isinstance(layer, CondensedLinear):
         rows = Rows.of_pattern(layer.pattern, layer.values.numpy())
         added = torch.from_numpy(rows.times(x.numpy()))
-        hold(layer, *rows.with_columns(kept.numpy()).condensed())
+        store_condensed(layer, *rows.with_columns(kept.numpy()).condensed())
     else:
         added = layer.weight[:, ~kept].double() @ x[~kept]
         layer.weight = nn.Parameter(layer.weight[:, kept].contiguous())

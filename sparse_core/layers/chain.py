@@ -1,4 +1,4 @@
-"""Runs of condensed layers and the activations between them, each computed as one whole."""
+"""Runs of condensed layers and the activations between them, computed together."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sparse_core.layers.dense import Sparse
 from sparse_core.layers.fused import forbid_fused_encoders
 from sparse_core.layers.links import ACTIVATIONS
 from sparse_core.layers.passes import run
-from sparse_core.layers.torch_path import whole
+from sparse_core.layers.torch_path import opaque
 
-_run = whole(run)
+_run = opaque(run)
 
 
 class CondensedSequential(Sparse, nn.Sequential):

@@ -16,7 +16,7 @@ from sparse_core.kernels.format import Pattern
 from sparse_core.layers.kinds import become
 from sparse_core.layers.passes import run
 from sparse_core.layers.state import Condensed
-from sparse_core.layers.torch_path import whole
+from sparse_core.layers.torch_path import opaque
 
 REPLACED = ("weight", "values", "bias")
 """A layer's parameters; one of a class of somebody else's may have others."""
@@ -34,7 +34,7 @@ class CondensedLinear(Condensed, nn.Linear):
         """`(out, in)`."""
         return self.out_features, self.in_features
 
-    @whole
+    @opaque
     def forward(self, input: Tensor) -> Tensor:
         """Map `(..., in)` to `(..., out)`."""
         return run([self], input)
@@ -66,12 +66,12 @@ def become_condensed(
         )
     pattern = Pattern.from_mask(mask.numpy(), group)
     capacity = pattern.size if capacity is None else max(capacity, pattern.size)
-    hold(layer, pattern, pattern.condense(weight.detach().numpy(), capacity))
+    store_condensed(layer, pattern, pattern.condense(weight.detach().numpy(), capacity))
     assert isinstance(layer, CondensedLinear)
     layer.values.requires_grad_(weight.requires_grad)
 
 
-def hold(layer: nn.Linear, pattern: Pattern, values: NDArray[Any]) -> None:
+def store_condensed(layer: nn.Linear, pattern: Pattern, values: NDArray[Any]) -> None:
     """Make a linear layer condensed, in place, with weights of any shape; its bias stays.
 
     Args:

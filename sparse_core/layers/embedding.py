@@ -45,7 +45,7 @@ class CondensedEmbedding(Condensed, nn.Embedding):
         """`(vocabulary, size)`."""
         return self.num_embeddings, self.embedding_dim
 
-    @torch_path.whole
+    @torch_path.opaque
     def forward(self, input: Tensor) -> Tensor:
         """Map integers `(...)` to `(..., size)`.
 

@@ -8,7 +8,7 @@ slower, gives the same numbers, and has all their derivatives:
     differentiated again    the backward pass of a chain under `create_graph=True`
     not for kernels         float64, empty batches
 
-`torch.compile` does not see inside: it compiles what is around the kernels (`whole`).
+`torch.compile` does not see inside: it compiles what is around the kernels (`opaque`).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def looked_into() -> bool:
     )
 
 
-def whole(function: Callable[[T, Tensor], Tensor]) -> Callable[[T, Tensor], Tensor]:
+def opaque(function: Callable[[T, Tensor], Tensor]) -> Callable[[T, Tensor], Tensor]:
     """Let `torch.compile` call a function as it stands, and compile what is before and after it.
 
     `torch.compiler.disable` does that too, but costs each call much more.

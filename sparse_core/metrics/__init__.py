@@ -22,18 +22,18 @@ from sparse_core.metrics.dormancy import (
 from sparse_core.metrics.memory import Bytes, Memory, condensed_bytes, memory
 from sparse_core.metrics.noise import GradientNoise, SignalToNoise, gradient_snr
 from sparse_core.metrics.rank import effective_rank
-from sparse_core.metrics.topology import NeuronCount, Shares, density, exploration, neurons
+from sparse_core.metrics.topology import Fractions, NeuronCount, density, exploration, neurons
 
 __all__ = [
     "ActivationMeter",
     "Bytes",
     "Change",
     "Dormancy",
+    "Fractions",
     "GradientNoise",
     "Memory",
     "NeuronCount",
     "Overlap",
-    "Shares",
     "SignalToNoise",
     "TopologyMeter",
     "condensed_bytes",

@@ -11,7 +11,7 @@ constant fan-in has the least (the theory behind SRigL, Lasby et al. 2024, secti
 
 from __future__ import annotations
 
-from sparse_core.checks import InputError
+from sparse_core.checks import InputError, one_of
 
 PATTERNS = ("bernoulli", "constant_per_layer", "constant_fan_in")
 
@@ -35,10 +35,7 @@ def output_norm_variance(pattern: str, n: int, k: int) -> float:
     Raises:
         ValueError: If the pattern is unknown or n or k is out of range.
     """
-    if pattern not in PATTERNS:
-        raise InputError(
-            f"pattern={pattern!r}: must be one of {', '.join(PATTERNS)}", field="pattern"
-        )
+    one_of("pattern", pattern, PATTERNS)
     if n < 2:
         raise InputError(f"n={n}: must be at least 2", field="n")
     if not 1 <= k <= n:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sparse_core.budgets.structure import ConstantFanIn
+from sparse_core.budgets.structure import group_of
 from sparse_core.engine import Engine
 
 INDEX_BYTES = 4
@@ -88,10 +88,8 @@ def memory(engine: Engine) -> Memory:
         if tensor is None or tensor.latent:
             condensed += whole
             continue
-        structure = tensor.structure
-        group = structure.group if isinstance(structure, ConstantFanIn) else 1
         condensed += _plain(parameter, tensor.count(), moments)
-        condensed += Bytes(weights=index_bytes(tensor.active(), group))
+        condensed += Bytes(weights=index_bytes(tensor.active(), group_of(tensor.structure)))
     return Memory(dense, condensed)
 
 

@@ -58,7 +58,7 @@ def _mean(weights: Mapping[float, int]) -> float:
     return math.fsum(sparsity * count for sparsity, count in weights.items()) / total
 
 
-class Moves:
+class UpdateTally:
     """Counts the updates of networks whose method has updates, task by task.
 
     Args:

@@ -41,7 +41,7 @@ KEEPS_NEURONS_APART = (
 
 
 @dataclass(frozen=True)
-class Shares:
+class Fractions:
     """A fraction of the weights.
 
     Attributes:
@@ -76,13 +76,13 @@ class NeuronCount:
         return self.total - self.active
 
 
-def density(engine: Engine) -> Shares:
+def density(engine: Engine) -> Fractions:
     """Return active / all weights of the selected layers, dense ones among them."""
     layers = engine.layers()
     return _shares((layer.name, layer.active, layer.total) for layer in layers)
 
 
-def exploration(engine: Engine) -> Shares:
+def exploration(engine: Engine) -> Fractions:
     """Return the exploration rate R_s of the sparse layers.
 
         R_s = weights that have ever been active / all weights
@@ -121,10 +121,10 @@ def neurons(engine: Engine) -> list[NeuronCount]:
     return counts
 
 
-def _shares(counts: Iterable[tuple[str, int, int]]) -> Shares:
+def _shares(counts: Iterable[tuple[str, int, int]]) -> Fractions:
     rows = list(counts)
     total = sum(whole for _, _, whole in rows)
-    return Shares(
+    return Fractions(
         {name: part / whole for name, part, whole in rows},
         sum(part for _, part, _ in rows) / total if total else 1.0,
     )

@@ -38,7 +38,7 @@ def ranks_in_blocks(tensor: SparseTensor) -> bool:
 
 
 @dataclass(frozen=True)
-class Stored(Scene):
+class StoredScene(Scene):
     """What a drop score may look at: the active weights alone, as one row in order of position."""
 
     stored: Tensor | None = None
@@ -51,7 +51,7 @@ class Stored(Scene):
 
 
 @dataclass(frozen=True)
-class Block:
+class LaneBlock:
     """The cells of a block of rows.
 
     Attributes:
@@ -78,7 +78,7 @@ class RankedInBlocks(Ranking):
         active: `(slots,)` bool, all True; sets of active cells have this shape.
     """
 
-    scene: Stored
+    scene: StoredScene
     grow_score: Score
     lane: Tensor
     column: Tensor
@@ -93,7 +93,9 @@ class RankedInBlocks(Ranking):
         rows, columns, source = (torch.from_numpy(array) for array in pattern.coordinates())
         order = source[(rows * tensor.cols + columns).argsort()]
         weights = tensor.weight.detach()[order].unsqueeze(0)
-        scene = Stored(tensor, moment, torch.ones_like(weights, dtype=torch.bool), stored=weights)
+        scene = StoredScene(
+            tensor, moment, torch.ones_like(weights, dtype=torch.bool), stored=weights
+        )
         scores = checked(drop(scene), "drop score", scene).squeeze(0)
         values = torch.zeros(pattern.size, dtype=scores.dtype)
         values[order] = scores
@@ -134,7 +136,7 @@ class RankedInBlocks(Ranking):
 
     # Blocks ---------------------------------------------------------------------------------------
 
-    def _blocks(self) -> Iterator[Block]:
+    def _blocks(self) -> Iterator[LaneBlock]:
         """Score the cells for growth, a block of rows at a time."""
         tensor, streams = self.tensor, dict[str, torch.Generator]()
         group = tensor.layer.group
@@ -144,9 +146,9 @@ class RankedInBlocks(Ranking):
             active = tensor.active(rows)
             scene = Scene(tensor, self.scene.moment, active, rows.start, streams)
             scores = tensor.structure.cells(checked(self.grow_score(scene), "grow score", scene))
-            yield Block(lanes, slice(int(low), int(high)), scores.reshape(-1, tensor.cols))
+            yield LaneBlock(lanes, slice(int(low), int(high)), scores.reshape(-1, tensor.cols))
 
-    def _spread(self, block: Block, of_slots: Tensor) -> Tensor:
+    def _spread(self, block: LaneBlock, of_slots: Tensor) -> Tensor:
         """Bring what active cells have into the shape of a block of cells, zero elsewhere."""
         spread = torch.zeros(block.scores.shape, dtype=of_slots.dtype)
         spread[self.lane[block.slots] - block.lanes.start, self.column[block.slots]] = of_slots[

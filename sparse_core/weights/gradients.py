@@ -151,14 +151,14 @@ class GradientSource:
             RuntimeError: If no layer has one, nor any other parameter of the optimizer.
         """
         trained = any(tensor.weight.requires_grad for tensor in tensors)
-        if trained and all(self.lack(tensor) for tensor in tensors) and not _reached(optimizer):
+        if trained and all(self.why_idle(tensor) for tensor in tensors) and not _reached(optimizer):
             raise RuntimeError(
                 f"no gradient flowed to any sparse layer in optimizer step {step}, nor to anything "
                 "else that the optimizer trains, and the update needs one: call backward() on a "
                 "loss before; nothing was changed"
             )
 
-    def lack(self, tensor: SparseTensor) -> str | None:
+    def why_idle(self, tensor: SparseTensor) -> str | None:
         """Return why a layer sits out an update now, or None if it takes part."""
         if self.needs == "nothing":
             return None
@@ -182,7 +182,7 @@ class GradientSource:
         """
         idle = []
         for tensor in tensors:
-            why = self.lack(tensor)
+            why = self.why_idle(tensor)
             if why is None:
                 continue
             idle.append(tensor)
@@ -195,7 +195,7 @@ class GradientSource:
                 )
         return tuple(idle)
 
-    def fold(self, tensors: Sequence[SparseTensor], optimizer: Optimizer) -> None:
+    def accumulate(self, tensors: Sequence[SparseTensor], optimizer: Optimizer) -> None:
         """Take the gradients of the step that was just made into running means, if watched."""
         for gradient in watched(tensors):
             if self.needs == "momentum":

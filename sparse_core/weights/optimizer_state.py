@@ -20,7 +20,7 @@ from sparse_core.weights.tensor import Delta, SparseTensor
 SECOND_MOMENTS = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg"})
 
 
-def settle(optimizer: Optimizer, tensor: SparseTensor, delta: Delta, policy: str) -> None:
+def carry_moments(optimizer: Optimizer, tensor: SparseTensor, delta: Delta, policy: str) -> None:
     """Apply a Delta to the state of a weight and of its bias.
 
     Args:

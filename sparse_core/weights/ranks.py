@@ -116,14 +116,14 @@ class Ranks:
         return value
 
 
-class Company:
+class RankFinder:
     """The ranks that train a module together, found anew at each step.
 
     Args:
         root: The module.
 
     Attributes:
-        ranks: They, since the last call of `present`; None: this process is alone.
+        ranks: They, since the last call of `find`; None: this process is alone.
     """
 
     def __init__(self, root: nn.Module) -> None:
@@ -135,7 +135,7 @@ class Company:
         """Name a process group, instead of looking for a wrapper; None: all processes."""
         self._united = Ranks(group)
 
-    def present(self, common: Callable[[], str], tensors: Iterable[SparseTensor]) -> Ranks | None:
+    def find(self, common: Callable[[], str], tensors: Iterable[SparseTensor]) -> Ranks | None:
         """Return the ranks that are there now; check them when they have just come.
 
         Args:

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from sparse_core.weights.fresh import leaves_zeros
-from sparse_core.weights.optimizer_state import clear_inactive, clear_moments, settle
+from sparse_core.weights.optimizer_state import carry_moments, clear_inactive, clear_moments
 from sparse_core.weights.tensor import Delta, SparseTensor
 
 Hook = Callable[[Optimizer, Any, Any], None]
@@ -113,7 +113,7 @@ class Trainers:
         """Bring the moments of a weight over a Delta that was just applied to it."""
         if not tensor.latent:
             for optimizer in self.optimizers:
-                settle(optimizer, tensor, delta, self.policy)
+                carry_moments(optimizer, tensor, delta, self.policy)
 
     def clear(self, tensor: SparseTensor) -> None:
         """Forget the moments of a weight altogether, when a new task begins."""

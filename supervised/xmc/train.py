@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sparse_core.checks import InputError
 from sparse_core.engine import Engine
-from sparse_core.metrics.tally import Moves, weights
+from sparse_core.metrics.tally import UpdateTally, weights
 from sparse_core.streams import stream
 from supervised.data.parts import Parts, load_parts
 from supervised.data.rows import Rows
@@ -57,7 +57,7 @@ def run(spec: XMCSpec, out: Path, progress: Progress) -> dict[str, Any]:
     engine.attach(optimizer)
     training = _Training(spec, parts, model, engine, optimizer, progress)
     engine.set_horizon(spec.epochs * training.batches)
-    moves = Moves({"network": engine})
+    moves = UpdateTally({"network": engine})
     training.train()
     moves.end()
     updates = moves.result()

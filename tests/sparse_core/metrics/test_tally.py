@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sparse_core.metrics.tally import Moves, weights
+from sparse_core.metrics.tally import UpdateTally, weights
 from tests.sparse_core.nets import built, train
 
 STATIC = {"method": "static", "sparsity": 0.5, "distribution": "uniform"}
@@ -55,7 +55,7 @@ def test_what_never_moved_is_said_task_by_task():
     config = {"method": "rigl", "sparsity": 0.5, "update_every": 6, "stop_at": 0.75}
     net, optimizer, engine = built(config)
     _, _, static = built(STATIC)
-    moves = Moves({"actor": engine, "critic": static})
+    moves = UpdateTally({"actor": engine, "critic": static})
     for task, steps in enumerate((8, 16, 8, 3)):  # frozen from steps 6, 12, 6 and 3 on
         engine.restart(steps)
         train(net, optimizer, range(steps))
@@ -74,13 +74,13 @@ def test_what_never_moved_is_said_task_by_task():
 @pytest.mark.parametrize("horizon", [None, 40])
 def test_a_training_that_moved_says_nothing_and_one_without_tasks_names_none(horizon):
     net, optimizer, engine = built({"method": "set", "update_every": 4, "horizon": horizon})
-    moves = Moves({"policy": engine})
+    moves = UpdateTally({"policy": engine})
     train(net, optimizer, range(3))
     moves.end()
     frozen = "" if horizon is None else ", frozen from step 30 on"
     said = f"policy: no update of the topology in 3 optimizer steps (update_every=4{frozen})"
     assert moves.result() == {"updates": {"policy": 0}, "still": [said]}
-    moves = Moves({"policy": engine})
+    moves = UpdateTally({"policy": engine})
     train(net, optimizer, range(3, 5))
     moves.end()
     assert moves.result() == {"updates": {"policy": 1}, "still": []}

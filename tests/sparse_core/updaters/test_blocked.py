@@ -306,7 +306,7 @@ from torch import nn
 from sparse_core import Engine, SparseConfig
 from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.kernels.format import Pattern
-from sparse_core.layers.condensed import hold
+from sparse_core.layers.condensed import store_condensed
 from sparse_core.budgets.structure import structure_for
 
 n, k, method = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -314,7 +314,7 @@ rng = np.random.default_rng(0)
 columns = np.concatenate([np.sort(rng.choice(n, k, replace=False)) for _ in range(n)])
 pattern = Pattern.from_lengths(columns, np.full(n, k), n, n)
 net = nn.Sequential(nn.Linear(1, 1, bias=False))
-hold(net[0], pattern, rng.normal(size=n * k).astype(np.float32))
+store_condensed(net[0], pattern, rng.normal(size=n * k).astype(np.float32))
 config = SparseConfig(method=method, backend="condensed", horizon=10000, update_every=3)
 structure = structure_for("constant_fan_in" if method == "srigl" else "unstructured")
 tensor = CondensedTensor("0.weight", net[0], "weight", "hidden", structure, n * k)

@@ -3,7 +3,7 @@ import torch
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 
 from sparse_core import SparseConfig, sparsify
-from sparse_core.weights.optimizer_state import clear_inactive, clear_moments, settle
+from sparse_core.weights.optimizer_state import carry_moments, clear_inactive, clear_moments
 from sparse_core.weights.tensor import Delta
 from tests.sparse_core.nets import mlp, train
 
@@ -46,7 +46,7 @@ OPTIMIZERS = [
 def test_moved_weights_start_as_if_never_trained(make, key, initial):
     optimizer, tensor, delta = at_work(make)
     assert key in optimizer.state[tensor.weight]
-    settle(optimizer, tensor, delta, "zero")
+    carry_moments(optimizer, tensor, delta, "zero")
     assert delta.moved.tolist() == [4, 6, 2, 9]
     expected = torch.full((3, 4), 5.0)
     expected.view(-1)[[4, 6, 2, 9]] = initial
@@ -61,7 +61,7 @@ def test_a_neuron_that_comes_back_starts_its_bias_as_if_never_trained():
     delta = Delta.between(tensor.active(), torch.ones(3, 4).bool())
     assert delta.revived.tolist() == [1]
     tensor.apply(delta)
-    settle(optimizer, tensor, delta, "zero")
+    carry_moments(optimizer, tensor, delta, "zero")
     assert optimizer.state[tensor.bias]["step_size"].tolist() == [5.0, 0.25, 5.0]
 
 
@@ -73,7 +73,7 @@ def test_a_bias_starts_as_its_own_group_says():
         return torch.optim.Rprop([{"params": matrices}, {"params": vectors, "lr": 0.5}], lr=0.25)
 
     optimizer, tensor, delta = at_work(grouped)
-    settle(optimizer, tensor, delta, "zero")
+    carry_moments(optimizer, tensor, delta, "zero")
     assert float(optimizer.state[tensor.weight]["step_size"][0, 2]) == 0.25
     assert optimizer.state[tensor.bias]["step_size"].tolist() == [5.0, 0.5, 5.0]
 
@@ -82,7 +82,7 @@ def test_state_that_rows_and_columns_share_is_left_alone():
     optimizer, tensor, delta = at_work(torch.optim.Adafactor)
     state = optimizer.state[tensor.weight]
     shared = {key: state[key].clone() for key in ("row_var", "col_var")}
-    settle(optimizer, tensor, delta, "zero")
+    carry_moments(optimizer, tensor, delta, "zero")
     clear_inactive(optimizer, tensor)
     clear_moments(optimizer, tensor)
     assert all(torch.equal(state[key], value) for key, value in shared.items())
@@ -97,7 +97,7 @@ def test_a_new_task_starts_weights_and_biases_as_if_never_trained():
 
 def test_keep_leaves_the_weights_moments_alone():
     optimizer, tensor, delta = at_work(torch.optim.Adam)
-    settle(optimizer, tensor, delta, "keep")
+    carry_moments(optimizer, tensor, delta, "keep")
     assert bool((optimizer.state[tensor.weight]["exp_avg"] == 5).all())
 
 
@@ -105,7 +105,7 @@ def test_layer_mean_warms_up_second_moments_of_grown_weights_only():
     optimizer, tensor, delta = at_work(torch.optim.Adam)
     second = optimizer.state[tensor.weight]["exp_avg_sq"]
     second.copy_(torch.arange(12.0).reshape(3, 4))
-    settle(optimizer, tensor, delta, "layer_mean")
+    carry_moments(optimizer, tensor, delta, "layer_mean")
     # Active and not grown: positions 0 1 10 11, mean 5.5. Dropped 4 and 6, grown 2 and 9.
     assert second.flatten()[[2, 9]].tolist() == [5.5, 5.5]
     assert second.flatten()[[4, 6]].tolist() == [0, 0]

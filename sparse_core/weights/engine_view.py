@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from sparse_core.weights.tensor import SparseTensor
 
 
-class Trained(Protocol):
+class EngineView(Protocol):
     """The sparse weights of one network, and who trains them; `sparse_core.engine.Engine` is one.
 
     Attributes:
@@ -44,7 +44,7 @@ class Trained(Protocol):
         """Go on from counters that were written from outside."""
 
 
-def engines_in(root: nn.Module) -> list[Trained]:
+def engines_in(root: nn.Module) -> list[EngineView]:
     """Return the engines of a network and of the networks in it."""
     found = (vars(module).get("sparse_engine") for module in root.modules())
     return [engine for engine in found if engine is not None]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from sparse_core import SparseConfig, sparsify, strangers
+from sparse_core import SparseConfig, sparsify, unknown_optimizers
 from tests.sparse_core.nets import built, mlp, moments, steps
 
 RIGL = dict(method="rigl", sparsity=0.5, update_every=2)
@@ -129,7 +129,7 @@ class Sharpness(torch.optim.Optimizer):
 
 
 @pytest.mark.parametrize("known", ["inner", "outer"])
-def test_one_optimizer_inside_another_is_no_stranger(known):
+def test_one_optimizer_inside_another_is_known(known):
     net = mlp(12, 16, 4)
     inner = sgd(net)
     outer = Sharpness(inner)
@@ -138,7 +138,7 @@ def test_one_optimizer_inside_another_is_no_stranger(known):
     assert engine.updates == 2
 
 
-def test_what_is_no_step_of_a_stranger_is_silent():
+def test_what_is_no_step_of_an_unknown_optimizer_is_silent():
     net, optimizer, engine = built(RIGL)
     average, twin, target = AveragedModel(net), copy.deepcopy(net), mlp(12, 16, 16, 4)
     engine.follow(target)
@@ -159,7 +159,7 @@ def test_what_is_no_step_of_a_stranger_is_silent():
     first.data -= 0.1 * step
 
 
-def test_a_topology_that_never_moves_or_was_told_to_stand_still_has_no_strangers():
+def test_a_topology_that_never_moves_or_was_told_to_stand_still_warns_of_none():
     for method in ("static", "dense"):
         net = mlp(12, 16, 4)
         sparsify(net, SparseConfig(method=method))
@@ -181,15 +181,15 @@ def test_optimizers_that_train_too_are_known():
 
 def test_nothing_is_kept_alive():
     net, optimizer, engine = built(RIGL)
-    stranger = sgd(net)
+    unknown = sgd(net)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        steps(net, stranger, 2)
-    gone = [weakref.ref(each) for each in (net, optimizer, engine, stranger)]
-    del net, optimizer, engine, stranger
+        steps(net, unknown, 2)
+    gone = [weakref.ref(each) for each in (net, optimizer, engine, unknown)]
+    del net, optimizer, engine, unknown
     gc.collect()
     assert not any(ref() for ref in gone)
-    assert isinstance(strangers._engines, weakref.WeakSet)
+    assert isinstance(unknown_optimizers._engines, weakref.WeakSet)
 
 
 def test_each_optimizer_is_looked_at_once(monkeypatch):
@@ -198,14 +198,14 @@ def test_each_optimizer_is_looked_at_once(monkeypatch):
     dense = nn.Linear(12, 4)
     its = sgd(dense)
     seen: list[torch.optim.Optimizer] = []
-    look = strangers._is_strange
+    look = unknown_optimizers._is_unknown
 
     def counted(one: torch.optim.Optimizer, asked: Any) -> bool:
         if asked is engine and one in (optimizer, its):
             seen.append(one)
         return look(one, asked)
 
-    monkeypatch.setattr(strangers, "_is_strange", counted)
+    monkeypatch.setattr(unknown_optimizers, "_is_unknown", counted)
     for step in range(5):
         steps(net, optimizer, 1, start=step)
         steps(dense, its, 1, start=step)

@@ -24,15 +24,15 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from sparse_core.weights.trained import Trained
+from sparse_core.weights.engine_view import EngineView
 
-_engines: WeakSet[Trained] = WeakSet()
+_engines: WeakSet[EngineView] = WeakSet()
 _harmless: WeakKeyDictionary[Optimizer, list[tuple[int, int]]] = WeakKeyDictionary()
-_stepping: WeakKeyDictionary[Optimizer, list[tuple[Trained, int]]] = WeakKeyDictionary()
+_stepping: WeakKeyDictionary[Optimizer, list[tuple[EngineView, int]]] = WeakKeyDictionary()
 _hooked = False
 
 
-def watch(engine: Trained) -> None:
+def watch(engine: EngineView) -> None:
     """Look out for strangers from here on; to be called again when its optimizers change."""
     global _hooked
     if not _hooked:
@@ -43,7 +43,7 @@ def watch(engine: Trained) -> None:
     _harmless.clear()
 
 
-def leave(engine: Trained) -> None:
+def leave(engine: EngineView) -> None:
     """Look out no more: it was told, or wants to stand still."""
     _engines.discard(engine)
 
@@ -51,9 +51,9 @@ def leave(engine: Trained) -> None:
 def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     if not _engines or _harmless.get(optimizer) == _parameters(optimizer):
         return
-    strange_to = [engine for engine in _engines if _is_strange(optimizer, engine)]
-    if strange_to:
-        _stepping[optimizer] = [(engine, engine.steps) for engine in strange_to]
+    ignorant = [engine for engine in _engines if _is_unknown(optimizer, engine)]
+    if ignorant:
+        _stepping[optimizer] = [(engine, engine.steps) for engine in ignorant]
     else:
         _harmless[optimizer] = _parameters(optimizer)
 
@@ -72,7 +72,7 @@ def _after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         ]
         if found:
             leave(engine)
-            _say(optimizer, engine, *found[0])
+            _warn(optimizer, engine, *found[0])
 
 
 def _parameters(optimizer: Optimizer) -> list[tuple[int, int]]:
@@ -80,13 +80,13 @@ def _parameters(optimizer: Optimizer) -> list[tuple[int, int]]:
     return [(id(group["params"]), len(group["params"])) for group in optimizer.param_groups]
 
 
-def _is_strange(optimizer: Optimizer, engine: Trained) -> bool:
+def _is_unknown(optimizer: Optimizer, engine: EngineView) -> bool:
     """Whether an optimizer holds weights of an engine that does not know it."""
     known = any(optimizer is trainer for trainer in engine.trainers)
     return not known and any(_weights(optimizer, engine))
 
 
-def _weights(optimizer: Optimizer, engine: Trained) -> Iterator[tuple[str, Tensor, bool]]:
+def _weights(optimizer: Optimizer, engine: EngineView) -> Iterator[tuple[str, Tensor, bool]]:
     """Yield an engine's weights that an optimizer holds: name, weight, whether it was replaced.
 
     Where the topology never moves, it may train the weights as it likes.
@@ -101,7 +101,7 @@ def _weights(optimizer: Optimizer, engine: Trained) -> Iterator[tuple[str, Tenso
                 yield tensor.name, parameter, replaced
 
 
-def _say(optimizer: Optimizer, engine: Trained, name: str, replaced: bool) -> None:
+def _warn(optimizer: Optimizer, engine: EngineView, name: str, replaced: bool) -> None:
     who, whose = type(optimizer).__name__, type(engine.root).__name__
     if replaced:
         what, otherwise = "which condensed weights have replaced: its steps do not train them", ""
