@@ -1,0 +1,136 @@
+"""What README, CONTRIBUTING and the pages of `docs` name is there: files, modules, commands."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sparse_core.command import PACKAGES
+from sweeps import kinds
+from sweeps.options import parse_train
+from sweeps.parser import BENCHMARKS
+from sweeps.parser import make as make_parser
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+FILE = re.compile(r"(?<![\w.:/-])((?:[\w.-]+/)+[\w-]+\.(?:py|yaml|md|toml))(?![\w/])")
+DOTTED = re.compile(rf"(?<![\w./:-])((?:{'|'.join(PACKAGES)})(?:\.\w+)+(?::\w+)?)")
+IMPORT = re.compile(rf"^ *from ((?:{'|'.join(PACKAGES)})[\w.]*) import (.+)$", re.MULTILINE)
+COMMAND = re.compile(r"^ {4}(?:\.venv/bin/)?dst (.*)$", re.MULTILINE)
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+ALL = [(page, text) for page, text in TEXTS.items()]
+SOME = pytest.mark.parametrize(("page", "text"), ALL, ids=list(TEXTS))
+
+
+def anchors(text: str) -> set[str]:
+    """Return what GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def attribute(name: str) -> object:
+    """Return the module, or the object in one, that a dotted name means."""
+    words = name.replace(":", ".").split(".")
+    found: object = importlib.import_module(words[0])
+    for end, word in enumerate(words[1:], 2):
+        if not hasattr(found, word):
+            importlib.import_module(".".join(words[:end]))
+        found = getattr(found, word)
+    return found
+
+
+@SOME
+def test_links_lead_somewhere(page: str, text: str) -> None:
+    for link in LINK.findall(text):
+        if re.match(r"https?:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+@SOME
+def test_files_that_are_named_exist(page: str, text: str) -> None:
+    """A path is one from the root, or from one of the packages."""
+    for path in FILE.findall(text):
+        if re.search(r"\b[A-Z]{3,}\b", path):
+            continue  # `recipes/NAME.yaml`: NAME stands for another word
+        assert any((ROOT / start / path).exists() for start in ("", *PACKAGES)), path
+
+
+@SOME
+def test_modules_and_what_is_in_them_exist(page: str, text: str) -> None:
+    for name in DOTTED.findall(text):
+        attribute(name)
+    for module, names in IMPORT.findall(text):
+        for name in names.split(","):
+            attribute(f"{module}.{name.strip()}")
+
+
+def commands() -> list[tuple[str, str]]:
+    """Return each page's commands, without the remarks behind them."""
+    return [
+        (page, command.partition("  #")[0].strip())
+        for page, text in TEXTS.items()
+        for command in COMMAND.findall(text)
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the modules that the pages show."""
+    shown: list[str] = []
+    for text in TEXTS.values():
+        for module in re.findall(r"module `(\w+)\.py`", text):
+            code = next(code for language, code in FENCED.findall(text) if language == "python")
+            (tmp_path / f"{module}.py").write_text(code)
+            shown.append(module)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for module in shown:
+        sys.modules.pop(module, None)
+
+
+@pytest.mark.parametrize(("page", "command"), commands())
+def test_commands_can_be_read(page: str, command: str, folder: Path) -> None:
+    """Their options exist and their values are allowed; nothing is run."""
+    words = shlex.split(command)
+    if words[0] == "train":
+        parse_train(kinds.find(words[1]), words[2:], prog="dst")
+    elif words[0] == "bench":
+        assert words[1] in BENCHMARKS
+    else:
+        make_parser().parse_args(words)
+
+
+@SOME
+def test_grids_that_are_shown_can_be_read(page: str, text: str, folder: Path) -> None:
+    from sweeps.grid import parse
+
+    for language, block in FENCED.findall(text):
+        if language == "yaml" and "kind:" in block:
+            assert parse(block).runs
+
+
+def test_the_readme_shows_the_way() -> None:
+    for page in ("docs/architecture.md", "docs/own_code.md", "CONTRIBUTING.md"):
+        assert f"({page})" in TEXTS["README.md"]
+
+
+@SOME
+def test_lines_are_no_wider_than_120(page: str, text: str) -> None:
+    """Tables and code apart, which cannot be folded."""
+    prose = FENCED.sub("", text).splitlines()
+    assert not [line for line in prose if len(line) > 120 and not line.startswith(("|", "    "))]
