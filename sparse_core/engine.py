@@ -31,13 +31,14 @@ from sparse_core.schedule import Schedule
 from sparse_core.updaters import updater_for
 from sparse_core.updaters.scene import Moment
 from sparse_core.weights.conversion import masked_from
+from sparse_core.weights.delta import Delta
 from sparse_core.weights.followers import Followers, follower_of
 from sparse_core.weights.gradients import GradientSource, has_closure
 from sparse_core.weights.initialisation import redraw
 from sparse_core.weights.loading import check_budgets
 from sparse_core.weights.masked import MaskedTensor
 from sparse_core.weights.ranks import RankFinder, Ranks
-from sparse_core.weights.tensor import Delta, SparseTensor
+from sparse_core.weights.tensor import SparseTensor
 from sparse_core.weights.trainers import Trainers
 
 Observer = Callable[[Moment, Mapping[str, Delta]], None]

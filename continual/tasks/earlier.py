@@ -18,6 +18,7 @@ from torch.func import functional_call
 from continual.tasks.task import TaskState, TensorPlace
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
+from sparse_core.layers.companions import key
 from sparse_core.layers.sharing import Lent
 from sparse_core.layers.state import Condensed
 from sparse_core.weights.condensed import CondensedTensor
@@ -60,11 +61,11 @@ def frozen_output(
         if isinstance(beside, Tensor):
             mask |= beside
         weight = torch.where(mask, parts.get(tensor.name, tensor.frozen), 0.0)
-        parts |= {_mask_name(tensor): mask, tensor.name: weight}
+        parts |= {key(tensor.name, "mask"): mask, tensor.name: weight}
         if tensor.companion("frozen") is not None:
-            parts[f"{tensor.name}_frozen"] = weight
+            parts[key(tensor.name, "frozen")] = weight
         if tensor.companion("given") is not None:
-            parts[f"{tensor.name}_given"] = parts[tensor.bias_name]
+            parts[key(tensor.name, "given")] = parts[tensor.bias_name]
     with torch.no_grad(), evaluating(model), _in_shape_of(topologies):
         output = functional_call(model, parts, (x,), tie_weights=False)
     logits: Tensor = output
@@ -105,7 +106,7 @@ def shared_output(
         _, task = others.popitem()
         parts = {place.name: task.tensor(place) for place in places}
         for head in heads:
-            parts[_mask_name(head)] = task.masks.get(head.name, head.weight.shape)
+            parts[key(head.name, "mask")] = task.masks.get(head.name, head.weight.shape)
 
     def put_others(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         features = inputs[0]
@@ -128,10 +129,6 @@ def shared_output(
     finally:
         handle.remove()
     return logits
-
-
-def _mask_name(tensor: SparseTensor) -> str:
-    return f"{tensor.name}_mask"
 
 
 @contextmanager

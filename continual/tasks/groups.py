@@ -13,9 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from continual.tasks.task import TensorPlace
-
-SCORES = "_scores"
-"""What the name of a parameter ends in that a mask is chosen by."""
+from sparse_core.layers.companions import key
 
 
 def enter(
@@ -38,7 +36,7 @@ def enter(
         if not place.trained:
             continue
         tensors = [network[place] for network in networks]
-        weight = place.module._parameters.get(place.key.removesuffix(SCORES))
+        weight = place.module._parameters.get(place.key.removesuffix(key("", "scores")))
         known = [groups[id(tensor)] for tensor in [*tensors, weight] if id(tensor) in groups]
         group = known[0] if known else None
         for tensor in tensors:

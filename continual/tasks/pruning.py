@@ -15,7 +15,7 @@ from sparse_core.engine import Engine
 from sparse_core.updaters.demands import demands
 from sparse_core.updaters.pruning import GMP
 from sparse_core.updaters.scene import Moment
-from sparse_core.weights.tensor import Delta
+from sparse_core.weights.delta import Delta
 
 
 def left_to_prune(engine: Engine) -> int:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dstrl.settings import Settings
 from sparse_core.config import SparseConfig
+from sparse_core.layers.companions import key
 
 LENGTH = 1024
 """What a shorter text is filled up to with spaces, so that most states have one shape."""
@@ -57,7 +58,7 @@ def check(own: Mapping[str, Tensor], state: Mapping[str, Any], strict: bool) -> 
     cases = ("condensed", "masked", state, own), ("masked", "condensed", own, state)
     for there, here, one, other in cases:
         for name in _condensed(one):
-            if f"{name}.weight_mask" in other:
+            if key(f"{name}.weight", "mask") in other:
                 raise RuntimeError(
                     f"layer {name!r} was saved {there} and is {here} here: build the policy "
                     "with the same `backend` and `batch`, on the same kind of device"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparse_core.engine import Engine
 from sparse_core.updaters.scene import Moment
-from sparse_core.weights.tensor import Delta
+from sparse_core.weights.delta import Delta
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from sparse_core.updaters.blocked import RankedInBlocks, ranks_in_blocks
 from sparse_core.updaters.demands import drop_score, grow_score, needed
 from sparse_core.updaters.ranked import Ranked, Ranking
 from sparse_core.updaters.scene import Moment, Score
-from sparse_core.weights.tensor import Delta, SparseTensor
+from sparse_core.weights.delta import Delta
+from sparse_core.weights.tensor import SparseTensor
 
 
 class Updater(ABC):

@@ -28,7 +28,8 @@ from sparse_core.kernels.topk import top_blocks
 from sparse_core.updaters.ranked import Ranking
 from sparse_core.updaters.scene import Moment, Scene, Score, checked
 from sparse_core.weights.condensed import CondensedTensor
-from sparse_core.weights.tensor import Delta, SparseTensor
+from sparse_core.weights.delta import Delta
+from sparse_core.weights.tensor import SparseTensor
 
 
 def ranks_in_blocks(tensor: SparseTensor) -> bool:

@@ -20,7 +20,8 @@ from sparse_core.streams import stream
 from sparse_core.updaters.base import Updater
 from sparse_core.updaters.ranked import available_cells
 from sparse_core.updaters.scene import Moment, Scene, checked
-from sparse_core.weights.tensor import Delta, SparseTensor
+from sparse_core.weights.delta import Delta
+from sparse_core.weights.tensor import SparseTensor
 
 
 class EdgePopup(Updater):

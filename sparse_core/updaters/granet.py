@@ -10,7 +10,8 @@ from sparse_core.updaters.demands import grow_score
 from sparse_core.updaters.pruning import GMP
 from sparse_core.updaters.ranked import available_cells
 from sparse_core.updaters.scene import Moment, Scene, checked
-from sparse_core.weights.tensor import Delta, SparseTensor
+from sparse_core.weights.delta import Delta
+from sparse_core.weights.tensor import SparseTensor
 
 
 class GraNet(GMP):

@@ -10,7 +10,8 @@ from sparse_core.budgets.ranking import MINUS_INFINITY, top_of_network
 from sparse_core.updaters.base import DropAndGrow, unchanged
 from sparse_core.updaters.ranked import Ranked
 from sparse_core.updaters.scene import Moment
-from sparse_core.weights.tensor import Delta, SparseTensor
+from sparse_core.weights.delta import Delta
+from sparse_core.weights.tensor import SparseTensor
 
 
 class GSE(DropAndGrow):

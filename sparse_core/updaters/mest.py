@@ -5,7 +5,7 @@ from __future__ import annotations
 from sparse_core.updaters.ranked import Ranking
 from sparse_core.updaters.scene import Moment
 from sparse_core.updaters.set import SET
-from sparse_core.weights.tensor import Delta
+from sparse_core.weights.delta import Delta
 
 
 class MEST(SET):

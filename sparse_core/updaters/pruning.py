@@ -11,7 +11,8 @@ from sparse_core.config import SparseConfig
 from sparse_core.updaters.base import Updater
 from sparse_core.updaters.demands import drop_score, needed
 from sparse_core.updaters.scene import Moment, Scene, checked
-from sparse_core.weights.tensor import Delta, SparseTensor
+from sparse_core.weights.delta import Delta
+from sparse_core.weights.tensor import SparseTensor
 
 
 class GMP(Updater):

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from sparse_core.budgets.ranking import MINUS_INFINITY, top_of_layer
 from sparse_core.updaters.scene import Moment, Scene, Score, checked
-from sparse_core.weights.tensor import Delta, SparseTensor
+from sparse_core.weights.delta import Delta
+from sparse_core.weights.tensor import SparseTensor
 
 
 class Ranking(ABC):

@@ -10,7 +10,8 @@ from sparse_core.budgets.ranking import top_of_layer
 from sparse_core.updaters.ranked import Ranked
 from sparse_core.updaters.rigl import RigL
 from sparse_core.updaters.scene import Moment
-from sparse_core.weights.tensor import Delta, SparseTensor
+from sparse_core.weights.delta import Delta
+from sparse_core.weights.tensor import SparseTensor
 
 
 class SNFS(RigL):

@@ -8,7 +8,7 @@ from sparse_core.updaters.ablation import least_lanes, live_lanes, threshold
 from sparse_core.updaters.ranked import Ranking
 from sparse_core.updaters.rigl import RigL
 from sparse_core.updaters.scene import Moment
-from sparse_core.weights.tensor import Delta
+from sparse_core.weights.delta import Delta
 
 
 class SRigL(RigL):

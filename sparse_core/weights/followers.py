@@ -24,8 +24,9 @@ from sparse_core.layers.companions import MEMORIES
 from sparse_core.layers.fused import forbid_fused_encoders
 from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.conversion import condensed_from, masked_from
+from sparse_core.weights.delta import Delta
 from sparse_core.weights.masked import MaskedTensor
-from sparse_core.weights.tensor import Delta, SparseTensor
+from sparse_core.weights.tensor import SparseTensor
 
 
 class Follower:

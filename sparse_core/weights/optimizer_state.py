@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sparse_core.weights.delta import Delta
 from sparse_core.weights.fresh import initial_state
-from sparse_core.weights.tensor import Delta, SparseTensor
+from sparse_core.weights.tensor import SparseTensor
 
 SECOND_MOMENTS = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg"})
 

@@ -29,7 +29,8 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from sparse_core.checks import InputError
-from sparse_core.weights.tensor import Delta, SparseTensor
+from sparse_core.weights.delta import Delta
+from sparse_core.weights.tensor import SparseTensor
 
 _wrappers: WeakValueDictionary[int, DistributedDataParallel] = WeakValueDictionary()
 """Those that are alive, in the order in which they were made."""

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from sparse_core.budgets.structure import ConstantFanIn, Structure
 from sparse_core.layers.companions import key
 from sparse_core.layers.tap import GradientTap
-from sparse_core.weights.delta import Delta as Delta  # where everybody takes it from
+from sparse_core.weights.delta import Delta
 
 ALL = slice(None)
 """All rows."""

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from sparse_core.weights.delta import Delta
 from sparse_core.weights.fresh import leaves_zeros
 from sparse_core.weights.optimizer_state import carry_moments, clear_inactive, clear_moments
-from sparse_core.weights.tensor import Delta, SparseTensor
+from sparse_core.weights.tensor import SparseTensor
 
 Hook = Callable[[Optimizer, Any, Any], None]
 

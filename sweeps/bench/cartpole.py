@@ -21,7 +21,8 @@ from dstrl.runs.spec import RLSpec
 from dstrl.watching.callbacks import SparseCallback
 from sparse_core.config import SparseConfig
 from sparse_core.updaters.scene import Moment
-from sparse_core.weights.tensor import Delta, SparseTensor
+from sparse_core.weights.delta import Delta
+from sparse_core.weights.tensor import SparseTensor
 from sweeps.bench.command import exit_code, plain_parser
 
 RATES = ("lin_0.001", "lin_0.003")

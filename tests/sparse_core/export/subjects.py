@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from torch import nn
 from torch.distributions import Normal
 
-from sparse_core.weights.tensor import Delta
+from sparse_core.weights.delta import Delta
 from tests.sparse_core.nets import mlp
 
 

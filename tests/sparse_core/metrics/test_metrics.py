@@ -23,7 +23,7 @@ from sparse_core.metrics import (
     overlap,
 )
 from sparse_core.updaters.scene import Moment
-from sparse_core.weights.tensor import Delta
+from sparse_core.weights.delta import Delta
 
 MASKS = st.integers(1, 6).flatmap(
     lambda n: st.tuples(*[st.lists(st.booleans(), min_size=n, max_size=n) for _ in range(2)])

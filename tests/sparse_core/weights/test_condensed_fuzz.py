@@ -11,7 +11,7 @@ from sparse_core import SparseConfig, sparsify
 from sparse_core.layers.chain import CondensedSequential
 from sparse_core.layers.condensed import CondensedLinear, become_condensed
 from sparse_core.layers.dense import become_dense
-from sparse_core.weights.tensor import Delta
+from sparse_core.weights.delta import Delta
 from tests.sparse_core.nets import mlp
 
 SHAPES = st.tuples(

@@ -11,7 +11,7 @@ from torch import nn
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.registry import METHODS
-from sparse_core.weights.tensor import Delta
+from sparse_core.weights.delta import Delta
 from tests.sparse_core.nets import built, mlp, steps, train
 
 # Initialisation -----------------------------------------------------------------------------------

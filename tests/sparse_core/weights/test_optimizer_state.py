@@ -3,8 +3,8 @@ import torch
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 
 from sparse_core import SparseConfig, sparsify
+from sparse_core.weights.delta import Delta
 from sparse_core.weights.optimizer_state import carry_moments, clear_inactive, clear_moments
-from sparse_core.weights.tensor import Delta
 from tests.sparse_core.nets import mlp, train
 
 

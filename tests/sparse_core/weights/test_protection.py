@@ -10,7 +10,7 @@ from torch import nn
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.weights.condensed import CondensedTensor
-from sparse_core.weights.tensor import Delta
+from sparse_core.weights.delta import Delta
 
 INPUTS, OUTPUTS = 10, 8
 
