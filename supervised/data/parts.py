@@ -12,6 +12,7 @@ from sparse_core.checks import InputError, one_of
 from sparse_core.imports import is_reference, load
 from sparse_core.streams import stream
 from supervised.data.sources import UNLABELLED, find
+from supervised.data.splits import published_split
 from supervised.data.text import Samples, read_samples
 
 
@@ -38,6 +39,7 @@ def load_parts(
     dataset: str,
     *,
     split: int = 0,
+    published: bool = False,
     test_fraction: float = 0.25,
     valid_fraction: float = 0.1,
     unlabelled: str = "refuse",
@@ -49,7 +51,9 @@ def load_parts(
     Args:
         dataset: Its name (see `supervised.data.sources.find`), or `package.module:NAME` of a
             function that returns all samples, or those for training and those for testing.
-        split: Seeds which samples of a set in one file are for testing.
+        split: Seeds which samples of a set in one file are for testing; of published splits, which
+            one.
+        published: Whether a set in one file is split as published (`supervised.data.splits`).
         test_fraction: How many of them.
         valid_fraction: The fraction of the training samples that is held out.
         unlabelled: What becomes of samples without labels: `refuse` the file, `drop` them, or
@@ -63,6 +67,8 @@ def load_parts(
     """
     one_of("unlabelled", unlabelled, UNLABELLED)
     whole, places = _read(dataset, data)
+    if published and (len(whole) == 2 or not places[0].is_file):
+        raise InputError("published=True: is for data sets in one file", field="published")
     if len(whole) == 2:
         _check_alike(whole, places)
     without = [_without_labels(samples) for samples in whole]
@@ -74,6 +80,9 @@ def load_parts(
                 f"{len(rows)}; drop or keep them",
                 field="unlabelled",
             )
+    if published:
+        rows_of_parts = published_split(Path(places[0].source), split, len(whole[0]))
+        whole = [whole[0].take(rows) for rows in rows_of_parts]
     if unlabelled == "drop":
         whole = [samples.take(samples.labels.lengths.nonzero()[:, 0]) for samples in whole]
     if len(whole) == 2:

@@ -33,6 +33,38 @@ class Files:
     test: Path | None
 
 
+def split_files(data: Path) -> tuple[Path, Path]:
+    """Return where the published splits of a set in one file lie, for training and testing.
+
+    Raises:
+        InputError: If they are not there.
+    """
+    stem = data.name.removesuffix("_data.txt")
+    found = [data.with_name(f"{stem}_{part}Split.txt") for part in ("tr", "tst")]
+    for path in found:
+        if not path.is_file():
+            raise InputError(
+                f"published=True: {path.name} is not beside {str(data)!r}", field="published"
+            )
+    return found[0], found[1]
+
+
+def check(dataset: str, published: bool) -> None:
+    """Look for the files of a data set, and for its published splits if they are asked for.
+
+    Raises:
+        InputError: If something is missing, or the set is in two files and needs no split.
+    """
+    files = find(dataset)
+    if published:
+        if files.test is not None:
+            raise InputError(
+                f"published=True: {files.train} and {files.test.name} are split already",
+                field="published",
+            )
+        split_files(files.train)
+
+
 def find(dataset: str, data: str | Path | None = None) -> Files:
     """Return the files of a data set, in the folder `xmc` of the data folder or in itself.
 

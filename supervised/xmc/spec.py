@@ -13,7 +13,7 @@ from sparse_core.checks import InputError, at_least, one_of, positive, within
 from sparse_core.config import SparseConfig
 from sparse_core.imports import check_module, is_reference
 from sparse_core.naming import check_name
-from supervised.data.sources import UNLABELLED, find
+from supervised.data.sources import UNLABELLED, check
 
 LOSSES = {
     "squared_hinge": "supervised.xmc.losses:squared_hinge_",
@@ -36,6 +36,8 @@ class XMCSpec:
             `package.module:NAME` of a function `() -> Samples`, or `-> (Samples, Samples)` for
             training and testing (`supervised.Samples`).
         split: Of a set in one file: seeds which samples are for testing.
+        published: Of a set in one file: whether it is split as its files `NAME_trSplit.txt` and
+            `NAME_tstSplit.txt` say; `split` is which of those splits then.
         test_fraction: Of a set in one file: how many of them.
         valid_fraction: The fraction of the training samples that is held out, drawn by the run's
             seed; they say when to stop.
@@ -66,6 +68,7 @@ class XMCSpec:
 
     dataset: str = "bibtex"
     split: int = 0
+    published: bool = False
     test_fraction: float = 0.25
     valid_fraction: float = 0.1
     unlabelled: str = "refuse"
@@ -140,7 +143,7 @@ class XMCSpec:
             if is_reference(value):
                 check_module(name, value, value.partition(":")[0], f"what {name} names")
         if not is_reference(self.dataset):
-            find(self.dataset)
+            check(self.dataset, self.published)
 
     def canonical(self) -> XMCSpec:
         """Return the equal spec with all that plays no part in it at its default."""
@@ -148,8 +151,10 @@ class XMCSpec:
         sparse = dataclasses.replace(
             self.sparse.canonical(), seed=default.seed, horizon=default.horizon, embeddings=False
         )
+        unused: tuple[str, ...]
         counts = self.auxiliary and self.auxiliary_weight and self.auxiliary_until
         unused = () if counts else ("auxiliary", "auxiliary_weight", "auxiliary_until")
+        unused += ("test_fraction",) if self.published else ()
         return dataclasses.replace(
             self, sparse=sparse, **{name: getattr(XMCSpec, name) for name in unused}
         )

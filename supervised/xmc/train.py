@@ -88,6 +88,7 @@ def _load(spec: XMCSpec) -> Parts:
     parts = load_parts(
         spec.dataset,
         split=spec.split,
+        published=spec.published,
         test_fraction=spec.test_fraction,
         valid_fraction=spec.valid_fraction,
         unlabelled=spec.unlabelled,

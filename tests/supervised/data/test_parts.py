@@ -9,7 +9,7 @@ import torch
 
 from sparse_core.checks import InputError
 from supervised.data.parts import load_parts
-from supervised.data.sources import find
+from supervised.data.sources import check, find
 from tests.supervised.planted import write
 
 
@@ -138,6 +138,46 @@ def test_samples_can_come_from_a_function(own):
         with pytest.raises(InputError) as caught:
             load_parts(f"own_samples:{name}")
         assert str(caught.value).startswith(said)
+
+
+def test_published_splits_are_taken(tmp_path):
+    numbered(tmp_path / "set_data.txt", 12)  # sample 9, the tenth, has no label
+    train, test = (tmp_path / f"set_{part}Split.txt" for part in ("tr", "tst"))
+    train.write_text("1 12\n3 11\n5 10\n10 9\n12 8\n")
+    test.write_text("4 1\n2 2\n")
+
+    def split(split, **options):
+        found = load_parts(
+            "set", data=tmp_path, split=split, published=True, valid_fraction=0.3, **options
+        )
+        return sorted(values(found.train) + values(found.valid)), values(found.test)
+
+    assert split(0, unlabelled="drop") == ([0, 2, 4, 11], [3, 1])
+    assert split(1, unlabelled="keep") == ([7, 8, 9, 10, 11], [0, 1])
+    for text, said in (
+        ("4 1\n2\n", f"data={str(test)!r}: line 2: has 1 splits, no split 1"),
+        ("4 1\n2 13\n", f"data={str(test)!r}: line 2: '13': must be in 1 to 12"),
+        ("4 0\n", f"data={str(test)!r}: line 1: '0': must be in 1 to 12"),
+        ("4 9\n", "line 1: sample 9 is in set_trSplit.txt, line 4, already"),
+    ):
+        test.write_text(text)
+        with pytest.raises(InputError) as caught:
+            split(1, unlabelled="keep")
+        assert said in str(caught.value)
+    test.unlink()
+    with pytest.raises(InputError, match=r"published=True: set_tstSplit.txt is not beside"):
+        split(0, unlabelled="keep")
+
+
+def test_published_splits_are_for_sets_in_one_file(tmp_path, monkeypatch):
+    for name in ("set_train.txt", "set_test.txt"):
+        write(tmp_path / name, 20)
+    monkeypatch.setenv("DST_DATA", str(tmp_path))
+    with pytest.raises(InputError, match="published=True: is for data sets in one file"):
+        load_parts("set", published=True)
+    with pytest.raises(InputError, match=r"published=True: .*set_test.txt are split already"):
+        check("set", published=True)
+    check("set", published=False)
 
 
 def test_parts_without_samples_are_wrong_input(tmp_path):
