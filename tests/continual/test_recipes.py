@@ -3,43 +3,32 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 
 from continual.listing import described
 from continual.runs import catalogue, data, datasets
 from continual.runs.benchmarks import load_tasks
-from continual.runs.data import TaskData
-from continual.runs.datasets import Dataset
 from continual.runs.spec import CLSpec
 from continual.runs.train import run
 from sparse_core.config import SparseConfig
 from sweeps.cli import main
 from tests.continual.runs.lab import lab  # noqa: F401
+from tests.recipes import blocks_of
 
 STATIC = SparseConfig(method="static", sparsity=0.8)
-
-
-def corners(root: Path, size: int = 32, download: bool = False) -> TaskData:
-    """Make grey images of 4 x 4, each bright in one of four corners."""
-    generator = torch.Generator().manual_seed(0)
-    y = torch.arange(80) % 4
-    x = 0.1 * torch.rand(80, 4, 4, generator=generator)
-    for number, label in enumerate(y.tolist()):
-        x[number, 3 * (label // 2), 3 * (label % 2)] = 1
-    return TaskData(x[:60].flatten(1), y[:60], x[60:].flatten(1), y[60:])
-
-
-LINE = Dataset("images bright in a corner", "continual.runs.data:corners", 4, side=4, grey=True)
 
 
 @pytest.fixture
 def added(monkeypatch: pytest.MonkeyPatch) -> None:
     """The function in `data.py` and the line in `DATASETS`, from which benchmarks are named."""
-    monkeypatch.setattr(data, "corners", corners, raising=False)
-    monkeypatch.setitem(datasets.DATASETS, "corners", LINE)  # type: ignore[arg-type]
+    function, line = blocks_of("A new benchmark of continual learning")
+    made: dict[str, Any] = {}
+    exec(function, dict(vars(data)), made)
+    entry = eval(f"{{{line}}}", vars(datasets))["corners"]
+    monkeypatch.setattr(data, "corners", made["corners"], raising=False)
+    monkeypatch.setitem(datasets.DATASETS, "corners", entry)  # type: ignore[arg-type]
     for table in (datasets.DATASETS, catalogue.BENCHMARKS):
         assert isinstance(table, dict)
     named = catalogue.benchmarks(catalogue.SCENARIOS, datasets.DATASETS)

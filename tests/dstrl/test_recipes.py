@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import re
 import shutil
 import sys
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import gymnasium as gym
@@ -21,15 +19,7 @@ from dstrl.runs.spec import RLSpec
 from envs import wrappers
 from sparse_core.checks import InputError
 from sweeps.grid import parse
-
-CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
-
-
-def lines_of(recipe: str) -> str:
-    """Return the lines that a section of CONTRIBUTING shows, without their indentation."""
-    section = CONTRIBUTING.read_text(encoding="utf-8").split(f"## {recipe}\n")[1]
-    blocks = re.findall(r"(?:^ {7}.*\n|^\n)+", section.partition("\n## ")[0], flags=re.MULTILINE)
-    return next(dedent(block) for block in blocks if block.strip())
+from tests.recipes import blocks_of
 
 
 @pytest.fixture
@@ -37,7 +27,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The packaged presets, and beside them what the recipe shows."""
     for name, file in presets.PRESETS.items():
         (tmp_path / f"{name}.yaml").write_bytes(file.read_bytes())
-    (tmp_path / "newest.yaml").write_text(lines_of("A new preset"))
+    (tmp_path / "newest.yaml").write_text(blocks_of("A new preset")[0])
     monkeypatch.setattr(presets, "PRESETS", presets.recipes_in(tmp_path))
     return tmp_path / "newest.yaml"
 
@@ -71,7 +61,7 @@ def test_presets_are_the_files_that_lie_in_the_folder() -> None:
 def doubled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The wrapper that the recipe shows, in a module outside the repository."""
     imports = "from typing import Any, SupportsFloat\nimport gymnasium as gym\n\n"
-    (tmp_path / "recipe_lab.py").write_text(imports + lines_of("A new environment wrapper"))
+    (tmp_path / "recipe_lab.py").write_text(imports + blocks_of("A new environment wrapper")[0])
     monkeypatch.syspath_prepend(str(tmp_path))
     yield importlib.import_module("recipe_lab").Doubled
     del sys.modules["recipe_lab"]
@@ -84,6 +74,7 @@ def reward_of(spec: RLSpec) -> float:
 
 
 def test_a_wrapper_is_a_class_and_a_line(doubled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert blocks_of("A new environment wrapper")[1] == f"{doubled.__name__},\n"
     monkeypatch.setitem(wrappers.WRAPPERS, "Doubled", doubled)  # type: ignore[arg-type]
     assert reward_of(RLSpec()) == 1
     assert reward_of(RLSpec(wrappers=("Doubled",))) == 2

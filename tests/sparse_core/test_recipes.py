@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ast import literal_eval
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,15 @@ import torch
 from sparse_core import SparseConfig, registry
 from sparse_core.method import Method
 from sparse_core.metrics.training_flops import seen_by
+from tests.recipes import blocks_of
 from tests.sparse_core.nets import built, train
 
 DOCS = Path(__file__).parents[2] / "docs" / "own_rules.md"
 
-RULE = """
+RULE_IMPORTS = """
+from torch import Tensor
 from sparse_core.rules import growth_rule
-
-@growth_rule(needs="gradient", by_rows=True)
-def uphill(scene):
-    return scene.gradient.neg()
+from sparse_core.updaters.scene import Scene
 """
 
 METHOD = """
@@ -42,7 +42,10 @@ def moved(**fields: object) -> int:
 
 @pytest.mark.parametrize("method", ["set", "rigl", "rigl_itop", "srigl", "snfs", "mest"])
 def test_a_growth_rule_is_a_function_and_one_line(own_module, monkeypatch, method):
-    monkeypatch.setitem(registry.GROWTH_RULES, "uphill", f"{own_module(RULE)}:uphill")
+    rule, line = blocks_of("A new growth rule")
+    module = own_module(f"{RULE_IMPORTS}\n{rule}")
+    entry = literal_eval(f"{{{line.replace('sparse_core.updaters.scores', module)}}}")
+    monkeypatch.setitem(registry.GROWTH_RULES, "uphill", entry["uphill"])
     assert moved(method=method, growth="uphill") > 0
     assert seen_by(SparseConfig(method=method, growth="uphill")) == "gradient"
 
@@ -52,6 +55,15 @@ def test_a_method_is_an_updater_and_one_entry(own_module, monkeypatch):
     monkeypatch.setitem(registry.METHODS, "mine", mine)
     assert moved(method="mine") == moved(method="rigl") > 0
     assert SparseConfig(method="mine", growth="gradient").canonical() == SparseConfig(method="mine")
+
+
+def test_the_method_of_the_recipe_moves_half_as_much(own_module, monkeypatch):
+    code, entry = blocks_of("A new method")
+    entry = entry.replace("sparse_core.updaters.gentle", own_module(code))
+    found = eval(f"{{{entry}}}", {"Method": Method, "SIGHTED": registry.SIGHTED})
+    monkeypatch.setitem(registry.METHODS, "gentle", found["gentle"])
+    assert 0 < moved(method="gentle") < moved(method="rigl")
+    assert moved(method="gentle", growth="momentum") > 0
 
 
 def documented() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,22 +15,16 @@ from sweeps.grid import Grid, parse
 from sweeps.report import Report
 from sweeps.store import RunDir, prepare
 from sweeps.tables import results_table
+from tests.recipes import blocks_of
 from tests.sweeps.reports import Page
 
-FIGURE = """
-from sweeps.looks import Drawn
-
-def spread(canvas, group):
-    rows = [row for row, _ in group.rows if row.scores]
-    if not rows:
-        return None
-    plot = canvas.subplots()
-    plot.boxplot([row.scores for row in rows])
-    return Drawn(f"Boxes of the {group.summary.kind.score}.")
-"""
+FIGURE, LINE = blocks_of("A new figure of the report")
 LAB = f"""
 import dataclasses
+from matplotlib.figure import Figure
 from sweeps.kinds import Kind
+from sweeps.looks import Drawn, Group
+
 {FIGURE}
 @dataclasses.dataclass(frozen=True)
 class Bricks:
@@ -120,9 +115,10 @@ def test_a_kind_has_figures_of_its_own(lab: Path) -> None:
 def test_a_figure_of_every_kind_is_a_function_and_a_line(
     monkeypatch: pytest.MonkeyPatch, toys: Callable[[str], Grid], tmp_path: Path
 ) -> None:
-    found: dict[str, figures.Draw] = {}
+    found: dict[str, Any] = dict(vars(figures))
     exec(FIGURE, found)
-    monkeypatch.setitem(figures.FIGURES, "spread", found["spread"])
+    for name, draw in eval(f"{{{LINE}}}", found).items():
+        monkeypatch.setitem(figures.FIGURES, name, draw)
     report(toys("kind: toy\ngrid: {task: [tower, bridge]}"), tmp_path)
     page = Page((tmp_path / "report.html").read_text())
     assert sum(tag == "svg" for tag, _ in page.tags) == 4
