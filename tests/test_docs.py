@@ -1,4 +1,4 @@
-"""What README, CONTRIBUTING and the pages of `docs` name is there: files, modules, commands."""
+"""What README, CONTRIBUTING, CHANGELOG and `docs` name is there: files, modules, commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from sweeps.parser import BENCHMARKS
 from sweeps.parser import make as make_parser
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
