@@ -36,7 +36,7 @@ from sparse_core.weights.engine_view import engines_in
 from sparse_core.weights.followers import Follower, hooks_of
 
 OURS = "sparse_"
-"""What the names of buffers begin with that say something of a network, its clock for one."""
+"""How the names of our buffers of a whole network begin, such as that of its clock."""
 
 
 @functools.cache
@@ -56,7 +56,7 @@ def _see_registration(module: nn.Module, name: str, child: nn.Module | None) -> 
 
 
 def _can_be_averaged(root: nn.Module) -> bool:
-    """Whether it is a sparse network that trains, and one network only: tasks come and go."""
+    """Whether it is a sparse network in training, and not one with several tasks."""
     engines = engines_in(root)
     sparse = bool(engines) or any(isinstance(m, (Masked, Condensed)) for m in root.modules())
     exported = any(isinstance(m, CondensedConv2d) for m in root.modules())
@@ -83,7 +83,7 @@ def _become_average(root: nn.Module) -> None:
 
 
 def _forget_training(layer: Masked) -> None:
-    """Leave weights and masks, the weights as they are read."""
+    """Drop all but weights and masks; the weights become what the forward pass reads."""
     for name in masked_parameters(layer):
         mask = layer.get_buffer(key(name, "mask")) != 0
         weight = masked_weight(layer, name).detach().clone()
@@ -115,7 +115,7 @@ def _masked_in(root: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _update(averaged: AveragedModel, model: nn.Module) -> None:
-    """Take a sparse network into an average, by the class's own rule."""
+    """Update an average with a sparse network, by the class's own rule."""
     source = Dense(model)
     with _only_dense(averaged.module):
         type(averaged).update_parameters(averaged, source)  # type: ignore[arg-type]
@@ -128,7 +128,7 @@ def _update(averaged: AveragedModel, model: nn.Module) -> None:
 
 
 class Dense:
-    """A sparse network as `AveragedModel` looks at it: dense, without what is no weight.
+    """A sparse network in the form that `AveragedModel` averages: dense weights and no masks.
 
     Attributes:
         masks: Where each sparse weight is active, in its shape, bool.
@@ -171,7 +171,7 @@ class Dense:
 
 @contextlib.contextmanager
 def _only_dense(root: nn.Module) -> Iterator[None]:
-    """Hide the buffers that are no numbers for a while."""
+    """Hide the buffers that cannot be averaged, for the length of a block."""
     kept = [(module, dict(module._buffers)) for module in root.modules()]
     for module, buffers in kept:
         for name in [name for name in buffers if _is_state(module, name)]:
@@ -185,14 +185,14 @@ def _only_dense(root: nn.Module) -> Iterator[None]:
 
 
 def _is_state(module: nn.Module, name: str) -> bool:
-    """Whether a buffer says what is active, or how far a training is, and is no number."""
+    """Whether a buffer says what is active or how far the training is, so has no average."""
     if isinstance(module, Masked):
         return is_companion(module, name)
     return isinstance(module, Condensed) or name.startswith(OURS)
 
 
 def _own_state(root: nn.Module) -> Iterator[Tensor]:
-    """Yield the buffers that say something of a network as a whole."""
+    """Yield our buffers of a whole network, such as its clock."""
     for module in root.modules():
         for name, buffer in module._buffers.items():
             if name.startswith(OURS) and buffer is not None:

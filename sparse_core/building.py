@@ -57,9 +57,10 @@ def sparsify(
             `scope="global"` they are ranked over all layers and the distribution plays no part.
         batch: Samples of a training batch, which `backend="auto"` asks for.
         keep_masked: Names of parameters that stay masked whatever the backend.
-        apart: Where tasks are to have disjoint masks in the module, roles or name patterns of the
-            layers of which each has its own; so many fit into the others as their exact densities
-            say (`sparse_core.budgets.distributions`). None: no tasks.
+        apart: For tasks that have disjoint masks in the module: roles or name patterns of the
+            layers of which each task has its own copy. Budgets of the other layers are rounded so
+            that as many tasks fit as exact densities allow (`sparse_core.budgets.distributions`).
+            None: no tasks.
 
     Returns:
         The engine, also found as `module.sparse_engine`.
@@ -258,7 +259,7 @@ def _check_embeddings(sparse: Sequence[Selected], structure: Structure) -> None:
 
 
 def _check_rules(sparse: Sequence[Selected], config: SparseConfig) -> None:
-    """Check that the rules in force can be had, all of them and in each layer."""
+    """Check that the rules in force can be used, together and in each layer."""
     if updater_for(config) is None:
         return
     for field, needs in demands(config).items():

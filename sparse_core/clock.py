@@ -87,7 +87,7 @@ class Clock:
 
 
 class Timed:
-    """What goes by a clock."""
+    """Something with a clock: its counters, as numbers."""
 
     _clock: Clock
 
@@ -113,7 +113,7 @@ class Timed:
 
 
 def checked_horizon(steps: int) -> int:
-    """Pass a horizon through, or raise an InputError unless it is positive."""
+    """Return a horizon unchanged; raise an InputError unless it is positive."""
     if steps < 1:
         raise InputError(f"horizon={steps}: must be at least 1 optimizer step", field="horizon")
     return steps

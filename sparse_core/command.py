@@ -1,6 +1,7 @@
-"""How `dst` and its workers start: no package of ours is hidden, and the current folder is seen.
+"""How `dst` and its workers start: check our packages, and let the current folder be imported.
 
-`dst` begins here and not in `sweeps`, so that a folder `sweeps` of the user's can be told of too.
+`dst` begins here and not in `sweeps`, so that it can also report a folder of the user's that hides
+`sweeps`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def main() -> int:
 
 
 def refuse_hidden() -> None:
-    """See that Python finds this project's packages, and not others of the same names.
+    """Check that Python finds this project's packages, and not others of the same names.
 
     Raises:
         InputError: In one line with both paths, if another package or folder hides one of ours.

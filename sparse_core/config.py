@@ -1,7 +1,7 @@
 """`SparseConfig`: everything that can be said about the sparsity of a network, in one place.
 
 This module imports no torch, so that a sweep's driver can read and check a configuration at no
-cost. What a method is, its entry in `sparse_core.registry` says; no method has a name here.
+cost. What a method is, is said by its entry in `sparse_core.registry`; no method is named here.
 Methods, rules and distributions of one's own are `package.module:NAME`: they are imported to be
 checked, with whatever their module imports.
 """
@@ -294,7 +294,7 @@ class SparseConfig:
         return self.structure or self.facts.structure
 
     def in_force(self) -> dict[str, object]:
-        """Return the rules that None stands for, by field; None: they play no part in the method.
+        """Return the rules in force by field; None: the method has no such rule.
 
         Reports show these; a run's identity knows the fields as they are.
         """
@@ -306,7 +306,7 @@ class SparseConfig:
 
     @property
     def kept_dense(self) -> tuple[str, ...]:
-        """Return what stays dense: `dense`, and if whole neurons go, roles that must keep them."""
+        """What stays dense: `dense`, and if whole neurons are removed, `never_ablate`."""
         whole = self.structure_in_force == "neurons"
         return self.dense + (self.never_ablate if whole else ())
 

@@ -57,9 +57,9 @@ class Engine(Timed):
         batch: Samples of a training batch, for which backends were chosen.
         observers: Called after each update with its moment and the Delta of each tensor by name.
         on_step: Called after each optimizer step with the number of steps done.
-        many_tasks: Whether weights of other tasks lie outside the masks; whoever keeps the tasks
-            says so.
-        retired: Whether the layers hold an average of a network and move no more.
+        many_tasks: Whether weights of other tasks may lie outside the masks; set by whoever keeps
+            the tasks.
+        retired: Whether the layers hold an average of a network, so that the topology never moves.
     """
 
     def __init__(
@@ -169,12 +169,12 @@ class Engine(Timed):
 
     @property
     def trainers(self) -> list[Optimizer]:
-        """All optimizers that it knows to train its weights."""
+        """All optimizers that train its weights, as far as it knows."""
         return self._trainers.optimizers
 
     @property
     def stepping(self) -> bool:
-        """Whether the optimizer makes a step at present."""
+        """Whether the optimizer is making a step."""
         return self._trainers.stepping
 
     def attach(self, optimizer: Optimizer, *also: Optimizer) -> None:
@@ -194,7 +194,7 @@ class Engine(Timed):
         unknown_optimizers.watch(self)
 
     def detach(self) -> None:
-        """Stop counting; the topology stays as it is, whatever trains the weights."""
+        """Stop counting: from now on the topology does not move."""
         self._watchful = False
         unknown_optimizers.leave(self)
         self._trainers.leave()
@@ -203,8 +203,8 @@ class Engine(Timed):
     def unite(self, group: Any = None) -> None:
         """Keep one topology with other processes, each of which calls this too.
 
-        Under `DistributedDataParallel` they do without being told (`sparse_core.weights.ranks`);
-        this is for loops that average `.grad` themselves.
+        Not needed under `DistributedDataParallel` (`sparse_core.weights.ranks`); this is for loops
+        that average `.grad` themselves.
 
         Args:
             group: The process group; None: all processes.
@@ -235,7 +235,7 @@ class Engine(Timed):
         self._followers.append(made)
 
     def retire(self) -> None:
-        """Move no topology any more: the layers are masked ones that hold an average now."""
+        """Stop moving the topology for good: the layers are masked now and hold an average."""
         self.detach()
         self.retired = True
         self.updater = None
@@ -247,7 +247,7 @@ class Engine(Timed):
         ]
 
     def resume(self) -> None:
-        """Go on from the counters in the module's state, which were written from outside."""
+        """Read the counters again from the module's state, after they were written from outside."""
         self._clock.reload()
         self._arm()
 
@@ -262,8 +262,8 @@ class Engine(Timed):
     def use_masks(self) -> None:
         """Make condensed linear layers masked ones, here and in networks that follow.
 
-        Condensed layers are for the CPU, so this comes before a network leaves it; to be called
-        between two optimizer steps. See `sparse_core.weights.conversion`.
+        Condensed layers are for the CPU: call this before a network leaves it, between two
+        optimizer steps. See `sparse_core.weights.conversion`.
         """
         self._followers.catch_up()
         self.tensors = [masked_from(tensor, *self.trainers) for tensor in self.tensors]
@@ -274,15 +274,15 @@ class Engine(Timed):
             self.attach(*self.trainers)
 
     def refresh(self) -> None:
-        """Derive anew what follows from the topology, after tensors were replaced in the module."""
+        """Derive anew what depends on the topology, after tensors were replaced in the module."""
         for tensor in self.tensors:
             tensor.refresh()
 
     def enforce(self) -> None:
         """Zero all inactive weights, of targets too, after weights were written from outside.
 
-        Those of methods whose inactive weights keep values stay; so do all where there are several
-        tasks, whose weights they may be, and in an average, whose masks follow from its weights.
+        They stay where the method's inactive weights keep values, where there are several tasks
+        (they may be weights of other tasks), and in an average (its masks follow from its weights).
         """
         if self.many_tasks or self.retired:
             return

@@ -1,7 +1,7 @@
 """Objects of the user's own, named by `package.module:NAME` wherever a name of ours can stand.
 
-Nothing of a module but its file is looked at before it is imported: `fingerprint` tells two
-versions of a module apart at no cost, for a run's identity and its provenance.
+Before a module is imported, only its file is read: `fingerprint` tells two versions of a module
+apart without importing it, for a run's identity and its provenance.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What stays dense or masked though nobody asked for it, and why: `sparsify` says so.
+"""Layers that stay dense or masked though nobody asked for it, and why: `sparsify` warns of them.
 
 Nothing is said of what the configuration chooses: layers that `dense` names, embeddings without
 `embeddings`, `backend="auto"`. Nor of normalisation, biases, or parameters that are no weights by
@@ -49,7 +49,7 @@ def left_dense(
 def warn_left_dense(
     dense: Mapping[str, str], masked: Mapping[str, str], config: SparseConfig, stacklevel: int
 ) -> None:
-    """Warn, once, of all layers that stay dense and all that stay masked; of none, say nothing.
+    """Give one warning of all layers that stay dense or masked; none if there are no such layers.
 
     Args:
         dense: Layer -> why it stays dense; those that `config.dense` names are left out.

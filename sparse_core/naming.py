@@ -1,6 +1,6 @@
 """What a name in a configuration stands for: one of ours, or the user's `package.module:NAME`.
 
-Nothing is imported before it is asked for, and no torch but by what is asked for.
+Only the module that a name stands for is imported; torch only if that module imports it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def distribution_named(name: str) -> Callable[[Any], float]:
 
 
 def own_name(reference: str, names: Mapping[str, str]) -> str:
-    """Return the name of ours for what a reference names, or the reference."""
+    """Return our name for what a reference names; the reference itself if we have none."""
     return next((name for name, path in names.items() if path == reference), reference)
 
 

@@ -9,8 +9,8 @@ t counts optimizer steps, T = stop_at * horizon. Updates fall on t = update_ever
 ... < T. Without a horizon the fraction is alpha and updates go on. Methods that prune have one
 more update, at T, and follow the cubic schedule of Zhu and Gupta (2017):
 
-    active(t) = final + (initial - final) * (1 - (t - t_0) / (T - t_0))^3,    t_0 = prune_from *
-    horizon
+    active(t) = final + (initial - final) * (1 - (t - t_0) / (T - t_0))^3
+    t_0 = prune_from * horizon
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ class LotteryTicket:
         config: `static` and unstructured, with the final sparsity. Weights are ranked within their
             layer, with `scope="global"` over all of them.
         rounds: Prunings (R).
-        rewind_step: Weights go back to those after so many optimizer steps of the first round; 0:
-            to the initial ones.
+        rewind_step: Weights are rewound to what they were after so many optimizer steps of the
+            first round; 0: to the initial ones.
 
     Raises:
         ValueError: If the configuration is not static and unstructured, or `rounds` is not

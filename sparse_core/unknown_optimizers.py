@@ -1,13 +1,13 @@
-"""Optimizers that train an engine's weights without its knowledge: it says so, once.
+"""A warning, given once, of optimizers that train an engine's weights without its knowledge.
 
 A topology moves on the steps of the optimizers that its engine is attached to. A copy of a network
 has an engine of its own, attached to its own copy of the optimizer; an optimizer that is made for
 the copy, or a second one for the same weights, would train them while the topology stands still.
 
-Every optimizer step of the process passes through two hooks here. One that holds no weight of an
-engine, or is known to it, is looked up in a table and done with; it is looked at again when its
-parameters or some engine's optimizers change. What else writes weights (averages, target networks,
-loading, line searches) is no optimizer's step.
+Every optimizer step of the process passes through two hooks here. They look at an optimizer once;
+if it holds no weight of an engine, or the engine knows it, later steps cost a look into a table. It
+is looked at again when its parameters or some engine's optimizers change. Weights may also be
+written by averages, target networks, loading and line searches: those are no optimizer steps.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _hooked = False
 
 
 def watch(engine: EngineView) -> None:
-    """Look out for strangers from here on; to be called again when its optimizers change."""
+    """Watch for unknown optimizers from here on; call this again when the known ones change."""
     global _hooked
     if not _hooked:
         register_optimizer_step_pre_hook(_before_step)
@@ -44,7 +44,7 @@ def watch(engine: EngineView) -> None:
 
 
 def leave(engine: EngineView) -> None:
-    """Look out no more: it was told, or wants to stand still."""
+    """Stop watching: the user was warned, or detached the engine."""
     _engines.discard(engine)
 
 
@@ -81,7 +81,7 @@ def _parameters(optimizer: Optimizer) -> list[tuple[int, int]]:
 
 
 def _is_unknown(optimizer: Optimizer, engine: EngineView) -> bool:
-    """Whether an optimizer holds weights of an engine that does not know it."""
+    """Whether an optimizer holds weights of an engine that does not know the optimizer."""
     known = any(optimizer is trainer for trainer in engine.trainers)
     return not known and any(_weights(optimizer, engine))
 

@@ -4,11 +4,12 @@ A distribution (`sparse_core.budgets.densities`) says how dense a layer is relat
 No layer can have more weights than it has room for: such layers become dense and the others share
 what is left, until the densities add up to the request. They are then rounded by largest remainder.
 
-Where tasks have disjoint masks in layers that they share, a budget rounded up can leave room for a
-task fewer: 29 of 144 weights fit 4 times, 28.8 five times. Such layers are not rounded up, and what
-is left over goes to layers of which each task has its own. Where those take it, the total is exact
-still; where there are none, or they are dense or full, it is short by less than a weight a layer (a
-weight of every neuron with constant fan-in, a block with blocks).
+Where tasks have disjoint masks in a layer that they share, a budget that is rounded up can leave
+room for one task less: 29 of 144 weights fit 4 times, 28.8 five times. Budgets of such layers are
+rounded down, and what is left over goes to the layers of which each task has its own. If those can
+take it, the total is exact. If there are none, or they are dense or full, the total is short by
+less than one weight a layer (with constant fan-in one weight of each neuron, with blocks one
+block).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Share:
         least: The fewest weights it can have.
         most: The most weights it can have.
         quantum: Its budget is a multiple of this.
-        beside: So many of its budgets fit beside each other.
+        beside: How many tasks, each with this budget, must fit into the layer.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Share:
 
     @property
     def ceiling(self) -> int:
-        """The most weights of which `beside` times as many fit."""
+        """The largest budget with which `beside` tasks fit."""
         if self.beside == 1:
             return self.most
         return max(self.least, self.most // self.beside // self.quantum * self.quantum)
@@ -165,7 +166,7 @@ def _beside(
     total: float,
     apart: Sequence[str] | None,
 ) -> list[Share]:
-    """Say of layers that tasks share how many of their exact budgets fit beside each other."""
+    """Set `beside` of the layers that tasks share: how often their exact budgets fit."""
     if apart is None:
         return list(shares)
     scale = _scale(shares, total)

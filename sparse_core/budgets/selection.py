@@ -1,9 +1,9 @@
 """Which tensors of a module become sparse, and which role each plays.
 
-Selected are the weights of linear and convolutional layers, the projections of attention and, where
-asked for, embeddings. The last one is the `output`, the first one the `input`, embeddings are
-`input` wherever they are, attention's input projections are `qkv`, the others are `hidden`; a
-caller who knows better (a policy with two heads) says so.
+Selected are the weights of linear and convolutional layers, the projections of attention and, on
+request, embeddings. The first one has the role `input`, the last one `output`, the others `hidden`.
+Embeddings are `input` wherever they are, and attention's input projections are `qkv`. A caller can
+give other roles, as policies with two heads do.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Selected:
 
 
 def masked_type(layer: nn.Module) -> type[nn.Module]:
-    """Return the masked form of a layer that `takes` takes, or has taken."""
+    """Return the masked form of a layer that can be masked, or is masked already."""
     forms = MASKED | MASKED_EMBEDDINGS
     return next(form for dense, form in forms.items() if isinstance(layer, dense))
 
@@ -97,7 +97,7 @@ def selectable(embeddings: bool) -> list[type[nn.Module]]:
 
 
 def takes(module: nn.Module, *, embeddings: bool = False) -> type[nn.Module] | None:
-    """Return as which of these types a layer can become sparse; None: it cannot, or is already.
+    """Return the type of `selectable` as which a layer can become sparse; None: it cannot.
 
     It may be of a type derived from one of them, if it computes in the same way from parameters of
     its own: no other `forward`, no parametrization, no weight that a hook makes.
@@ -107,7 +107,7 @@ def takes(module: nn.Module, *, embeddings: bool = False) -> type[nn.Module] | N
 
 
 def obstacle(module: nn.Module) -> str | None:
-    """Return what is in the way of a mask on a layer's weight, or None; its type does not count."""
+    """Return why a layer's weight cannot have a mask, whatever its type; None: it can."""
     if "forward" in vars(module):
         return "its forward was replaced"
     if is_parametrized(module):
@@ -141,7 +141,7 @@ def select(
 
     Args:
         root: Any module; the types of `selectable` are selected.
-        roles: Wildcard on the layer's name -> role, for nets whose order says nothing.
+        roles: Wildcard on the layer's name -> role, where the order does not tell the roles.
         embeddings: Whether `nn.Embedding` is selected too.
 
     Raises:

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from sparse_core.weights.followers import Follower, hooks_of
 
 LEFT_ALONE = (nn.Module, Optimizer, type, FunctionType, ModuleType)
-"""What holds no tensors that a forward pass left, or is looked at by itself."""
+"""Objects that are not searched for tensors of a graph: modules are searched one by one."""
 
 
 def inference_copy(module: nn.Module) -> nn.Module:
@@ -46,7 +46,7 @@ def inference_copy(module: nn.Module) -> nn.Module:
 
 
 def _left_by_forward(module: nn.Module) -> Iterator[Tensor]:
-    """Yield the tensors that forward passes left in a module's attributes, each part of a graph."""
+    """Yield the tensors in a module's attributes that are part of an autograd graph."""
     looked_at: set[int] = set()
     waiting: list[object] = [vars(child) for child in module.modules()]
     while waiting:

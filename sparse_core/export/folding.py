@@ -1,4 +1,4 @@
-"""Removal of ablated neurons: what they put out is a constant, which the next layer can add itself.
+"""Removal of ablated neurons: their output is a constant, which moves into the next bias.
 
     y = W a(V x + b) + c      with neuron i ablated, V_i = 0, a_i = a(b_i):
     y = W' a(V' x + b') + (c + sum of W_.i a_i)      W without column i, V and b without row i
@@ -111,7 +111,7 @@ def _fold(layer: CondensedLinear, between: list[nn.Module], after: nn.Linear) ->
 
 
 def _drop_inputs(layer: nn.Linear, kept: Tensor, constants: Tensor) -> None:
-    """Add what the inputs that are not kept contribute to the bias, and forget them."""
+    """Remove the inputs that are not kept; add what they contribute to the bias."""
     x = constants.double()
     if isinstance(layer, CondensedLinear):
         rows = Rows.of_pattern(layer.pattern, layer.values.numpy())

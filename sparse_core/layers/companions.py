@@ -21,8 +21,8 @@ class Companion:
     Attributes:
         name: What the buffer's name ends in.
         shape: `weight`: that of the dense weight; `rows`: a number for each of its rows.
-        saved: Whether it is part of the `state_dict`. What is not follows from what is, or from
-            what whoever loads a layer knows.
+        saved: Whether it is part of the `state_dict`. The others can be derived, or are set by the
+            code that loads a layer.
         masked: Whether masked layers can have it.
         condensed: Whether condensed layers can have it.
         trained: Whether it is a parameter, which layers have only where it is used.
@@ -68,7 +68,7 @@ COMPANIONS = {
 
 
 MEMORIES = tuple(c.name for c in COMPANIONS.values() if c.saved and c.condensed)
-"""Companions that tell of the training so far, and of no topology."""
+"""Companions that record the training so far, not the topology of now."""
 
 
 def key(parameter: str, companion: str) -> str:
@@ -99,7 +99,7 @@ def forget(layer: nn.Module, parameter: str) -> None:
 
 
 def memories(layer: nn.Module, parameter: str) -> dict[str, Tensor]:
-    """Return by name the companions that tell of the training so far, and of no topology."""
+    """Return the companions of `MEMORIES` that are used, by name."""
     held = {name: layer._buffers.get(key(parameter, name)) for name in MEMORIES}
     return {name: tensor for name, tensor in held.items() if tensor is not None}
 

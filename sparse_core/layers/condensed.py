@@ -19,14 +19,13 @@ from sparse_core.layers.state import Condensed
 from sparse_core.layers.torch_path import opaque
 
 REPLACED = ("weight", "values", "bias")
-"""A layer's parameters; one of a class of somebody else's may have others."""
+"""The parameters that condensing replaces; layers of a derived class may have others."""
 
 
 class CondensedLinear(Condensed, nn.Linear):
     """`nn.Linear` with condensed weights, `(..., in)` to `(..., out)`.
 
     Made from an `nn.Linear` in place by `sparsify(..., backend="condensed")` or `become_condensed`.
-
     """
 
     @property
@@ -72,7 +71,7 @@ def become_condensed(
 
 
 def store_condensed(layer: nn.Linear, pattern: Pattern, values: NDArray[Any]) -> None:
-    """Make a linear layer condensed, in place, with weights of any shape; its bias stays.
+    """Make a linear layer condensed, in place, with a given pattern and values; its bias stays.
 
     Args:
         layer: A dense layer, or a condensed one.

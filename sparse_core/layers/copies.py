@@ -4,13 +4,14 @@
     for mine, theirs in zip(ema.parameters(), net.parameters()):
         mine.mul_(0.999).add_(theirs, alpha=0.001)
 
-Parameters are written there by one who knows nothing of topologies, so a layer that was copied is
-told when the topology of its original changes, until it trains itself. Of a masked layer the mean
-is right, and its mask takes in what the original has grown since. (Weights at other places are not
-those of an average; noise on all weights stays masked.) Of a condensed layer, and of one whose
-inactive weights keep values, numbers at one place mean different things before and after a change:
-a copy that is written to after one is refused when it is used. `sparse_core.averages` is the way
-out.
+Such code writes parameters and knows nothing of topologies. So a copied layer is told when the
+topology of its original changes, until the copy trains itself.
+
+For a masked layer the mean is right: its mask is extended by the weights that the original has
+grown since. (Weights anywhere else do not come from an average; noise on all weights stays masked.)
+In a condensed layer, and where inactive weights keep values, the same place means another weight
+after a change of the topology: a copy that was written to after a change raises an error when it is
+used. `sparse_core.averages` is the way out.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Copied(Sparse):
         return []
 
     def check_average(self) -> None:
-        """Refuse an average by hand that cannot be right.
+        """Raise an error if the layer was averaged by hand in a way that cannot be right.
 
         Raises:
             InputError: In one line that names the layer and the way out.
@@ -110,7 +111,7 @@ _COPIES: weakref.WeakKeyDictionary[nn.Module, weakref.WeakSet[Copied]] = weakref
 
 
 def copies_of(layer: nn.Module) -> list[Copied]:
-    """List the copies of a layer that are no originals now, nor layers of another kind."""
+    """List the copies of a layer that have not become originals, nor changed their kind."""
     return [copied for copied in _COPIES.get(layer, ()) if "_lineage" in vars(copied)]
 
 
@@ -130,12 +131,12 @@ def announce(layer: nn.Module, name: str, parameter: str, grown: Tensor | None =
 
 
 def release(layer: nn.Module) -> None:
-    """Take a layer for an original: it trains itself, or is made anew."""
+    """Treat a layer as an original, not as a copy: it trains itself, or is made anew."""
     vars(layer).pop("_lineage", None)
 
 
 def see_training(layer: Copied, output: Tensor) -> None:
-    """Take a layer for an original once a gradient flows through what it has computed."""
+    """Treat a layer as an original once a gradient flows through its output."""
     if layer._lineage is not None and output.requires_grad:
         _see_training(layer, output)
 

@@ -37,7 +37,7 @@ class Joined(nn.Module):
 
 
 def become(layer: nn.Module, form: type[nn.Module]) -> None:
-    """Give a layer the class in which it computes as `form`, and is otherwise what it was.
+    """Give a layer the class with which it computes as `form` and otherwise stays what it was.
 
     Args:
         layer: A layer of any class derived from the dense one of the form.
@@ -57,7 +57,7 @@ def own_class(layer: nn.Module) -> type[nn.Module]:
 
 
 def computes_as(layer: nn.Module, kinds: Iterable[type[nn.Module]]) -> type[nn.Module] | None:
-    """Return which of some dense classes a layer is of, with the same forward pass; else None."""
+    """Return the dense class whose forward pass a layer has; None: it has another one."""
     kinds = list(kinds)
     if "forward" in vars(layer):
         return None

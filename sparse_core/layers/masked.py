@@ -27,10 +27,10 @@ class Masked(Copied):
     """A layer with a mask on one or several of its parameters."""
 
     def settle(self) -> None:
-        """Let the masks of an average by hand take in the weights that it has got.
+        """Extend the masks of a layer that is averaged by hand to weights that the original grew.
 
         Raises:
-            InputError: If it cannot be right.
+            InputError: If the average cannot be right.
         """
         lineage = self._lineage
         if lineage is None:
@@ -52,7 +52,7 @@ class Masked(Copied):
         return [tensor for tensor in tensors if tensor is not None]
 
     def _keeps_values(self, name: str) -> bool:
-        """Whether inactive weights keep values, that train or are chosen by a score."""
+        """Whether inactive weights keep their values: they train, or scores choose among them."""
         companions = (getattr(self, key(name, what), None) for what in ("backward", "scores"))
         return any(companion is not None for companion in companions)
 

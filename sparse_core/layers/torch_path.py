@@ -46,7 +46,7 @@ class _Stage(NamedTuple):
 
 
 def looked_into() -> bool:
-    """Whether torch follows each operation that runs now, and would miss what kernels do."""
+    """Whether torch follows each operation now, as in a trace, and would not see the kernels'."""
     return (
         _is_tracing()
         or _are_functorch_transforms_active()

@@ -1,4 +1,4 @@
-"""Running a module only to look at it, so that it is afterwards what it was before."""
+"""Running a module to measure something, without changing it."""
 
 from __future__ import annotations
 

@@ -71,14 +71,18 @@ class UpdateTally:
         self._still: dict[tuple[str, str], list[int | None]] = {}
 
     def end(self, task: int | None = None) -> None:
-        """Note what has moved since the last call: training has ended, or this task of it."""
+        """Note which networks were updated since the last call; call it after training or a task.
+
+        Args:
+            task: The number of the task that was trained; None: the training has no tasks.
+        """
         for name, engine in self._engines.items():
             if engine.updates == self._before[name]:
                 self._still.setdefault((name, _said(engine)), []).append(task)
             self._before[name] = engine.updates
 
     def result(self) -> dict[str, Any]:
-        """Return `updates` of each network by name, and what had none as sentences, `still`."""
+        """Return `updates`, their number by network, and `still`: a sentence on those without."""
         sentences = []
         for (name, said), tasks in self._still.items():
             numbers = ", ".join(str(task) for task in tasks if task is not None)

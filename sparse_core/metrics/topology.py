@@ -42,7 +42,7 @@ KEEPS_NEURONS_APART = (
 
 @dataclass(frozen=True)
 class Fractions:
-    """A fraction of the weights.
+    """Fractions of the weights.
 
     Attributes:
         layers: Of each layer's.

@@ -1,4 +1,4 @@
-"""Updaters: what a method does when it is time, each a small change of the one before."""
+"""Updaters: what each method does at an update; most are small variations of another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def updater_for(config: SparseConfig) -> Updater | None:
 
     Raises:
         InputError: If the method's updater is not one, or a rule of the configuration cannot be
-            had.
+            used.
     """
     found: object = config.facts.updater
     if found is None:

@@ -1,4 +1,4 @@
-"""SRigL's neuron ablation (Lasby et al. 2024, section 3): neurons with few salient weights go.
+"""SRigL's neuron ablation (Lasby et al. 2024, section 3): remove neurons of few salient weights.
 
 A position is salient if it is one of the n_keep active weights of largest magnitude in its layer,
 or one of the n_prune inactive positions of largest gradient magnitude. A neuron with fewer salient
@@ -7,7 +7,7 @@ positions than the threshold is ablated; its weights go to the other neurons.
 Deviations from the published code:
 - It ranks gradients over all positions, active ones included; here, as in the paper's text, only
   inactive positions are candidates.
-- It lets active weights go that happen to be zero, by lowering n_keep to the number of the others;
+- It drops active weights that happen to be zero, by lowering n_keep to the number of the others;
   here they rank last, and the mask alone says what is active.
 - Its guard keeps one neuron more than a dense fan-in needs where that divides the budget.
 """

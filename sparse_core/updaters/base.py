@@ -43,7 +43,7 @@ class Updater(ABC):
 
     @abstractmethod
     def propose(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
-        """Return the Delta of each tensor, none of which sits the update out.
+        """Return the Delta of each tensor; all of them take part in the update.
 
         Raises:
             RuntimeError: If a score needs a gradient that did not flow.
@@ -51,7 +51,7 @@ class Updater(ABC):
         """
 
     def changes(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
-        """Return the Delta of each tensor; of one that sits the update out, a Delta of nothing.
+        """Return the Delta of each tensor; an empty one for those that sit the update out.
 
         Raises:
             RuntimeError: If a score needs a gradient that did not flow.
@@ -71,7 +71,7 @@ class Updater(ABC):
             closure: Whether the step makes its own gradients.
 
         Raises:
-            RuntimeError: If the method cannot do without one, or with the other.
+            RuntimeError: If the method needs a horizon, or cannot be used with a closure.
         """
         method, skip = self.config.method, self.config.skip_step
         if self.method.needs_horizon and horizon is None:
@@ -94,7 +94,7 @@ class Updater(ABC):
         """
 
     def after_update(self, tensors: Sequence[SparseTensor]) -> None:  # noqa: B027
-        """Bring what else depends on the masks up to date."""
+        """Update what else depends on the masks."""
 
     def before_step(self, tensors: Sequence[SparseTensor]) -> None:  # noqa: B027
         """Change the gradients before an optimizer step."""

@@ -1,8 +1,8 @@
-"""The rules of a configuration, and what they ask to see together.
+"""The rules of a configuration, and what they need to see together.
 
-The engine keeps one thing for all rules: a dense gradient, that with inputs and outputs, or running
-means. A rule that asks for less looks at a part of it; two that ask for what excludes each other
-are refused.
+The engine keeps one thing for all rules: the dense gradient, the same with inputs and outputs, or
+running means. A rule that needs less uses a part of it. Two rules that need inputs and outputs on
+the one hand, running means on the other, are refused.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ class GMP(Updater):
     """Gradual magnitude pruning (Zhu and Gupta 2017): the smallest weights go, cubically in time.
 
     With `scope="global"` weights are ranked over all layers and the distribution only sets the
-    total; what layers that sit an update out hold less than their share, the others keep. One-shot
-    pruning is the schedule that goes all the way at once.
+    total. Layers that sit an update out may hold less than their share; then the other layers keep
+    as much more. One-shot pruning is the same with a schedule of one step.
     """
 
     def __init__(self, config: SparseConfig) -> None:

@@ -65,8 +65,8 @@ class Scene:
         moment: The clock.
         active: `(rows, cols)` bool, before the update.
         first: Row of the matrix at which these begin.
-        streams: Where blocks of rows that are looked at in order share their random streams: drawn
-            one after the other, they have the numbers of the whole matrix.
+        streams: Random streams by purpose, shared by the blocks of one matrix. Blocks that draw one
+            after the other get the numbers that the whole matrix would get.
     """
 
     tensor: SparseTensor
@@ -160,11 +160,11 @@ Score = Callable[[Scene], Tensor]
 
 
 def checked(scores: Tensor, what: str, scene: Scene) -> Tensor:
-    """Pass scores through, or raise if one is NaN or +inf (-inf means: not a candidate).
+    """Return scores unchanged; raise if one is NaN or +inf (-inf means: not a candidate).
 
     Raises:
         InputError: If a rule returned something else than a score for each weight.
-        FloatingPointError: Naming the layer, the step and how many.
+        FloatingPointError: If scores are NaN or +inf; it names the layer, the step and how many.
     """
     shape = tuple(scene.active.shape)
     fits = isinstance(scores, Tensor) and scores.is_floating_point()

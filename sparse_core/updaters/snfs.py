@@ -19,8 +19,8 @@ class SNFS(RigL):
 
     Each layer drops its fraction of smallest weights. What was dropped everywhere is shared among
     the layers in proportion to the mean momentum of their active weights, and grown where the
-    momentum is largest; of another growth rule the scores take its place. A layer that is full
-    passes its surplus on to the others; the network's budget is exact.
+    momentum is largest. With another growth rule its scores take the place of the momentum. A layer
+    that is full passes its surplus on to the others; the network's budget is exact.
     """
 
     def propose(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:

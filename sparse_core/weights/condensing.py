@@ -50,7 +50,7 @@ def worth_condensing(
     """Return the tensors that train at least as fast when they are condensed.
 
     First those that do so alone, then those that do because a neighbour in their chain is
-    condensed. Of embeddings that has not been measured: they are none of them.
+    condensed. Embeddings are never chosen: their speed has not been measured.
 
     Args:
         capacities: Tensors that can be condensed, and how many values they can need.

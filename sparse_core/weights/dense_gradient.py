@@ -1,15 +1,13 @@
-"""The dense gradient of a sparse weight: one owner, which answers by rows.
+"""The dense gradient of a sparse weight, by rows, wherever it is stored.
 
-It lies in one of three places, and nobody else has to know in which:
+It is stored in one of three places, and no other code needs to know in which:
 
     the layer's tap          the gradient of the last backward pass
-    inputs and outputs       of a condensed layer, their product is the gradient: it is made when it
-                             is asked for, and of a layer too large for dense matrices only in
-                             blocks of rows
+    inputs and outputs       of a condensed layer: their product is the gradient. It is computed on
+                             demand, for layers too large for dense matrices in blocks of rows only
     a running mean           over several steps, in buffers of the layer, hence in `state_dict`
 
-A mean that lacks the gradient of a step is -inf throughout, which travels with `state_dict` as
-well.
+A mean that lacks the gradient of a step is filled with -inf, so that a `state_dict` tells this too.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from sparse_core.weights.tensor import ALL, SparseTensor
 
 
 class DenseGradient:
-    """The dense gradient of one weight. It keeps nothing itself, so it can be made at any time.
+    """The dense gradient of one weight. It has no state of its own: make one when you need it.
 
     Args:
         tensor: The weight.
@@ -45,7 +43,7 @@ class DenseGradient:
         return self._tap.flowed and self.tensor.weight.requires_grad
 
     def rows(self, rows: slice = ALL) -> Tensor | None:
-        """Return `(rows, cols)` of it, of the mean if one is kept; None if none flowed."""
+        """Return `(rows, cols)` of the gradient, of its mean if there is one; None: none flowed."""
         mean = self._mean
         found = self._tap.gradient_rows(rows) if mean is None else mean[rows]
         return None if found is None else found.reshape(-1, self.tensor.cols)
@@ -57,10 +55,10 @@ class DenseGradient:
         return square[rows].reshape(-1, self.tensor.cols)
 
     def signals(self) -> tuple[Tensor, Tensor] | None:
-        """Return inputs `(samples, cols)` and gradients of outputs `(samples, rows)`, if seen.
+        """Return inputs `(samples, cols)` and gradients of outputs `(samples, rows)`.
 
-        Those of the last backward pass through a linear layer; None if there was none, or the layer
-        is another.
+        They are those of the last backward pass through a linear layer; None: there was none, or
+        the layer is not linear.
         """
         tap, rows, cols = self._tap, self.tensor.rows, self.tensor.cols
         linear = len(self.tensor.shape) == 2 and all(x.shape[-1] == cols for x in tap.inputs)
@@ -71,7 +69,7 @@ class DenseGradient:
 
     @property
     def incomplete(self) -> bool:
-        """Whether its mean lacks a step."""
+        """Whether the mean lacks the gradient of a step."""
         return self._mean is not None and bool((self._mean == MINUS_INFINITY).all())
 
     @property
@@ -86,32 +84,32 @@ class DenseGradient:
 
     @property
     def _whole(self) -> bool:
-        """Whether it may be made as a whole."""
+        """Whether the whole gradient may be held as one dense matrix."""
         large = isinstance(self.tensor, CondensedTensor) and self.tensor.in_blocks
         return not large or self._mean is not None
 
     # Before a step --------------------------------------------------------------------------------
 
     def watch(self, on: bool) -> None:
-        """Watch the next backward passes, or stop; what was seen is forgotten."""
+        """Watch the next backward passes, or stop; forget the gradient of earlier ones."""
         self._tap.arm(on)
 
     def keep_signals(self, on: bool) -> None:
-        """Keep inputs and gradients of outputs too, of a layer that does not by itself."""
+        """Let the layer keep its inputs and the gradients of its outputs too."""
         self._tap.wants_signals = on
 
     def forget(self) -> None:
-        """Forget the last backward pass."""
+        """Forget the gradient of the last backward pass."""
         self._tap.forget()
 
     def check(self, step: int) -> None:
-        """Check the gradient of the last backward pass, and do to it what `.grad` has seen since.
+        """Check the gradient of the last backward pass, and scale it as `.grad` was scaled since.
 
         Args:
             step: The number of the step, for the error message.
 
         Raises:
-            FloatingPointError: If it is NaN or infinite anywhere.
+            FloatingPointError: If an entry is NaN or infinite.
         """
         tap, tensor = self._tap, self.tensor
         if not self._whole:
@@ -126,10 +124,10 @@ class DenseGradient:
         tap.value = gradient if factor == 1 else gradient * factor
 
     def share(self, ranks: Ranks, *, signals: bool) -> None:
-        """Make it that of the batches of all ranks; to be called on each of them.
+        """Turn it into the gradient of the batches of all ranks; call this on each of them.
 
         Args:
-            ranks: They.
+            ranks: The ranks.
             signals: Whether inputs and outputs are gathered too.
         """
         tap, tensor = self._tap, self.tensor
@@ -152,7 +150,7 @@ class DenseGradient:
     # Running means --------------------------------------------------------------------------------
 
     def accumulate(self, share: float) -> None:
-        """Add a share of the last backward pass to the mean; one that did not flow spoils it."""
+        """Add a share of the last gradient to the mean; without one the mean is incomplete."""
         mean = self._mean
         if mean is None:
             return
@@ -163,7 +161,7 @@ class DenseGradient:
             mean.add_(gradient, alpha=share)
 
     def accumulate_moments(self, beta1: float, beta2: float) -> None:
-        """Take the last backward pass, if there was one, into the running moments."""
+        """Add the last gradient, if one flowed, to the running moments."""
         mean, square = self._mean, self.tensor.companion("gradient_square")
         gradient = self._tap.gradient() if self.flowed else None
         if gradient is None or mean is None or square is None:
@@ -227,9 +225,10 @@ def _checked_in_blocks(tensor: CondensedTensor, gradient: DenseGradient, step: i
 
 
 def _factor_since(tensor: SparseTensor, stored: Tensor) -> float:
-    """Return a loss scale to undo and a clipped norm to apply: what became of `.grad` since.
+    """Return the factor by which `.grad` was scaled since the backward pass.
 
-    Both multiply all of `.grad` by one number, which is found by least squares at active weights.
+    Loss scalers and norm clipping multiply all of `.grad` by one number. It is found by least
+    squares at the active weights.
 
     Args:
         tensor: The sparse weight.

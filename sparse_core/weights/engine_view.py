@@ -1,4 +1,4 @@
-"""What averages and the watch for unknown optimizers need to know of an engine."""
+"""The part of an engine that averages and the watch for unknown optimizers need."""
 
 from __future__ import annotations
 

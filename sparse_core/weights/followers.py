@@ -4,9 +4,9 @@
     Lagging    the copy stands still between two updates of its own, Polyak or hard, and takes the
                online masks m with each: t <- m * ((1 - tau) t + tau o)
 
-A lagging copy is not told of its updates: whoever makes them (Stable-Baselines3, a user) writes its
-parameters, and knows nothing of masks. It sees that they have changed before the online weights
-change again, before it is used, and before it is saved.
+A lagging copy is not told of its own updates: whoever makes them (Stable-Baselines3, a user) just
+writes its parameters. So it looks whether they have changed, before the online weights change
+again, before it is used, and before it is saved.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Follower:
         self.online = {tensor.name: tensor for tensor in tensors if tensor.name in copies}
 
     def catch_up(self) -> None:
-        """Do what is left to do before the online weights change again."""
+        """Take the online masks where this is due, before the online weights change again."""
 
     def apply(self, name: str, delta: Delta) -> None:
-        """Be told of a Delta that was applied to the online weight of that name."""
+        """Apply a Delta that was applied to the online weight of that name."""
         if name in self.copies:
             self.copies[name].apply(delta)
 
@@ -60,7 +60,7 @@ class Follower:
         self.refresh()
 
     def refresh(self) -> None:
-        """Derive from the topology what depends on it, after a load."""
+        """Derive what depends on the topology, after a load."""
         for copy in self.copies.values():
             copy.refresh()
 
@@ -69,12 +69,12 @@ class Followers(list[Follower]):
     """All copies that follow one network."""
 
     def catch_up(self) -> None:
-        """Do what is left to do before the online weights change again."""
+        """Take the online masks where this is due, before the online weights change again."""
         for follower in self:
             follower.catch_up()
 
     def apply(self, name: str, delta: Delta) -> None:
-        """Be told of a Delta that was applied to the online weight of that name."""
+        """Apply a Delta that was applied to the online weight of that name."""
         for follower in self:
             follower.apply(name, delta)
 
@@ -84,7 +84,7 @@ class Followers(list[Follower]):
             follower.use_masks(tensors)
 
     def refresh(self) -> None:
-        """Derive from the topology what depends on it, after a load."""
+        """Derive what depends on the topology, after a load."""
         for follower in self:
             follower.refresh()
 

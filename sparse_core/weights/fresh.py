@@ -1,4 +1,4 @@
-"""What an optimizer does with a weight that it has never trained. It is asked, by trying.
+"""What an optimizer does with a weight that it has never trained: found out by a trial.
 
 A twin of the optimizer, of its class and with the options of one of its groups, makes steps on a
 few numbers of its own. What it first writes into its state is what an untrained weight starts from:
@@ -6,7 +6,7 @@ zero for most moments, `lr` for Rprop's step size, `initial_accumulator_value` f
 Whether a zero stays a zero while its gradient is zero says whether inactive weights can be left to
 it. So optimizers that are not torch's are treated by what they do, whatever their names.
 
-State that a weight has not for itself, such as the step counter of Adam, goes on.
+State that is not kept for each weight, such as Adam's step counter, stays as it is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What growth sees of the gradient: that of one step, a mean over several, running moments.
+"""The gradient that growth sees: of one step, a mean over several steps, or running moments.
 
     gradient, gradient_steps = 1      the dense gradient of the step before the update
     gradient, gradient_steps = n      its mean over the n steps before the update
@@ -6,15 +6,15 @@
 
 The mean is taken of the gradient, not of its magnitude. b1 and b2 are the optimizer's own (Adam's
 betas, SGD's momentum), so that `momentum` and `adam_momentum` grow by the moments that the
-optimizer would have had for a dense gradient; its real moments are zero at inactive weights. What
-is accumulated lives in buffers of the layer, hence in `state_dict`. A loss scale (GradScaler) that
-was taken off `.grad` before the step, and a norm that was clipped, count for the tap as well.
+optimizer would have had for a dense gradient; its real moments are zero at inactive weights. Means
+and moments are buffers of the layer, hence in `state_dict`. Where `.grad` was unscaled (GradScaler)
+or clipped before the step, the gradient that growth sees is scaled alike.
 
 A layer that no gradient reached (it is frozen, or its head was not used in this batch) sits out an
-update that has to look at one: its topology stays as it is. A mean needs the gradients of all of
-its steps; a momentum that has begun is a momentum, whichever steps it lacks.
+update that needs one: its topology stays as it is. A mean needs the gradients of all of its steps.
+Moments are used from their first gradient on, even if later steps had none.
 
-Where a gradient lies is the business of `sparse_core.weights.dense_gradient`.
+`sparse_core.weights.dense_gradient` knows where a gradient is stored.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class GradientSource:
         due: bool,
         ranks: Ranks | None = None,
     ) -> None:
-        """Look at the gradients of a step that is about to be made, and unscale them.
+        """Check the gradients of the coming step, and unscale them.
 
         Args:
             tensors: All sparse weights.
@@ -123,7 +123,7 @@ class GradientSource:
     def collect(
         self, tensors: Sequence[SparseTensor], ranks: Ranks | None = None
     ) -> list[SparseTensor]:
-        """Return those that a gradient reached, on any rank; all ranks have it from here on."""
+        """Return the weights that a gradient reached on any rank; all ranks get that gradient."""
         seen = watched(tensors)
         flowed = [gradient.flowed for gradient in seen]
         if ranks is not None and seen:
@@ -138,9 +138,9 @@ class GradientSource:
     def require(
         self, tensors: Sequence[SparseTensor], optimizer: Optimizer | None, step: int
     ) -> None:
-        """Check that there is a gradient to look at; layers without one are no error, all are.
+        """Check that a gradient reached at least one layer.
 
-        They may all be frozen, or have no part in this loss while others do.
+        It is no error if all are frozen, or if the loss depends on other parameters only.
 
         Args:
             tensors: All sparse weights.
@@ -148,7 +148,7 @@ class GradientSource:
             step: The number of the step, for the error message.
 
         Raises:
-            RuntimeError: If no layer has one, nor any other parameter of the optimizer.
+            RuntimeError: If no layer has one, nor has any other parameter of the optimizer.
         """
         trained = any(tensor.weight.requires_grad for tensor in tensors)
         if trained and all(self.why_idle(tensor) for tensor in tensors) and not _reached(optimizer):
@@ -174,7 +174,7 @@ class GradientSource:
         return "no gradient reached it in this step"
 
     def idle(self, tensors: Sequence[SparseTensor], step: int) -> tuple[SparseTensor, ...]:
-        """Return the weights that sit out an update now, and say so once of each.
+        """Return the weights that sit out an update now; warn once of each.
 
         Args:
             tensors: All sparse weights.
@@ -196,7 +196,7 @@ class GradientSource:
         return tuple(idle)
 
     def accumulate(self, tensors: Sequence[SparseTensor], optimizer: Optimizer) -> None:
-        """Take the gradients of the step that was just made into running means, if watched."""
+        """Add the gradients of the step that was just made to running means, where watched."""
         for gradient in watched(tensors):
             if self.needs == "momentum":
                 gradient.accumulate_moments(*_betas(optimizer, gradient.tensor))
@@ -209,7 +209,7 @@ class GradientSource:
             DenseGradient(tensor).begin_mean()
 
     def forget(self, tensor: SparseTensor) -> None:
-        """Begin anew altogether, when a new task has new weights."""
+        """Reset all running means, when a new task has new weights."""
         DenseGradient(tensor).begin_moments()
 
 

@@ -3,7 +3,7 @@
 A neuron with k of n inputs needs weights sqrt(n / k) times as large as the dense layer's to pass
 on a signal of the same variance (Evci et al. 2022, "Gradient Flow in Sparse Neural Networks",
 section 3). A token of an embedding with k of n entries needs the same factor to keep its length;
-`kaiming` draws it as `nn.Embedding` does, from N(0, 1), before.
+before that, `kaiming` draws tokens from N(0, 1), as `nn.Embedding` does.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ A state that was saved with another sparsity, or a part of one whose other layer
 (`erk` shares one budget among all), would leave layers with another number of weights than the
 configuration says: some methods never change that number.
 
-What fits is what the layer's structure allows with its budget, for as many live neurons as the
-state has; for methods that prune, anything from the first budget down to the last; for MEST, its
-slack beside it; in blocks, what is less than a block below it. Where weights move between
-layers, the sum over the layers counts.
+A layer fits if it has the number of weights that its structure allows with its budget and as many
+live neurons as the state has. Methods that prune may have any number from the last budget up to the
+first, MEST its slack more, and blocks up to a block less. Where weights move between layers, their
+sum over the layers counts.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Found:
 
     Attributes:
         weights: Active weights.
-        held: What they take of the capacity of the layer's structure.
+        held: How much of the capacity of the layer's structure they use.
         live: `(lanes,)` bool, lanes that have any; None: the structure has no lanes to lose.
     """
 

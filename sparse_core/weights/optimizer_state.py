@@ -1,11 +1,14 @@
 """What becomes of an optimizer's moments where weights are dropped or grown.
 
-zero         as if the weight had never been trained (the default): the values that the optimizer
-itself begins with, which are not zero for all; see `sparse_core.weights.fresh`
-layer_mean   the second moment of grown weights is the mean over the layer's other active weights;
-with Adam, zero moments late in training make a first step of about
-(1 - beta1) / sqrt(1 - beta2) = 3.2 learning rates, which this avoids
-keep         moments stay as they are
+    zero         as if the weight had never been trained (the default): the values that the
+                 optimizer itself begins with, which are not always zero; see
+                 `sparse_core.weights.fresh`
+    layer_mean   the second moment of grown weights is the mean over the layer's other active
+                 weights; with Adam, zero moments late in training make a first step of about
+                 (1 - beta1) / sqrt(1 - beta2) = 3.2 learning rates, which this avoids
+    keep         moments stay as they are
+
+The policy is a field of the configuration, `optimizer_state`.
 """
 
 from __future__ import annotations

@@ -2,15 +2,15 @@
 
     module = DistributedDataParallel(net)      # net was made sparse before, on each rank alike
 
-DDP averages the gradients of parameters. What growth looks at beside them each rank has of its own
-part of the batch: dense gradients, which are averaged here, and a layer's inputs and the gradients
-of its outputs, which are gathered. So growth sees the whole batch, and the update of the first rank
-is everyone's: ranks visit one topology, whatever they round differently.
+DDP averages the gradients of parameters only. Growth looks at more, and each rank knows it for its
+own part of the batch: dense gradients are averaged here, inputs of layers and gradients of their
+outputs are gathered. So growth sees the whole batch. All ranks apply the update of the first one,
+so they have one topology even where they round differently.
 
-An engine whose network is part of a wrapped module with several ranks finds that out by itself, at
-its first step under it; all ranks must begin alike then, and make their optimizer steps together
-(so no uneven inputs under `DistributedDataParallel.join`). A loop that averages `.grad` itself says
-so with `Engine.unite`.
+An engine finds out by itself, at its first optimizer step, whether its network is part of a wrapped
+module with several ranks. All ranks must begin alike then, and make their optimizer steps together
+(so no uneven inputs under `DistributedDataParallel.join`). A training loop that averages `.grad`
+itself calls `Engine.unite`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from sparse_core.weights.delta import Delta
 from sparse_core.weights.tensor import SparseTensor
 
 _wrappers: WeakValueDictionary[int, DistributedDataParallel] = WeakValueDictionary()
-"""Those that are alive, in the order in which they were made."""
+"""All wrappers that exist, in the order in which they were made."""
 
 _number = itertools.count()
 
 BLOCK_WEIGHTS = 1 << 22
-"""Weights of a matrix whose activity is looked at at once."""
+"""Weights of a block of rows whose mask is hashed at once."""
 
 
 class Ranks:
@@ -118,13 +118,13 @@ class Ranks:
 
 
 class RankFinder:
-    """The ranks that train a module together, found anew at each step.
+    """Finds the ranks that train a module together, anew at each step.
 
     Args:
         root: The module.
 
     Attributes:
-        ranks: They, since the last call of `find`; None: this process is alone.
+        ranks: The ranks that the last call of `find` found; None: this process is alone.
     """
 
     def __init__(self, root: nn.Module) -> None:
@@ -137,14 +137,14 @@ class RankFinder:
         self._united = Ranks(group)
 
     def find(self, common: Callable[[], str], tensors: Iterable[SparseTensor]) -> Ranks | None:
-        """Return the ranks that are there now; check them when they have just come.
+        """Return the ranks of now; when they have changed, check that they begin alike.
 
         Args:
-            common: Says what they must have in common beside
-            tensors: the weights whose topology is to be the same.
+            common: Returns a text that must be the same on all ranks.
+            tensors: The weights whose topology must be the same.
 
         Raises:
-            ValueError: If they begin differently.
+            ValueError: If the ranks begin differently.
         """
         before, now = self.ranks, self._united or _wrapped(self._root)
         if now is not None and (before is None or before.group is not now.group):
@@ -163,7 +163,7 @@ def is_wrapped(root: nn.Module) -> bool:
 
 
 def _wrapped(root: nn.Module) -> Ranks | None:
-    """Return the ranks of the latest wrapper around a module, if they are several."""
+    """Return the ranks of the latest wrapper around a module; None: there are not several."""
     if not _wrappers or not dist.is_initialized():
         return None
     for _, wrapper in sorted(_wrappers.items(), reverse=True):

@@ -1,9 +1,9 @@
 """The optimizers that train the sparse weights of one network.
 
-Each keeps moments of all weights, which have to follow the topology, and moves all of a parameter,
-some of which may have to stay: weights of earlier tasks, biases of ablated neurons. Hooks on the
-first one say when a step is made. Copies and pickles of optimizers lose hooks, so these are not
-kept either.
+Each keeps moments of all weights, and these have to follow the topology. Each moves whole
+parameters, of which some entries may have to stay: weights of earlier tasks, biases of ablated
+neurons. Hooks on the first optimizer say when a step is made. Copies and pickles of optimizers lose
+their hooks, so this object does not keep them either.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Trainers:
         policy: What becomes of moments of moved weights: `zero`, `layer_mean` or `keep`.
 
     Attributes:
-        optimizers: They, none while detached; the steps of the first one count.
-        stepping: Whether the first one makes a step at present.
+        optimizers: The optimizers; empty while detached. The steps of the first one count.
+        stepping: Whether the first one is making a step.
     """
 
     def __init__(self, policy: str) -> None:
@@ -47,10 +47,10 @@ class Trainers:
         """The optimizer whose steps count; None while detached."""
         return self.optimizers[0] if self.optimizers else None
 
-    # Who they are ---------------------------------------------------------------------------------
+    # Which optimizers -----------------------------------------------------------------------------
 
     def take(self, optimizers: Sequence[Optimizer], tensors: Sequence[SparseTensor]) -> None:
-        """Let these optimizers, and no others, train the weights; moments begin in order."""
+        """Name the optimizers that train the weights; moments of inactive weights are reset."""
         self.optimizers = list(optimizers)
         for tensor in tensors:
             tensor.adopt(*self.optimizers)
@@ -70,7 +70,7 @@ class Trainers:
         ]
 
     def leave(self) -> None:
-        """Let none train the weights."""
+        """Forget the optimizers and remove the hooks from them."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -82,7 +82,7 @@ class Trainers:
     # A step ---------------------------------------------------------------------------------------
 
     def before_step(self, tensors: Sequence[SparseTensor]) -> None:
-        """Remember what the step that begins must leave alone."""
+        """Save what the coming step must not change."""
         self._fixed = [
             (parameter, parameter.detach().clone(), fixed)
             for tensor in tensors
@@ -91,14 +91,14 @@ class Trainers:
         self.stepping = True
 
     def skip_step(self) -> None:
-        """Let the step that begins change nothing: drop the gradients of all that it trains."""
+        """Drop all gradients of the optimizer, so that the coming step changes nothing."""
         assert self.counting is not None
         for group in self.counting.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
 
     def after_step(self, tensors: Sequence[SparseTensor]) -> None:
-        """Put that back, and zero what has moved though it is inactive."""
+        """Restore what the step must not change, and zero inactive weights that it moved."""
         assert self.counting is not None
         self.stepping = False
         for parameter, before, fixed in self._fixed:
@@ -117,6 +117,6 @@ class Trainers:
                 carry_moments(optimizer, tensor, delta, self.policy)
 
     def clear(self, tensor: SparseTensor) -> None:
-        """Forget the moments of a weight altogether, when a new task begins."""
+        """Reset all moments of a weight, when a new task begins."""
         for optimizer in self.optimizers:
             clear_moments(optimizer, tensor)
