@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.engine import Engine
-from tests.sparse_core.nets import mlp
+from tests.sparse_core.networks import mlp
 
 VOCABULARY, SIZE = 30, 12
 OPTIMIZERS = {

@@ -15,7 +15,7 @@ from sparse_core.checks import InputError
 from sparse_core.registry import GROWTH_RULES, METHODS
 from sparse_core.rules import growth_rule
 from sparse_core.tickets import LotteryTicket
-from tests.sparse_core.nets import mlp
+from tests.sparse_core.networks import mlp
 from tests.sparse_core.snapshots import snapshot
 
 

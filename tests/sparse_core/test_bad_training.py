@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.registry import METHODS
-from tests.sparse_core.nets import mlp
+from tests.sparse_core.networks import mlp
 from tests.sparse_core.snapshots import snapshot
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from sparse_core import SparseConfig, sparsify
 from sparse_core import clock as clocks
 from sparse_core.layers import MaskedLinear
-from tests.sparse_core.nets import batch, built, mlp, train
+from tests.sparse_core.networks import batch, built, mlp, train
 
 RIGL = dict(method="rigl", sparsity=0.8, update_every=5, horizon=100)
 

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 from sparse_core import SparseConfig, condense, sparsify
 from sparse_core.budgets.selection import select
 from sparse_core.left_dense import left_dense
-from tests.sparse_core.nets import mlp
+from tests.sparse_core.networks import mlp
 
 
 class Scaled(nn.Linear):

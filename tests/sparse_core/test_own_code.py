@@ -19,7 +19,7 @@ from sparse_core.metrics.training_flops import seen_by
 from sparse_core.updaters.blocked import RankedInBlocks
 from sparse_core.updaters.ranked import Ranked
 from sparse_core.updaters.scene import Moment
-from tests.sparse_core.nets import built, mlp, train
+from tests.sparse_core.networks import built, mlp, train
 
 RULES = """
 from sparse_core import drop_rule, growth_rule

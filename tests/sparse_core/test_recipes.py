@@ -13,7 +13,7 @@ from sparse_core import SparseConfig, registry
 from sparse_core.method import Method
 from sparse_core.metrics.training_flops import seen_by
 from tests.recipes import blocks_of
-from tests.sparse_core.nets import built, train
+from tests.sparse_core.networks import built, train
 
 DOCS = Path(__file__).parents[2] / "docs" / "own_rules.md"
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.registry import METHODS
-from tests.sparse_core.nets import mlp
+from tests.sparse_core.networks import mlp
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 12

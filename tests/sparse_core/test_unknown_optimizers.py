@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from sparse_core import SparseConfig, sparsify, unknown_optimizers
-from tests.sparse_core.nets import built, mlp, moments, steps
+from tests.sparse_core.networks import built, mlp, moments, steps
 
 RIGL = dict(method="rigl", sparsity=0.5, update_every=2)
 STRANGE = r"SGD holds the sparse weight '0.weight' of a \w*Sequential, whose engine is attached to "

@@ -9,7 +9,7 @@ from sparse_core.budgets import densities
 from sparse_core.budgets.distributions import Share, allocate, budgets, budgets_by_score
 from sparse_core.budgets.selection import Selected, select
 from sparse_core.budgets.structure import structure_for
-from tests.sparse_core.nets import mlp
+from tests.sparse_core.networks import mlp
 
 
 def shares_of(net, apart=None, **fields):

@@ -15,7 +15,7 @@ from sparse_core.budgets.ranking import MINUS_INFINITY, top_within
 from sparse_core.budgets.structure import Blocks, ConstantFanIn, NOfM, Unstructured
 from sparse_core.updaters.scene import Moment, Scene
 from sparse_core.weights.tensor import SparseTensor
-from tests.sparse_core.nets import mlp, train
+from tests.sparse_core.networks import mlp, train
 
 NUMBERS = torch.tensor([[1.0, 3.0, 5.0], [3.0, 5.0, 7.0], [2.0, 4.0, 9.0]])
 

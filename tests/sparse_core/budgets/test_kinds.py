@@ -18,7 +18,7 @@ from sparse_core.layers import MaskedConv2d, MaskedEmbedding, MaskedLinear, Mask
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.layers.embedding import CondensedEmbedding
 from sparse_core.layers.kinds import own_class
-from tests.sparse_core.nets import steps
+from tests.sparse_core.networks import steps
 
 
 class Named:

@@ -6,7 +6,7 @@ from torch import nn
 from torch.distributions import Normal
 
 from sparse_core.weights.delta import Delta
-from tests.sparse_core.nets import mlp
+from tests.sparse_core.networks import mlp
 
 
 def ablate(engine, index, rows):

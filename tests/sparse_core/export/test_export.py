@@ -14,7 +14,7 @@ from sparse_core.layers.chain import CondensedSequential
 from sparse_core.layers.condensed import CondensedLinear, become_condensed
 from sparse_core.layers.csr import CsrLinear
 from tests.sparse_core.export.subjects import Gaussian, ablate
-from tests.sparse_core.nets import mlp, train
+from tests.sparse_core.networks import mlp, train
 
 
 def sparse_mlp(backend, activation, sizes=(12, 16, 16, 4), **fields):

@@ -9,7 +9,7 @@ from torch.distributions import Distribution
 from sparse_core import SparseConfig, sparsify, to_onnx
 from sparse_core.layers.condensed import CondensedLinear
 from tests.sparse_core.export.subjects import Gaussian, ablate
-from tests.sparse_core.nets import mlp
+from tests.sparse_core.networks import mlp
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's exporter, of itself

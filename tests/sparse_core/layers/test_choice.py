@@ -8,7 +8,7 @@ from sparse_core import SparseConfig, sparsify
 from sparse_core.layers.choice import condensed_pays
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.weights.condensed import CondensedTensor
-from tests.sparse_core.nets import mlp, train
+from tests.sparse_core.networks import mlp, train
 from tests.sparse_core.ties import Twins
 
 

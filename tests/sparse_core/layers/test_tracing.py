@@ -19,7 +19,7 @@ from sparse_core.export.convolution import CondensedConv2d
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.layers.embedding import CondensedEmbedding
 from sparse_core.layers.sharing import Lent, Reused
-from tests.sparse_core.nets import mlp
+from tests.sparse_core.networks import mlp
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{said}")  # of torch itself

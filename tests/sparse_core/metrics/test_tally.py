@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sparse_core.metrics.tally import UpdateTally, weights
-from tests.sparse_core.nets import built, train
+from tests.sparse_core.networks import built, train
 
 STATIC = {"method": "static", "sparsity": 0.5, "distribution": "uniform"}
 """Of a network 12-16-16-4, whose layers have 192, 256 and 64 weights."""

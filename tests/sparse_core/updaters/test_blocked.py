@@ -25,7 +25,7 @@ from sparse_core.updaters.ranked import Ranked
 from sparse_core.updaters.scene import Moment
 from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.delta import Delta
-from tests.sparse_core.nets import batch, mlp, train
+from tests.sparse_core.networks import batch, mlp, train
 from tests.sparse_core.ties import Twins
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sparse_core import Engine, SparseConfig, sparsify
 from sparse_core.registry import DROP_RULES, METHODS
 from sparse_core.weights.tensor import SparseTensor
-from tests.sparse_core.nets import mlp
+from tests.sparse_core.networks import mlp
 
 STEPS = 7
 SPARSE = [name for name in METHODS if name != "dense"]

@@ -8,7 +8,7 @@ from torch import nn
 from sparse_core import SparseConfig, sparsify
 from sparse_core.budgets.saliency import grasp, magnitudes, snip
 from sparse_core.tickets import LotteryTicket
-from tests.sparse_core.nets import batch, built, mlp, train
+from tests.sparse_core.networks import batch, built, mlp, train
 
 
 @pytest.mark.parametrize("method", ["gmp", "granet", "one_shot"])

@@ -9,7 +9,7 @@ from sparse_core import SparseConfig, sparsify
 from sparse_core.naming import drop_rule_named, growth_rule_named
 from sparse_core.registry import DROP_RULES, GROWTH_RULES
 from sparse_core.updaters.scene import Moment, Scene
-from tests.sparse_core.nets import mlp
+from tests.sparse_core.networks import mlp
 
 WEIGHT = torch.tensor([[0.5, -0.1, 0.0], [-0.4, 0.2, 0.3]])
 GRADIENT = torch.tensor([[0.1, -2.0, 0.3], [1.0, 0.0, -0.5]])

@@ -11,7 +11,7 @@ from sparse_core import SparseConfig, sparsify
 from sparse_core.layers.chain import CondensedSequential
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.weights.condensed import CondensedTensor
-from tests.sparse_core.nets import mlp, train
+from tests.sparse_core.networks import mlp, train
 from tests.sparse_core.ties import Twins
 
 OPTIMIZERS = {

@@ -12,7 +12,7 @@ from sparse_core.layers.chain import CondensedSequential
 from sparse_core.layers.condensed import CondensedLinear, become_condensed
 from sparse_core.layers.dense import become_dense
 from sparse_core.weights.delta import Delta
-from tests.sparse_core.nets import mlp
+from tests.sparse_core.networks import mlp
 
 SHAPES = st.tuples(
     st.integers(1, 70),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sparse_core import SparseConfig, sparsify
-from tests.sparse_core.nets import built, mlp, steps, train
+from tests.sparse_core.networks import built, mlp, steps, train
 
 # Gradients ----------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from torch import nn
 from sparse_core import SparseConfig, sparsify
 from sparse_core.registry import METHODS
 from sparse_core.weights.delta import Delta
-from tests.sparse_core.nets import built, mlp, steps, train
+from tests.sparse_core.networks import built, mlp, steps, train
 
 # Initialisation -----------------------------------------------------------------------------------
 

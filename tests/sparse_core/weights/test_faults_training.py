@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sparse_core import SparseConfig, sparsify
-from tests.sparse_core.nets import built, mlp, moments, steps, train
+from tests.sparse_core.networks import built, mlp, moments, steps, train
 
 # State of the optimizer ---------------------------------------------------------------------------
 

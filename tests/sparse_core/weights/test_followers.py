@@ -10,7 +10,7 @@ from torch import nn
 
 from sparse_core import SparseConfig, condense, sparsify
 from sparse_core.layers.chain import CondensedSequential
-from tests.sparse_core.nets import mlp, train
+from tests.sparse_core.networks import mlp, train
 
 
 def built(backend, *, lagging=False, partial=False):

@@ -12,7 +12,7 @@ from torch import Tensor, nn, optim
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.weights.fresh import initial_state, leaves_zeros
-from tests.sparse_core.nets import batch, mlp, moments, train
+from tests.sparse_core.networks import batch, mlp, moments, train
 
 Make = Callable[..., optim.Optimizer]
 

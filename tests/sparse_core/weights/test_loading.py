@@ -11,7 +11,7 @@ from torch import nn
 from sparse_core import SparseConfig, sparsify
 from sparse_core.checks import InputError
 from sparse_core.weights.tensor import SparseTensor
-from tests.sparse_core.nets import built, mlp, steps, train
+from tests.sparse_core.networks import built, mlp, steps, train
 
 BACKENDS = pytest.mark.parametrize("backend", ["masked", "condensed"])
 

@@ -5,7 +5,7 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from sparse_core import SparseConfig, sparsify
 from sparse_core.weights.delta import Delta
 from sparse_core.weights.optimizer_state import carry_moments, clear_inactive, clear_moments
-from tests.sparse_core.nets import mlp, train
+from tests.sparse_core.networks import mlp, train
 
 
 def at_work(make, **fields):
