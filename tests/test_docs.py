@@ -97,7 +97,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with the modules that the pages show."""
     shown: list[str] = []
     for text in TEXTS.values():
-        for module in re.findall(r"module `(\w+)\.py`", text):
+        for module in re.findall(r"module\s+`(\w+)\.py`", text):
             code = next(code for language, code in FENCED.findall(text) if language == "python")
             (tmp_path / f"{module}.py").write_text(code)
             shown.append(module)
