@@ -134,6 +134,13 @@ def test_the_readme_shows_the_way() -> None:
         assert f"({page})" in TEXTS["README.md"]
 
 
+def test_the_map_shows_every_room() -> None:
+    shown = TEXTS["docs/architecture.md"]
+    for package in PACKAGES:
+        rooms = {path.parent.name for path in (ROOT / package).rglob("__init__.py")}
+        assert not {room for room in rooms if not re.search(rf"\b{room}\b", shown)}
+
+
 @SOME
 def test_lines_are_no_wider_than_120(page: str, text: str) -> None:
     """Tables and code apart, which cannot be folded."""
