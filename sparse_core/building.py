@@ -19,7 +19,7 @@ from sparse_core.engine import Engine
 from sparse_core.layers.choice import TYPICAL_BATCH
 from sparse_core.layers.embedding import why_dense
 from sparse_core.layers.fused import forbid_fused_encoders
-from sparse_core.left_dense import left_dense, listed, matches_any, warn_left_dense
+from sparse_core.left_dense import by_reason, left_dense, matches_any, warn_left_dense
 from sparse_core.naming import growth_rule_named
 from sparse_core.rules import growth_of
 from sparse_core.updaters import updater_for
@@ -77,7 +77,7 @@ def sparsify(
     selected = select(module, roles, embeddings=config.embeddings)
     dense = left_dense(module, selected, embeddings=config.embeddings)
     if not selected:
-        found = f"; there are {listed(dense)}" if dense else ""
+        found = f"; there are {by_reason(dense)}" if dense else ""
         raise InputError(
             f"{type(module).__name__} has no layer that can be sparse: looked for "
             f"{', '.join(kind.__name__ for kind in selectable(config.embeddings))}{found}"
@@ -146,7 +146,7 @@ def _masked(
 
 
 def _condense(engine: Engine, module: nn.Module, batch: int, keep_masked: Collection[str]) -> None:
-    """Give the layers that can be condensed, and are to be, their condensed form."""
+    """Turn the layers that can and shall be condensed into their condensed form."""
     from sparse_core.layers.chain import chain
     from sparse_core.weights.condensing import capacity_of, worth_condensing
     from sparse_core.weights.conversion import condensed_from
@@ -192,7 +192,7 @@ def _check_patterns(
                 continue
             found = {name: why for name, why in left.items() if matches_any(name, [pattern])}
             if found and field == "layer_sparsity":
-                raise InputError(f"{field}={pattern!r}: {listed(found)}", field=field)
+                raise InputError(f"{field}={pattern!r}: {by_reason(found)}", field=field)
             if not found:
                 raise InputError(
                     f"{field}={pattern!r}: no such layer or role; there are "
@@ -216,7 +216,7 @@ def _check_scores(sparse: Sequence[Selected], scores: Mapping[str, Tensor] | Non
 
 
 def _check_unwrapped(module: nn.Module, config: SparseConfig) -> None:
-    """A wrapper averages the gradients of the parameters that it found, not of those made later."""
+    """Refuse new parameters in a wrapped module: the wrapper would not average their gradients."""
     condenses = config.backend != "masked" and config.needs_masks is None
     if (condenses or config.facts.adds_parameters) and is_wrapped(module):
         what = f"backend={config.backend!r}" if condenses else f"method={config.method!r}"
@@ -228,7 +228,7 @@ def _check_unwrapped(module: nn.Module, config: SparseConfig) -> None:
 
 
 def _check_unshared(module: nn.Module, sparse: Sequence[Selected]) -> None:
-    """A weight that another layer uses too would be read there, and trained, without its mask."""
+    """Refuse weights that layers share: the others would read and train them without a mask."""
     users: dict[int, dict[tuple[int, str], str]] = {}
     for path, child in module.named_modules():
         for name, parameter in child.named_parameters(recurse=False, remove_duplicate=False):

@@ -86,7 +86,7 @@ class Clock:
         self._counters = {counter: read(self.buffer, counter) for counter in COUNTERS}
 
 
-class Timed:
+class HasClock:
     """Something with a clock: its counters, as numbers."""
 
     _clock: Clock

@@ -24,7 +24,7 @@ from sparse_core.registry import (
     ROLES,
     owned_fields,
 )
-from sparse_core.structure_names import family_of, listed, parse_pattern
+from sparse_core.structure_names import family_of, parse_pattern, with_examples
 
 DECAYS = ("cosine", "linear", "constant", "inverse_power")
 INITIALISATIONS = ("scaled", "kaiming", "keep")
@@ -233,7 +233,7 @@ class SparseConfig:
             moving = f", it moves weights {method.moves}" if method.moves != "within lanes" else ""
             raise InputError(
                 f"structure={structure!r}: method {self.method!r} needs "
-                f"{listed(method.structures)}{moving}",
+                f"{with_examples(method.structures)}{moving}",
                 field="structure",
             )
         if self.group > 1 and structure != "constant_fan_in":

@@ -68,7 +68,7 @@ def counted_sparsity(
 
 
 def network_sparsity(root: nn.Module) -> float:
-    """Return the sparsity over all weight matrices of a network, whatever stays dense included.
+    """Return the sparsity over all weight matrices of a network, dense ones included.
 
     Counted are all parameters of two dimensions or more but biases, scores and normalisation.
     """

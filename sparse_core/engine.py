@@ -22,7 +22,7 @@ from sparse_core import counts, unknown_optimizers
 from sparse_core.averages import watch_averages
 from sparse_core.budgets.selection import Selected
 from sparse_core.checks import InputError
-from sparse_core.clock import Clock, Timed, checked_horizon
+from sparse_core.clock import Clock, HasClock, checked_horizon
 from sparse_core.config import SparseConfig
 from sparse_core.counts import LayerCount
 from sparse_core.layers.choice import TYPICAL_BATCH
@@ -44,7 +44,7 @@ from sparse_core.weights.trainers import Trainers
 Observer = Callable[[Moment, Mapping[str, Delta]], None]
 
 
-class Engine(Timed):
+class Engine(HasClock):
     """Moves the topology of one module on the steps of one optimizer.
 
     Made by `sparsify`, found as `module.sparse_engine`.

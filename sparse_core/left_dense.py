@@ -49,7 +49,7 @@ def left_dense(
 def warn_left_dense(
     dense: Mapping[str, str], masked: Mapping[str, str], config: SparseConfig, stacklevel: int
 ) -> None:
-    """Give one warning of all layers that stay dense or masked; none if there are no such layers.
+    """Give one warning of all layers that stay dense or masked, if there are any.
 
     Args:
         dense: Layer -> why it stays dense; those that `config.dense` names are left out.
@@ -60,10 +60,10 @@ def warn_left_dense(
     unasked = {n: why for n, why in dense.items() if not matches_any(n, config.dense)}
     said = []
     if unasked:
-        said.append(f"stay dense: {listed(unasked)}. Name them in dense= if they are to")
+        said.append(f"stay dense: {by_reason(unasked)}. Name them in dense= if they are to")
     if masked:
         said.append(
-            f"stay masked under backend={config.backend!r}: {listed(masked)}. backend='auto' "
+            f"stay masked under backend={config.backend!r}: {by_reason(masked)}. backend='auto' "
             "leaves the choice open"
         )
     if said:
@@ -98,7 +98,7 @@ def _why(module: nn.Module, reader: nn.Module | None, embeddings: bool) -> str:
     return what or f"{type(module).__name__} has a forward pass of its own"
 
 
-def listed(reasons: Mapping[str, str]) -> str:
+def by_reason(reasons: Mapping[str, str]) -> str:
     """Say which layers there are, those of one reason together."""
     names: dict[str, list[str]] = {}
     for name, why in reasons.items():

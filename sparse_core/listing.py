@@ -1,4 +1,4 @@
-"""What can be named in a configuration, each with one line about it and where it is.
+"""All that can be named in a configuration, each with one line about it and its source.
 
 Nothing is imported: a rule's line is the first of its docstring, read from the source.
 """

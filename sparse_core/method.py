@@ -78,6 +78,10 @@ class Method:
             one_of("structures", family, FAMILIES)
 
     def moves_between_layers(self, scope: str) -> bool:
-        """Whether a layer can get weights that another one lost, in a scope; pruning gives none."""
+        """Whether a layer can get weights that another one lost; pruning only takes weights.
+
+        Args:
+            scope: Over what weights are ranked, `layer` or `global`.
+        """
         ranked_together = scope == "global" and self.updater is not None and not self.starts_dense
         return self.moves == "between layers" or ranked_together

@@ -12,7 +12,7 @@ import re
 from sparse_core.checks import InputError
 
 FAMILIES = ("unstructured", "constant_fan_in", "neurons", "N:M", "RxC")
-PATTERNS = {":": "N:M", "x": "RxC"}
+FAMILY_BY_SIGN = {":": "N:M", "x": "RxC"}
 """The families that are patterns, by the sign in them."""
 EXAMPLES = {"N:M": "N:M, such as '2:4'", "RxC": "RxC, such as '4x4'"}
 
@@ -32,14 +32,15 @@ def family_of(structure: object) -> str:
     if isinstance(structure, str):
         pattern = parse_pattern(structure)
         if pattern is not None:
-            return PATTERNS[pattern[0]]
+            return FAMILY_BY_SIGN[pattern[0]]
         if structure in FAMILIES and structure not in EXAMPLES:
             return structure
     raise InputError(
-        f"structure={structure!r}: must be one of {listed(FAMILIES, ', ')}", field="structure"
+        f"structure={structure!r}: must be one of {with_examples(FAMILIES, ', ')}",
+        field="structure",
     )
 
 
-def listed(families: tuple[str, ...], joint: str = " or ") -> str:
+def with_examples(families: tuple[str, ...], joint: str = " or ") -> str:
     """Return families with an example of each pattern."""
     return joint.join(EXAMPLES.get(family, family) for family in families)

@@ -66,7 +66,7 @@ class Structure(ABC):
         """
 
     def prices(self, rows: int, cols: int) -> Tensor | None:
-        """Return `(lanes, width)` int64: what a cell takes of its lane's capacity; None: one."""
+        """Return `(lanes, width)` int64: how much of its lane's capacity a cell uses; None: one."""
         return None
 
     def alike(self, draws: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class Structure(ABC):
         return self.highest(per_cell, budget, rows, cols, live)
 
     def held(self, cells: Tensor, rows: int, cols: int) -> Tensor:
-        """Return `(lanes,)` int64: what the cells of a set take of the capacity of each lane."""
+        """Return `(lanes,)` int64: how much of each lane's capacity a set of cells uses."""
         prices = self.prices(rows, cols)
         return cells.sum(1) if prices is None else (cells * prices.to(cells.device)).sum(1)
 
@@ -236,7 +236,7 @@ class ConstantFanIn(Structure):
         return rows
 
     def cells(self, scores: Tensor) -> Tensor:
-        """A lane a group; a cell is a column's weights in it."""
+        """One lane for each group; a cell is the weights of one column in it."""
         if self.group == 1:
             return scores
         rows, cols = scores.shape
@@ -278,15 +278,15 @@ class NOfM(Structure):
     m: int
 
     def least(self, rows: int, cols: int) -> int:
-        """What the pattern says."""
+        """As many weights as the pattern has."""
         return int(self.capacity(0, rows, cols).sum())
 
     def quantum(self, rows: int, cols: int) -> int:
-        """The pattern leaves one choice."""
+        """All weights of the pattern: there is no other number."""
         return self.least(rows, cols)
 
     def cells(self, scores: Tensor) -> Tensor:
-        """A lane a piece of M weights; what the last piece lacks is padded and never chosen."""
+        """One lane for each piece of M weights; padding of the last piece is never chosen."""
         padded = F.pad(scores, (0, -scores.shape[1] % self.m), value=MINUS_INFINITY)
         return padded.reshape(-1, self.m)
 
@@ -322,7 +322,7 @@ class Blocks(Structure):
         return int(self.prices(rows, cols).max())
 
     def quantum(self, rows: int, cols: int) -> int:
-        """What all blocks hold a multiple of, but for the one in the corner."""
+        """The greatest common divisor of the blocks' weights, the one in the corner left out."""
         prices = self.prices(rows, cols).reshape(-1)
         return math.gcd(*set((prices[:-1] if len(prices) > 1 else prices).tolist()))
 
@@ -353,7 +353,7 @@ class Blocks(Structure):
         return (heights.unsqueeze(1) * _parts(cols, self._width(cols))).reshape(1, -1)
 
     def capacity(self, budget: int, rows: int, cols: int, live: Tensor | None = None) -> Tensor:
-        """The budget; a block takes of it what it holds."""
+        """The budget, of which each block uses as many weights as it holds."""
         return torch.tensor([budget])
 
     def _width(self, cols: int) -> int:
@@ -364,7 +364,7 @@ class Blocks(Structure):
 
 
 def _parts(whole: int, size: int) -> Tensor:
-    """Return `(n,)` int64: the sizes of the pieces of a length, the last one what is left."""
+    """Return `(n,)` int64: the sizes of the pieces of a length; the last may be smaller."""
     pieces = torch.full((-(-whole // size),), size)
     pieces[-1] = whole - size * (len(pieces) - 1)
     return pieces

@@ -62,7 +62,7 @@ class MaskedMultiheadAttention(Masked, nn.MultiheadAttention):
 
 
 def called_linears(root: nn.Module, kind: type[nn.Linear]) -> list[nn.Linear]:
-    """List linear layers of a kind, but for those whose weights attention reads without a call."""
+    """List linear layers of a kind, except those that attention reads without calling them."""
     read = [m.out_proj for m in root.modules() if isinstance(m, nn.MultiheadAttention)]
     return [
         m for m in root.modules() if isinstance(m, kind) and all(m is not other for other in read)

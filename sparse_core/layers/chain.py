@@ -63,7 +63,7 @@ def neighbours(root: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
 
 
 def watched(module: nn.Module) -> bool:
-    """Whether a hook wants to see what goes through a module."""
+    """Whether a module has forward or backward hooks."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks

@@ -19,7 +19,7 @@ from torch import nn
 
 
 class Joined(nn.Module):
-    """What classes that join a form with a layer's own class share.
+    """The base of all classes that join a sparse form with a layer's own class.
 
     Attributes:
         form: How the layer computes, such as `MaskedLinear`.

@@ -49,7 +49,7 @@ class Link:
     addresses: tuple[int, ...]
 
     def holds(self, parameters: tuple[Tensor, ...], pattern: Pattern, after: str | None) -> bool:
-        """Whether it still is what the layer is: arrays are views of the parameters' memory."""
+        """Whether the link still fits its layer: its arrays are views of the parameters' memory."""
         return (
             self.pattern is pattern
             and self.activation == after
@@ -73,7 +73,7 @@ def layers_of(steps: Sequence[nn.Module]) -> list[tuple[Condensed, str | None]]:
 
 
 def check_weights(values: Tensor, layer: nn.Module) -> None:
-    """Raise an InputError unless a layer's values are where and what it can compute with."""
+    """Raise an InputError unless a layer's values have a device and dtype it can compute with."""
     if values.is_cpu and values.dtype in (torch.float32, torch.float64):
         return
     raise InputError(
@@ -84,7 +84,7 @@ def check_weights(values: Tensor, layer: nn.Module) -> None:
 
 
 def link_of(layer: Condensed, activation: str | None) -> Link:
-    """Return a layer's link: that of the last time, if it is as it was.
+    """Return a layer's link; the last one again if the layer has not changed.
 
     Args:
         layer: The layer.

@@ -35,7 +35,7 @@ class Rows:
 
     @classmethod
     def of_pattern(cls, pattern: Pattern, values: NDArray[Any]) -> Rows:
-        """Take the weights of a pattern, whose values may have room to spare."""
+        """Take the weights of a pattern; `values` may be longer than the pattern needs."""
         rows, columns, places = pattern.coordinates()
         order = np.argsort(rows * pattern.in_features + columns, kind="stable")
         counts = np.bincount(rows, minlength=pattern.out_features)

@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 
 def constant(array: Array) -> Tensor:
-    """Return a tensor on an array's memory, in a trace a constant that torch does not warn of."""
+    """Return a tensor on an array's memory; a trace holds it as a constant, without a warning."""
     return from_dlpack(array)
 
 
@@ -47,7 +47,7 @@ class Reused:
     def among(
         cls, pattern: Pattern, protected: NDArray[np.bool_], weights: Array, capacity: int
     ) -> Reused:
-        """Tell apart the weights of a pattern.
+        """Separate the weights of a pattern that train from those that do not.
 
         Args:
             pattern: The layer's pattern.

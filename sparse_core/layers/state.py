@@ -73,7 +73,7 @@ class Condensed(Copied):
         raise NotImplementedError
 
     def remember_pattern(self, pattern: Pattern, capacity: int) -> None:
-        """Make room for the topology beside `capacity` values, and take it."""
+        """Make the buffers of a topology for `capacity` values, and set it."""
         slots, groups = -(-capacity // pattern.group), pattern.lengths.size
         self.group = pattern.group
         self.register_buffer("columns", torch.zeros(slots, dtype=torch.int32))
@@ -85,7 +85,7 @@ class Condensed(Copied):
         self.set_pattern(pattern)
 
     def forget_pattern(self) -> None:
-        """Drop the topology, the values and all that lies beside them."""
+        """Drop the topology, the values and all companions."""
         for name in ("columns", "lengths"):
             del self._buffers[name]
         forget(self, "weight")
@@ -116,7 +116,7 @@ class Condensed(Copied):
         return self._pattern
 
     def set_pattern(self, pattern: Pattern) -> None:
-        """Take another topology of the same shape; the values are the caller's business.
+        """Set another topology of the same shape; the caller has to move the values.
 
         Raises:
             ValueError: If it does not fit into the layer's capacity.
@@ -130,16 +130,16 @@ class Condensed(Copied):
         self._shared = None
 
     def derive(self) -> None:
-        """Derive the pattern, and what is shared, anew: the state was written elsewhere.
+        """Derive the pattern and the shared weights anew, after the state was written from outside.
 
-        The pattern at once, since the state cannot be read where torch follows each operation.
+        The pattern is made at once: the state cannot be read while torch follows each operation.
         """
         self._pattern = self._shared = None
         _ = self.pattern
 
     @property
     def shared(self) -> Shared | None:
-        """What it reads of earlier tasks; None: nothing."""
+        """The weights of earlier tasks that it reads; None: none."""
         protected = self._buffers["weight_protected"]
         if self._shared is None and protected is not None:
             self._shared = self._derive_shared(protected)
@@ -154,7 +154,7 @@ class Condensed(Copied):
         return Lent.beside(self.pattern, self.weight_lent.numpy(), weights, capacity)
 
     def forget_training(self) -> None:
-        """Drop what only training needs: memories of gradients and of where weights have been."""
+        """Drop the companions that only training needs; see `MEMORIES`."""
         for name in MEMORIES:
             self._buffers[key("weight", name)] = None
 
@@ -165,7 +165,7 @@ class Condensed(Copied):
                 self._buffers[name] = buffer.to(self.values.dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Take a cast or a move; half precision would round the integers, so it is not for them."""
+        """Cast or move the layer; columns and lengths are never cast to half precision."""
         before = {name: self._buffers[name] for name in ("columns", "lengths")}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, exact in before.items():

@@ -8,15 +8,15 @@ from torch.autograd.graph import get_gradient_edge
 
 
 class GradientTap:
-    """Keeps the dense gradient of one masked weight, when asked to.
+    """Keeps the dense gradient of one sparse weight while it is armed.
 
     The value follows the rules of `.grad`: contributions of one backward pass are added up, those
     of several passes too, unless the gradient was reset in between. A backward pass through the
     layer that another optimizer wants (an actor's loss through its critic) is thereby forgotten at
     the next `zero_grad`, just as in `.grad` itself.
 
-    Kernels tell a layer's inputs and output gradients, whose product is the gradient; operations of
-    torch tell the gradient itself. What both of them tell is added up.
+    Kernels give a layer's inputs and output gradients, whose product is the gradient; operations of
+    torch give the gradient itself. Where both are given they are added up.
 
     Attributes:
         armed: Whether backward passes are watched.
@@ -25,7 +25,7 @@ class GradientTap:
         wants_signals: Whether the layer's inputs and output gradients are watched too.
         inputs: Per backward pass the layer's input, `(..., in)`.
         outputs: Per backward pass the gradient of its output, `(..., out)`.
-        scale: What became of `.grad` since, a factor for the gradient.
+        scale: A factor for the gradient: how `.grad` was scaled since.
     """
 
     def __init__(self) -> None:
@@ -49,14 +49,14 @@ class GradientTap:
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def watch(self, masked: Tensor, weight: Tensor) -> None:
-        """Be told the gradient of `masked` = weight * mask when it is computed."""
+        """Receive the gradient of `masked` = weight * mask when it is computed."""
         if self.armed and masked.requires_grad:
             masked.register_hook(  # type: ignore[no-untyped-call]
                 lambda gradient: self._receive(gradient, weight)
             )
 
     def watch_signals(self, input: Tensor, output: Tensor, weight: Tensor) -> Tensor:
-        """Be told the gradient of a layer's output, and keep its input; returns the output."""
+        """Receive the gradient of a layer's output, and keep its input; return the output."""
         if self.armed and self.wants_signals:
             self._watch_signals(input, output, weight)
         return output
@@ -78,7 +78,7 @@ class GradientTap:
         shape: tuple[int, int],
         padding: int | None,
     ) -> None:
-        """Be told the gradient of `output` = W[tokens], and add it up in the rows of W.
+        """Receive the gradient of `output` = W[tokens], and add it up in the rows of W.
 
         Args:
             tokens: `(n,)` int64.
@@ -108,13 +108,13 @@ class GradientTap:
         return self.value is not None or bool(self.products)
 
     def gradient(self) -> Tensor | None:
-        """Return the gradient, made from inputs and output gradients where only those were seen."""
+        """Return the gradient, computed from inputs and output gradients where necessary."""
         self.value = self.gradient_rows(slice(None))
         self.products, self.scale = [], 1.0
         return self.value
 
     def gradient_rows(self, rows: slice) -> Tensor | None:
-        """Return some rows of the gradient; where only signals were seen, no others are made."""
+        """Return some rows of the gradient; no other rows are computed."""
         parts = [] if self.value is None else [self.value[rows]]
         parts += [
             dy.reshape(-1, dy.shape[-1])[:, rows].T @ x.reshape(-1, x.shape[-1])
@@ -126,14 +126,14 @@ class GradientTap:
         return total if self.scale == 1 else total * self.scale
 
     def receive_signals(self, input: Tensor, gradient: Tensor, weight: Tensor) -> None:
-        """Take in one input of the layer and the gradient of its output, as `.grad` would."""
+        """Add an input of the layer and the gradient of its output, by the rules of `.grad`."""
         if _computed(weight):
             self._begin(weight)
             self.inputs.append(input.detach())
             self.outputs.append(gradient.detach())
 
     def receive_product(self, input: Tensor, gradient: Tensor, weight: Tensor) -> None:
-        """Take in the same where nothing else tells the gradient of the weight."""
+        """Do the same where the weight's gradient is not given otherwise: it is their product."""
         if _computed(weight):
             self.receive_signals(input, gradient, weight)
             self.products.append((self.inputs[-1], self.outputs[-1]))
@@ -147,7 +147,7 @@ class GradientTap:
 
 
 def _computed(weight: Tensor) -> bool:
-    """Whether the backward pass that runs goes on to a weight: `autograd.grad` may leave it out."""
+    """Whether the running backward pass reaches a weight: `autograd.grad` may leave it out."""
     if not weight.requires_grad:
         return False
     try:

@@ -166,7 +166,7 @@ def gradients(
 
 
 def _watch(layer: Condensed, stage: _Stage) -> None:
-    """Let a layer's tap see the gradients of backward passes to come, as a masked layer's does."""
+    """Let a layer's tap watch the coming backward passes, as a masked layer's does."""
     tap = layer.weight_tap
     if tap.armed:
         tap.watch(stage.weight, layer.values)
@@ -186,7 +186,7 @@ def _through(
 
 
 def _bias_of(layer: Condensed, remaining: Iterator[Tensor]) -> Tensor | None:
-    """Take a layer's bias, as it reads it; where neurons do not train, no gradient flows to it."""
+    """Take a layer's bias as it is read; no gradient flows to neurons that do not train."""
     if layer._parameters["bias"] is None:
         return None
     bias, live = next(remaining), layer.weight_live

@@ -4,9 +4,9 @@
     masked      weight, weight_mask, weight_seen
     condensed   values, columns, lengths, weight_seen      `sparse_core.layers.state`
 
-A dense state says nothing of a topology: a condensed layer keeps its own and takes the weights that
-it has places for, as a masked one does. `weight_seen`, where weights have ever been active, is a
-matrix there and bits here.
+A dense state has no topology: a layer that loads it keeps its own, and takes the weights that it
+has places for. `weight_seen`, where weights have ever been active, is a matrix in masked layers and
+bits in condensed ones.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def to_masked(state: State, prefix: str, shape: tuple[int, ...]) -> None:
 
 
 def to_dense(state: State, name: str) -> None:
-    """Replace what a state has for the masked parameter of a name by the dense one, in place."""
+    """Replace a masked parameter and its companions in a state by the dense weight, in place."""
     mask = state.get(key(name, "mask"))
     if isinstance(mask, Tensor) and name in state:
         state[name] = state[name] * mask
@@ -111,6 +111,6 @@ def _group(rows: int, capacity: int, slots: int, lanes: int) -> int:
 
 
 def integers(tensor: Tensor) -> NDArray[Any]:
-    """Read indices; from floats too, whose fractions do not count."""
+    """Read indices; floats are rounded down."""
     array: NDArray[Any] = tensor.detach().cpu().numpy()
     return np.floor(array).astype(np.int64) if tensor.is_floating_point() else array

@@ -115,7 +115,7 @@ class TopologyMeter:
         }
 
     def detach(self) -> None:
-        """Observe no further."""
+        """Stop observing."""
         self._engine.observers.remove(self)
 
 

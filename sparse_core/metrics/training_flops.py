@@ -125,7 +125,7 @@ FORMULAS: dict[str, Callable[[Cost], float]] = {
 
 
 def seen_by(config: SparseConfig) -> str:
-    """Return what growth looks at of the gradient, a key of `FORMULAS`.
+    """Return what growth sees of the gradient, a key of `FORMULAS`.
 
     It is what the method says its training costs; if it says nothing, what the growth rule needs,
     or `sample` if that needs a sample only.

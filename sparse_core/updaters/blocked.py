@@ -33,7 +33,7 @@ from sparse_core.weights.tensor import SparseTensor
 
 
 def ranks_in_blocks(tensor: SparseTensor) -> bool:
-    """Whether a tensor is large, and its structure known here."""
+    """Whether a tensor is large and has a structure that can be ranked in blocks."""
     known = isinstance(tensor.structure, Unstructured | ConstantFanIn)
     return known and isinstance(tensor, CondensedTensor) and tensor.in_blocks
 
@@ -150,7 +150,7 @@ class RankedInBlocks(Ranking):
             yield LaneBlock(lanes, slice(int(low), int(high)), scores.reshape(-1, tensor.cols))
 
     def _spread(self, block: LaneBlock, of_slots: Tensor) -> Tensor:
-        """Bring what active cells have into the shape of a block of cells, zero elsewhere."""
+        """Write values of active cells into the shape of a block of cells, zero elsewhere."""
         spread = torch.zeros(block.scores.shape, dtype=of_slots.dtype)
         spread[self.lane[block.slots] - block.lanes.start, self.column[block.slots]] = of_slots[
             block.slots
@@ -158,7 +158,7 @@ class RankedInBlocks(Ranking):
         return spread
 
     def _best_but(self, taken: Tensor, count: int) -> Tensor:
-        """Return the places in the matrix of cells of the best but a set of active ones."""
+        """Return the places, in the matrix of cells, of the best cells outside a set."""
         if count == 0:
             return torch.zeros(0, dtype=torch.int64)
         blocks = (

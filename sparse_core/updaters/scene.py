@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sparse_core.checks import InputError
-from sparse_core.clock import Timed
+from sparse_core.clock import HasClock
 from sparse_core.schedule import Schedule
 from sparse_core.streams import stream
 from sparse_core.weights.dense_gradient import DenseGradient
@@ -41,7 +41,7 @@ class Moment:
 
     @classmethod
     def now(
-        cls, clock: Timed, schedule: Schedule, seed: int, idle: tuple[SparseTensor, ...] = ()
+        cls, clock: HasClock, schedule: Schedule, seed: int, idle: tuple[SparseTensor, ...] = ()
     ) -> Moment:
         """Return the moment that a clock shows."""
         phase, horizon = clock.phase, clock.horizon
@@ -87,7 +87,7 @@ class Scene:
 
     @property
     def seen(self) -> Tensor | None:
-        """`(rows, cols)` bool, ever active; None where nothing keeps track."""
+        """`(rows, cols)` bool, ever active; None where the topology never moves."""
         return self.tensor.seen(self.rows)
 
     @property

@@ -47,18 +47,18 @@ class CondensedTensor(SparseTensor):
 
     @property
     def stands_for(self) -> Tensor | None:
-        """The dense weight in whose place the values are, until an optimizer adopts them."""
+        """The dense weight that the values replace, until an optimizer adopts them."""
         return self._dense
 
     def stand_for(self, dense: nn.Parameter) -> None:
-        """Say in which dense weight's place the values are: `adopt` finds it in optimizers."""
+        """Name the dense weight that the values replace: `adopt` finds it in optimizers."""
         self._dense = dense
 
     @property
     def in_blocks(self) -> bool:
         """Whether it is too large for dense matrices.
 
-        Protected weights are dense ones anyway, and so is the gradient of an embedding.
+        Never true with protected weights, or of embeddings: they need dense matrices anyway.
         """
         dense = self.protected is not None or isinstance(self.layer, nn.Embedding)
         return self.numel > BLOCKS_ABOVE and not dense
@@ -152,7 +152,7 @@ class CondensedTensor(SparseTensor):
             self.weight[used:] = 0
 
     def refresh(self) -> None:
-        """Derive what follows from the topology, after a change or a load."""
+        """Derive what depends on the topology, after a change or a load."""
         self.layer.derive()
         super().refresh()
 

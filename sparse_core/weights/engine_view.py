@@ -31,17 +31,17 @@ class EngineView(Protocol):
 
     @property
     def stepping(self) -> bool:
-        """Whether a step is being made on which the topology may move."""
+        """Whether the optimizer whose steps count is making a step."""
 
     @property
     def steps(self) -> int:
-        """How many steps of its optimizers there were."""
+        """Optimizer steps done."""
 
     def retire(self) -> None:
-        """Move no topology any more."""
+        """Stop moving the topology for good."""
 
     def resume(self) -> None:
-        """Go on from counters that were written from outside."""
+        """Read the counters again, after they were written from outside."""
 
 
 def engines_in(root: nn.Module) -> list[EngineView]:

@@ -118,7 +118,7 @@ class Lagging(Follower):
 
     @torch.no_grad()
     def catch_up(self) -> None:
-        """Take the online masks where the copy's weights were updated since they have differed."""
+        """Take the online masks where the copy was updated since its topology began to differ."""
         for name, before in list(self._before.items()):
             copy = self.copies[name]
             if not torch.equal(copy.weight, before):
@@ -131,7 +131,7 @@ class Lagging(Follower):
             self._before.setdefault(name, self.copies[name].weight.detach().clone())
 
     def refresh(self) -> None:
-        """See where the topologies differ, after a load."""
+        """Find out where the topologies differ, after a load."""
         super().refresh()
         self._before = {
             name: copy.weight.detach().clone()

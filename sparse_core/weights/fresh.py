@@ -44,7 +44,7 @@ _LEAVES_ZEROS: WeakKeyDictionary[Optimizer, tuple[int, bool]] = WeakKeyDictionar
 
 
 def initial_state(optimizer: Optimizer, parameter: Tensor) -> Mapping[str, float]:
-    """Return what the state of an untrained weight is, by name, where it has one for itself.
+    """Return the initial state of a weight by name: entries that are kept for each weight.
 
     Args:
         optimizer: Any optimizer.
@@ -64,7 +64,7 @@ def initial_state(optimizer: Optimizer, parameter: Tensor) -> Mapping[str, float
 
 
 def leaves_zeros(optimizer: Optimizer) -> bool:
-    """Whether an optimizer leaves a zero alone whose gradients are zero; LBFGS and Muon do not."""
+    """Whether a weight stays zero while its gradient is zero; with LBFGS and Muon it does not."""
     groups = len(optimizer.param_groups)
     if _LEAVES_ZEROS.get(optimizer, (0, False))[0] != groups:
         found = all(_leaves_zeros(optimizer, group) for group in optimizer.param_groups)

@@ -34,7 +34,7 @@ WAYS_OUT = (
 
 
 @dataclass(frozen=True)
-class Found:
+class SavedTopology:
     """The topology that a state has for one layer.
 
     Attributes:
@@ -49,7 +49,7 @@ class Found:
 
 
 class _OtherShape(Exception):
-    """The state is one of other layers."""
+    """The state belongs to layers of other shapes."""
 
 
 def check_budgets(
@@ -82,7 +82,9 @@ def check_budgets(
             )
 
 
-def _check_sum(tensors: Sequence[SparseTensor], found: Mapping[SparseTensor, Found]) -> None:
+def _check_sum(
+    tensors: Sequence[SparseTensor], found: Mapping[SparseTensor, SavedTopology]
+) -> None:
     if not found:
         return
     total = sum(found[t].weights if t in found else t.count() for t in tensors)
@@ -114,7 +116,9 @@ def _bounds(tensor: SparseTensor, config: SparseConfig, live: Tensor | None) -> 
     return low, high
 
 
-def _topology_of(tensor: SparseTensor, state: Mapping[str, Any], prefix: str) -> Found | None:
+def _topology_of(
+    tensor: SparseTensor, state: Mapping[str, Any], prefix: str
+) -> SavedTopology | None:
     """Return a layer's topology in a state; None: the state has none, or numbers that are none."""
     mask = state.get(key(prefix + tensor.name, "mask"))
     if isinstance(mask, Tensor):
@@ -132,16 +136,16 @@ def _topology_of(tensor: SparseTensor, state: Mapping[str, Any], prefix: str) ->
     return None
 
 
-def _of_mask(tensor: SparseTensor, mask: Tensor) -> Found:
+def _of_mask(tensor: SparseTensor, mask: Tensor) -> SavedTopology:
     weights = int(mask.sum())
     if isinstance(tensor.structure, Unstructured):
-        return Found(weights, weights, None)
+        return SavedTopology(weights, weights, None)
     cells = tensor.structure.any_in_cell(mask)
     held = tensor.structure.held(cells, tensor.rows, tensor.cols)
-    return Found(weights, int(held.sum()), _live(held))
+    return SavedTopology(weights, int(held.sum()), _live(held))
 
 
-def _of_lengths(tensor: SparseTensor, columns: Tensor, lengths: Tensor) -> Found:
+def _of_lengths(tensor: SparseTensor, columns: Tensor, lengths: Tensor) -> SavedTopology:
     group = group_of(tensor.structure)
     sizes = ConstantFanIn(group).sizes(tensor.rows)
     if lengths.shape != sizes.shape:
@@ -150,8 +154,8 @@ def _of_lengths(tensor: SparseTensor, columns: Tensor, lengths: Tensor) -> Found
         held = torch.from_numpy(integers(lengths)).long()
         weights = int((held * sizes).sum())
         if isinstance(tensor.structure, Unstructured):
-            return Found(weights, weights, None)
-        return Found(weights, int(held.sum()), _live(held))
+            return SavedTopology(weights, weights, None)
+        return SavedTopology(weights, int(held.sum()), _live(held))
     try:
         pattern = Pattern.from_lengths(
             integers(columns), integers(lengths), tensor.cols, tensor.rows, group

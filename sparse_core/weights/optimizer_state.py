@@ -48,7 +48,7 @@ def carry_moments(optimizer: Optimizer, tensor: SparseTensor, delta: Delta, poli
 
 
 def clear_inactive(optimizer: Optimizer, tensor: SparseTensor) -> None:
-    """Reset the state of inactive weights, when a network that was trained dense gets sparse."""
+    """Reset the state of inactive weights, when a trained dense network becomes sparse."""
     inactive = ~tensor.occupied()
     for key, moments in _state(optimizer, tensor.weight):
         moments[inactive] = _initial(optimizer, tensor.weight, key)

@@ -80,7 +80,7 @@ class SparseTensor(ABC):
     @property
     @abstractmethod
     def stands_for(self) -> Tensor | None:
-        """The dense parameter in whose place it is, until an optimizer adopts it."""
+        """The dense parameter that it replaces, until an optimizer adopts it; None: no other."""
 
     @property
     @abstractmethod
@@ -122,7 +122,7 @@ class SparseTensor(ABC):
         return tap
 
     def companion(self, what: str) -> Tensor | None:
-        """Return what lies beside it, by its name in `sparse_core.layers.companions`; or None."""
+        """Return a companion by its name in `sparse_core.layers.companions`; None: not used."""
         buffer = getattr(self.layer, key(self.parameter, what), None)
         return buffer if isinstance(buffer, Tensor) else None
 
@@ -218,10 +218,10 @@ class SparseTensor(ABC):
 
     @abstractmethod
     def enforce(self) -> None:
-        """Zero what is no active weight, after weights were written from outside."""
+        """Zero all inactive weights, after weights were written from outside."""
 
     def refresh(self) -> None:
-        """Derive which neurons' biases train, after a change or a load: no ablated ones."""
+        """Derive which biases train (not those of ablated neurons), after a change or a load."""
         neurons = self.companion("reserved")
         live = self._alive() if self.may_ablate else None
         if neurons is not None:
@@ -252,7 +252,7 @@ class SparseTensor(ABC):
     def lend(
         self, weights: Tensor | None, neurons: Tensor | None, biases: Tensor | None = None
     ) -> None:
-        """Let the layer read weights of earlier tasks in neurons that are theirs.
+        """Let the layer read weights of earlier tasks in neurons of those tasks.
 
         Args:
             weights: `(rows, cols)` bool, protected weights that are read beside the mask; None:
@@ -269,7 +269,7 @@ class SparseTensor(ABC):
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Write what belongs to earlier tasks back into the parameters, before they are saved."""
+        """Write weights and biases of earlier tasks back into the parameters, to be saved."""
         self._restore_weight()
         neurons, biases = self.companion("reserved"), self.companion("given")
         if self.bias is not None and neurons is not None and biases is not None:
