@@ -8,7 +8,7 @@ from __future__ import annotations
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from gymnasium.envs.classic_control.pendulum import PendulumEnv
 
-from sparse_core.checks import physical
+from sparse_core.checks import positive_float
 
 CARTPOLE = "ChangedCartPole-v0"
 """Gymnasium's id of it, known once `envs` is imported."""
@@ -51,7 +51,7 @@ class ChangedCartPole(CartPoleEnv):
             "gravity": gravity,
             "force_mag": force_mag,
         }
-        checked = {name: physical(name, value) for name, value in values.items()}
+        checked = {name: positive_float(name, value) for name, value in values.items()}
         super().__init__(render_mode=render_mode)
         for name, value in checked.items():
             setattr(self, name, value)
@@ -79,6 +79,6 @@ class ChangedPendulum(PendulumEnv):
         length: float = 1.0,
         render_mode: str | None = None,
     ) -> None:
-        super().__init__(render_mode=render_mode, g=physical("gravity", gravity))
-        self.m = physical("mass", mass)
-        self.l = physical("length", length)
+        super().__init__(render_mode=render_mode, g=positive_float("gravity", gravity))
+        self.m = positive_float("mass", mass)
+        self.l = positive_float("length", length)

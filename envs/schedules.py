@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_core.checks import InputError, fraction, one_of, physical, whole
+from sparse_core.checks import InputError, fraction, one_of, positive_float, whole
 from sparse_core.imports import is_reference, load
 
 Path = Callable[[int], NDArray[np.float64]]
@@ -56,7 +56,7 @@ class Step:
             )
         if not self.factors:
             raise InputError("factors=[]: must have at least one", field="factors")
-        checked = tuple(physical("factors", factor) for factor in self.factors)
+        checked = tuple(positive_float("factors", factor) for factor in self.factors)
         object.__setattr__(self, "factors", checked)
         object.__setattr__(self, "every", whole("every", self.every, 1))
 
@@ -94,7 +94,7 @@ class Linear:
 
     def __post_init__(self) -> None:
         for name in ("first", "last"):
-            object.__setattr__(self, name, physical(name, getattr(self, name)))
+            object.__setattr__(self, name, positive_float(name, getattr(self, name)))
         object.__setattr__(self, "over", whole("over", self.over, 1))
         object.__setattr__(self, "after", whole("after", self.after, 0))
 
@@ -170,7 +170,7 @@ class RandomWalk:
 
     def __post_init__(self) -> None:
         for name in ("scale", "low", "high"):
-            object.__setattr__(self, name, physical(name, getattr(self, name)))
+            object.__setattr__(self, name, positive_float(name, getattr(self, name)))
         object.__setattr__(self, "every", whole("every", self.every, 1))
         if self.low > 1:
             raise InputError(f"low={self.low!r}: must be at most 1", field="low")

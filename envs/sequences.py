@@ -15,7 +15,7 @@ import gymnasium as gym
 
 from envs.dynamics import CARTPOLE, MAX_RETURN, PENDULUM
 from envs.observing import PermuteObservation
-from sparse_core.checks import InputError, permutation, physical
+from sparse_core.checks import InputError, permutation, positive_float
 from sparse_core.imports import load
 
 
@@ -38,7 +38,7 @@ class Task(Protocol):
 def _settle(task: Any, physics: tuple[str, ...], features: int) -> None:
     """Check a task's numbers and keep them as Python's own."""
     for name in physics:
-        object.__setattr__(task, name, physical(name, getattr(task, name)))
+        object.__setattr__(task, name, positive_float(name, getattr(task, name)))
     order = permutation("permutation", task.permutation, features)
     object.__setattr__(task, "permutation", order)
 

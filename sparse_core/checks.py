@@ -74,7 +74,7 @@ def whole(field: str, value: object, low: int) -> int:
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
-def physical(field: str, value: object) -> float:
+def positive_float(field: str, value: object) -> float:
     """Return a number of any library, NumPy's too, as a Python float.
 
     Raises:

@@ -9,11 +9,14 @@ import sys
 import pytest
 
 from dstrl.runs.hyperparameters import ALGORITHMS, defaults
+from dstrl.runs.spec import RLSpec
 from dstrl.tasks.spec import CRLSpec
 from sparse_core.config import SparseConfig
+from sparse_core.method import Method
 from sweeps.spec import delta, load, plain, run_id
 
 DENSE = SparseConfig(method="dense")
+OWN_DENSE = Method("A dense network by another name.", drop=None, moves="nowhere", sparse=False)
 
 
 def test_it_imports_no_torch():
@@ -99,3 +102,12 @@ def test_an_option_of_sparsity_leaves_the_others_as_they_are_for_sequences():
     spec = load(CRLSpec, {"sparse.method": "set", "sparse.sparsity": 0.8})
     assert spec.sparse.dense == ("input",) and spec.sparse.update_every == 50
     assert delta(spec) == {"sparse": {"method": "set", "sparsity": 0.8}}
+
+
+def test_a_dense_method_of_ones_own_is_known_by_what_it_is():
+    own = SparseConfig(method=f"{__name__}:OWN_DENSE")
+    assert CRLSpec(sparse=own).isolation_in_force == "none"
+    assert CRLSpec(actor_method=own.method).isolation_in_force == "none"
+    with pytest.raises(ValueError, match="test_crl_spec:OWN_DENSE': leaves no room"):
+        CRLSpec(sparse=own, isolation="hard")
+    assert RLSpec(sparse=own).canonical() == RLSpec(sparse=DENSE).canonical()
