@@ -73,7 +73,10 @@ def _tuned() -> dict[str, list[str]]:
 
 def _difference(tasks: tuple[Any, ...]) -> str:
     """Say in what the tasks of a sequence differ."""
-    said = f"{len(tasks)} tasks of {tasks[0].tuned}"
+    of = list(dict.fromkeys(task.tuned for task in tasks))
+    said = f"{len(tasks)} tasks of {', '.join(of)}"
+    if len(of) == len(tasks):
+        return said
     names = [field.name for field in dataclasses.fields(tasks[0])]
     differing = [name for name in names if len({getattr(task, name) for task in tasks}) > 1]
     again = ", each learnt twice" if len(set(tasks)) < len(tasks) else ""

@@ -14,19 +14,18 @@ from typing import Any, ClassVar, Protocol
 import gymnasium as gym
 
 from envs.dynamics import CARTPOLE, MAX_RETURN, PENDULUM
+from envs.fitting import CommonSpaces
 from envs.observing import PermuteObservation
 from sparse_core.checks import InputError, permutation, positive_float
 from sparse_core.imports import load
 
 
 class Task(Protocol):
-    """What a task of a sequence must have.
+    """What a task of a sequence must have."""
 
-    Attributes:
-        tuned: Gymnasium's id of the environment whose tuned hyper-parameters suit it.
-    """
-
-    tuned: ClassVar[str]
+    @property
+    def tuned(self) -> str:
+        """Gymnasium's id of the environment whose tuned hyper-parameters suit it."""
 
     def make(self, render_mode: str | None = None) -> gym.Env[Any, Any]:
         """Make the environment."""
@@ -124,6 +123,40 @@ class PendulumTask:
         return 0.0 if performance < 0 else performance
 
 
+@dataclass(frozen=True)
+class FittedTask:
+    """An environment of Gymnasium with the spaces that it shares with others.
+
+    Attributes:
+        env: Gymnasium's id.
+        beside: Ids of all environments of the sequence, whose spaces are reconciled.
+        worst: Return that is worth nothing, such as that of never reaching the goal.
+        best: Return that is worth 1.
+    """
+
+    env: str
+    beside: tuple[str, ...]
+    worst: float
+    best: float
+
+    @property
+    def tuned(self) -> str:
+        """Gymnasium's id of the environment whose tuned hyper-parameters suit it: its own."""
+        return self.env
+
+    def make(self, render_mode: str | None = None) -> gym.Env[Any, Any]:
+        """Make the environment."""
+        common = CommonSpaces.of([gym.make(name) for name in self.beside])
+        return common.fit(gym.make(self.env, render_mode=render_mode))
+
+    def performance(self, mean_return: float) -> float:
+        """Map a mean return to [0, 1]; NaN stays NaN: a diverged policy has no performance."""
+        performance = (mean_return - self.worst) / (self.best - self.worst)
+        return 0.0 if performance < 0 else 1.0 if performance > 1 else performance
+
+
+_CLASSIC = ("CartPole-v1", "Acrobot-v1", "MountainCar-v0")
+
 _CARTPOLES = (
     CartPoleTask(),
     CartPoleTask(length=1.5, masspole=0.5, permutation=(2, 3, 0, 1)),
@@ -148,8 +181,14 @@ SEQUENCES: Mapping[str, tuple[Task, ...]] = {
         PendulumTask(mass=0.5, length=1.5, permutation=(1, 2, 0)),
         PendulumTask(gravity=5.0, permutation=(2, 0, 1)),
     ),
+    "classic-control": (
+        FittedTask(_CLASSIC[0], _CLASSIC, worst=0.0, best=MAX_RETURN),
+        FittedTask(_CLASSIC[1], _CLASSIC, worst=-500.0, best=0.0),
+        FittedTask(_CLASSIC[2], _CLASSIC, worst=-200.0, best=0.0),
+    ),
 }
-"""Name -> tasks: other physics, other orders of the features, both; each task once or twice."""
+"""Name -> tasks: other physics, other orders of the features, both; each task once or twice; other
+environments."""
 
 
 def sequence(name: str) -> tuple[Task, ...]:

@@ -52,11 +52,6 @@ WORLDS = (
         for name in SEQUENCES
     ),
     World(
-        "worlds/classic-control-v0",
-        f"CartPole, Acrobot, MountainCar, {TASK_STEPS} steps each, padded",
-        settings={"tasks": ("CartPole-v1", "Acrobot-v1", "MountainCar-v0"), "every": TASK_STEPS},
-    ),
-    World(
         "worlds/continuous-control-v0",
         f"Pendulum, MountainCarContinuous, {TASK_STEPS} steps each, padded",
         settings={"tasks": ("Pendulum-v1", "MountainCarContinuous-v0"), "every": TASK_STEPS},

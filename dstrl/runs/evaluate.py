@@ -43,9 +43,8 @@ class Evaluator:
         """Return `(episodes,)` undiscounted returns of evaluation number `index`."""
         normalise = model.get_vec_normalize_env()
         self.envs.seed(derive(self.seed, "evaluation", index))
-        if self._drifts:
-            lived = model.get_env()
-            assert lived is not None
+        lived = model.get_env()
+        if self._drifts and lived is not None and lived.has_attr("set_clock"):
             clock = lived.get_attr("clock")[0]
             self.envs.set_options([{"clock": clock} | task for task in self._tasks])
         observations = self.envs.reset()

@@ -37,6 +37,8 @@ def test_all_of_envs_is_there_and_what_is_tuned():
     assert by_name["CartPole-v1"].summary == "hyper-parameters tuned for ppo, a2c, dqn"
     said = "sequence: 3 tasks of CartPole-v1 with their own length, masspole, gravity, force_mag"
     assert by_name["cartpole-physics"].summary == said
+    several = "sequence: 3 tasks of CartPole-v1, Acrobot-v1, MountainCar-v0"
+    assert by_name["classic-control"].summary == several
     assert by_name["cartpole-twice"].summary.endswith("permutation, each learnt twice")
     assert by_name["NoisyFeatures"].source == "envs.wrappers:NoisyFeatures"
 

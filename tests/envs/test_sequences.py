@@ -64,6 +64,21 @@ def test_a_sequence_can_have_each_task_twice():
     assert sequence("cartpole-twice") == SEQUENCES["cartpole"] + SEQUENCES["cartpole"]
 
 
+@pytest.mark.parametrize(
+    ("task", "table"),
+    [
+        (0, {0: 0, 250: 0.5, 500: 1}),
+        (1, {-500: 0, -100: 0.8, 0: 1}),
+        (2, {-200: 0, -110: 0.45, -300: 0, 1: 1}),
+    ],
+)
+def test_returns_of_other_environments_are_worth_what_the_table_says(task, table):
+    task = sequence("classic-control")[task]
+    assert [task.performance(earned) for earned in table] == pytest.approx(list(table.values()))
+    assert np.isnan(task.performance(float("nan")))
+    assert task.tuned == task.make().spec.id
+
+
 OWN = [CartPoleTask(gravity=5.0), PendulumTask()]
 NO_TASKS = [CartPoleTask(), "CartPole-v1"]
 EMPTY = ()

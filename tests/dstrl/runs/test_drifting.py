@@ -83,3 +83,10 @@ def test_where_episodes_take_turns_all_tasks_are_evaluated():
     scheduled.set_options({"clock": 60_000})
     scheduled.reset()
     assert scheduled.get_attr("task") == [1, 1]
+
+
+def test_training_in_a_world_that_stays_tells_no_time():
+    training = vectorised(lambda: make_env(RLSpec(env="CartPole-v1")), 1)
+    model = PPO("MlpPolicy", training, n_steps=32, batch_size=32, device="cpu", seed=0)
+    evaluator = Evaluator(lambda: make_env(DRIFTING), 2, seed=0)
+    assert evaluator(model, 0).shape == (2,)
