@@ -49,13 +49,20 @@ def load(
     found: Any = import_module(field, reference, module_name, expected)
     where = _where(module_name)
     for part in name.split("."):
-        if not hasattr(found, part):
+        try:
+            found = getattr(found, part)
+        except AttributeError as error:
             raise InputError(
                 f"{said}: module {where} has no {name!r}{_hidden(module_name)}; it must be "
                 f"{expected}",
                 field=field,
-            )
-        found = getattr(found, part)
+            ) from error
+        except (Exception, SystemExit) as error:  # a module's own __getattr__
+            raise InputError(
+                f"{said}: {name!r} of module {where} cannot be imported: {_reason(error)}; it must "
+                f"be {expected}",
+                field=field,
+            ) from error
     if accepts is not None and not accepts(found):
         raise InputError(f"{said}: is {_kind(found)} in {where}, must be {expected}", field=field)
     return found
@@ -77,10 +84,10 @@ def import_module(field: str, value: str, module_name: str, expected: str) -> Mo
     check_module(field, value, module_name, expected)
     try:
         return importlib.import_module(module_name)
-    except Exception as error:
-        why = " ".join(f"{type(error).__name__}: {error}".split())
+    except (Exception, SystemExit) as error:
         raise InputError(
-            f"{said}: module {_where(module_name)} cannot be imported: {why}", field=field
+            f"{said}: module {_where(module_name)} cannot be imported: {_reason(error)}",
+            field=field,
         ) from error
 
 
@@ -119,7 +126,8 @@ def fingerprint(reference: str) -> str:
         return ""
     digest = hashlib.sha256()
     if file.name == "__init__.py":
-        for part in sorted(file.parent.rglob("*.py")):
+        # Editors leave links that lead nowhere, such as `.#rules.py`.
+        for part in sorted(part for part in file.parent.rglob("*.py") if part.is_file()):
             digest.update(f"{part.relative_to(file.parent).as_posix()}\0".encode())
             digest.update(part.read_bytes())
     else:
@@ -145,6 +153,10 @@ def _find(module_name: str) -> ModuleSpec | None:
 def _where(module_name: str) -> str:
     file = source(module_name)
     return f"{module_name!r} ({file})" if file is not None else repr(module_name)
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
 
 
 def _missing(module_name: str) -> bool:

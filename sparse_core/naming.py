@@ -5,6 +5,7 @@ Only the module that a name stands for is imported; torch only if that module im
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -45,13 +46,13 @@ def method_named(name: str) -> Method:
 
 def growth_rule_named(name: str) -> Callable[[Any], Any]:
     """Return the function of a growth rule; raises as `method_named`."""
-    expected = "a function declared with @growth_rule(...) of sparse_core"
+    expected = "a function declared with @growth_rule(...) of sparse_core, of one argument"
     return _function("growth", name, GROWTH_RULES, expected, growth_of)
 
 
 def drop_rule_named(name: str) -> Callable[[Any], Any]:
     """Return the function of a drop rule; raises as `method_named`."""
-    expected = "a function declared with @drop_rule(...) of sparse_core"
+    expected = "a function declared with @drop_rule(...) of sparse_core, of one argument"
     return _function("drop", name, DROP_RULES, expected, drop_of)
 
 
@@ -120,6 +121,22 @@ def _function(
 ) -> Callable[[Any], Any]:
     check_name(field, name, names)
     found: Callable[[Any], Any] = load(
-        field, names.get(name, name), expected, lambda found: bool(accepts(found))
+        field,
+        names.get(name, name),
+        expected,
+        lambda found: bool(accepts(found)) and _takes_one(found),
     )
     return found
+
+
+def _takes_one(function: Callable[..., Any]) -> bool:
+    """Whether a function can be called with one argument, as far as it says what it takes."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(None)
+    except TypeError:
+        return False
+    return True

@@ -87,14 +87,19 @@ def drop_rule(
 
 def growth_of(rule: object) -> GrowthFacts | None:
     """Return what a growth rule says of itself; None: it is no growth rule."""
-    facts = getattr(rule, FACTS, None)
+    facts = _declared(rule)
     return facts if isinstance(facts, GrowthFacts) else None
 
 
 def drop_of(rule: object) -> DropFacts | None:
     """Return what a drop rule says of itself; None: it is no drop rule."""
-    facts = getattr(rule, FACTS, None)
+    facts = _declared(rule)
     return facts if isinstance(facts, DropFacts) else None
+
+
+def _declared(rule: object) -> object:
+    function = callable(rule) and not isinstance(rule, type)
+    return getattr(rule, FACTS, None) if function else None
 
 
 def _declare(facts: GrowthFacts | DropFacts) -> Callable[[Function], Function]:

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 
 import torch
 
+from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
 from sparse_core.rules import drop_of, growth_of
 from sparse_core.updaters.blocked import RankedInBlocks, ranks_in_blocks
-from sparse_core.updaters.demands import drop_score, grow_score, needed
+from sparse_core.updaters.demands import drop_score, grow_score, needed, own_rules
 from sparse_core.updaters.ranked import Ranked, Ranking
 from sparse_core.updaters.scene import Moment, Score
 from sparse_core.weights.delta import Delta
@@ -54,11 +55,15 @@ class Updater(ABC):
         """Return the Delta of each tensor; an empty one for those that sit the update out.
 
         Raises:
+            InputError: If a rule of the user's own returns no scores; its file is named.
             RuntimeError: If a score needs a gradient that did not flow.
             FloatingPointError: If a weight or a score is NaN or infinite.
         """
         moving = [tensor for tensor in tensors if tensor not in moment.idle]
-        proposed = iter(self.propose(moving, moment) if moving else [])
+        try:
+            proposed = iter(self.propose(moving, moment) if moving else [])
+        except InputError as error:
+            raise InputError(f"{own_rules(self.config)}{error}") from error
         return [
             unchanged(tensor) if tensor in moment.idle else next(proposed) for tensor in tensors
         ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
+from sparse_core.imports import is_reference, source
 from sparse_core.naming import drop_rule_named, growth_rule_named
 from sparse_core.rules import NEEDS, drop_of, growth_of
 from sparse_core.updaters.scene import Score
@@ -40,6 +41,16 @@ def drop_score(config: SparseConfig) -> Score:
             field="method",
         )
     return drop_rule_named(config.drop_rule)
+
+
+def own_rules(config: SparseConfig) -> str:
+    """Return the user's own rules in force with their files, to begin an error with."""
+    rules = {"growth": config.growth_rule, "drop": config.drop_rule}
+    return "".join(
+        f"{field}={name!r} ({source(name)}): "
+        for field, name in rules.items()
+        if name is not None and is_reference(name)
+    )
 
 
 def demands(config: SparseConfig) -> dict[str, str]:

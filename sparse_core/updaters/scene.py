@@ -101,15 +101,25 @@ class Scene:
         if gradient is None:
             raise RuntimeError(
                 f"layer {self.tensor.name!r}: no gradient flowed in optimizer step "
-                f"{self.moment.step}, which the growth rule needs; keep the layer dense or "
-                "grow at random"
+                f"{self.moment.step}, which a rule needs; keep the layer dense, grow at random, or "
+                "declare the rule with needs='gradient' if it is not yet"
             )
         return gradient
 
     @property
     def gradient_square(self) -> Tensor:
-        """`(rows, cols)` running mean of the squared dense gradient."""
-        return DenseGradient(self.tensor).square_rows(self.rows)
+        """`(rows, cols)` running mean of the squared dense gradient.
+
+        Raises:
+            RuntimeError: If none is kept.
+        """
+        square = DenseGradient(self.tensor).square_rows(self.rows)
+        if square is None:
+            raise RuntimeError(
+                f"layer {self.tensor.name!r}: no running mean of the squared gradient is kept; "
+                "declare the rule that looks at it with needs='momentum'"
+            )
+        return square
 
     @property
     def inputs(self) -> Tensor:
@@ -134,8 +144,8 @@ class Scene:
         if signals is None:
             raise RuntimeError(
                 f"layer {self.tensor.name!r}: no inputs of a linear layer were seen in optimizer "
-                f"step {self.moment.step}, which a rule needs; keep the layer dense or use another "
-                "rule"
+                f"step {self.moment.step}, which a rule needs; keep the layer dense, use another "
+                "rule, or declare it with needs='signals' if it is not yet"
             )
         return signals
 

@@ -48,11 +48,10 @@ class DenseGradient:
         found = self._tap.gradient_rows(rows) if mean is None else mean[rows]
         return None if found is None else found.reshape(-1, self.tensor.cols)
 
-    def square_rows(self, rows: slice = ALL) -> Tensor:
-        """Return `(rows, cols)` of the running mean of its square."""
+    def square_rows(self, rows: slice = ALL) -> Tensor | None:
+        """Return `(rows, cols)` of the running mean of its square; None if none is kept."""
         square = self.tensor.companion("gradient_square")
-        assert square is not None
-        return square[rows].reshape(-1, self.tensor.cols)
+        return None if square is None else square[rows].reshape(-1, self.tensor.cols)
 
     def signals(self) -> tuple[Tensor, Tensor] | None:
         """Return inputs `(samples, cols)` and gradients of outputs `(samples, rows)`.

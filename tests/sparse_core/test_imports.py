@@ -28,6 +28,10 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (package / "__init__.py").write_text("")
     (package / "rules.py").write_text(TEXT)
     (package / "broken.py").write_text("def f(:\n")
+    (package / "leaves.py").write_text("raise SystemExit\n")
+    (package / "lazy.py").write_text(
+        "def __getattr__(name):\n    raise ImportError('not\\nbuilt')\n"
+    )
     (package / "needy.py").write_text("import no_such_library\n")
     yield package
     for name in [name for name in sys.modules if name.partition(".")[0] == "userlab"]:
@@ -54,6 +58,13 @@ def test_a_changed_file_has_another_fingerprint(lab: Path) -> None:
     assert fingerprint("userlab.nothing:rule") == fingerprint("nowhere:x") == ""
 
 
+def test_a_package_is_its_files_and_not_what_editors_leave(lab: Path) -> None:
+    before = fingerprint("userlab:rule")
+    (lab / ".#rules.py").symlink_to("user@host.1234")
+    (lab / "folder.py").mkdir()
+    assert fingerprint("userlab:rule") == before != ""
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
@@ -63,6 +74,8 @@ def test_a_changed_file_has_another_fingerprint(lab: Path) -> None:
         ("userlab.rules:other", "rules.py) has no 'other'; it must be a function"),
         ("userlab.rules:number", "is an int in 'userlab.rules' ("),
         ("userlab.broken:f", "broken.py) cannot be imported: SyntaxError: "),
+        ("userlab.leaves:f", "leaves.py) cannot be imported: SystemExit"),
+        ("userlab.lazy:f", "lazy.py) cannot be imported: ImportError: not built; it must be a"),
         ("userlab.needy:f", "needy.py) cannot be imported: ModuleNotFoundError: No module named"),
     ],
 )

@@ -342,7 +342,8 @@ def test_a_rule_must_return_a_score_for_each_weight(own_module, rule, found):
     net, optimizer, _ = built(
         dict(method="set", growth=f"{own_module(WRONG)}:{rule}", update_every=1)
     )
-    message = rf"layer '0.weight': the grow score is {found}.*, must be .* shape \(16, 12\)"
+    said = rf"^growth='.*:{rule}' \(.*\.py\): layer '0.weight': the grow score is {found}"
+    message = rf"{said}.*, must be .* shape \(16, 12\)"
     with pytest.raises(ValueError, match=message):
         train(net, optimizer, range(1))
 
