@@ -52,7 +52,7 @@ def execute(run: RunDir, observer: Progress | None = None) -> int:
         reporter = _Reporter(run, observer)
         try:
             run.finish(_run(run, attempt, reporter))
-        except Exception as error:  # the one place: whatever a runner raises is recorded
+        except (Exception, SystemExit) as error:  # the one place: whatever ends a run is recorded
             run.fail(
                 {
                     "type": type(error).__name__,

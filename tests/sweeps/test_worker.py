@@ -70,6 +70,7 @@ def test_numbers_that_are_not_finite_are_left_out(
     ("fate", "kind", "message"),
     [
         ("raise", "RuntimeError", "the tower\nfell over"),
+        ("leave", "SystemExit", "had enough"),
         ("nan", "ValueError", "the runner's result: score=nan: must be a finite number"),
     ],
 )

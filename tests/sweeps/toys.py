@@ -39,6 +39,7 @@ Fate = Literal[
     "hang",
     "nan",
     "exit",
+    "leave",
     "print",
 ]
 
@@ -139,7 +140,9 @@ def run(
             (out / "grandchild").write_text(str(child.pid))
             time.sleep(60)
         case "exit":
-            sys.exit(0)
+            os._exit(0)
+        case "leave":
+            sys.exit("had enough")
         case "print":
             print("hello from the runner", flush=True)
     return result(spec)
