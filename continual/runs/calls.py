@@ -44,11 +44,18 @@ def call(field: str, reference: str, *arguments: Any, settings: Mapping[str, Any
     Raises:
         InputError: In one line, if it is not there, cannot be called or takes other arguments.
     """
+    return callable_with(field, reference, *arguments, settings=settings)(*arguments, **settings)
+
+
+def callable_with(
+    field: str, reference: str, *arguments: Any, settings: Mapping[str, Any] = {}
+) -> Callable[..., Any]:
+    """Return what a reference names, without calling it; arguments and errors as of `call`."""
     function = find(field, reference)
     try:
         signature = inspect.signature(function)
     except ValueError:  # of compiled code
-        return function(*arguments, **settings)
+        return function
     try:
         signature.bind(*arguments, **settings)
     except TypeError as error:
@@ -56,4 +63,4 @@ def call(field: str, reference: str, *arguments: Any, settings: Mapping[str, Any
             f"{field}={reference!r}: takes {signature}, must be {EXPECTED[field]}: {error}",
             field=field,
         ) from None
-    return function(*arguments, **settings)
+    return function

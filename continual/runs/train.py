@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from continual.avalanche_compat import avalanche
 from continual.runs.benchmarks import as_avalanche, load_tasks
 from continual.runs.build import make_model, make_optimizer
-from continual.runs.calls import find
+from continual.runs.calls import callable_with
 from continual.runs.catalogue import SCENARIOS
 from continual.runs.data import TaskData
 from continual.runs.metrics import average_accuracy, backward_transfer, forgetting
@@ -61,7 +61,7 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     np.random.seed(spec.seed % 2**32)
     torch.manual_seed(spec.seed)
     for metric in spec.metrics:
-        find("metrics", metric)
+        callable_with("metrics", metric, None, None, None)
     tasks = load_tasks(
         spec.benchmark,
         spec.tasks,

@@ -6,6 +6,7 @@ Each is named by `package.module:NAME`. Torch is imported only where one is name
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -89,6 +90,29 @@ def callback(reference: str) -> BaseCallback:
             field="callbacks",
         )
     return made
+
+
+def measured(reference: str, callback: Measures) -> dict[str, Any]:
+    """Return what a callback has measured.
+
+    Args:
+        reference: What names it.
+        callback: The callback, after training.
+
+    Raises:
+        InputError: If that is not a mapping that JSON can hold.
+    """
+    given = callback.result()
+    try:
+        if not isinstance(given, Mapping):
+            raise TypeError(f"a {type(given).__name__} is no mapping")
+        json.dumps(dict(given), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"callbacks={reference!r}: result() must return a mapping that JSON can hold: {error}",
+            field="callbacks",
+        ) from error
+    return dict(given)
 
 
 def check_callback(reference: str) -> Any:

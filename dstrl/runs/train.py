@@ -18,7 +18,6 @@ from dstrl.policies.mixin import SparsePolicy
 from dstrl.runs import references
 from dstrl.runs.build import build, make_env, replay_callback
 from dstrl.runs.evaluate import Evaluator
-from dstrl.runs.references import Measures
 from dstrl.runs.saved import save
 from dstrl.runs.spec import RLSpec
 from dstrl.watching.callbacks import SparseCallback
@@ -76,7 +75,11 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     save(model, out)
     assert model.env is not None
     model.env.close()
-    measured = {name: dict(one.result()) for name, one in own.items() if isinstance(one, Measures)}
+    measured = {
+        name: references.measured(name, one)
+        for name, one in own.items()
+        if isinstance(one, references.Measures)
+    }
     return _result(spec, model, conductor, moves) | ({"measured": measured} if measured else {})
 
 

@@ -181,6 +181,13 @@ def test_what_is_no_metric_is_refused_in_one_line(metrics, said, tmp_path):
     assert message.startswith(f"metrics={metrics[0]!r}: ") and said in message
 
 
+def test_a_metric_that_cannot_be_called_is_refused_before_training(tmp_path):
+    seen = []
+    with pytest.raises(InputError, match="takes"):
+        run(tiny(metrics=("cllab:no_arguments",)), tmp_path, lambda done, _: seen.append(done))
+    assert not seen
+
+
 @pytest.mark.parametrize("field", ["network", "optimizer", "strategy", "benchmark"])
 def test_names_that_are_neither_ours_nor_references_are_refused(field):
     said = complain(lambda: CLSpec(**{field: "nothing"}))

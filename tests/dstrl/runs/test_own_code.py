@@ -107,6 +107,16 @@ class Steps(BaseCallback):
         return {"steps": self.steps}
 
 
+class Tensors(Steps):
+    def result(self):
+        return {"steps": torch.tensor(3)}
+
+
+class Listed(Steps):
+    def result(self):
+        return [3]
+
+
 class Silent(BaseCallback):
     def _on_step(self):
         return True
@@ -229,6 +239,16 @@ def test_callbacks_are_called_and_measured(lab):
     result = run(own(callbacks=names), lab / "out", lambda done, numbers: None)
     assert result["measured"] == {"ownlab_nets:Steps": {"steps": 32}}
     assert "measured" not in run(own(), lab / "other", lambda done, numbers: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("Tensors", "Object of type Tensor is not JSON serializable"), ("Listed", "a list is no map")],
+)
+def test_what_json_cannot_hold_is_refused_with_the_callback_that_measured_it(lab, name, why):
+    message = rf"^callbacks='ownlab_nets:{name}': result\(\) must return a mapping .*: {why}"
+    with pytest.raises(InputError, match=message):
+        run(own(callbacks=(f"ownlab_nets:{name}",)), lab / "out", lambda done, numbers: None)
 
 
 def test_a_preset_is_a_file(lab):
