@@ -275,6 +275,7 @@ AT_ONCE = [
     (dict(method="set", growth="{me}:inputs"), "a function declared with @growth_rule"),
     (dict(method="set", growth="{me}:missing"), "has no 'missing'; it must be a function decl"),
     (dict(method="set", drop="{me}:plain"), "is a function in .* must be a function declared with"),
+    (dict(method="set", drop="{me}:flat"), "a function declared with @drop_rule"),
     (dict(method="{me}:plain"), r"is a function in .*\.py\), must be a sparse_core.Method"),
     (dict(method="{me}:NoUpdater"), "is the class NoUpdater in .*, must be a sparse_core.Method"),
     (dict(distribution="{me}:EMPTY"), "is a Method in .*must be a function of a layer's weight"),

@@ -45,6 +45,21 @@ def test_a_mean_over_all_steps_between_updates_begins_anew():
         assert bool(mean.any()) == (step % 3 != 2)
 
 
+def test_momentum_goes_on_over_updates():
+    """m <- 0.9 m + 0.1 g with Adam's betas, whether the topology moves on the step or not."""
+    net, optimizer, engine = built(dict(method="snfs", sparsity=0.5, update_every=2), lr=0.0)
+    tensor = engine.tensors[1]
+    expected = torch.zeros_like(tensor.weight)
+    for step in range(6):
+        optimizer.zero_grad()
+        x = torch.randn(8, 12, generator=torch.Generator().manual_seed(step))
+        net(x).pow(2).mean().backward()
+        expected = 0.9 * expected + 0.1 * tensor.tap.gradient().clone()
+        optimizer.step()
+        torch.testing.assert_close(tensor.companion("gradient_mean"), expected)
+    assert engine.updates == 3 and bool(expected.any())
+
+
 def test_a_mean_that_was_begun_is_forgotten_when_the_schedule_restarts():
     net, optimizer, engine = built(
         dict(method="rigl", sparsity=0.5, update_every=4, gradient_steps=2)

@@ -318,3 +318,21 @@ def test_an_embedding_used_twice_in_one_pass_grows_by_the_sum():
     expected = torch.zeros(VOCABULARY, SIZE)
     expected[:5], expected[5:10] = 3, 1
     assert all(torch.equal(gradient, expected) for gradient in gradients)
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+def test_the_row_of_padding_counts_in_no_sparsity(backend):
+    """3 rows of 4 have places for weights, whether the embedding is sparse or dense."""
+    net = nn.Sequential(nn.Embedding(4, 8, padding_idx=1), nn.Linear(8, 4))
+    sizes = {"0.weight": 24, "1.weight": 32}
+    config = SparseConfig("static", 0.5, embeddings=True, backend=backend, distribution="uniform")
+    engine = sparsify(net, config)
+    assert {layer.name: layer.total for layer in engine.layers()} == sizes
+    assert {layer.name: layer.active for layer in engine.layers()} == {
+        "0.weight": 12,
+        "1.weight": 16,
+    }
+    assert engine.network_sparsity == engine.sparsity == 0.5
+    dense = nn.Sequential(nn.Embedding(4, 8, padding_idx=1), nn.Linear(8, 4))
+    engine = sparsify(dense, SparseConfig("static", 0.5, backend=backend))
+    assert engine.network_sparsity == 1 - (24 + 16) / 56
