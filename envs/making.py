@@ -78,7 +78,7 @@ class EnvBuilder:
                 what = "two wrappers have this name" if name in known else "there is no such one"
                 raise InputError(
                     f"wrapper_kwargs.{name}={dict(arguments)!r}: {what} among wrappers="
-                    f"{list(self.wrappers)}",
+                    f"{list(self.wrappers)}; here each goes by the last part of its name",
                     field=f"wrapper_kwargs.{name}",
                 )
         for name in self.wrappers:

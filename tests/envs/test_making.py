@@ -191,6 +191,10 @@ def test_physics_that_are_no_numbers_are_refused_by_the_name_of_the_argument():
             "NoisyFeatures takes fraction",
         ),
         (
+            {"env": "CartPole-v1", "wrapper_kwargs": {"lab": {"worlds:Scaled": {"factor": 1}}}},
+            "among wrappers=[]; here each goes by the last part of its name",
+        ),
+        (
             {"env": "CartPole-v1", "wrapper_kwargs": {"Scaled": {"factor": 1}}},
             "wrapper_kwargs.Scaled={'factor': 1}: there is no such one among wrappers=[]",
         ),
