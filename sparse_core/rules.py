@@ -87,24 +87,25 @@ def drop_rule(
 
 def growth_of(rule: object) -> GrowthFacts | None:
     """Return what a growth rule says of itself; None: it is no growth rule."""
-    facts = _declared(rule)
+    facts = _declared(rule).get(GrowthFacts)
     return facts if isinstance(facts, GrowthFacts) else None
 
 
 def drop_of(rule: object) -> DropFacts | None:
     """Return what a drop rule says of itself; None: it is no drop rule."""
-    facts = _declared(rule)
+    facts = _declared(rule).get(DropFacts)
     return facts if isinstance(facts, DropFacts) else None
 
 
-def _declared(rule: object) -> object:
-    function = callable(rule) and not isinstance(rule, type)
-    return getattr(rule, FACTS, None) if function else None
+def _declared(rule: object) -> dict[type, object]:
+    """Return what a function says of itself, by kind: it may be a rule of both."""
+    found = getattr(rule, FACTS, None) if callable(rule) and not isinstance(rule, type) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _declare(facts: GrowthFacts | DropFacts) -> Callable[[Function], Function]:
     def declare(function: Function) -> Function:
-        setattr(function, FACTS, facts)
+        setattr(function, FACTS, {**_declared(function), type(facts): facts})
         return function
 
     return declare

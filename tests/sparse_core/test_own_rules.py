@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sparse_core import SparseConfig, sparsify
+from sparse_core.updaters.demands import demands
 from tests.own_modules import OwnModule
 
 RULES = """
@@ -77,6 +78,18 @@ class Rules:
         static = staticmethod(function)
 """
     assert SparseConfig(method="set", growth=f"{own_module(text)}:{rule}").growth_rule
+
+
+def test_a_function_can_be_a_rule_for_growth_and_for_drop(own_module: OwnModule) -> None:
+    name = own_module("""
+from sparse_core import drop_rule, growth_rule
+
+@growth_rule(needs="gradient")
+@drop_rule(by_weights=True)
+def both(scene): return scene.weight.abs()
+""")
+    config = SparseConfig(method="set", growth=f"{name}:both", drop=f"{name}:both")
+    assert demands(config) == {"growth": "gradient", "drop": "nothing"}
 
 
 @pytest.mark.parametrize(
