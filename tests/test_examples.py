@@ -51,12 +51,12 @@ def shorten(folder):
 def test_a_rule_is_compared_with_ours_and_an_edited_file_makes_new_runs(folder):
     shorten(folder)
     said = dst(folder, "sweep", "run", "grid.yaml", "--jobs", "1")
-    assert "rules:relative_gradient" in said and "worlds:Beam" in said and "data:waves" in said
+    assert "rules:relative_gradient" in said and "worlds:Beam" in said and "signals:waves" in said
     results = {path.parent: json.loads(path.read_text()) for path in folder.rglob("result.json")}
     assert len(results) == 4
     with (folder / "rules.py").open("a") as file:
         file.write("\n# another version\n")
-    with (folder / "data.py").open("a") as file:
+    with (folder / "signals.py").open("a") as file:
         file.write("\n# another version\n")
     status = dst(folder, "sweep", "status", "grid.yaml")
     assert "3 pending, 0 running, 1 done" in status and "3 runs of earlier versions" in status
