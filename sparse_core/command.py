@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
@@ -18,7 +19,7 @@ from sparse_core.checks import InputError
 
 PACKAGES = ("sparse_core", "envs", "dstrl", "continual", "supervised", "sweeps")
 ROOT = Path(__file__).resolve().parents[1]
-WRONG_INPUT = 2
+FAILED, WRONG_INPUT = 1, 2
 
 
 def main() -> int:
@@ -28,7 +29,14 @@ def main() -> int:
     except InputError as error:
         print(f"dst: {error}", file=sys.stderr)
         return WRONG_INPUT
-    return int(importlib.import_module("sweeps.cli").main())
+    try:
+        try:
+            return int(importlib.import_module("sweeps.cli").main())
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads the output has seen enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
 
 
 def refuse_hidden() -> None:

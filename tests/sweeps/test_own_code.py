@@ -222,3 +222,14 @@ def test_checkouts_need_no_installation(tmp_path: Path) -> None:
             check=True,
         )
         assert done.stdout == f"{said}\n"
+
+
+@pytest.mark.parametrize("words", [("list", "methods"), ("train", "rl", "--help")])
+def test_a_reader_that_leaves_early_is_no_error(words: tuple[str, ...], tmp_path: Path) -> None:
+    script = "import sys; from sparse_core.command import main; sys.exit(main())"
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        command = [sys.executable, "-P", "-c", script, *words]
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
