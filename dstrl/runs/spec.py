@@ -206,7 +206,7 @@ class RLSpec:
         Raises:
             InputError: If one is missing, with the extra to install if it is one of this project's.
         """
-        missing = _missing_library(self.env)
+        missing = missing_library(self.env)
         if missing is not None:
             raise InputError(f"env={self.env!r}: {missing}", field="env")
 
@@ -262,7 +262,7 @@ class RLSpec:
 
 
 @functools.cache
-def _missing_library(env: str) -> str | None:
+def missing_library(env: str) -> str | None:
     """Say which library one of Gymnasium's own environments lacks; None: none, or it is another's.
 
     Only making it tells, which may be dear or have effects with the environments of others.

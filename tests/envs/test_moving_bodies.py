@@ -12,7 +12,6 @@ from envs import DynamicsSchedule
 from sparse_core import InputError
 
 mujoco = pytest.importorskip("mujoco")
-pytest.importorskip("imageio", reason="Gymnasium's MuJoCo environments need it")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 ALL = ("mass", "friction", "gravity", "gear", "damping")

@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from dstrl.runs.spec import missing_library
 from sweeps import cli
 from sweeps.kinds import KINDS
 from sweeps.listing import LISTINGS
@@ -300,17 +301,23 @@ def test_every_wrong_value_ends_in_one_line(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.fixture
+def no_mujoco(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """MuJoCo cannot be imported, whether it is installed or not."""
+    for name in [name for name in sys.modules if name.startswith("gymnasium.envs.mujoco")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    missing_library.cache_clear()
+    yield
+    missing_library.cache_clear()
+
+
+@pytest.mark.usefixtures("no_mujoco")
 def test_a_missing_library_is_named_before_anything_runs(here: Here, tmp_path: Path) -> None:
-    gymnasium = pytest.importorskip("gymnasium")
-    try:
-        gymnasium.make("Hopper-v5").close()
-    except gymnasium.error.DependencyNotInstalled:
-        said = "dst: env='Hopper-v5': needs MuJoCo: pip install 'dstrl[mujoco]'\n"
-        for words in ("sweep run mujoco_hopper", "train rl --env Hopper-v5 --algo sac"):
-            assert here(*words.split()) == (2, "", said)
-        assert not (tmp_path / "runs").exists()
-    else:
-        pytest.skip("MuJoCo is installed")
+    said = "dst: env='Hopper-v5': needs MuJoCo: pip install 'dstrl[mujoco]'\n"
+    for words in ("sweep run mujoco_hopper", "train rl --env Hopper-v5 --algo sac"):
+        assert here(*words.split()) == (2, "", said)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_event_files_need_tensorboard(
