@@ -105,6 +105,8 @@ def test_what_was_pruned_in_time_is_left_alone():
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         strategy.train(make_benchmark(make_tasks(1)).train_stream, eval_streams=[])
+    assert strategy.model.labels == [0] and strategy.model.label is None
+    assert not strategy.model.prune()
 
 
 @pytest.mark.filterwarnings("ignore:update_every=100")

@@ -209,3 +209,4 @@ def test_classes_that_the_loss_ignores_need_no_output():
     strategy = make_strategy(TaskMasks(make_mlp(), make_config("static")))
     strategy._criterion = nn.CrossEntropyLoss(ignore_index=255)
     strategy.train(make_benchmark(tasks).train_stream, eval_streams=[])
+    assert strategy.model.labels == [0] and strategy.model.label is None

@@ -77,6 +77,7 @@ def test_synaptic_intelligence_as_a_strategy():
     model = frozen("weights of a method")
     kind = avalanche.training.SynapticIntelligence
     learn(make_strategy(model, strategy=kind, si_lambda=1.0, epochs=2), make_tasks())
+    assert model.labels == [0, 1, 2]
 
 
 def test_a_named_strategy_with_synaptic_intelligence():
@@ -90,6 +91,7 @@ def test_a_named_strategy_with_synaptic_intelligence():
         evaluator=plugins.EvaluationPlugin(loggers=[avalanche.logging.BaseLogger()]),
     )
     learn(strategy, make_tasks())
+    assert strategy.model.labels == [0, 1, 2]
 
 
 @pytest.mark.parametrize("order", ["MIR SI masks", "masks SI MIR", "SI masks MIR"])

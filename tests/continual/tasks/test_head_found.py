@@ -196,4 +196,5 @@ def test_an_input_that_the_network_writes_into_is_left_alone():
 
 def test_in_inference_mode_nothing_is_refused():
     with torch.inference_mode():
-        TaskMasks(make_mlp(), make_config())(make_tasks(1)[0].test_x)
+        x = make_tasks(1)[0].test_x
+        assert TaskMasks(make_mlp(), make_config())(x).shape == (len(x), 3)
