@@ -13,19 +13,18 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
 from sparse_core.kernels.buffers import empty
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.jit import kernel, once
+from sparse_core.kernels.take import take
 from sparse_core.kernels.threads import available
 
 GATHER_LIMIT = 1 << 23
 """Weights up to which a transposed index (6 to 8 bytes a weight) is built of one's own accord."""
 
 _WORK = 1 << 15  # multiply-adds that are worth a thread
-_GATHERED = 1 << 19  # numbers, gathered one by one, that are worth several threads
 
 T = TypeVar("T")
 
@@ -90,23 +89,8 @@ def by_column(pattern: Pattern, values: NDArray[np.float32], threads: int) -> ND
     """Return the values in the order of `pattern.transposed`."""
     source = pattern.transposed.source
     out = empty(source.size)
-    if threads == 1 or source.size < _GATHERED:
-        return values.take(source, out=out, mode="clip")
-    _take_kernel(str(source.dtype))(values, source, out, threads)
+    take(values, source, out, threads)
     return out
-
-
-@once
-def _take_kernel(index: str) -> Any:
-    """Return the kernel of `by_column`: (values, source, out, chunks)."""
-
-    @kernel(f"void(float32[::1], {index}[::1], float32[::1], int64)", parallel=True)
-    def take(values, source, out, chunks):
-        for chunk in prange(chunks):
-            for i in range(source.size * chunk // chunks, source.size * (chunk + 1) // chunks):
-                out[i] = values[source[i]]
-
-    return take
 
 
 def zeros(pattern: Pattern) -> NDArray[np.float32]:

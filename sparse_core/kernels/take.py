@@ -1,0 +1,79 @@
+"""Copying values into another order, such as that of the transposed matrix.
+
+A copy of a training step's weights is a tenth of the product that needs it, so it is compiled:
+places are known to be in range and not negative, which NumPy and Numba's own indexing would ask
+about each of them.
+"""
+
+# mypy: allow-untyped-defs, no-check-untyped-defs
+# Kernels have the types of their Numba signatures.
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import prange
+from numba.core import types
+from numpy.typing import NDArray
+
+from sparse_core.kernels.jit import kernel, once
+from sparse_core.kernels.simd import at, const, intrinsic, loop, widen
+from sparse_core.kernels.threads import team
+
+_SEVERAL = 1 << 19  # numbers, taken one by one, that are worth several threads
+_UNROLL = 8
+
+
+def take(
+    values: NDArray[np.float32], source: NDArray[Any], out: NDArray[np.float32], threads: int
+) -> None:
+    """Write values[source] to `out`.
+
+    Args:
+        values: float32, flat.
+        source: (n,) int32 or int64, places in `values`; they are not checked.
+        out: (n,) float32 to write to.
+        threads: Threads to use.
+    """
+    threads = threads if source.size >= _SEVERAL else 1
+    with team(threads):
+        take_kernel(source.dtype.name, threads > 1)(values, source, out, threads)
+
+
+@intrinsic
+def take_scalars(typing_context: Any, values: Any, source: Any, n: Any, out: Any) -> Any:
+    """out[i] = values[source[i]] for i below n."""
+    signature = types.void(values, source, types.intp, out)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values, source, n, out = arguments
+
+        def taken(i: Any) -> Any:
+            place = widen(builder, builder.load(builder.gep(source, [i])))
+            return builder.load(builder.gep(values, [place]))
+
+        whole = builder.and_(n, const(-_UNROLL))
+        with loop(builder, const(0), whole, _UNROLL) as i:
+            places = [builder.add(i, const(u)) for u in range(_UNROLL)]
+            for place, number in [(place, taken(place)) for place in places]:
+                builder.store(number, builder.gep(out, [place]))
+        with loop(builder, whole, n) as i:
+            builder.store(taken(i), builder.gep(out, [i]))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@once
+def take_kernel(index: str, parallel: bool) -> Any:
+    """Return the kernel of `take`: (values, source, out, chunks)."""
+
+    @kernel(f"void(float32[::1], {index}[::1], float32[::1], int64)", parallel=parallel)
+    def take_chunks(values, source, out, chunks):
+        for chunk in prange(chunks):
+            first = source.size * chunk // chunks
+            n = source.size * (chunk + 1) // chunks - first
+            take_scalars(at(values, 0), at(source, first), n, at(out, first))
+
+    return take_chunks
