@@ -28,7 +28,9 @@ from sparse_core.structure_names import family_of, parse_pattern, with_examples
 
 DECAYS = ("cosine", "linear", "constant", "inverse_power")
 INITIALISATIONS = ("scaled", "kaiming", "keep")
-OPTIMIZER_STATES = ("zero", "keep", "layer_mean")
+OPTIMIZER_STATES = ("zero", "keep", "freeze", "layer_mean")
+KEPT_STATES = ("keep", "freeze")
+"""The values of `optimizer_state` with which weights outside the mask have moments."""
 SCOPES = ("layer", "global")
 BACKENDS = ("masked", "condensed", "auto")
 
@@ -205,8 +207,11 @@ class SparseConfig:
             )
         if method.needs_masks:
             return f"method {self.method!r} needs masked"
-        if self.optimizer_state == "keep":
-            return "optimizer_state 'keep' needs masked, dropped weights have no moments"
+        if self.optimizer_state in KEPT_STATES:
+            return (
+                f"optimizer_state {self.optimizer_state!r} needs masked, dropped weights have no "
+                "moments"
+            )
         if self.group not in (1, 2, 4, 8):
             return f"group {self.group} needs masked, kernels are for groups of 1, 2, 4, 8"
         return None

@@ -6,17 +6,25 @@
     layer_mean   the second moment of grown weights is the mean over the layer's other active
                  weights; with Adam, zero moments late in training make a first step of about
                  (1 - beta1) / sqrt(1 - beta2) = 3.2 learning rates, which this avoids
-    keep         moments stay as they are
+    keep         moments stay as they are; while a weight is inactive its gradient is zero, so that
+                 they decay
+    freeze       moments stay as they are and do not decay while a weight is inactive: one that
+                 grows again goes on with those it had when it was dropped (Adam with a mask, in the
+                 code of "Network Sparsity Unlocks the Scaling Potential of Deep Reinforcement
+                 Learning", Ma et al. 2025, by another group: github.com/nappaillav/SparsityRL)
 
 The policy is a field of the configuration, `optimizer_state`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sparse_core.config import KEPT_STATES
 from sparse_core.weights.delta import Delta
 from sparse_core.weights.fresh import initial_state
 from sparse_core.weights.tensor import SparseTensor
@@ -31,10 +39,10 @@ def carry_moments(optimizer: Optimizer, tensor: SparseTensor, delta: Delta, poli
         optimizer: Any optimizer; each state tensor shaped like the weight is treated.
         tensor: The weight, its mask already updated.
         delta: What the update changed.
-        policy: `zero`, `layer_mean` or `keep`.
+        policy: `zero`, `layer_mean`, `keep` or `freeze`.
     """
     for key, moments in _state(optimizer, tensor.weight):
-        if policy != "keep":
+        if policy not in KEPT_STATES:
             tensor.carry(moments, delta, _initial(optimizer, tensor.weight, key))
         if policy == "layer_mean" and key in SECOND_MOMENTS and delta.grown.numel():
             grown = tensor.marked(delta.grown)
@@ -59,6 +67,23 @@ def clear_moments(optimizer: Optimizer, tensor: SparseTensor) -> None:
     for parameter in (p for p in (tensor.weight, tensor.bias) if p is not None):
         for key, moments in _state(optimizer, parameter):
             moments.fill_(_initial(optimizer, parameter, key))
+
+
+def outside(optimizer: Optimizer, tensor: SparseTensor) -> list[tuple[Tensor, Tensor]]:
+    """Return each state tensor of a weight with a copy of it, for `keep_outside` after a step."""
+    return [(moments, moments.clone()) for _, moments in _state(optimizer, tensor.weight)]
+
+
+def keep_outside(tensor: SparseTensor, before: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Give inactive weights the moments back that they had before an optimizer step.
+
+    Args:
+        tensor: The weight.
+        before: What `outside` returned before the step.
+    """
+    inactive = ~tensor.occupied()
+    for moments, old in before:
+        moments[inactive] = old[inactive]
 
 
 def _state(optimizer: Optimizer, parameter: Tensor) -> list[tuple[str, Tensor]]:

@@ -16,9 +16,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from sparse_core.config import KEPT_STATES
 from sparse_core.weights.delta import Delta
 from sparse_core.weights.fresh import leaves_zeros
-from sparse_core.weights.optimizer_state import carry_moments, clear_inactive, clear_moments
+from sparse_core.weights.optimizer_state import (
+    carry_moments,
+    clear_inactive,
+    clear_moments,
+    keep_outside,
+    outside,
+)
 from sparse_core.weights.tensor import SparseTensor
 
 Hook = Callable[[Optimizer, Any, Any], None]
@@ -28,7 +35,8 @@ class Trainers:
     """The optimizers of one network.
 
     Args:
-        policy: What becomes of moments of moved weights: `zero`, `layer_mean` or `keep`.
+        policy: What becomes of moments of moved weights, see
+            `sparse_core.weights.optimizer_state`.
 
     Attributes:
         optimizers: The optimizers; empty while detached. The steps of the first one count.
@@ -41,6 +49,7 @@ class Trainers:
         self.stepping = False
         self._handles: list[RemovableHandle] = []
         self._fixed: list[tuple[nn.Parameter, Tensor, Tensor]] = []
+        self._frozen: list[tuple[SparseTensor, list[tuple[Tensor, Tensor]]]] = []
 
     @property
     def counting(self) -> Optimizer | None:
@@ -54,7 +63,7 @@ class Trainers:
         self.optimizers = list(optimizers)
         for tensor in tensors:
             tensor.adopt(*self.optimizers)
-        if self.policy == "keep":
+        if self.policy in KEPT_STATES:
             return
         for optimizer in self.optimizers:
             for tensor in tensors:
@@ -77,7 +86,7 @@ class Trainers:
         self.optimizers = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_handles": [], "_fixed": [], "stepping": False}
+        return self.__dict__ | {"_handles": [], "_fixed": [], "_frozen": [], "stepping": False}
 
     # A step ---------------------------------------------------------------------------------------
 
@@ -88,6 +97,10 @@ class Trainers:
             for tensor in tensors
             for parameter, fixed in tensor.fixed()
         ]
+        if self.policy == "freeze" and self.counting is not None:
+            self._frozen = [
+                (tensor, outside(self.counting, tensor)) for tensor in tensors if not tensor.latent
+            ]
         self.stepping = True
 
     def skip_step(self) -> None:
@@ -104,7 +117,10 @@ class Trainers:
         for parameter, before, fixed in self._fixed:
             parameter.copy_(torch.where(fixed, before, parameter))
         self._fixed = []
-        if self.policy == "keep" or not leaves_zeros(self.counting):
+        for tensor, moments in self._frozen:
+            keep_outside(tensor, moments)
+        self._frozen = []
+        if self.policy in KEPT_STATES or not leaves_zeros(self.counting):
             for tensor in tensors:
                 tensor.enforce()
 

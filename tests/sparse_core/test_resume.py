@@ -44,6 +44,7 @@ CASES: dict[str, dict[str, Any]] = {
     "momentum": dict(method="srigl", growth="adam_momentum", update_every=4, sparsity=0.7),
     "grouped": dict(method="srigl", group=2, update_every=2, sparsity=0.7, ablation_threshold=0.9),
     "keep": dict(method="rigl", optimizer_state="keep", update_every=2, sparsity=0.6),
+    "freeze": dict(method="rigl", optimizer_state="freeze", update_every=2, sparsity=0.6),
     "layer_mean": dict(method="rigl", optimizer_state="layer_mean", update_every=2),
     "skip": dict(method="rigl", skip_step=True, update_every=2, sparsity=0.6),
     "pattern": dict(method="rigl", structure="2:4", sparsity=0.5, update_every=2),

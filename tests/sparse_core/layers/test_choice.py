@@ -75,6 +75,7 @@ def test_a_layer_is_condensed_for_the_sake_of_its_neighbour_in_a_chain():
         dict(method="snfs"),
         dict(method="gse", scope="global"),
         dict(method="rigl", optimizer_state="keep"),
+        dict(method="rigl", optimizer_state="freeze"),
         dict(method="srigl", group=3),
         dict(method="gmp", horizon=100),
         dict(method="dense", sparsity=0.0),

@@ -63,7 +63,7 @@ def configurations(draw: Any, method: str) -> dict[str, Any]:
         decay=draw(st.sampled_from(["cosine", "linear", "constant", "inverse_power"])),
         horizon=draw(st.sampled_from([STEPS, 4 * STEPS])),
         stop_at=draw(st.sampled_from([0.5, 1.0])),
-        optimizer_state=draw(st.sampled_from(["zero", "keep", "layer_mean"])),
+        optimizer_state=draw(st.sampled_from(["zero", "keep", "freeze", "layer_mean"])),
         skip_step=draw(st.booleans()),
         seed=draw(st.integers(0, 5)),
     )
@@ -157,7 +157,7 @@ class Run:
             if tensor.latent:
                 continue
             assert not tensor.weight[inactive].any()
-            if self.config.optimizer_state == "keep":
+            if self.config.optimizer_state in ("keep", "freeze"):
                 continue
             for state in self.optimizer.state.get(tensor.weight, {}).values():
                 if torch.is_tensor(state) and state.shape == tensor.weight.shape:

@@ -237,6 +237,7 @@ def test_what_cannot_be_condensed_stays_masked():
         dict(method="snfs"),
         dict(method="gse", scope="global"),
         dict(method="rigl", optimizer_state="keep"),
+        dict(method="rigl", optimizer_state="freeze"),
         dict(method="srigl", group=3),
     ],
 )

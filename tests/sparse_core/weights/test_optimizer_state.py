@@ -150,7 +150,38 @@ def test_a_network_that_was_trained_dense_starts_with_clean_moments(make, key, i
         assert bool((moments[tensor.mask == 1] != initial).any())
 
 
-@pytest.mark.parametrize("policy", ["zero", "keep", "layer_mean"])
+def test_frozen_moments_stand_still_while_a_weight_is_inactive():
+    # Adam with a mask: m and v of a weight move only in steps in which it is active.
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(3, 2, bias=False)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
+    config = SparseConfig(method="set", sparsity=0.5, optimizer_state="freeze", update_every=1000)
+    engine = sparsify(layer, config, optimizer)
+    tensor = engine.tensors[0]
+    m, v = torch.zeros(2, 3, dtype=torch.float64), torch.zeros(2, 3, dtype=torch.float64)
+    masks = [[[1, 1, 0], [1, 0, 0]], [[0, 1, 1], [1, 0, 0]], [[1, 1, 0], [0, 1, 0]]]
+    for step in range(9):
+        before, after = tensor.active(), torch.tensor(masks[step // 3]).bool()
+        delta = Delta.between(before, after)
+        tensor.apply(delta)
+        carry_moments(optimizer, tensor, delta, "freeze")
+        old = tensor.weight.detach().clone().double()
+        gradient = torch.arange(6.0).reshape(2, 3) + step
+        optimizer.zero_grad()
+        (tensor.weight * tensor.mask * gradient).sum().backward()
+        optimizer.step()
+        m = torch.where(after, 0.9 * m + 0.1 * gradient, m)
+        v = torch.where(after, 0.999 * v + 0.001 * gradient**2, v)
+        rate = 0.1 / (1 - 0.9 ** (step + 1))
+        moved = rate * m / ((v / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
+        state = optimizer.state[tensor.weight]
+        torch.testing.assert_close(state["exp_avg"].double(), m, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(state["exp_avg_sq"].double(), v, rtol=1e-5, atol=1e-7)
+        expected = torch.where(after, old - moved, 0)
+        torch.testing.assert_close(tensor.weight.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["zero", "keep", "freeze", "layer_mean"])
 def test_inactive_weights_are_zero_under_every_policy(policy):
     torch.manual_seed(0)
     net = mlp(12, 16, 4)
