@@ -27,11 +27,13 @@ class Setting:
         threads: Threads of all contestants.
         quick: Whether one shape and one sparsity are enough.
         turns: Times contestants in turns: median microseconds by name.
+        peak: GFLOP/s that as many cores as there are threads could reach.
     """
 
     threads: int
     quick: bool
     turns: Callable[[Calls], dict[str, float]]
+    peak: float
 
 
 Case = Callable[[Setting], Iterator[list[Record]]]
@@ -135,10 +137,14 @@ def run(
     if chosen.clock == "cpu" and chosen.threads > 1:
         options.error("--clock cpu measures one thread only")
     set_threads(chosen.threads)
-    print(json.dumps(machine(), indent=1), flush=True)
+    from sweeps.bench.peak import limits
+
+    limit = limits(chosen.threads)
+    print(json.dumps(machine() | limit.facts(), indent=1), flush=True)
     clock = time.perf_counter if chosen.clock == "wall" else time.thread_time
     rounds = 5 if chosen.quick else chosen.rounds
-    setting = Setting(chosen.threads, chosen.quick, partial(in_turns, rounds=rounds, clock=clock))
+    turns = partial(in_turns, rounds=rounds, clock=clock)
+    setting = Setting(chosen.threads, chosen.quick, turns, limit.all_cores)
     everything: list[Record] = []
     for name in chosen.cases or cases:
         if name in alone:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,6 @@ from sparse_core.kernels.buffers import empty
 from sweeps.bench.command import Calls
 from sweeps.bench.peers import sparselab_layer, sparseprop_layer
 
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-
 
 def random_pattern(inputs: int, outputs: int, sparsity: float, group: int) -> Pattern:
     """Return a random pattern of constant fan-in."""
@@ -36,6 +35,13 @@ def random_pattern(inputs: int, outputs: int, sparsity: float, group: int) -> Pa
     columns = [np.sort(rng.choice(inputs, fan_in, replace=False)) for _ in range(groups)]
     lengths = np.full(groups, fan_in)
     return Pattern.from_lengths(np.concatenate(columns), lengths, inputs, outputs, group)
+
+
+def as_csr(matrix: NDArray[np.float32]) -> torch.Tensor:
+    """Return torch's CSR form of a matrix, without its warning that this is new."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.from_numpy(matrix).to_sparse_csr()
 
 
 class Layer:
@@ -58,10 +64,22 @@ class Layer:
         first = next(iter(groups))
         self.matrix = self.patterns[first].expand(self.values[first])
 
+    def work(self, calls: Iterable[str], products: int) -> dict[str, float]:
+        """Return the useful operations of some products of each contestant, by name."""
+        batch = self.x.shape[0]
+        weights = {
+            "dense": self.dense.weight.numel(),
+            "half_width": self.half.weight.numel(),
+            **{f"{name}:{g}": p.nnz for name in ("condensed", "condensed_gather")
+               for g, p in self.patterns.items()},
+        }  # fmt: skip
+        others = np.count_nonzero(self.matrix)
+        return {name: 2.0 * products * batch * weights.get(name, others) for name in calls}
+
     def inference(self, threads: int = 1) -> Calls:
         """Return forward passes without gradients."""
         x, xs = self.x, self.x.numpy()
-        csr = torch.from_numpy(self.matrix).to_sparse_csr()
+        csr = as_csr(self.matrix)
         scipy_csr = scipy.sparse.csr_matrix(self.matrix)
 
         def without_grad(module: torch.nn.Module) -> Callable[[], object]:
@@ -87,7 +105,7 @@ class Layer:
     def one_sample(self, threads: int = 1) -> Calls:
         """Return products with one sample, called from Python."""
         x = self.x[0].contiguous()
-        csr = torch.from_numpy(self.matrix).to_sparse_csr()
+        csr = as_csr(self.matrix)
         narrow = torch.sparse_csr_tensor(
             csr.crow_indices().int(), csr.col_indices().int(), csr.values(), csr.shape,
             check_invariants=True,
@@ -129,6 +147,31 @@ class Layer:
             calls[f"condensed:{g}"] = self.condensed_step(g, threads)
         return calls
 
+    def products(self, threads: int = 1) -> dict[str, Calls]:
+        """Return the three products of a training step, each on its own, inputs packed before."""
+        x, dy, weight = self.x, self.dy, self.dense.weight.detach()
+        batch, dy_t = x.shape[0], dy.t()
+        calls: dict[str, Calls] = {
+            "y": {"dense": lambda: torch.mm(x, weight.t())},
+            "dx": {"dense": lambda: torch.mm(dy, weight)},
+            "dw": {"dense": lambda: torch.mm(dy_t, x)},
+        }
+        tiles, dy_tiles = checked.pack(x.numpy()), checked.pack(dy.numpy())
+        for g, pattern in self.patterns.items():
+            values, out = self.values[g], empty(self.values[g].size)
+            y, dx = np.empty_like(dy_tiles), np.empty_like(tiles)
+            common: Any = dict(batch=batch, threads=threads)
+            calls["y"][f"condensed:{g}"] = partial(
+                checked.forward, pattern, values, tiles, bias=self.bias, out=y, **common
+            )
+            calls["dx"][f"condensed:{g}"] = partial(
+                checked.grad_input, pattern, values, dy_tiles, out=dx, **common
+            )
+            calls["dw"][f"condensed:{g}"] = partial(
+                checked.grad_values, pattern, tiles, dy_tiles, out=out, **common
+            )
+        return calls
+
     def condensed_step(self, g: int, threads: int) -> Callable[[], object]:
         """Return a forward and backward pass of ours, packing included."""
         pattern, values, bias = self.patterns[g], self.values[g], self.bias
@@ -141,8 +184,8 @@ class Layer:
         return call
 
     def _torch_csr(self) -> Callable[[], object]:
-        csr = torch.from_numpy(self.matrix).to_sparse_csr()
-        transposed = torch.from_numpy(np.ascontiguousarray(self.matrix.T)).to_sparse_csr()
+        csr = as_csr(self.matrix)
+        transposed = as_csr(np.ascontiguousarray(self.matrix.T))
         x, dy = self.x, self.dy
         zeros = torch.sparse_csr_tensor(
             csr.crow_indices(), csr.col_indices(), torch.zeros_like(csr.values()), csr.shape,
@@ -217,6 +260,13 @@ class Chain:
         for g in self.layers:
             calls[f"condensed:{g}"] = self._condensed(g, threads)
         return calls
+
+    def work(self, calls: Iterable[str]) -> dict[str, float]:
+        """Return the useful operations of forward and backward passes, by contestant."""
+        once = {"dense": 3 * self.layers[next(iter(self.layers))][0].dense.weight.numel()}
+        once |= {f"condensed:{g}": sum(layer.patterns[g].nnz for layer in layers)
+                 for g, layers in self.layers.items()}  # fmt: skip
+        return {name: 2.0 * 3 * self.x.shape[0] * once[name] for name in calls}
 
     def _condensed(self, g: int, threads: int) -> Callable[[], object]:
         layers = self.layers[g]

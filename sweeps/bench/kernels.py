@@ -1,10 +1,13 @@
 """Speed of the condensed kernels, called from Python with NumPy arrays: `dst bench kernels`.
 
 Measures, in one run and in turns, forward and backward passes of layers with packing included,
-forward passes, products with one sample, a chain of three layers, a layer of a million by a
-million, several threads against one, and bytes. The contestants are `torch.nn.Linear`, a dense
-layer of half the width (what removing neurons leaves of a 90 % sparse layer), CSR matrices of torch
-and SciPy, and the libraries sparselab and sparseprop where they are installed (extra `peers`).
+each of their three products alone on packed tiles, forward passes, products with one sample, a
+chain of three layers, a layer of a million by a million, several threads against one, and bytes.
+The contestants are `torch.nn.Linear`, a dense layer of half the width (what removing neurons leaves
+of a 90 % sparse layer), CSR matrices of torch and SciPy, and the libraries sparselab and sparseprop
+where they are installed (extra `peers`). Beside a ratio stands the rate of useful operations, two
+for each active weight, sample and product, and its fraction of the core's multiply-add peak, which
+does not depend on the machine's BLAS.
 """
 
 from __future__ import annotations
@@ -30,8 +33,27 @@ def layer(setting: Setting) -> Iterator[list[Record]]:
 
     for shape in SHAPES[1:2] if setting.quick else SHAPES:
         for sparsity in SPARSITIES[:1] if setting.quick else SPARSITIES:
-            calls = Layer(*shape, 256, sparsity, (1, 2, 4, 8)).training(setting.threads)
-            yield records("layer", shape, 256, sparsity, setting.threads, setting.turns(calls))
+            made = Layer(*shape, 256, sparsity, (1, 2, 4, 8))
+            medians = setting.turns(made.training(setting.threads))
+            work = made.work(medians, 3)
+            yield records(
+                "layer", shape, 256, sparsity, setting.threads, medians, work, setting.peak
+            )
+
+
+def products(setting: Setting) -> Iterator[list[Record]]:
+    """The forward pass, dx and dw by themselves, on packed tiles."""
+    from sweeps.bench.contestants import Layer
+
+    for shape in SHAPES[1:2] if setting.quick else SHAPES:
+        for sparsity in SPARSITIES[:1] if setting.quick else SPARSITIES:
+            made = Layer(*shape, 256, sparsity, (1, 2, 4, 8))
+            for name, calls in made.products(setting.threads).items():
+                medians = setting.turns(calls)
+                work = made.work(medians, 1)
+                yield records(
+                    name, shape, 256, sparsity, setting.threads, medians, work, setting.peak
+                )
 
 
 def forward(setting: Setting) -> Iterator[list[Record]]:
@@ -40,8 +62,12 @@ def forward(setting: Setting) -> Iterator[list[Record]]:
 
     for shape in SHAPES[1:2] if setting.quick else SHAPES:
         for batch in (8, 64, 256):
-            calls = Layer(*shape, batch, 0.9, (1, 4)).inference(setting.threads)
-            yield records("forward", shape, batch, 0.9, setting.threads, setting.turns(calls))
+            made = Layer(*shape, batch, 0.9, (1, 4))
+            medians = setting.turns(made.inference(setting.threads))
+            work = made.work(medians, 1)
+            yield records(
+                "forward", shape, batch, 0.9, setting.threads, medians, work, setting.peak
+            )
 
 
 def gemv(setting: Setting) -> Iterator[list[Record]]:
@@ -50,8 +76,10 @@ def gemv(setting: Setting) -> Iterator[list[Record]]:
 
     for shape in SHAPES[3:] if setting.quick else SHAPES:
         for sparsity in SPARSITIES[:1] if setting.quick else SPARSITIES:
-            calls = Layer(*shape, 1, sparsity, (1, 2, 4, 8)).one_sample(setting.threads)
-            yield records("gemv", shape, 1, sparsity, setting.threads, setting.turns(calls))
+            made = Layer(*shape, 1, sparsity, (1, 2, 4, 8))
+            medians = setting.turns(made.one_sample(setting.threads))
+            work = made.work(medians, 1)
+            yield records("gemv", shape, 1, sparsity, setting.threads, medians, work, setting.peak)
 
 
 def chain(setting: Setting) -> Iterator[list[Record]]:
@@ -59,8 +87,12 @@ def chain(setting: Setting) -> Iterator[list[Record]]:
     from sweeps.bench.contestants import Chain
 
     for sparsity in SPARSITIES[:1] if setting.quick else SPARSITIES:
-        calls = Chain(256, 256, sparsity, (1, 2, 4, 8)).training(setting.threads)
-        yield records("chain", (256, 256), 256, sparsity, setting.threads, setting.turns(calls))
+        made = Chain(256, 256, sparsity, (1, 2, 4, 8))
+        medians = setting.turns(made.training(setting.threads))
+        work = made.work(medians)
+        yield records(
+            "chain", (256, 256), 256, sparsity, setting.threads, medians, work, setting.peak
+        )
 
 
 def scaling(setting: Setting) -> Iterator[list[Record]]:
@@ -130,6 +162,7 @@ def xmc(setting: Setting) -> Iterator[list[Record]]:
 
 CASES: dict[str, Case] = {
     "layer": layer,
+    "products": products,
     "forward": forward,
     "gemv": gemv,
     "chain": chain,

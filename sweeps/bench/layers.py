@@ -4,7 +4,9 @@ Measures, in one run and in turns, forward and backward passes of single layers,
 layers with ReLU between them, training steps with Adam, forward passes without gradients, and the
 bytes of weights, gradients and Adam's state. The contestants are `torch.nn.Linear`, a mask over it
 (what a simulation of sparsity costs), a dense layer of half the width, and the libraries sparselab
-and sparseprop where they are installed (extra `peers`).
+and sparseprop where they are installed (extra `peers`). Beside a ratio stands the rate of useful
+operations, two for each active weight, sample and product, and its fraction of the core's
+multiply-add peak, which does not depend on the machine's BLAS.
 """
 
 from __future__ import annotations
@@ -48,8 +50,10 @@ def _training(
         calls: Calls = {
             name: modules.training(net, BATCH, widths, adam=adam) for name, net in nets.items()
         }
+        medians = setting.turns(calls)
+        work = modules.training_work(nets, BATCH, input_gradient=not adam)
         shape = (widths[0], widths[-1])
-        yield records(case, shape, BATCH, sparsity, setting.threads, setting.turns(calls))
+        yield records(case, shape, BATCH, sparsity, setting.threads, medians, work, setting.peak)
 
 
 def forward(setting: Setting) -> Iterator[list[Record]]:
@@ -62,7 +66,11 @@ def forward(setting: Setting) -> Iterator[list[Record]]:
             calls: Calls = {
                 name: modules.inference(net, batch, shape[0]) for name, net in nets.items()
             }
-            yield records("forward", shape, batch, 0.9, setting.threads, setting.turns(calls))
+            medians = setting.turns(calls)
+            work = modules.forward_work(nets, batch)
+            yield records(
+                "forward", shape, batch, 0.9, setting.threads, medians, work, setting.peak
+            )
 
 
 def memory(setting: Setting) -> Iterator[list[Record]]:

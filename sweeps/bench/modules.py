@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
-from sparse_core import SparseConfig, sparsify
+from sparse_core import Engine, SparseConfig, sparsify
 from sparse_core.layers.condensed import CondensedLinear
 from sweeps.bench.peers import sparselab_layer, sparseprop_layer
 
@@ -106,6 +106,39 @@ def training(
         return y
 
     return call
+
+
+def forward_work(nets: Mapping[str, nn.Module], batch: int) -> dict[str, float]:
+    """Return the useful floating-point operations of a forward pass, by contestant."""
+    return {name: 2.0 * batch * sum(active(nets, name)) for name in nets}
+
+
+def training_work(
+    nets: Mapping[str, nn.Module], batch: int, *, input_gradient: bool
+) -> dict[str, float]:
+    """Return those of a forward and a backward pass.
+
+    Args:
+        nets: What `contestants` returns.
+        batch: Samples of a batch.
+        input_gradient: Whether the gradient of the first layer's input is computed.
+    """
+    work = {}
+    for name in nets:
+        first, *others = active(nets, name)
+        work[name] = 2.0 * batch * ((3 if input_gradient else 2) * first + 3 * sum(others))
+    return work
+
+
+def active(nets: Mapping[str, nn.Module], name: str) -> list[int]:
+    """Return the active weights of each layer of a contestant."""
+    net = nets[name]
+    engine = getattr(net, "sparse_engine", None)
+    if isinstance(engine, Engine):
+        return [tensor.count() for tensor in engine.tensors]
+    if name in ("dense", "half_width"):
+        return [child.weight.numel() for child in net.children() if isinstance(child, nn.Linear)]
+    return active(nets, "masked")
 
 
 def inference(net: nn.Module, batch: int, inputs: int) -> Callable[[], object]:

@@ -12,7 +12,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +20,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Record:
-    """One measurement, as it is written to JSON."""
+    """One measurement, as it is written to JSON.
+
+    `gflops` is the rate of the useful operations, two for each active weight, sample and product;
+    `of_peak` its fraction of the multiply-add peak of as many cores as there are threads.
+    """
 
     case: str
     inputs: int
@@ -33,12 +37,15 @@ class Record:
     median_us: float | None
     ratio_to_dense: float | None
     bytes: int | None = None
+    gflops: float | None = None
+    of_peak: float | None = None
 
     def row(self) -> dict[str, object]:
         """Return the record with the names of the report."""
         names = {"inputs": "in", "outputs": "out"}
         fields = {names.get(key, key): value for key, value in asdict(self).items()}
-        return {key: value for key, value in fields.items() if key != "bytes" or value is not None}
+        measured = ("bytes", "gflops", "of_peak")
+        return {key: value for key, value in fields.items() if key not in measured or value}
 
 
 def in_turns(
@@ -82,18 +89,33 @@ def records(
     batch: int,
     sparsity: float,
     threads: int,
-    medians: dict[str, float],
+    medians: Mapping[str, float],
+    work: Mapping[str, float],
+    peak: float,
 ) -> list[Record]:
-    """Turn medians by contestant, `condensed:4` meaning group 4, into records."""
+    """Turn medians into records.
+
+    Args:
+        case: What was measured.
+        shape: Inputs and outputs.
+        batch: Samples of a call.
+        sparsity: Of the sparse contestants.
+        threads: Threads of all contestants.
+        medians: Microseconds by contestant, `condensed:4` meaning group 4.
+        work: Useful floating-point operations of a call, by contestant.
+        peak: GFLOP/s that all threads could reach.
+    """
     found = []
     for name, median in medians.items():
         contestant, _, group = name.partition(":")
         ratio = medians["dense"] / median if "dense" in medians else None
+        gflops = 1e-3 * work[name] / median
         found.append(
             Record(
-                case, *shape, batch, sparsity, threads, int(group or 1), contestant, median, ratio
+                case, *shape, batch, sparsity, threads, int(group or 1), contestant, median, ratio,
+                gflops=gflops, of_peak=gflops / peak,
             )
-        )
+        )  # fmt: skip
     return found
 
 
@@ -105,9 +127,11 @@ def machine() -> dict[str, str]:
         names = [
             line.partition(":")[2].strip()
             for line in cpuinfo.read_text().splitlines()
-            if line.startswith("model name")
+            if line.startswith(("model name", "cpu family", "model\t"))
         ]
-        model = names[0] if names else model
+        if len(names) >= 3:
+            family, number, name = names[:3]
+            model = f"{name} (family {family}, model {number})"
     facts = {"processor": model, "cores": str(os.cpu_count()), "python": platform.python_version()}
     for package in ("numpy", "numba", "llvmlite", "torch", "scipy", "sparselab", "sparseprop"):
         try:
@@ -130,8 +154,13 @@ def table(records: Iterable[Record]) -> str:
             text += f" {r.median_us:.0f}us"
         if r.bytes is not None:
             text += f" {r.bytes / 2**20:.1f}MiB"
+        remarks = []
         if r.ratio_to_dense is not None and r.contestant != "dense":
-            text += f" (x{r.ratio_to_dense:.2f})"
+            remarks.append(f"x{r.ratio_to_dense:.2f}")
+        if r.gflops is not None and r.of_peak is not None:
+            remarks.append(f"{r.gflops:.1f} GFLOP/s, {r.of_peak:.0%} of peak")
+        if remarks:
+            text += f" ({', '.join(remarks)})"
         lines.setdefault(key, []).append(text)
     return "\n".join(
         f"{case:8s}{shape:>17s} batch {batch:<4d} {sparsity:>9s} {threads} thread(s): "

@@ -30,7 +30,7 @@ def test_records_of_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "condensed g=4" in capsys.readouterr().out
 
 
-def test_records_of_a_layer(tmp_path: Path) -> None:
+def test_records_of_a_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "records.json"
     words = ["bench", "kernels", "--quick", "--cases", "gemv", "--rounds", "1"]
     assert main([*words, "--json", str(file)]) == 0
@@ -41,6 +41,15 @@ def test_records_of_a_layer(tmp_path: Path) -> None:
     for record in records.values():
         assert record["case"] == "gemv" and (record["in"], record["out"]) == (3072, 768)
         assert record["ratio_to_dense"] == pytest.approx(dense / record["median_us"])
+    groups = records["condensed", 4]
+    active = 768 // 4 * 307 * 4  # a tenth of 3072 inputs, rounded, for each neuron
+    assert groups["gflops"] == pytest.approx(2 * active / groups["median_us"] / 1000)
+    assert 0 < groups["of_peak"] < groups["gflops"]
+    head = json.loads(capsys.readouterr().out.partition("\n}")[0] + "}")
+    assert groups["of_peak"] == pytest.approx(
+        groups["gflops"] / float(head["peak of a core, GFLOP/s"]), rel=0.01
+    )
+    assert {"processor", "vector bits", "blas", "threads"} < set(head)
 
 
 @pytest.mark.parametrize("name", ["kernels", "layers"])
