@@ -17,9 +17,9 @@ COUNTERS = ("steps", "updates", "horizon", "origin")
 DIGITS = 6
 
 
-def new_clock() -> Tensor:
+def new_clock(device: torch.device | None = None) -> Tensor:
     """Return `(4, 6) float32` zeros: steps, updates, horizon (0: unknown), schedule's origin."""
-    return torch.zeros(len(COUNTERS), DIGITS)
+    return torch.zeros(len(COUNTERS), DIGITS, device=device)
 
 
 def digits_of(number: int, places: int) -> list[int]:
@@ -58,11 +58,12 @@ class Clock:
     """The counters of one module's engine, written through to its buffer `sparse_clock`.
 
     Args:
-        root: The module that holds the buffer; it gets one.
+        root: The module that holds the buffer; it gets one where its first parameter lies.
     """
 
     def __init__(self, root: nn.Module) -> None:
-        root.register_buffer("sparse_clock", new_clock())
+        first = next(root.parameters(), None)
+        root.register_buffer("sparse_clock", new_clock(None if first is None else first.device))
         self._root = root
         self._counters = dict.fromkeys(COUNTERS, 0)
 

@@ -96,7 +96,8 @@ def _leaves_zeros(optimizer: Optimizer, group: Options) -> bool:
         return True
     probe = most.new_ones((3,) * most.dim())
     probe.view(-1)[-1] = 0
-    gradient = torch.arange(probe.numel(), 0.0, -1).to(probe).reshape(probe.shape) * probe
+    falling = torch.arange(probe.numel(), 0, -1, dtype=probe.dtype, device=probe.device)
+    gradient = falling.reshape(probe.shape) * probe
     probe.requires_grad_()
     moving = {"lr": 0.1} if isinstance(group.get("lr"), float) else {}
     try:
