@@ -169,11 +169,11 @@ def _start(engine: Engine, tensor: SparseTensor, scores: Tensor | None) -> None:
     config = engine.config
     method = config.facts
     if not method.starts_dense:
-        tensor.start(draw_mask(tensor, config.seed, scores=scores))
+        tensor.start(draw_mask(tensor, config, scores=scores))
         if not method.latent:
             initialise(tensor, config.initialisation, config.seed)
     elif config.initial_sparsity > 0:
-        tensor.start(draw_mask(tensor, config.seed, scores=scores, initial=True))
+        tensor.start(draw_mask(tensor, config, scores=scores, initial=True))
         initialise(tensor, config.initialisation, config.seed)
     elif (available := tensor.available()) is not None:
         tensor.start(available)

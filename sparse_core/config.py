@@ -100,6 +100,9 @@ class SparseConfig:
             `sparse_core.layers.embedding` for what rows and constant fan-in mean there.
         dense_in_budget: Whether dense layers count towards `sparsity`, so that the others are
             sparser.
+        receptive_field: First masks in which neighbouring neurons read neighbouring inputs (BRF,
+            see `sparse_core.budgets.receptive_fields`): r in [0, 1], from 0, the nearest inputs, to
+            1, any. None: uniformly random masks.
         initialisation: `scaled` multiplies each neuron's initial weights by
             sqrt(dense / own fan-in), so the variance that the layer was built with is kept
             (orthogonal and gains included); `kaiming` draws anew from N(0, 2 / own fan-in); `keep`
@@ -141,6 +144,7 @@ class SparseConfig:
     dense: tuple[str, ...] = ()
     embeddings: bool = False
     dense_in_budget: bool = False
+    receptive_field: float | None = None
     initialisation: str = "scaled"
     optimizer_state: str = "zero"
     backend: str = "masked"
@@ -160,6 +164,8 @@ class SparseConfig:
             within(name, getattr(self, name), 0, 1, open_right=True)
         if self.backward_sparsity is not None:
             within("backward_sparsity", self.backward_sparsity, 0, self.sparsity)
+        if self.receptive_field is not None:
+            within("receptive_field", self.receptive_field, 0, 1)
         for name in ("drop_fraction", "stop_at", "prune_from", "penalty", "slack"):
             within(name, getattr(self, name), 0, 1)
         for name in ("update_every", "group", "gradient_steps"):
@@ -233,6 +239,12 @@ class SparseConfig:
             raise InputError(
                 "embeddings=True: structure 'neurons' would take whole tokens, use another",
                 field="embeddings",
+            )
+        if self.embeddings and self.receptive_field is not None:
+            raise InputError(
+                f"receptive_field={self.receptive_field}: tokens of embeddings have no places, use "
+                "None",
+                field="receptive_field",
             )
         if family not in method.structures:
             moving = f", it moves weights {method.moves}" if method.moves != "within lanes" else ""

@@ -17,6 +17,8 @@ GROWTH_RULES = {
     "momentum": "sparse_core.updaters.scores:momentum",
     "adam_momentum": "sparse_core.updaters.scores:adam_momentum",
     "importance": "sparse_core.updaters.scores:importance",
+    "epitopological": "sparse_core.updaters.epitopology:epitopological",
+    "epitopological_soft": "sparse_core.updaters.epitopology:epitopological_soft",
     "sampled": "sparse_core.updaters.sampling:uniform",
     "sampled_grabo": "sparse_core.updaters.sampling:grabo",
     "sampled_graest": "sparse_core.updaters.sampling:graest",
@@ -27,6 +29,7 @@ DROP_RULES = {
     "signed": "sparse_core.updaters.scores:signed",
     "sensitivity": "sparse_core.updaters.scores:sensitivity",
     "magnitude_gradient": "sparse_core.updaters.scores:magnitude_gradient",
+    "soft_magnitude": "sparse_core.updaters.epitopology:soft_magnitude",
 }
 
 DISTRIBUTIONS = {
@@ -36,6 +39,7 @@ DISTRIBUTIONS = {
 }
 
 BLIND = ("random", "unfired")
+EPITOPOLOGICAL = ("epitopological_soft", "epitopological")
 SIGHTED = ("gradient", "momentum", "adam_momentum")
 SAMPLED = ("sampled", "sampled_grabo", "sampled_graest")
 ABLATION = ("ablation", "ablation_threshold", "ablation_sticky")
@@ -54,7 +58,7 @@ METHODS = {
     "set": Method(
         "Drop the smallest weights, grow at random (SET, Mocanu et al. 2018).",
         updater="sparse_core.updaters.set:SET",
-        growth=(*BLIND, "importance"),
+        growth=(*BLIND, "importance", *EPITOPOLOGICAL),
     ),
     "rigl": Method(
         "Drop the smallest weights, grow where the gradient is largest (RigL, Evci et al. 2020).",
@@ -89,6 +93,12 @@ METHODS = {
         growth=BLIND,
         drop="magnitude_gradient",
         fields=("slack",),
+    ),
+    "chts": Method(
+        "Grow by the shape of the network, without gradients (CHTs, Zhang et al. 2025).",
+        updater="sparse_core.updaters.chts:CHTs",
+        growth=EPITOPOLOGICAL,
+        drop="soft_magnitude",
     ),
     "gse": Method(
         "Grow from a guided sample of the gradient, then drop (GSE, Heddes et al. 2024).",

@@ -78,13 +78,17 @@ class Schedule:
         """Whether no update follows the one at `step`."""
         return horizon is not None and not self.due(step + self.update_every, horizon)
 
+    def progress(self, step: int, horizon: int | None) -> float:
+        """Return how much of the time until the topology is frozen has passed, in [0, 1]."""
+        end = self.stop_at * (horizon or 0)
+        return min(1.0, step / end) if end else float(horizon is not None)
+
     def fraction(self, step: int, horizon: int | None) -> float:
         """Return the fraction of active weights that the update at `step` moves."""
         floor = 0.0 if self.stops else min(FLOOR, self.drop_fraction)
         if horizon is None or self.decay == "constant":
             return self.drop_fraction
-        end = self.stop_at * horizon
-        progress = min(1.0, step / end) if end else 1.0
+        progress = self.progress(step, horizon)
         if self.decay == "cosine":
             falling = (1 + math.cos(math.pi * progress)) / 2
         else:

@@ -39,7 +39,7 @@ def check_room(engines: Iterable[Engine], label: int) -> None:
     for engine in engines:
         for tensor in engine.tensors:
             try:
-                draw_mask(tensor, engine.config.seed, label)
+                draw_mask(tensor, engine.config, label)
             except ValueError as error:
                 raise InputError(
                     f"task {label} does not fit: {error}; raise the sparsity, widen the layer, "

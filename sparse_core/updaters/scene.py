@@ -27,6 +27,8 @@ class Moment:
         fraction: Fraction of the active weights to move.
         pruned: How much of the way to the final density a pruning method has gone, in [0, 1].
         last: Whether no update follows.
+        progress: How much of the time until the topology is frozen has passed, in [0, 1]; 0 where
+            the length of the training is unknown.
         seed: The configuration's seed.
         idle: Weights that sit this update out, since no gradient reached them.
     """
@@ -36,6 +38,7 @@ class Moment:
     fraction: float
     pruned: float = 1.0
     last: bool = False
+    progress: float = 0.0
     seed: int = 0
     idle: tuple[SparseTensor, ...] = ()
 
@@ -51,6 +54,7 @@ class Moment:
             fraction=schedule.fraction(phase, horizon),
             pruned=1.0 if horizon is None else schedule.pruned(phase, horizon),
             last=schedule.last(phase, horizon),
+            progress=schedule.progress(phase, horizon),
             seed=seed,
             idle=idle,
         )

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sparse_core.budgets.receptive_fields import receptive_field
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
 from sparse_core.streams import stream
@@ -22,7 +23,7 @@ from sparse_core.weights.tensor import SparseTensor
 
 def draw_mask(
     tensor: SparseTensor,
-    seed: int,
+    config: SparseConfig,
     index: int = 0,
     scores: Tensor | None = None,
     *,
@@ -32,9 +33,9 @@ def draw_mask(
 
     Args:
         tensor: The sparse weight.
-        seed: The configuration's seed.
+        config: Its seed, and what masks look like.
         index: Names the draw; each task has its own.
-        scores: Keep the highest of these, in the weight's shape; None: a uniformly random mask.
+        scores: Keep the highest of these, in the weight's shape; None: a random mask.
         initial: Fill the initial budget, as far as it is available, for methods that prune.
 
     Returns:
@@ -45,8 +46,10 @@ def draw_mask(
     """
     shape = (tensor.rows, tensor.cols)
     if scores is None:
-        generator = stream(seed, "mask", index, tensor.name)
+        generator = stream(config.seed, "mask", index, tensor.name)
         draws = torch.rand(shape, generator=generator, dtype=torch.float64)
+        if config.receptive_field is not None:
+            draws = receptive_field(tensor.shape, config.receptive_field, draws)
         ranked = tensor.structure.alike(draws)
     else:
         ranked = scores.detach().reshape(shape).double().cpu()
@@ -80,7 +83,7 @@ def redraw(tensors: Sequence[SparseTensor], config: SparseConfig, index: int) ->
         ValueError: If a layer has too few free weights left. Nothing is changed then.
     """
     full = config.facts.starts_dense
-    masks = [draw_mask(tensor, config.seed, index, initial=full) for tensor in tensors]
+    masks = [draw_mask(tensor, config, index, initial=full) for tensor in tensors]
     for tensor, mask in zip(tensors, masks, strict=True):
         tensor.start(mask)
         if tensor.companion("scores") is None:

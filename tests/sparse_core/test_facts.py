@@ -95,6 +95,8 @@ def test_what_each_rule_needs() -> None:
         "momentum": "momentum",
         "adam_momentum": "momentum",
         "importance": "active_gradient",
+        "epitopological": "nothing",
+        "epitopological_soft": "nothing",
         "sampled": "gradient",
         "sampled_grabo": "signals",
         "sampled_graest": "signals",
@@ -105,6 +107,7 @@ def test_what_each_rule_needs() -> None:
         "signed": "nothing",
         "sensitivity": "active_gradient",
         "magnitude_gradient": "active_gradient",
+        "soft_magnitude": "nothing",
     }
 
 
