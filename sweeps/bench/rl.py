@@ -1,144 +1,164 @@
-"""SAC's gradient step in Stable-Baselines3 with HalfCheetah's shapes: dense, masked, condensed.
+"""Reinforcement learning, whole steps of the environment with all that is done at each.
 
     dst bench rl --json docs/results/rl_step.json
 
-A step is `SAC.train(1, batch_size)`: sampling the replay buffer, the entropy coefficient, the
-critics, the actor and the target networks, with Stable-Baselines3's own optimizers. Observations
-have 17 numbers, actions 6; the buffer holds random transitions, so no simulator is needed.
-Contestants are timed in turns. A ratio is the time of the dense step over that of the contestant;
-updates of the topology, one in a hundred steps or fewer, are too rare to show in a median.
+`learn()` of Stable-Baselines3's SAC, TD3 and PPO: acting, the buffer, the gradient step, the
+optimizers, updates of the topology. The environment has HalfCheetah's sizes, 17 observed numbers
+and 6 actions, and costs next to nothing, so no simulator is needed; replay buffers hold random
+transitions. Contestants are dense, masked and condensed networks, the compiled training step, and
+SBX, the JAX sister of Stable-Baselines3, with dense networks (extra `peers`; it has a process of
+its own). They take turns of 20 steps, PPO of one rollout. Records `learn` are milliseconds of a
+step of the environment; records `train` of a gradient step alone, of PPO's update phase. A median
+leaves out updates of the topology, one in a hundred gradient steps; a mean has them, as whole
+hundreds of steps are timed. `simba` is the critic of SimBa by itself: forward and backward pass
+and AdamW's step.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, Protocol
 
-import gymnasium as gym
-import numpy as np
-from stable_baselines3 import SAC
-from stable_baselines3.common.logger import Logger
+from sweeps.bench.command import Parser, exit_code, parser, set_threads
+from sweeps.bench.learning import Times
+from sweeps.bench.rl_records import METHOD, Case, Record, line, records, write
+from sweeps.bench.timing import machine
 
-from dstrl import SparseSACPolicy
-from sweeps.bench.command import exit_code, parser, set_threads
-from sweeps.bench.timing import in_turns, machine
+STEPS = 20
+"""Environment steps of a turn."""
 
-OBSERVATIONS, ACTIONS, BATCH = 17, 6, 256
-CAPACITY = 4096
-CASES = (((256, 256), 0.9), ((1024, 1024), 0.9), ((1024, 1024), 0.95))
-SETTINGS = (("masked", 1), ("condensed", 1), ("condensed", 4))
-METHOD = "srigl"
+INTERVAL = 100
+"""Gradient steps between two updates of the topology, the default."""
 
 
-@dataclass(frozen=True)
-class Record:
-    """One measurement, as it is written to JSON."""
-
-    algo: str
-    net_arch: tuple[int, ...]
-    sparsity: float
-    method: str
-    group: int
-    backend: str
-    median_ms: float
-    ratio_to_dense: float
+CASES = (
+    Case("sac", (256, 256), 0.9),
+    Case("sac", (1024, 1024), 0.9),
+    Case("sac", (1024, 1024), 0.95),
+    Case("td3", (256, 256), 0.9),
+    Case("td3", (1024, 1024), 0.95),
+    Case("ppo", (64, 64), 0.9),
+    Case("ppo", (256, 256), 0.9),
+)
+ALGORITHMS = ("sac", "td3", "ppo", "simba")
 
 
-class Shapes(gym.Env[Any, Any]):
-    """An environment that has HalfCheetah's spaces and nothing else."""
+class Turns(Protocol):
+    """Whoever learns in turns."""
 
-    observation_space = gym.spaces.Box(-np.inf, np.inf, (OBSERVATIONS,), np.float32)
-    action_space = gym.spaces.Box(-1, 1, (ACTIONS,), np.float32)
-
-
-def agent(net_arch: tuple[int, ...], sparse: dict[str, Any] | None) -> SAC:
-    """Make an agent with a buffer full of random transitions; `sparse=None` is plain SAC."""
-    policy_kwargs: dict[str, Any] = {"net_arch": list(net_arch)}
-    if sparse is not None:
-        policy_kwargs["sparse"] = sparse
-    model = SAC(
-        "MlpPolicy" if sparse is None else SparseSACPolicy,
-        Shapes(),
-        policy_kwargs=policy_kwargs,
-        buffer_size=CAPACITY,
-        seed=0,
-        device="cpu",
-    )
-    model.set_logger(Logger(None, []))
-    random, buffer = np.random.default_rng(0), model.replay_buffer
-    assert buffer is not None
-    for array in (buffer.observations, buffer.next_observations, buffer.rewards):
-        array[:] = random.standard_normal(array.shape)
-    buffer.actions[:] = random.uniform(-1, 1, buffer.actions.shape)
-    buffer.full = True
-    return model
+    def block(self, steps: int) -> Times:
+        """Learn for so many environment steps."""
 
 
 def measure(
-    net_arch: tuple[int, ...], sparsity: float, rounds: int, clock: Callable[[], float]
+    case: Case, chosen: Sequence[str], rounds: int, clock: str, threads: int, peer: str | None
 ) -> list[Record]:
-    """Time the steps of one architecture and sparsity."""
-    agents = {("dense", 1): agent(net_arch, None)}
-    for backend, group in SETTINGS:
-        sparse = dict(method=METHOD, sparsity=sparsity, backend=backend, group=group)
-        agents[backend, group] = agent(net_arch, sparse)
-    calls: dict[str, Callable[[], object]] = {
-        f"{backend}:{group}": lambda model=model: model.train(1, BATCH)  # type: ignore[misc]
-        for (backend, group), model in agents.items()
-    }
-    medians = in_turns(calls, rounds=rounds, block=0.05, clock=clock)
-    records = []
-    for backend, group in agents:
-        dense = backend == "dense"
-        median = medians[f"{backend}:{group}"] / 1000
-        records.append(
-            Record(
-                "sac",
-                net_arch,
-                0.0 if dense else sparsity,
-                "dense" if dense else METHOD,
-                group,
-                backend,
-                round(median, 3),
-                round(medians["dense:1"] / 1000 / median, 3),
-            )
-        )
-    return records
+    """Time the contestants of one case in turns.
+
+    Args:
+        case: What to train.
+        chosen: Names of contestants, `dense` among them.
+        rounds: Turns of each.
+        clock: Name of a clock of `sweeps.bench.learning.CLOCKS`.
+        threads: Threads of all contestants.
+        peer: Interpreter that has SBX; None: this one.
+    """
+    from sweeps.bench.agents import CONTESTANTS, compiled, learner
+    from sweeps.bench.sbx import INSTALL, SbxLearner
+
+    with ExitStack() as opened:
+        ready: dict[str, Turns] = {}
+        for name in chosen:
+            contestant = CONTESTANTS[name]
+            if contestant.net_arch and contestant.net_arch >= case.net_arch:
+                continue
+            if contestant.library == "dstrl" and compiled(case.algo) is None:
+                continue
+            if contestant.library == "sbx":
+                try:
+                    other = SbxLearner(case.algo, case.net_arch, clock, threads, peer)
+                except ImportError:
+                    print(f"sbx: {INSTALL}", flush=True)
+                    continue
+                opened.callback(other.close)
+                ready[name] = other
+            else:
+                ready[name] = learner(
+                    case.algo, case.net_arch, case.sparsity, contestant, METHOD, clock
+                )
+        times = in_turns(ready, rounds, {n for n in ready if CONTESTANTS[n].backend != "dense"})
+    return [*records(case, "learn", times), *records(case, "train", times)]
 
 
-def line(record: Record) -> str:
-    """Return one record as text."""
-    arch = "x".join(map(str, record.net_arch))
-    return (
-        f"{record.algo} {arch:>10s} {record.sparsity:5.0%} {record.backend:>10s} "
-        f"group {record.group}: {record.median_ms:8.2f} ms  x{record.ratio_to_dense:.2f}"
+def in_turns(ready: Mapping[str, Turns], rounds: int, sparse: Collection[str]) -> dict[str, Times]:
+    """Let learners take turns, after a turn that does not count; sparse ones meet an update in it.
+
+    Args:
+        ready: Learners by name.
+        rounds: Turns of each.
+        sparse: Names of those whose topology moves.
+    """
+    for name, learner in ready.items():
+        learner.block(INTERVAL if name in sparse else STEPS)
+    times = {name: Times([], []) for name in ready}
+    for _ in range(rounds):
+        for name, learner in ready.items():
+            spent = learner.block(STEPS)
+            times[name].steps.extend(spent.steps)
+            times[name].trains.extend(spent.trains)
+    return times
+
+
+def options() -> Parser:
+    """Return the command line."""
+    from sweeps.bench.agents import CONTESTANTS
+
+    made = parser("dst bench rl", __doc__)
+    made.add_argument(
+        "--cases", nargs="+", choices=ALGORITHMS, default=ALGORITHMS, metavar="CASE",
+        help=f"some of {', '.join(ALGORITHMS)}; default: all",
+    )  # fmt: skip
+    made.add_argument(
+        "--contestants", nargs="+", choices=tuple(CONTESTANTS), default=tuple(CONTESTANTS),
+        metavar="NAME", help=f"some of {', '.join(CONTESTANTS)}, beside dense; default: all",
+    )  # fmt: skip
+    made.add_argument(
+        "--peer-python", metavar="FILE", help="Python of an environment that has sbx-rl"
     )
+    return made
+
+
+def measured(given: Any) -> Iterator[list[Record]]:
+    """Yield the records of each case that was asked for."""
+    rounds = 5 if given.quick else given.rounds
+    chosen = ["dense", *(name for name in given.contestants if name != "dense")]
+    cases = [case for case in CASES if case.algo in given.cases]
+    for case in cases[:1] if given.quick else cases:
+        # A turn of PPO is a rollout, of 320 gradient steps.
+        turns = -(-rounds // 3) if case.algo == "ppo" else -(-rounds // 5) * 5
+        yield measure(case, chosen, turns, given.clock, given.threads, given.peer_python)
+    if "simba" in given.cases:
+        from sweeps.bench.simba import measure as measure_critic
+
+        yield measure_critic(rounds, given.clock)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark, print a line for each measurement and write records."""
-    chosen = parser("dst bench rl", __doc__).parse_args(arguments)
-    set_threads(chosen.threads)
-    print(json.dumps(machine(), indent=1), flush=True)
-    records: list[Record] = []
-    for net_arch, sparsity in CASES[:1] if chosen.quick else CASES:
-        found = measure(
-            net_arch,
-            sparsity,
-            5 if chosen.quick else chosen.rounds,
-            time.perf_counter if chosen.clock == "wall" else time.thread_time,
-        )
+    given = options().parse_args(arguments)
+    set_threads(given.threads)
+    from sweeps.bench.peak import limits
+
+    print(json.dumps(machine() | limits(given.threads).facts(), indent=1), flush=True)
+    everything: list[Record] = []
+    for found in measured(given):
         print("\n".join(map(line, found)), flush=True)
-        records += found
-    if chosen.json is not None:
-        partial = chosen.json.with_name(chosen.json.name + ".tmp")
-        partial.write_text(json.dumps([asdict(record) for record in records], indent=1) + "\n")
-        os.replace(partial, chosen.json)
+        everything += found
+    if given.json is not None:
+        write(given.json, everything)
     return 0
 
 

@@ -1,0 +1,108 @@
+"""The critic of SimBa by itself: bare modules, a training step with AdamW.
+
+Two residual blocks of width 512 (Lee et al. 2025, "SimBa: Simplicity Bias for Scaling Up
+Parameters in Deep Reinforcement Learning", section 4): a linear embedding of 17 observed numbers
+and 6 actions, twice x + W2 relu(W1 layer_norm(x)) with four times the width inside, a last
+layer_norm and a linear head. Layers have one sparsity; the head stays dense. The running
+normalisation of observations is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sweeps.bench.learning import ACTIONS, CLOCKS, OBSERVATIONS
+from sweeps.bench.rl_records import Record
+from sweeps.bench.timing import in_turns
+
+if TYPE_CHECKING:
+    from torch import nn
+
+WIDTH, BLOCKS, BATCH = 512, 2, 256
+SETTINGS = (
+    ("masked", 0.9, 1),
+    ("condensed", 0.8, 1),
+    ("condensed", 0.9, 1),
+    ("condensed", 0.9, 4),
+)
+"""Backend, sparsity and group."""
+
+
+def critic() -> nn.Module:
+    """Return the dense critic."""
+    from torch import Tensor, nn
+
+    class Block(nn.Module):
+        """x + W2 relu(W1 layer_norm(x))."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            inside = 4 * WIDTH
+            layers = nn.Linear(WIDTH, inside), nn.ReLU(), nn.Linear(inside, WIDTH)
+            self.inner = nn.Sequential(nn.LayerNorm(WIDTH), *layers)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = x + self.inner(x)
+            return y
+
+    blocks = [Block() for _ in range(BLOCKS)]
+    head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 1)
+    return nn.Sequential(nn.Linear(OBSERVATIONS + ACTIONS, WIDTH), *blocks, *head)
+
+
+def training_step(backend: str, sparsity: float, group: int) -> Callable[[], object]:
+    """Return a training step on random data; `backend="dense"` for dense weights."""
+    import torch
+
+    from sparse_core import SparseConfig, sparsify
+
+    torch.manual_seed(0)
+    net = critic()
+    if backend != "dense":
+        config = SparseConfig(
+            method="static",
+            sparsity=sparsity,
+            structure="constant_fan_in",
+            group=group,
+            distribution="uniform",
+            backend=backend,
+            dense=("output",),
+        )
+        sparsify(net, config, batch=BATCH)
+    # Fused: the fastest that torch has, for every contestant.
+    optimizer = torch.optim.AdamW(net.parameters(), 1e-4, fused=True)
+    x, target = torch.randn(BATCH, OBSERVATIONS + ACTIONS), torch.randn(BATCH, 1)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        torch.nn.functional.mse_loss(net(x), target).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
+
+
+def measure(rounds: int, clock: str) -> list[Record]:
+    """Time the training steps in turns.
+
+    Args:
+        rounds: Turns of each.
+        clock: Name of a clock of `sweeps.bench.learning.CLOCKS`.
+    """
+    settings = {"dense": ("dense", 0.0, 1)} | {
+        f"{backend} {sparsity} {group}": (backend, sparsity, group)
+        for backend, sparsity, group in SETTINGS
+    }
+    calls = {name: training_step(*setting) for name, setting in settings.items()}
+    medians = in_turns(calls, rounds=rounds, block=0.05, clock=CLOCKS[clock])
+    found = []
+    for name, (backend, sparsity, group) in settings.items():
+        median, ratio = medians[name] / 1000, medians["dense"] / medians[name]
+        method = "dense" if backend == "dense" else "static"
+        found.append(
+            Record(
+                "simba", (WIDTH,) * BLOCKS, sparsity, method, group, backend, round(median, 3),
+                round(ratio, 3), "step", "torch", round(median, 3), round(ratio, 3), None,
+            )
+        )  # fmt: skip
+    return found
