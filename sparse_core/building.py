@@ -93,8 +93,8 @@ def sparsify(
     _check_scores(sparse, scores)
     counts = budgets(selected, config, structure, apart)
     initial = counts
-    if config.facts.starts_dense:
-        initial = budgets(selected, replace(config, sparsity=config.initial_sparsity), structure)
+    if config.density_moves:
+        initial = budgets(selected, replace(config, sparsity=config.first_sparsity), structure)
     if scores is not None and config.scope == "global":
         counts |= budgets_by_score(sparse, sum(counts[s.name] for s in sparse), scores)
     masked = _masked(sparse, config, structure)
@@ -168,11 +168,11 @@ def _condense(engine: Engine, module: nn.Module, batch: int, keep_masked: Collec
 def _start(engine: Engine, tensor: SparseTensor, scores: Tensor | None) -> None:
     config = engine.config
     method = config.facts
-    if not method.starts_dense:
+    if not config.density_moves:
         tensor.start(draw_mask(tensor, config, scores=scores))
         if not method.latent:
             initialise(tensor, config.initialisation, config.seed)
-    elif config.initial_sparsity > 0:
+    elif config.first_sparsity > 0:
         tensor.start(draw_mask(tensor, config, scores=scores, initial=True))
         initialise(tensor, config.initialisation, config.seed)
     elif (available := tensor.available()) is not None:

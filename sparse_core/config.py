@@ -26,6 +26,7 @@ from sparse_core.registry import (
 )
 from sparse_core.structure_names import family_of, parse_pattern, with_examples
 
+DENSITY_CURVES = ("cubic", "linear", "sigmoid", "annealed")
 DECAYS = ("cosine", "linear", "constant", "inverse_power")
 INITIALISATIONS = ("scaled", "kaiming", "keep")
 OPTIMIZER_STATES = ("zero", "keep", "freeze", "layer_mean")
@@ -88,8 +89,11 @@ class SparseConfig:
         ablation_sticky: Whether an ablated neuron can never come back.
         never_ablate: Roles, of `ROLES`, whose neurons are never ablated, nor removed by structure
             `neurons`.
-        initial_sparsity: Where methods that start dense begin (GMP, GraNet).
-        prune_from: The fraction of the horizon at which GMP, GraNet and one-shot pruning begin.
+        initial_sparsity: The sparsity at the beginning, from which it goes to `sparsity` until
+            `stop_at`, down or up (GMP, GraNet and one-shot pruning: up only). None: dense for
+            methods that prune, `sparsity` for the others.
+        prune_from: The fraction of the horizon at which the sparsity begins to move.
+        density_curve: How it moves, one of `DENSITY_CURVES` (`sparse_core.schedule`).
         backward_sparsity: Top-KAST's sparsity of the weights that receive gradients; None is
             halfway between dense and `sparsity`.
         penalty: Top-KAST's and SR-STE's decay of weights outside the forward mask.
@@ -136,8 +140,9 @@ class SparseConfig:
     ablation_threshold: float = 0.3
     ablation_sticky: bool = False
     never_ablate: tuple[str, ...] = ("output",)
-    initial_sparsity: float = 0.0
+    initial_sparsity: float | None = None
     prune_from: float = 0.0
+    density_curve: str = "cubic"
     backward_sparsity: float | None = None
     penalty: float = 2e-4
     slack: float = 0.0
@@ -155,13 +160,15 @@ class SparseConfig:
         check_distribution(self.distribution)
         one_of("decay", self.decay, DECAYS)
         one_of("scope", self.scope, SCOPES)
+        one_of("density_curve", self.density_curve, DENSITY_CURVES)
         one_of("initialisation", self.initialisation, INITIALISATIONS)
         one_of("optimizer_state", self.optimizer_state, OPTIMIZER_STATES)
         one_of("backend", self.backend, BACKENDS)
         if self.drop is not None:
             check_drop(self.drop)
-        for name in ("sparsity", "initial_sparsity"):
-            within(name, getattr(self, name), 0, 1, open_right=True)
+        within("sparsity", self.sparsity, 0, 1, open_right=True)
+        if self.initial_sparsity is not None:
+            within("initial_sparsity", self.initial_sparsity, 0, 1, open_right=True)
         if self.backward_sparsity is not None:
             within("backward_sparsity", self.backward_sparsity, 0, self.sparsity)
         if self.receptive_field is not None:
@@ -174,7 +181,7 @@ class SparseConfig:
         if self.horizon is not None:
             at_least("horizon", self.horizon, 1)
         positive("ablation_threshold", self.ablation_threshold)
-        if method.starts_dense and self.initial_sparsity > self.sparsity:
+        if method.starts_dense and self.first_sparsity > self.sparsity:
             raise InputError(
                 f"initial_sparsity={self.initial_sparsity}: must be at most sparsity="
                 f"{self.sparsity}",
@@ -273,10 +280,10 @@ class SparseConfig:
                     f"layer_sparsity={self.layer_sparsity}: structure {structure} leaves no choice",
                     field="layer_sparsity",
                 )
-            if method.starts_dense:
+            if self.density_moves:
                 raise InputError(
-                    f"structure={structure!r}: method {self.method!r} starts dense, which is no "
-                    "N:M pattern",
+                    f"structure={structure!r}: method {self.method!r} starts at sparsity "
+                    f"{self.first_sparsity}, and an N:M pattern has one only",
                     field="structure",
                 )
             if abs(self.sparsity - (1 - n / m)) > 1e-9:
@@ -294,6 +301,25 @@ class SparseConfig:
     def density(self) -> float:
         """Fraction of the selected weights that is active."""
         return 0.0 if self.sparsity >= 1 else 1.0 - self.sparsity
+
+    @property
+    def density_moves(self) -> bool:
+        """Whether the number of active weights changes on a schedule."""
+        method = self.facts
+        given = "initial_sparsity" in method.fields and self.initial_sparsity is not None
+        return method.starts_dense or given
+
+    @property
+    def first_sparsity(self) -> float:
+        """The sparsity at the beginning."""
+        if self.density_moves:
+            return self.initial_sparsity or 0.0
+        return self.sparsity
+
+    @property
+    def needs_horizon(self) -> bool:
+        """Whether its schedule is a function of the training's length."""
+        return self.facts.needs_horizon or self.density_moves
 
     @property
     def growth_rule(self) -> str | None:
@@ -357,6 +383,10 @@ class SparseConfig:
                 changes |= _defaults(["never_ablate"])
         if method.every_step:
             changes |= _defaults(["update_every"])
+        if not self.density_moves:
+            changes |= _defaults(["prune_from", "density_curve"])
+        elif method.starts_dense and not self.initial_sparsity:
+            changes |= _defaults(["initial_sparsity"])
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
 

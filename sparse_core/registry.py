@@ -43,7 +43,7 @@ EPITOPOLOGICAL = ("epitopological_soft", "epitopological")
 SIGHTED = ("gradient", "momentum", "adam_momentum")
 SAMPLED = ("sampled", "sampled_grabo", "sampled_graest")
 ABLATION = ("ablation", "ablation_threshold", "ablation_sticky")
-PRUNING = ("initial_sparsity", "prune_from")
+DENSITY = ("initial_sparsity", "prune_from", "density_curve")
 
 DENSE_METHOD = "dense"
 """The name for all methods that leave the network dense, in a configuration's canonical form."""
@@ -59,16 +59,19 @@ METHODS = {
         "Drop the smallest weights, grow at random (SET, Mocanu et al. 2018).",
         updater="sparse_core.updaters.set:SET",
         growth=(*BLIND, "importance", *EPITOPOLOGICAL),
+        fields=DENSITY,
     ),
     "rigl": Method(
         "Drop the smallest weights, grow where the gradient is largest (RigL, Evci et al. 2020).",
         updater="sparse_core.updaters.rigl:RigL",
         growth=SIGHTED,
+        fields=DENSITY,
     ),
     "rigl_itop": Method(
         "RigL whose topology moves until the end of training (ITOP, Liu et al. 2021).",
         updater="sparse_core.updaters.rigl:RigL",
         growth=SIGHTED,
+        fields=DENSITY,
         stops=False,
     ),
     "srigl": Method(
@@ -78,7 +81,7 @@ METHODS = {
         structure="constant_fan_in",
         structures=("constant_fan_in",),
         moves="between lanes",
-        fields=ABLATION,
+        fields=(*ABLATION, *DENSITY),
     ),
     "snfs": Method(
         "Grow by momentum, move weights between layers (SNFS, Dettmers and Zettlemoyer 2019).",
@@ -92,13 +95,14 @@ METHODS = {
         updater="sparse_core.updaters.mest:MEST",
         growth=BLIND,
         drop="magnitude_gradient",
-        fields=("slack",),
+        fields=("slack", *DENSITY),
     ),
     "chts": Method(
         "Grow by the shape of the network, without gradients (CHTs, Zhang et al. 2025).",
         updater="sparse_core.updaters.chts:CHTs",
         growth=EPITOPOLOGICAL,
         drop="soft_magnitude",
+        fields=DENSITY,
     ),
     "gse": Method(
         "Grow from a guided sample of the gradient, then drop (GSE, Heddes et al. 2024).",
@@ -151,7 +155,7 @@ METHODS = {
         growth=SIGHTED,
         structures=("unstructured",),
         moves="between lanes",
-        fields=PRUNING,
+        fields=DENSITY,
         starts_dense=True,
         needs_horizon=True,
         global_scope=True,
@@ -159,7 +163,7 @@ METHODS = {
     "gmp": Method(
         "Prune the smallest weights, cubically in time (GMP, Zhu and Gupta 2017).",
         updater="sparse_core.updaters.pruning:GMP",
-        fields=PRUNING,
+        fields=DENSITY,
         starts_dense=True,
         needs_horizon=True,
         global_scope=True,
@@ -167,7 +171,7 @@ METHODS = {
     "one_shot": Method(
         "Prune the smallest weights, all at once.",
         updater="sparse_core.updaters.pruning:GMP",
-        fields=PRUNING,
+        fields=DENSITY,
         starts_dense=True,
         prunes_once=True,
         needs_horizon=True,

@@ -6,16 +6,24 @@
     constant          alpha
 
 t counts optimizer steps, T = stop_at * horizon. Updates fall on t = update_every, 2 update_every,
-... < T. Without a horizon the fraction is alpha and updates go on. Methods that prune have one
-more update, at T, and follow the cubic schedule of Zhu and Gupta (2017):
+... < T. Without a horizon the fraction is alpha and updates go on. Where the density moves, up or
+down, there is one more update, at T; methods that prune have none before t_0.
 
-    active(t) = final + (initial - final) * (1 - (t - t_0) / (T - t_0))^3
+    active(t) = initial + (final - initial) f(x),    x = (t - t_0) / (T - t_0) in [0, 1]
     t_0 = prune_from * horizon
+
+    cubic         f = 1 - (1 - x)^3                    (Zhu and Gupta 2017)
+    linear        f = x
+    sigmoid       f = (s(x) - s(0)) / (s(1) - s(0)),   s(x) = 1 / (1 + exp(-6 (2 x - 1)))
+                                                       (CHTss, Zhang et al. 2025, eq. 4; k = 6)
+    annealed      f = x + sin(pi x) / pi, whose slope falls as a cosine
+                                                       (Neuroplastic Expansion, Liu et al. 2025)
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sparse_core.config import SparseConfig
@@ -33,6 +41,8 @@ class Schedule:
     decay: str
     stop_at: float
     prune_from: float
+    curve: str
+    moves_density: bool
     prunes: bool
     stops: bool
     once: bool
@@ -47,6 +57,8 @@ class Schedule:
             config.decay,
             config.stop_at if method.stops else 1.0,
             config.prune_from,
+            config.density_curve,
+            config.density_moves,
             method.starts_dense,
             method.stops,
             method.prunes_once,
@@ -58,6 +70,8 @@ class Schedule:
             return False
         if self.prunes:
             return self._prunes_at(step, horizon)
+        if self.moves_density and horizon is not None and step == self._window(horizon)[1]:
+            return True
         if step % self.update_every:
             return False
         return not self.stops or horizon is None or step < self.stop_at * horizon
@@ -100,4 +114,18 @@ class Schedule:
         begin, end = self._window(horizon)
         if self.once or step >= end:
             return 1.0
-        return 1 - (1 - max(0, step - begin) / (end - begin)) ** 3
+        return CURVES[self.curve](max(0, step - begin) / (end - begin))
+
+
+def _sigmoid(x: float) -> float:
+    low, here, high = (1 / (1 + math.exp(-6 * (2 * at - 1))) for at in (0, x, 1))
+    return (here - low) / (high - low)
+
+
+CURVES: dict[str, Callable[[float], float]] = {
+    "cubic": lambda x: 1 - (1 - x) ** 3,
+    "linear": lambda x: x,
+    "sigmoid": _sigmoid,
+    "annealed": lambda x: x + math.sin(math.pi * x) / math.pi,
+}
+"""Name of a curve -> how much of the way is done."""

@@ -20,7 +20,7 @@ from sparse_core.weights.delta import Delta
 
 def left_to_prune(engine: Engine) -> int:
     """Return by how many weights a network exceeds its budget that started dense; else 0."""
-    if not engine.config.facts.starts_dense:
+    if not engine.config.density_moves:
         return 0
     return max(0, sum(tensor.count() - tensor.budget for tensor in engine.tensors))
 
@@ -31,7 +31,7 @@ def prune(engine: Engine) -> None:
     Where that rule needs a gradient there is none after training: magnitude takes its place.
 
     Args:
-        engine: Of a method that starts dense.
+        engine: Whose density moves on a schedule.
     """
     config = engine.config
     if demands(config)["drop"] != "nothing":

@@ -37,7 +37,7 @@ def supported(settings: Settings, isolation: str, share: str) -> Settings:
             raise InputError(
                 "backend='condensed': tasks in sequence need masked layers", field="backend"
             )
-        if method.latent or method.starts_dense:
+        if method.latent or config.density_moves:
             raise InputError(
                 f"method={config.method!r}: writes weights outside its masks, as tasks must not",
                 field="method",

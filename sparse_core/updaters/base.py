@@ -79,7 +79,7 @@ class Updater(ABC):
             RuntimeError: If the method needs a horizon, or cannot be used with a closure.
         """
         method, skip = self.config.method, self.config.skip_step
-        if self.method.needs_horizon and horizon is None:
+        if self.config.needs_horizon and horizon is None:
             raise RuntimeError(
                 f"method={method!r}: its schedule needs the length of the training; give `horizon` "
                 "or call Engine.set_horizon before the first optimizer step"

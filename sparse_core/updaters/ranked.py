@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sparse_core.budgets.ranking import MINUS_INFINITY, top_of_layer
-from sparse_core.updaters.scene import Moment, Scene, Score, checked
+from sparse_core.updaters.scene import Moment, Scene, Score, checked, target
 from sparse_core.weights.delta import Delta
 from sparse_core.weights.tensor import SparseTensor
 
@@ -24,14 +24,21 @@ class Ranking(ABC):
 
     Attributes:
         active: All active cells, as a set.
+        scene: What the scores looked at.
     """
 
     active: Tensor
+    scene: Scene
 
     @property
-    @abstractmethod
     def tensor(self) -> SparseTensor:
         """The sparse weight."""
+        return self.scene.tensor
+
+    @property
+    def target(self) -> int:
+        """How many weights are to be active after the update."""
+        return target(self.tensor, self.scene.moment)
 
     @property
     def size(self) -> int:
@@ -73,7 +80,7 @@ class Ranking(ABC):
         return min(self.size, int(capacity.sum()))
 
     def capacity(self, live: Tensor | None = None) -> Tensor:
-        """Return what the budget pays for in each lane, as `Structure.capacity` does.
+        """Return what the target pays for in each lane, as `Structure.capacity` does.
 
         Args:
             live: `(lanes,)` bool, lanes that are not ablated; None: all.
@@ -81,7 +88,7 @@ class Ranking(ABC):
         tensor, open_lanes = self.tensor, self.tensor.open_lanes()
         if open_lanes is not None:
             live = open_lanes if live is None else live & open_lanes
-        capacity = tensor.structure.capacity(tensor.budget, tensor.rows, tensor.cols, live)
+        capacity = tensor.structure.capacity(self.target, tensor.rows, tensor.cols, live)
         return capacity.to(tensor.weight.device)
 
 
@@ -108,11 +115,6 @@ class Ranked(Ranking):
         keep = structure.cells(checked(drop(scene), "drop score", scene))
         grown = available_cells(tensor, checked(grow(scene), "grow score", scene))
         return cls(scene, structure.any_in_cell(scene.active), keep, grown)
-
-    @property
-    def tensor(self) -> SparseTensor:
-        """The sparse weight."""
-        return self.scene.tensor
 
     def strongest(self, count: int, live: Tensor | None = None) -> Tensor:
         """Return the active cells of highest drop scores."""

@@ -60,6 +60,12 @@ class Moment:
         )
 
 
+def target(tensor: SparseTensor, moment: Moment) -> int:
+    """Return how many weights of a tensor are to be active at this point of the schedule."""
+    way = tensor.initial_budget - tensor.budget
+    return tensor.budget + round(way * (1 - moment.pruned))
+
+
 @dataclass(frozen=True)
 class Scene:
     """What a score may look at: one weight matrix, or some rows of it, at one update.

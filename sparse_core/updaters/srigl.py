@@ -47,6 +47,6 @@ class SRigL(RigL):
             gone = ~open_lanes if gone is None else gone | ~open_lanes
         lanes = len(salient) if open_lanes is None else int(open_lanes.sum())
         widest = max(1, tensor.widest())
-        least = least_lanes(tensor.budget, tensor.rows, widest, self.config.group)
-        wanted = threshold(self.config.ablation_threshold, tensor.budget // tensor.rows)
+        least = least_lanes(layer.target, tensor.rows, widest, self.config.group)
+        wanted = threshold(self.config.ablation_threshold, layer.target // tensor.rows)
         return live_lanes(salient, wanted, min(least, lanes), gone)

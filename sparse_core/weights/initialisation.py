@@ -36,7 +36,7 @@ def draw_mask(
         config: Its seed, and what masks look like.
         index: Names the draw; each task has its own.
         scores: Keep the highest of these, in the weight's shape; None: a random mask.
-        initial: Fill the initial budget, as far as it is available, for methods that prune.
+        initial: Fill the initial budget, if it is larger as far as it is available.
 
     Returns:
         `(rows, cols)` bool on the weight's device.
@@ -57,7 +57,7 @@ def draw_mask(
     budget = tensor.budget
     if initial:
         free = tensor.numel if available is None else int(available.sum())
-        budget = max(budget, min(tensor.initial_budget, free))
+        budget = min(tensor.initial_budget, max(budget, free))
     if live is not None and available is not None and int(available.sum()) < budget:
         raise InputError(
             f"layer {tensor.name!r} is full: {budget} free places are needed in neurons of its "
@@ -82,8 +82,8 @@ def redraw(tensors: Sequence[SparseTensor], config: SparseConfig, index: int) ->
     Raises:
         ValueError: If a layer has too few free weights left. Nothing is changed then.
     """
-    full = config.facts.starts_dense
-    masks = [draw_mask(tensor, config, index, initial=full) for tensor in tensors]
+    moves = config.density_moves
+    masks = [draw_mask(tensor, config, index, initial=moves) for tensor in tensors]
     for tensor, mask in zip(tensors, masks, strict=True):
         tensor.start(mask)
         if tensor.companion("scores") is None:

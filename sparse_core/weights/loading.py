@@ -88,7 +88,7 @@ def _check_sum(
     if not found:
         return
     total = sum(found[t].weights if t in found else t.count() for t in tensors)
-    low = sum(t.budget for t in tensors)
+    low = sum(min(t.budget, t.initial_budget) for t in tensors)
     high = sum(max(t.budget, t.initial_budget) for t in tensors)
     if not low <= total <= high:
         names = ", ".join(repr(tensor.name) for tensor in found)
@@ -106,9 +106,8 @@ def _bounds(tensor: SparseTensor, config: SparseConfig, live: Tensor | None) -> 
         return structure.capacity(budget, *shape, live)
 
     lanes, prices = capacity(tensor.budget), structure.prices(*shape)
-    low = high = int(lanes.sum())
-    if config.facts.starts_dense:
-        high = max(high, int(capacity(max(tensor.budget, tensor.initial_budget)).sum()))
+    ends = (int(lanes.sum()), int(capacity(tensor.initial_budget).sum()))
+    low, high = min(ends), max(ends)
     if config.slack:
         high += int((lanes * config.slack).long().sum())
     if prices is not None:  # a block that the rest of the budget does not pay for is not taken

@@ -41,8 +41,7 @@ class SparseTensor(ABC):
         role: `input`, `hidden`, `output` or `qkv`.
         structure: The pattern that its topology obeys.
         budget: Active weights that the distribution gave it.
-        initial_budget: Active weights at the beginning; more than the budget for methods that
-            prune.
+        initial_budget: Active weights at the beginning, if the density moves; else the budget.
         may_ablate: Whether an updater may remove its neurons.
         may_reuse: Whether protected weights may be active; they are read, never written.
         spare: So many free cells of each lane are left to later tasks when other lanes are ablated.
@@ -142,8 +141,8 @@ class SparseTensor(ABC):
 
     @property
     def full(self) -> bool:
-        """Whether its budget is all that it can hold, so that nothing can move."""
-        return self.budget >= self.places
+        """Whether it is dense from beginning to end, so that nothing can move."""
+        return min(self.budget, self.initial_budget) >= self.places
 
     # What it holds --------------------------------------------------------------------------------
 

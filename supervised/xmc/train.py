@@ -183,7 +183,7 @@ class _Training:
 
     def _counts(self) -> bool:
         """Whether the model is as sparse as asked: those that start dense are so in the end."""
-        if not self.spec.sparse.facts.starts_dense:
+        if not self.spec.sparse.density_moves:
             return True
         active = {layer.name: layer.active for layer in self.engine.layers()}
         return all(active[tensor.name] <= tensor.budget for tensor in self.engine.tensors)

@@ -148,7 +148,7 @@ def test_infeasible_requests_leave_the_network_dense(make, fields, message):
         ),
         (
             dict(structure="2:4", method="gmp", sparsity=0.5),
-            "structure='2:4': method 'gmp' starts dense",
+            "structure='2:4': method 'gmp' starts at sparsity 0.0",
         ),
         (
             dict(structure="2:4", method="set", sparsity=0.5, layer_sparsity={"*": 0.75}),

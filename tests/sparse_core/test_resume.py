@@ -47,6 +47,12 @@ CASES: dict[str, dict[str, Any]] = {
     "freeze": dict(method="rigl", optimizer_state="freeze", update_every=2, sparsity=0.6),
     "layer_mean": dict(method="rigl", optimizer_state="layer_mean", update_every=2),
     "skip": dict(method="rigl", skip_step=True, update_every=2, sparsity=0.6),
+    "growing": dict(
+        method="rigl", sparsity=0.3, initial_sparsity=0.8, update_every=2, horizon=STEPS
+    ),
+    "shrinking": dict(
+        method="srigl", sparsity=0.8, initial_sparsity=0.3, update_every=3, horizon=9
+    ),
     "pattern": dict(method="rigl", structure="2:4", sparsity=0.5, update_every=2),
     "guided": dict(method="gse", growth="sampled_graest", scope="global", update_every=2),
 }

@@ -202,6 +202,7 @@ METHODS_BY_HAND = {
     "static": 60,
     "set": 60,
     "mest": 60,
+    "chts": 60,
     "gmp": 60,
     "one_shot": 60,
     "rigl": RIGL,
