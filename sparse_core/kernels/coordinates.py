@@ -1,11 +1,17 @@
 """Patterns by flat positions row * in + column, and the rows of a pattern: no masks are made."""
 
+# mypy: allow-untyped-defs, no-check-untyped-defs
+# Kernels have the types of their Numba signatures.
+
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparse_core.kernels.format import Pattern
+from sparse_core.kernels.jit import kernel, once
 
 Positions = NDArray[np.int64]
 """Flat positions in an (out, in) matrix."""
@@ -16,31 +22,6 @@ def positions_of(pattern: Pattern) -> Positions:
     rows, columns, _ = pattern.coordinates()
     flat = rows * pattern.in_features + columns
     return flat if pattern.group == 1 else np.sort(flat)
-
-
-def from_positions(
-    positions: Positions, in_features: int, out_features: int, group: int = 1
-) -> Pattern:
-    """Build the pattern of active weights at some positions.
-
-    Args:
-        positions: (nnz,) int64, ascending, each once.
-        in_features: Columns of the matrix.
-        out_features: Rows of the matrix.
-        group: Consecutive rows that share their columns.
-
-    Raises:
-        ValueError: If the rows of a group differ, or a position is outside the matrix.
-    """
-    if positions.size and not 0 <= positions[0] <= positions[-1] < out_features * in_features:
-        raise ValueError(f"positions must be below {out_features * in_features}, got others")
-    rows, columns = np.divmod(positions, in_features)
-    leads = rows % group == 0
-    lengths = np.bincount(rows[leads] // group, minlength=-(-out_features // group))
-    pattern = Pattern.from_lengths(columns[leads], lengths, in_features, out_features, group)
-    if group > 1 and not np.array_equal(positions_of(pattern), positions):
-        raise ValueError(f"rows of one group of {group} have different columns")
-    return pattern
 
 
 def rows_of(pattern: Pattern, first: int, last: int) -> tuple[Pattern, slice]:
@@ -73,3 +54,25 @@ def without(positions: Positions, removed: Positions) -> Positions:
     at[at == removed.size] = 0
     left: Positions = positions[removed[at] != positions]
     return left
+
+
+def set_bits(bits: NDArray[Any], positions: Positions) -> None:
+    """Set bits in place, in the order of `np.packbits`.
+
+    Args:
+        bits: Bytes, as uint8 or as floats that hold whole numbers.
+        positions: (n,) int64, which bits.
+    """
+    _set_bits_kernel(bits.dtype.name)(bits, positions)
+
+
+@once
+def _set_bits_kernel(dtype: str) -> Any:
+    """Return the kernel of `set_bits`."""
+
+    @kernel(f"void({dtype}[::1], int64[::1])")
+    def put(bits, positions):
+        for position in positions:
+            bits[position >> 3] = np.int64(bits[position >> 3]) | (128 >> (position & 7))
+
+    return put

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_core.kernels import slots
+
 GROUPS = (1, 2, 4, 8)
 """Supported numbers of rows that share their columns."""
 
@@ -259,16 +261,18 @@ class Pattern:
     @cached_property
     def transposed(self) -> Transposed:
         """The weights by column; a new topology is a new pattern, so this is built once."""
-        rows, columns, source = self.coordinates()
-        order = np.argsort(columns.astype(index_dtype(self.in_features)), kind="stable")
-        counts = np.bincount(columns, minlength=self.in_features)
-        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        place = np.int32 if self.size < 2**31 else np.int64
-        return Transposed(
-            indptr,
-            rows[order].astype(index_dtype(self.out_features)),
-            source[order].astype(place),
-        )
+        place = np.dtype(np.int32 if self.size < 2**31 else np.int64)
+        indptr = np.empty(self.in_features + 1, np.int64)
+        found = np.empty(self.nnz, index_dtype(self.out_features))
+        source = np.empty(self.nnz, place)
+        transpose = slots.transpose_kernel(self.index, found.dtype.name, place.name)
+        transpose(*self._walk, self.out_features, indptr, found, source)
+        return Transposed(indptr, found, source)
+
+    @property
+    def _walk(self) -> tuple[Any, ...]:
+        """The first arguments of compiled walks."""
+        return self.columns, self.indptr, self.rows, self.group
 
     def coordinates(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Return row, column and place in `values` of each active weight.
@@ -281,6 +285,18 @@ class Pattern:
         columns = np.repeat(self.columns.astype(np.int64), self.group)
         used = np.flatnonzero(rows < self.out_features)
         return rows[used], columns[used], used
+
+    def same(self, other: Pattern) -> bool:
+        """Whether another pattern has the same weights in the same places."""
+        shapes = (
+            (p.in_features, p.out_features, p.group, p.slots, p.groups) for p in (self, other)
+        )
+        return self is other or (
+            len(set(shapes)) == 1
+            and np.array_equal(self.rows, other.rows)
+            and np.array_equal(self.indptr, other.indptr)
+            and np.array_equal(self.columns, other.columns)
+        )
 
     def to_mask(self) -> NDArray[np.bool_]:
         """Return the mask: (out, in) bool, True = active."""
@@ -306,6 +322,9 @@ class Pattern:
             expected = (self.out_features, self.in_features)
             raise ValueError(f"dense must be {expected}, got {dense.shape}")
         values: NDArray[Any] = np.zeros(self._capacity(capacity), dense.dtype)
+        if slots.walks(dense):
+            slots.condense_kernel(self.index, dense.dtype.name)(*self._walk, dense, values)
+            return values
         rows, columns, source = self.coordinates()
         values[source] = dense[rows, columns]
         return values
@@ -319,6 +338,9 @@ class Pattern:
         if values.ndim != 1 or values.size < self.size:
             raise ValueError(f"values must be flat, {self.size} or more, got {values.shape}")
         dense: NDArray[Any] = np.zeros((self.out_features, self.in_features), values.dtype)
+        if slots.walks(values):
+            slots.expand_kernel(self.index, values.dtype.name)(*self._walk, values, dense)
+            return dense
         rows, columns, source = self.coordinates()
         dense[rows, columns] = values[source]
         return dense
@@ -345,16 +367,8 @@ class Pattern:
                 f"{(self.out_features, self.in_features)}"
             )
         places = np.full(self._capacity(capacity), -1, np.int64)
-        rows, columns, source = self.coordinates()
-        old_rows, old_columns, old_source = old.coordinates()
-        old_keys = old_rows * old.in_features + old_columns
-        order = np.argsort(old_keys, kind="stable")
-        keys = rows * self.in_features + columns
-        at = np.searchsorted(old_keys, keys, sorter=order)
-        found = at < old_keys.size
-        candidates = order[at[found]]
-        same = old_keys[candidates] == keys[found]
-        places[source[found][same]] = old_source[candidates[same]]
+        find = slots.places_kernel(self.index, old.index)
+        find(*self._walk, *old._walk, self.out_features, places)
         return places
 
     def _capacity(self, capacity: int | None) -> int:

@@ -8,16 +8,17 @@ weights, and keeps its name, so that both draw from the same random streams.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sparse_core.kernels import topk
-from sparse_core.kernels.coordinates import from_positions, positions_of, rows_of, without
+from sparse_core.kernels import moves, topk
+from sparse_core.kernels.coordinates import positions_of, rows_of, set_bits
 from sparse_core.kernels.format import Pattern
+from sparse_core.kernels.moves import Move
 from sparse_core.layers.copies import announce, release
 from sparse_core.layers.sharing import Reused
 from sparse_core.layers.state import Condensed
@@ -26,6 +27,8 @@ from sparse_core.weights.tensor import ALL, SparseTensor
 
 BLOCKS_ABOVE = 1 << 24
 """Weights of a matrix above which an update looks at it a block of rows at a time."""
+
+_PLAIN = (torch.float32, torch.float64)  # what compiled walks take
 
 
 class CondensedTensor(SparseTensor):
@@ -113,7 +116,7 @@ class CondensedTensor(SparseTensor):
         """Keep track of which weights have ever been active, from here on."""
         if seen is None:
             packed = np.zeros(-(-self.numel // 8), np.uint8)
-            _set_bits(packed, positions_of(self.layer.pattern))
+            set_bits(packed, positions_of(self.layer.pattern))
         else:
             packed = np.packbits(seen.numpy())
         bits, old = torch.from_numpy(packed), self.companion("seen")
@@ -143,7 +146,7 @@ class CondensedTensor(SparseTensor):
 
     def start(self, mask: Tensor) -> None:
         """Set a mask, `(rows, cols)` bool; weights that stay keep their values."""
-        self._move(Pattern.from_mask(mask.numpy(), self.layer.group))
+        self._move_to(Pattern.from_mask(mask.numpy(), self.layer.group))
 
     def enforce(self) -> None:
         """Zero what lies beyond the active weights."""
@@ -175,7 +178,7 @@ class CondensedTensor(SparseTensor):
         exact = torch.equal(self.weight, online.weight)
         self.weight.copy_(before)
         if isinstance(online, CondensedTensor):
-            self._move(online.layer.pattern)
+            self._move_to(online.layer.pattern)
         else:
             self.start(online.active())
         if exact:
@@ -186,29 +189,44 @@ class CondensedTensor(SparseTensor):
 
     def apply(self, delta: Delta) -> None:
         """Make a Delta true: grown weights start at zero, the others move to their new places."""
-        grown = delta.grown.numpy()
-        positions = without(positions_of(self.layer.pattern), delta.dropped.numpy())
-        positions = np.sort(np.concatenate([positions, grown]), kind="stable")
+        pattern = self.layer.pattern
+        self._apply(moves.change(pattern, delta.dropped.numpy(), delta.grown.numpy()), delta)
+
+    def follow(self, online: SparseTensor, delta: Delta) -> None:
+        """Make a Delta true that was just applied to the online weight.
+
+        The places are those of the online weight where both had one topology before.
+        """
+        move = online._last if isinstance(online, CondensedTensor) else None
+        if move is not None and move.before.same(self.layer.pattern):
+            self._apply(move, delta)
+        else:
+            self.apply(delta)
+
+    def _apply(self, move: Move, delta: Delta) -> None:
         seen = self.companion("seen")
         if seen is not None:
-            bits = seen.byte().numpy()
-            _set_bits(bits, grown)
-            seen.copy_(torch.from_numpy(bits))
-        self._move(from_positions(positions, self.cols, self.rows, self.layer.group))
+            bits = seen if seen.dtype in _PLAIN else seen.byte()
+            set_bits(bits.numpy(), delta.grown.numpy())
+            if bits is not seen:
+                seen.copy_(bits)
+        self._move(move)
         if self.weight.grad is not None:
-            self._gather(self.weight.grad, 0.0)
+            self._carry(self.weight.grad, 0.0)
 
-    def _move(self, pattern: Pattern) -> None:
+    def _move_to(self, pattern: Pattern) -> None:
         """Take another topology: weights that stay move to their new places, new ones are zero."""
+        self._move(moves.between(self.layer.pattern, pattern))
+
+    def _move(self, move: Move) -> None:
         release(self.layer)
         announce(self.layer, self.name, self.parameter)
-        places = pattern.places_in(self.layer.pattern, self.weight.numel())
-        self._places = torch.from_numpy(places)
-        self.layer.set_pattern(pattern)
+        self.layer.set_pattern(move.after)
+        self._last = move
         with torch.no_grad():
-            self._gather(self.weight, 0.0)
+            self._carry(self.weight, 0.0)
             self._restore_weight()
-        self.refresh()
+        super().refresh()
 
     def _restore_weight(self) -> None:
         shared = self.layer.shared
@@ -218,7 +236,7 @@ class CondensedTensor(SparseTensor):
 
     def carry(self, moments: Tensor, delta: Delta, initial: float) -> None:
         """Bring moments, in the layout of the values, over the Delta that was just applied."""
-        self._gather(moments, initial)
+        self._carry(moments, initial)
 
     def stored(self, matrix: Tensor) -> Tensor:
         """Bring the active entries of a `(rows, cols)` matrix into the layout of the values."""
@@ -238,10 +256,21 @@ class CondensedTensor(SparseTensor):
         marks[source[np.isin(rows * self.cols + columns, positions.numpy())]] = True
         return marks
 
-    def _gather(self, stored: Tensor, initial: float) -> None:
-        moved = stored[self._places.clamp(min=0)]
-        moved[self._places < 0] = initial
-        stored.copy_(moved)
+    def _carry(self, stored: Tensor, initial: float) -> None:
+        """Let what lies in the layout of the values follow the last change, in place."""
+        assert self._last is not None
+        whole = stored.detach()
+        if whole.dtype in _PLAIN and whole.is_contiguous():
+            self._last.carry(whole.numpy(), initial)
+            torch.autograd.graph.increment_version(stored)
+            return
+        places = torch.from_numpy(self._last.places(whole.numel()))
+        moved = whole[places.clamp(min=0)]
+        moved[places < 0] = initial
+        whole.copy_(moved)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_last": None}
 
     # The optimizer --------------------------------------------------------------------------------
 
@@ -268,12 +297,7 @@ class CondensedTensor(SparseTensor):
         self._dense = None
 
     _dense: Tensor | None = None
-    _places: Tensor
-
-
-def _set_bits(bits: NDArray[np.uint8], positions: NDArray[np.int64]) -> None:
-    """Set bits in place, in the order of `np.packbits`."""
-    np.bitwise_or.at(bits, positions // 8, np.uint8(128) >> (positions % 8).astype(np.uint8))
+    _last: Move | None = None
 
 
 def _like(value: object, parameter: Tensor) -> bool:

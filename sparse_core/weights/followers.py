@@ -47,7 +47,7 @@ class Follower:
     def apply(self, name: str, delta: Delta) -> None:
         """Apply a Delta that was applied to the online weight of that name."""
         if name in self.copies:
-            self.copies[name].apply(delta)
+            self.copies[name].follow(self.online[name], delta)
 
     def use_masks(self, tensors: Sequence[SparseTensor]) -> None:
         """Make condensed copies masked ones; they caught up before the online ones became so.

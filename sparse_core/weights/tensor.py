@@ -206,6 +206,10 @@ class SparseTensor(ABC):
     def apply(self, delta: Delta) -> None:
         """Make a Delta true: grown weights start at zero, dropped ones are gone from here on."""
 
+    def follow(self, online: SparseTensor, delta: Delta) -> None:
+        """Make a Delta true that was just applied to the online weight, whose copy this is."""
+        self.apply(delta)
+
     @abstractmethod
     def take_over(self, online: SparseTensor, before: Tensor) -> None:
         """Take the topology of the online weight, after an average with it was written here.
