@@ -7,11 +7,11 @@ import gymnasium as gym
 from envs.acting import ActionPermutation, RewardFlip
 from envs.dynamics import CARTPOLE, MAX_RETURN, PENDULUM, PENDULUM_STEPS
 from envs.moving import DynamicsSchedule
+from envs.noise import NoisyFeatures
 from envs.observing import ObservationScaleDrift, PermuteObservation, SensorDropout
 from envs.sequences import CartPoleTask, PendulumTask, sequence
 from envs.tasks import TaskSequence
 from envs.worlds import register
-from envs.wrappers import NoisyFeatures
 
 __all__ = [
     "ActionPermutation",

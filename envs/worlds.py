@@ -10,10 +10,11 @@ import gymnasium as gym
 from gymnasium.envs.registration import WrapperSpec
 
 from envs.dynamics import MAX_RETURN, PENDULUM_STEPS
+from envs.minatar import GAMES
 from envs.moving import DynamicsSchedule
+from envs.noise import NoisyFeatures
 from envs.observing import PermuteObservation
 from envs.sequences import SEQUENCES
-from envs.wrappers import NoisyFeatures
 
 TASK_STEPS = 50_000
 """Steps of a task of classic control."""
@@ -109,6 +110,15 @@ WORLDS = (
             ),
         ),
         steps=1000,
+    ),
+    *(
+        World(
+            f"worlds/minatar-{game.replace('_', '-')}-v0",
+            f"MinAtar's {game.replace('_', ' ').title()} (needs the extra minatar)",
+            made_by="envs.minatar:minatar",
+            settings={"game": game},
+        )
+        for game in GAMES
     ),
 )
 """All of them."""

@@ -26,7 +26,7 @@ from dstrl.runs.hyperparameters import linear
 from dstrl.runs.replay import DynamicReplayBuffer, ReplayCallback
 from dstrl.runs.spec import RLSpec
 from dstrl.seeds import derive
-from envs.wrappers import NoisyFeatures
+from envs.noise import NoisyFeatures
 from sparse_core.checks import InputError
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {

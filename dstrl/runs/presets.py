@@ -193,7 +193,7 @@ def layer_sparsities(
 def _sizes(values: Mapping[str, Any]) -> tuple[int, int]:
     """Return the sizes of observations and actions of a run's environment."""
     from envs.making import EnvBuilder
-    from envs.wrappers import noisy_size
+    from envs.noise import noisy_size
 
     name, noise = values.get("env"), values.get("noise", 0.0)
     if name is None:

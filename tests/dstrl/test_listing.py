@@ -40,7 +40,7 @@ def test_all_of_envs_is_there_and_what_is_tuned():
     several = "sequence: 3 tasks of CartPole-v1, Acrobot-v1, MountainCar-v0"
     assert by_name["classic-control"].summary == several
     assert by_name["cartpole-twice"].summary.endswith("permutation, each learnt twice")
-    assert by_name["NoisyFeatures"].source == "envs.wrappers:NoisyFeatures"
+    assert by_name["NoisyFeatures"].source == "envs.noise:NoisyFeatures"
 
 
 @pytest.mark.parametrize("kind", ["presets", "envs"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pickle
+import statistics
 import warnings
 
 import gymnasium as gym
@@ -12,7 +13,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from envs import NoisyFeatures
-from envs.wrappers import noisy_size
+from envs.noise import noisy_size
 
 
 @pytest.mark.parametrize(
@@ -184,6 +185,14 @@ def test_only_the_latest_thousand_observations_are_imitated():
     assert (ages >= 0).all() and (ages < 1000).all()
 
 
+@pytest.mark.parametrize("kind", ["empirical", "copy"])
+def test_how_many_numbers_are_drawn_at_a_time_makes_no_difference(kind, monkeypatch):
+    _, several = march(kind, 1300)
+    monkeypatch.setattr("envs.noise.DRAWN", 1)
+    _, few = march(kind, 1300)
+    np.testing.assert_array_equal(several, few)
+
+
 @pytest.mark.parametrize("kind", ["white", None, 1])
 def test_another_kind_is_refused(kind):
     with pytest.raises(ValueError, match=r"^kind=.*: must be one of normal, empirical, copy$"):
@@ -192,12 +201,14 @@ def test_another_kind_is_refused(kind):
 
 def test_the_noise_of_a_seed_is_that_of_its_stream_step_by_step():
     env = NoisyFeatures(gym.make("CartPole-v1"), 0.5)
-    rng = np.random.default_rng((11, 0x6E6F6973))
+    words = np.random.PCG64(np.random.SeedSequence((11, 0x6E6F6973))).random_raw(2000)
+    exact = statistics.NormalDist()
     drawn = [env.reset(seed=11)[0][4:]]
     for step in range(1500):
         observation, *_ = env.step(step % 2)
         drawn.append(observation[4:])
         if step % 9 == 8:
             drawn.append(env.reset()[0][4:])
-    expected = [rng.standard_normal(4).astype(np.float32) for _ in drawn]
-    np.testing.assert_array_equal(drawn, expected)
+    numbers = words.view(np.uint16).reshape(2000, 4)[: len(drawn)]
+    expected = [[exact.inv_cdf((number + 0.5) / 65_536) for number in step] for step in numbers]
+    np.testing.assert_allclose(drawn, expected, rtol=1e-7)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 import warnings
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from envs.worlds import WORLDS
 from sparse_core import InputError
 from sweeps.grid import parse
 
-HERE = [world for world in WORLDS if "mujoco" not in world.made_by]
+HERE = [w for w in WORLDS if not ("mujoco" in w.made_by or "minatar" in w.made_by)]
 
 
 @pytest.mark.parametrize("world", HERE, ids=lambda world: world.id)
@@ -48,6 +49,15 @@ def test_ids_are_in_one_namespace_and_listed():
     assert {f"worlds/{name}-v0" for name in envs.sequences.SEQUENCES} <= set(listed)
 
 
+def test_what_a_game_of_minatar_needs_is_said_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "minatar.gym", None)
+    monkeypatch.setitem(sys.modules, "minatar", None)
+    builder = EnvBuilder("worlds/minatar-breakout-v0", env_kwargs={"sticky_action_prob": 0.0})
+    builder.check()
+    with pytest.raises(InputError, match=r"MinAtar is an extra: pip install '\.\[minatar\]'$"):
+        builder.make()
+
+
 def test_some_of_its_settings_can_be_given():
     builder = EnvBuilder("worlds/classic-control-v0", env_kwargs={"tell_task": True})
     builder.check()
@@ -67,8 +77,8 @@ def test_the_examples_of_the_page_do_what_they_say(capsys):
 
 
 def test_the_grid_of_the_page_makes_its_environment():
-    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
-    runs = parse(text).runs
+    drifting = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[0]
+    runs = parse(drifting).runs
     assert len(runs) == 9
     _, info = make_env(runs[0].spec).reset(seed=0)
     assert set(info["regime"]) == {"PermuteObservation", "DynamicsSchedule"}
