@@ -3,7 +3,8 @@
 Formulas and order of operations are torch's (`torch.optim`, the single-tensor path), so that
 results agree to a few units in the last place. An entry is treated alike in whole vectors and in
 what is left over at the end of a tensor: masked and condensed weights, which lie at different
-places, take the same steps to the bit.
+places, take the same steps to the bit. Only subnormal moments are zero here: those of a weight
+without a gradient decay to such numbers, stay there in torch, and make each step many times dearer.
 """
 
 # mypy: allow-untyped-defs, no-check-untyped-defs
@@ -19,7 +20,7 @@ from llvmlite import ir
 from numba.core import cgutils as untyped_cgutils
 from numba.core import types
 
-from sparse_core.kernels.simd import F32, I64, Lanes, intrinsic, loop
+from sparse_core.kernels.simd import F32, I32, I64, Lanes, intrinsic, loop
 
 cgutils: Any = untyped_cgutils
 
@@ -95,6 +96,16 @@ class _Entry:
     def store(self, vector: Any, column: int) -> None:
         self.v.store(vector, self._pointers[column], self._at)
 
+    def keep(self, moment: Any, column: int) -> Any:
+        """Store a moment, and return it; zero in place of subnormal numbers."""
+        integers = ir.VectorType(I32, self.v.lanes)
+        exponent = ir.Constant(integers, [0x7F800000] * self.v.lanes)
+        bits = self.b.and_(self.b.bitcast(moment, integers), exponent)
+        is_normal = self.b.icmp_unsigned("!=", bits, ir.Constant(integers, [0] * self.v.lanes))
+        moment = self.b.select(is_normal, moment, self.v.zero)
+        self.store(moment, column)
+        return moment
+
     def sqrt(self, vector: Any) -> Any:
         kind = ir.FunctionType(self.v.type, [self.v.type])
         name = f"llvm.sqrt.v{self.v.lanes}f32"
@@ -128,13 +139,11 @@ class _Entry:
 
 def _adam(e: _Entry, rule: Rule) -> None:
     lerp, near, keep, gain, correction, eps = e.numbers[OWN:]
-    first = e.lerp(e.load(FIRST_STATE), lerp, near)
+    first = e.keep(e.lerp(e.load(FIRST_STATE), lerp, near), FIRST_STATE)
     second = e.decayed_square(e.load(FIRST_STATE + 1), keep, gain)
-    e.store(first, FIRST_STATE)
-    e.store(second, FIRST_STATE + 1)
+    second = e.keep(second, FIRST_STATE + 1)
     if rule.amsgrad:
-        second = e.largest(e.load(FIRST_STATE + 2), second)
-        e.store(second, FIRST_STATE + 2)
+        second = e.keep(e.largest(e.load(FIRST_STATE + 2), second), FIRST_STATE + 2)
     e.move_ratio(first, e.b.fadd(e.b.fdiv(e.sqrt(second), correction), eps))
 
 
@@ -143,18 +152,16 @@ def _sgd(e: _Entry, rule: Rule) -> None:
     direction = e.g
     if rule.momentum:
         buffer = e.v.fma(gain, e.g, e.b.fmul(e.load(FIRST_STATE), keep))
-        e.store(buffer, FIRST_STATE)
+        buffer = e.keep(buffer, FIRST_STATE)
         direction = e.v.fma(ahead, buffer, e.g) if rule.nesterov else buffer
     e.move(direction)
 
 
 def _rmsprop(e: _Entry, rule: Rule) -> None:
     keep, gain, lerp, near, eps, momentum = e.numbers[OWN:]
-    square = e.decayed_square(e.load(FIRST_STATE), keep, gain)
-    e.store(square, FIRST_STATE)
+    square = e.keep(e.decayed_square(e.load(FIRST_STATE), keep, gain), FIRST_STATE)
     if rule.centered:
-        mean = e.lerp(e.load(FIRST_STATE + 1), lerp, near)
-        e.store(mean, FIRST_STATE + 1)
+        mean = e.keep(e.lerp(e.load(FIRST_STATE + 1), lerp, near), FIRST_STATE + 1)
         square = e.b.fsub(square, e.b.fmul(mean, mean))
     if rule.eps_inside:
         root = e.sqrt(e.b.fadd(square, eps))
@@ -163,7 +170,7 @@ def _rmsprop(e: _Entry, rule: Rule) -> None:
     if rule.momentum:
         column = FIRST_STATE + 1 + rule.centered
         buffer = e.b.fadd(e.b.fmul(e.load(column), momentum), e.b.fdiv(e.g, root))
-        e.store(buffer, column)
+        buffer = e.keep(buffer, column)
         e.move(buffer)
     else:
         e.move_ratio(e.g, root)
@@ -209,3 +216,16 @@ def step_row(typing_context: Any, WHICH: Any, LANES: Any, line: Any, numbers: An
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@intrinsic
+def add_one(typing_context: Any, address: Any) -> Any:
+    """Add one to the float32 at an address and return the sum."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = builder.inttoptr(arguments[0], F32.as_pointer())
+        total = builder.fadd(builder.load(pointer), ir.Constant(F32, 1.0))
+        builder.store(total, pointer)
+        return total
+
+    return types.float32(types.int64), codegen

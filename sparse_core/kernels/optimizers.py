@@ -25,16 +25,11 @@ from numpy.typing import NDArray
 from sparse_core.kernels import isa
 from sparse_core.kernels.jit import kernel, once
 from sparse_core.kernels.optimizer_steps import (
-    DECAY,
-    NUMBERS,
-    OWN,
     SHRINK,
-    SIGN,
     SIZE,
-    STEP,
     TARGET,
-    TAU,
     Rule,
+    add_one,
     step_row,
 )
 
@@ -63,6 +58,23 @@ def optimizer_kernel(rule: Rule) -> Any:
             step_row(which, lanes, table[row], numbers[row])
 
     return step
+
+
+@once
+def count_kernel() -> Any:
+    """Return the kernel that counts steps.
+
+    Returns:
+        A function of addresses of float32 counters, (tensors,) int64, to which it adds one, and of
+        a place for the sums, (tensors,) float64.
+    """
+
+    @kernel("void(int64[::1], float64[::1])")
+    def count(addresses, sums):
+        for i in range(addresses.size):
+            sums[i] = add_one(addresses[i])
+
+    return count
 
 
 class Tensors:
@@ -95,14 +107,10 @@ class Tensors:
             line[SIZE] = size
 
 
-def _common(lr: float, weight_decay: float, decoupled: bool, maximize: bool, tau: float) -> Row:
-    row: Row = np.zeros(NUMBERS, np.float32)
-    row[SIGN] = -1.0 if maximize else 1.0
-    row[DECAY] = 0.0 if decoupled else weight_decay
-    row[SHRINK] = 1.0 - lr * weight_decay if decoupled else 1.0
-    row[STEP] = -lr
-    row[TAU] = tau
-    return row
+def _row(step: float, weight_decay: float, maximize: bool, tau: float, *own: float) -> Row:
+    """Return SIGN, DECAY, SHRINK (none), STEP, TAU and a rule's own numbers."""
+    sign = -1.0 if maximize else 1.0
+    return np.array((sign, weight_decay, 1.0, step, tau, *own), np.float32)
 
 
 def adam_numbers(
@@ -129,16 +137,20 @@ def adam_numbers(
         tau: What a Polyak average takes from the parameters.
     """
     first, second = 1.0 - betas[0], 1.0 - betas[1]
-    row = _common(lr, weight_decay, decoupled, maximize, tau)
-    row[STEP] = -lr / (1.0 - betas[0] ** step)
-    row[OWN:] = (
+    row = _row(
+        -lr / (1.0 - betas[0] ** step),
+        0.0 if decoupled else weight_decay,
+        maximize,
+        tau,
         first if first < 0.5 else first - 1.0,
-        float(first < 0.5),
+        first < 0.5,
         betas[1],
         second,
         math.sqrt(1.0 - betas[1] ** step),
         eps,
     )
+    if decoupled:
+        row[SHRINK] = 1.0 - lr * weight_decay
     return row
 
 
@@ -163,9 +175,8 @@ def sgd_numbers(
         maximize: Whether to ascend.
         tau: What a Polyak average takes from the parameters.
     """
-    row = _common(lr, weight_decay, False, maximize, tau)
-    row[OWN : OWN + 3] = momentum, 1.0 if first else 1.0 - dampening, 0.0 if first else momentum
-    return row
+    gain, keep = (1.0, 0.0) if first else (1.0 - dampening, momentum)
+    return _row(-lr, weight_decay, maximize, tau, momentum, gain, keep, 0.0, 0.0, 0.0)
 
 
 def rmsprop_numbers(
@@ -189,8 +200,7 @@ def rmsprop_numbers(
         maximize: Whether to ascend.
         tau: What a Polyak average takes from the parameters.
     """
-    row = _common(lr, weight_decay, False, maximize, tau)
-    first = 1.0 - alpha
-    lerp = first if first < 0.5 else first - 1.0
-    row[OWN:] = alpha, first, lerp, float(first < 0.5), eps, momentum
-    return row
+    gain = 1.0 - alpha
+    near = gain < 0.5
+    lerp = gain if near else gain - 1.0
+    return _row(-lr, weight_decay, maximize, tau, alpha, gain, lerp, near, eps, momentum)

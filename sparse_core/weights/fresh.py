@@ -119,7 +119,8 @@ def _twin(optimizer: Optimizer, group: Options, probe: Tensor) -> Optimizer:
 
 def _step(twin: Optimizer, probe: Tensor, gradient: Tensor) -> None:
     probe.grad = gradient
-    with torch.random.fork_rng([probe.device] if probe.is_cuda else []):
+    quiet = warnings.catch_warnings(action="ignore")  # what it has to say, it says in real steps
+    with quiet, torch.random.fork_rng([probe.device] if probe.is_cuda else []):
         twin.step()
 
 

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 
+from sparse_core.kernels.optimizer_steps import Rule
 from sparse_core.kernels.optimizers import (
     Row,
-    Rule,
     Tensors,
     adam_numbers,
     optimizer_kernel,
@@ -141,6 +141,13 @@ def test_amsgrads_largest_moment_keeps_nan() -> None:
     p, g, m, v, largest = (np.array([a], np.float32) for a in (1, 1, 0, 0, np.nan))
     run(Rule("adam", amsgrad=True), [p, g, m, v, largest], adam_numbers(1, 0.1))
     assert np.isnan(largest[0]) and np.isnan(p[0])
+
+
+@pytest.mark.parametrize("gradient", [0.0, 1e-30])
+def test_moments_never_become_subnormal(gradient: float) -> None:
+    p, g, m, v = (np.array([a], np.float32) for a in (1, gradient, 1.2e-38, 1.2e-38))
+    run(Rule("adam"), [p, g, m, v], adam_numbers(1000, 0.1, (0.9, 0.9)))
+    assert v[0] == 0 and (m[0] == 0) == (gradient == 0)
 
 
 def test_arrays_that_no_kernel_could_read() -> None:

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sparse_core import Engine, SparseConfig, sparsify
+from sparse_core import Engine, SparseConfig, optim, sparsify
 from sparse_core.registry import DROP_RULES, METHODS
 from sparse_core.weights.tensor import SparseTensor
 from tests.sparse_core.networks import mlp
@@ -22,6 +22,7 @@ OPTIMIZERS = {
     "adam": lambda p: torch.optim.Adam(p, lr=1e-2, amsgrad=True),
     "adamw": lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.1, foreach=True),
     "fused": lambda p: torch.optim.Adam(p, lr=1e-2, fused=True),
+    "compiled": lambda p: optim.SGD(p, lr=0.05, momentum=0.9, weight_decay=1e-2),
     "rmsprop": lambda p: torch.optim.RMSprop(p, lr=1e-3, momentum=0.9, centered=True),
     "lbfgs": lambda p: torch.optim.LBFGS(p, lr=0.05, max_iter=2),
 }
