@@ -13,7 +13,6 @@ from typing import Any
 
 from sparse_core.checks import InputError, at_least, one_of
 from sparse_core.config import SparseConfig
-from sparse_core.registry import DENSE_METHOD
 
 TARGET_RULES = ("online", "copy", "density", "union")
 MASKED_RULES = ("density", "union")
@@ -101,7 +100,7 @@ class Settings:
 
     def dense(self) -> Settings:
         """Return the settings of dense networks."""
-        config = SparseConfig(method=DENSE_METHOD, sparsity=0.0, seed=self.actor.seed)
+        config = self.actor.as_dense(self.actor.seed)
         return Settings(config, config, target=self.target, batch=self.batch)
 
     def masked(self) -> Settings:

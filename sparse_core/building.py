@@ -95,6 +95,9 @@ def sparsify(
     initial = counts
     if config.density_moves:
         initial = budgets(selected, replace(config, sparsity=config.first_sparsity), structure)
+    updater = updater_for(config)
+    if updater is not None:
+        counts |= updater.budgets(sparse, initial, counts)
     if scores is not None and config.scope == "global":
         counts |= budgets_by_score(sparse, sum(counts[s.name] for s in sparse), scores)
     masked = _masked(sparse, config, structure)

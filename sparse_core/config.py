@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sparse_core.checks import InputError, at_least, one_of, positive, within
-from sparse_core.method import Method
+from sparse_core.in_force import InForce
 from sparse_core.naming import check_distribution, check_drop, check_growth, method_named, own_name
 from sparse_core.registry import (
     DENSE_METHOD,
@@ -30,8 +30,6 @@ DENSITY_CURVES = ("cubic", "linear", "sigmoid", "annealed")
 DECAYS = ("cosine", "linear", "constant", "inverse_power")
 INITIALISATIONS = ("scaled", "kaiming", "keep")
 OPTIMIZER_STATES = ("zero", "keep", "freeze", "layer_mean")
-KEPT_STATES = ("keep", "freeze")
-"""The values of `optimizer_state` with which weights outside the mask have moments."""
 SCOPES = ("layer", "global")
 BACKENDS = ("masked", "condensed", "auto")
 
@@ -51,7 +49,7 @@ MOVING_FIELDS = (
 
 
 @dataclass(frozen=True)
-class SparseConfig:
+class SparseConfig(InForce):
     """How sparse a network is, and how its topology moves.
 
     Attributes:
@@ -90,14 +88,19 @@ class SparseConfig:
         never_ablate: Roles, of `ROLES`, whose neurons are never ablated, nor removed by structure
             `neurons`.
         initial_sparsity: The sparsity at the beginning, from which it goes to `sparsity` until
-            `stop_at`, down or up (GMP, GraNet and one-shot pruning: up only). None: dense for
-            methods that prune, `sparsity` for the others.
+            `stop_at`, down or up (GMP, GraNet and one-shot pruning: up only; NE: down only). None:
+            dense for methods that prune, half as dense as in the end for NE, `sparsity` for the
+            others.
         prune_from: The fraction of the horizon at which the sparsity begins to move.
         density_curve: How it moves, one of `DENSITY_CURVES` (`sparse_core.schedule`).
         backward_sparsity: Top-KAST's sparsity of the weights that receive gradients; None is
             halfway between dense and `sparsity`.
         penalty: Top-KAST's and SR-STE's decay of weights outside the forward mask.
         slack: MEST's soft memory bound: so much of the budget more is held between updates.
+        reset_dormant_every: Dormant neurons start anew every so many optimizer steps
+            (ReDo, see `sparse_core.weights.dormant`); None: never.
+        dormant_threshold: A neuron is dormant if its mean activity is at most this part of its
+            layer's mean (tau).
         dense: Roles (`input`, `output`) or name patterns (`"*.value_net.*"`) of layers that stay
             dense.
         embeddings: Whether `nn.Embedding` weights become sparse too, role `input`; see
@@ -146,6 +149,8 @@ class SparseConfig:
     backward_sparsity: float | None = None
     penalty: float = 2e-4
     slack: float = 0.0
+    reset_dormant_every: int | None = None
+    dormant_threshold: float = 0.025
     dense: tuple[str, ...] = ()
     embeddings: bool = False
     dense_in_budget: bool = False
@@ -178,13 +183,21 @@ class SparseConfig:
         for name in ("update_every", "group", "gradient_steps"):
             at_least(name, getattr(self, name), 1)
         at_least("seed", self.seed, 0)
-        if self.horizon is not None:
-            at_least("horizon", self.horizon, 1)
+        for name in ("horizon", "reset_dormant_every"):
+            if getattr(self, name) is not None:
+                at_least(name, getattr(self, name), 1)
+        within("dormant_threshold", self.dormant_threshold, 0, 1)
         positive("ablation_threshold", self.ablation_threshold)
         if method.starts_dense and self.first_sparsity > self.sparsity:
             raise InputError(
                 f"initial_sparsity={self.initial_sparsity}: must be at most sparsity="
                 f"{self.sparsity}",
+                field="initial_sparsity",
+            )
+        if method.expands and self.first_sparsity < self.sparsity:
+            raise InputError(
+                f"initial_sparsity={self.initial_sparsity}: must be at least sparsity="
+                f"{self.sparsity}, method {self.method!r} grows",
                 field="initial_sparsity",
             )
         if self.gradient_steps > self.update_every:
@@ -206,38 +219,6 @@ class SparseConfig:
     def _check_backend(self) -> None:
         if self.backend == "condensed" and self.needs_masks is not None:
             raise InputError(f"backend={self.backend!r}: {self.needs_masks}", field="backend")
-
-    @property
-    def needs_masks(self) -> str | None:
-        """Why no layer can be condensed, or None if some can."""
-        method = self.facts
-        if method.latent:
-            return f"method {self.method!r} needs masked, its inactive weights keep values"
-        if method.moves_between_layers(self.scope):
-            return (
-                f"method {self.method!r} with scope {self.scope!r} needs masked, it moves weights "
-                "between layers"
-            )
-        if method.needs_masks:
-            return f"method {self.method!r} needs masked"
-        if self.optimizer_state in KEPT_STATES:
-            return (
-                f"optimizer_state {self.optimizer_state!r} needs masked, dropped weights have no "
-                "moments"
-            )
-        if self.group not in (1, 2, 4, 8):
-            return f"group {self.group} needs masked, kernels are for groups of 1, 2, 4, 8"
-        return None
-
-    @property
-    def across_layers(self) -> bool:
-        """Whether weights move between layers, which share one budget then."""
-        return self.scope == "global" or self.facts.moves_between_layers(self.scope)
-
-    @property
-    def ablates(self) -> bool:
-        """Whether whole neurons may be removed by its method."""
-        return "ablation" in self.facts.fields and self.ablation
 
     def _check_structure(self) -> None:
         structure = self.structure_in_force
@@ -292,67 +273,6 @@ class SparseConfig:
                     field="sparsity",
                 )
 
-    @property
-    def facts(self) -> Method:
-        """What its method is."""
-        return method_named(self.method)
-
-    @property
-    def density(self) -> float:
-        """Fraction of the selected weights that is active."""
-        return 0.0 if self.sparsity >= 1 else 1.0 - self.sparsity
-
-    @property
-    def density_moves(self) -> bool:
-        """Whether the number of active weights changes on a schedule."""
-        method = self.facts
-        given = "initial_sparsity" in method.fields and self.initial_sparsity is not None
-        return method.starts_dense or given
-
-    @property
-    def first_sparsity(self) -> float:
-        """The sparsity at the beginning."""
-        if self.density_moves:
-            return self.initial_sparsity or 0.0
-        return self.sparsity
-
-    @property
-    def needs_horizon(self) -> bool:
-        """Whether its schedule is a function of the training's length."""
-        return self.facts.needs_horizon or self.density_moves
-
-    @property
-    def growth_rule(self) -> str | None:
-        """The growth rule in force: the configured one, else the method's own."""
-        return self.growth or next(iter(self.facts.growth), None)
-
-    @property
-    def drop_rule(self) -> str | None:
-        """The drop rule in force: the configured one, else the method's own; None: it has none."""
-        return None if self.facts.drop is None else self.drop or self.facts.drop
-
-    @property
-    def structure_in_force(self) -> str:
-        """The structure in force: the configured one, else the method's own."""
-        return self.structure or self.facts.structure
-
-    def in_force(self) -> dict[str, object]:
-        """Return the rules in force by field; None: the method has no such rule.
-
-        Reports show these; a run's identity knows the fields as they are.
-        """
-        return {
-            "growth": self.growth_rule,
-            "drop": self.drop_rule,
-            "structure": self.structure_in_force if self.facts.sparse else None,
-        }
-
-    @property
-    def kept_dense(self) -> tuple[str, ...]:
-        """What stays dense: `dense`, and if whole neurons are removed, `never_ablate`."""
-        whole = self.structure_in_force == "neurons"
-        return self.dense + (self.never_ablate if whole else ())
-
     def canonical(self) -> SparseConfig:
         """Return the equal configuration with all that plays no part in it at its default.
 
@@ -362,7 +282,7 @@ class SparseConfig:
         """
         method = self.facts
         if not method.sparse:
-            return SparseConfig(method=DENSE_METHOD, sparsity=0.0)
+            return self.as_dense()
         changes: dict[str, object] = {
             "growth": own_name(self.growth, GROWTH_RULES) if self.growth else None,
             "drop": own_name(self.drop, DROP_RULES) if self.drop and method.drop else None,
@@ -383,11 +303,24 @@ class SparseConfig:
                 changes |= _defaults(["never_ablate"])
         if method.every_step:
             changes |= _defaults(["update_every"])
+        if self.reset_dormant_every is None and "dormant_threshold" not in method.fields:
+            changes |= _defaults(["dormant_threshold"])
         if not self.density_moves:
             changes |= _defaults(["prune_from", "density_curve"])
         elif method.starts_dense and not self.initial_sparsity:
             changes |= _defaults(["initial_sparsity"])
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    def as_dense(self, seed: int = 0) -> SparseConfig:
+        """Return the configuration of a dense network, whose dormant neurons are treated alike."""
+        dense = SparseConfig(method=DENSE_METHOD, sparsity=0.0, seed=seed)
+        if self.reset_dormant_every is None:
+            return dense
+        return dataclasses.replace(
+            dense,
+            reset_dormant_every=self.reset_dormant_every,
+            dormant_threshold=self.dormant_threshold,
+        )
 
 
 def _patterns(field: str, value: object) -> tuple[str, ...]:

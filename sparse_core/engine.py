@@ -32,6 +32,7 @@ from sparse_core.updaters import updater_for
 from sparse_core.updaters.scene import Moment
 from sparse_core.weights.conversion import masked_from
 from sparse_core.weights.delta import Delta
+from sparse_core.weights.dormant import Neurons
 from sparse_core.weights.followers import Followers, follower_of
 from sparse_core.weights.gradients import GradientSource, has_closure
 from sparse_core.weights.initialisation import redraw
@@ -83,6 +84,8 @@ class Engine(HasClock):
         self._schedule = Schedule.of(config)
         needs = self.updater.needs if self.updater else "nothing"
         self._gradients = GradientSource(needs, config.gradient_steps)
+        watching = self.updater is not None and self.updater.watches_neurons
+        self._neurons = Neurons.of(root, config, watching)
         self._followers = Followers()
         self._trainers = Trainers(config.optimizer_state)
         self._rank_finder = RankFinder(root)
@@ -199,6 +202,7 @@ class Engine(HasClock):
         unknown_optimizers.leave(self)
         self._trainers.leave()
         self._gradients.disarm(self.tensors)
+        self._neurons.leave()
 
     def unite(self, group: Any = None) -> None:
         """Keep one topology with other processes, each of which calls this too.
@@ -307,6 +311,7 @@ class Engine(HasClock):
     def _arm(self) -> None:
         """Watch the gradient of the next step if an update will need it."""
         self._gradients.arm(self.tensors, self.phase, self._schedule, self.horizon)
+        self._neurons.arm(self.steps + 1, due=self._schedule.due(self.phase + 1, self.horizon))
 
     def _ranks(self) -> Ranks | None:
         return self._rank_finder.find(lambda: f"{self.config} {self._clock}", self.tensors)
@@ -338,13 +343,13 @@ class Engine(HasClock):
         self._clock["steps"] = self.steps + 1
         for observe in self.on_step:
             observe(self.steps)
-        if self.updater is None:
-            return
-        if self._schedule.due(self.phase, self.horizon):
+        if self.updater is not None and self._schedule.due(self.phase, self.horizon):
             if has_closure(args, kwargs):
                 self._gradients.require(self.tensors, optimizer, self.steps)
             self._update()
-        self._arm()
+        self._neurons.reset(self.tensors, self.trainers, self.steps, self._rank_finder.ranks)
+        if self.updater is not None or self._neurons.every is not None:
+            self._arm()
 
     def update(self) -> Mapping[str, Delta]:
         """Update the topology now; called by the optimizer's hook when it is time.
@@ -368,7 +373,8 @@ class Engine(HasClock):
     def _update(self) -> Mapping[str, Delta]:
         assert self.updater is not None
         idle = self._gradients.idle(self.tensors, self.steps)
-        moment = Moment.now(self, self._schedule, self.config.seed, idle)
+        seed, activity = self.config.seed, self._neurons.activity
+        moment = Moment.now(self, self._schedule, seed, idle, activity)
         with torch.no_grad():
             changes = self.updater.changes(self.tensors, moment)
             if self._rank_finder.ranks is not None:

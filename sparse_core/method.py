@@ -37,7 +37,9 @@ class Method:
         samples: Whether it grows from a sample of the positions.
         sparse: Whether it makes the network sparse at all.
         starts_dense: Whether it prunes a dense network down to the budget.
-        prunes_once: Whether it does so in one step.
+        begins: The part of the budget with which it begins unless told otherwise; less than 1: it
+            grows.
+        prunes_once: Whether it prunes, or grows, in one step.
         latent: Whether inactive weights keep a value of their own (and may be trained).
         adds_parameters: Whether layers get parameters beside their weights.
         needs_masks: Whether it cannot do with condensed layers, for reasons of its own.
@@ -59,6 +61,7 @@ class Method:
     samples: bool = False
     sparse: bool = True
     starts_dense: bool = False
+    begins: float = 1.0
     prunes_once: bool = False
     latent: bool = False
     adds_parameters: bool = False
@@ -76,6 +79,11 @@ class Method:
                 raise InputError(f"{field}={value!r}: must be a tuple of names", field=field)
         for family in self.structures:
             one_of("structures", family, FAMILIES)
+
+    @property
+    def expands(self) -> bool:
+        """Whether it grows a network of fewer weights up to the budget."""
+        return self.begins < 1
 
     def moves_between_layers(self, scope: str) -> bool:
         """Whether a layer can get weights that another one lost; pruning only takes weights.

@@ -59,7 +59,7 @@ class Schedule:
             config.prune_from,
             config.density_curve,
             config.density_moves,
-            method.starts_dense,
+            method.starts_dense or method.prunes_once,
             method.stops,
             method.prunes_once,
         )

@@ -54,6 +54,7 @@ def topology_numbers(engine: Engine, meter: TopologyMeter) -> dict[str, float]:
         numbers["n_grown"] = last.grown
         numbers["n_ablated"] = last.ablated
         numbers["churn"] = last.churn
+        numbers["divergence"] = last.divergence
         start = meter.since_start()
         sizes = {tensor.name: tensor.count() for tensor in engine.tensors}
         shared = sum(start[name].retained * size for name, size in sizes.items())

@@ -19,10 +19,12 @@ class Overlap:
     Attributes:
         jaccard: |A and B| / |A or B|; 1 where both are empty.
         retained: |A and B| / |A|; 1 where A is empty.
+        divergence: Positions in which they differ (SAD; Zhou et al. 2021, section 3.3).
     """
 
     jaccard: float
     retained: float
+    divergence: int
 
 
 def overlap(before: Tensor, after: Tensor) -> Overlap:
@@ -33,6 +35,7 @@ def overlap(before: Tensor, after: Tensor) -> Overlap:
     return Overlap(
         _share(both, int((before | after).sum()), empty=1.0),
         _share(both, int(before.sum()), empty=1.0),
+        int((before ^ after).sum()),
     )
 
 
@@ -63,6 +66,15 @@ class Change:
     def churn(self) -> float:
         """Fraction of the active weights that the update replaced: dropped / before."""
         return _share(self.dropped, self.before, empty=0.0)
+
+    @property
+    def divergence(self) -> int:
+        """Positions in which the masks before and after differ.
+
+        The sparse architecture divergence of an update (SAD; Zhou et al. 2021, section 3.3), by
+        which RNM-TD3 (Vrce et al. 2026) follows N:M masks in reinforcement learning.
+        """
+        return self.dropped + self.grown
 
     @property
     def jaccard(self) -> float:

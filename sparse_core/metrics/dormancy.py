@@ -14,41 +14,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from sparse_core.checks import InputError
+from sparse_core.layers.neurons import ACTIVATIONS, CHANNEL_DIM, relative_activity
 from sparse_core.metrics.probing import undisturbed
-
-ACTIVATIONS = (
-    nn.ReLU,
-    nn.ReLU6,
-    nn.LeakyReLU,
-    nn.PReLU,
-    nn.RReLU,
-    nn.ELU,
-    nn.SELU,
-    nn.CELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Mish,
-    nn.Tanh,
-    nn.Sigmoid,
-    nn.Softplus,
-    nn.Softsign,
-    nn.Hardtanh,
-    nn.Hardswish,
-    nn.Hardsigmoid,
-    nn.LogSigmoid,
-    nn.Softshrink,
-    nn.Hardshrink,
-    nn.Tanhshrink,
-    nn.Threshold,
-)
-"""Activation functions of one neuron each."""
-
-CHANNEL_DIM = {nn.Linear: -1, nn.Conv1d: -2, nn.Conv2d: -3, nn.Conv3d: -4}
 
 
 @dataclass(frozen=True)
@@ -76,7 +47,7 @@ def dormant_scores(activations: Tensor, dim: int = -1) -> Tensor:
         activations: `(..., neurons, ...)` outputs of the activation function.
         dim: Which dimension counts the neurons: -1 for linear layers, 1 for convolutions.
     """
-    return _normalise(activations.movedim(dim, -1).flatten(0, -2).abs().mean(0))
+    return relative_activity(activations.movedim(dim, -1).flatten(0, -2).abs().mean(0))
 
 
 class ActivationMeter:
@@ -131,7 +102,10 @@ class ActivationMeter:
                 f"{type(self._module).__name__}: no activation module ran after a layer; give "
                 "`activation` if it calls a function instead"
             )
-        return {name: _normalise(total / self._counts[name]) for name, total in self._sums.items()}
+        return {
+            name: relative_activity(total / self._counts[name])
+            for name, total in self._sums.items()
+        }
 
     def dormancy(self, tau: float = 0.0) -> Dormancy:
         """Count the neurons whose score is at most tau."""
@@ -183,8 +157,3 @@ def dormant_fraction(
     with ActivationMeter(module, activation) as meter, undisturbed(module):
         module(*inputs)
     return meter.dormancy(tau).fraction
-
-
-def _normalise(mean_abs: Tensor) -> Tensor:
-    mean = mean_abs.mean()
-    return torch.zeros_like(mean_abs) if mean == 0 else mean_abs / mean

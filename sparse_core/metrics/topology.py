@@ -8,36 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from sparse_core.engine import Engine
-from sparse_core.metrics.dormancy import ACTIVATIONS
+from sparse_core.layers.neurons import KEEPS_NEURONS_APART
 from sparse_core.weights.tensor import SparseTensor
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-
-KEEPS_NEURONS_APART = (
-    *ACTIVATIONS,
-    nn.Identity,
-    nn.Flatten,
-    nn.Dropout,
-    nn.Dropout1d,
-    nn.Dropout2d,
-    nn.Dropout3d,
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.MaxPool1d,
-    nn.MaxPool2d,
-    nn.MaxPool3d,
-    nn.AvgPool1d,
-    nn.AvgPool2d,
-    nn.AvgPool3d,
-    nn.AdaptiveAvgPool1d,
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveAvgPool3d,
-    nn.AdaptiveMaxPool1d,
-    nn.AdaptiveMaxPool2d,
-    nn.AdaptiveMaxPool3d,
-)
-"""Modules through which a neuron reaches the next layer alone, and in its place."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ simply stays, with its value and its optimizer state.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
+from sparse_core.budgets.selection import Selected
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
 from sparse_core.rules import drop_of, growth_of
@@ -33,10 +34,12 @@ class Updater(ABC):
         method: What its method is.
         needs: What it has to see of the gradient: `nothing`, `gradient`, `momentum` or `signals`.
         penalises: Whether it changes gradients before an optimizer step.
+        watches_neurons: Whether it asks which neurons fire.
     """
 
     needs = "nothing"
     penalises = False
+    watches_neurons = False
 
     def __init__(self, config: SparseConfig) -> None:
         self.config = config
@@ -89,6 +92,18 @@ class Updater(ABC):
                 f"method={method!r}, skip_step={skip}: gradients are changed before the "
                 "optimizer's step, which is too early for one with a closure"
             )
+
+    def budgets(
+        self, sparse: Sequence[Selected], initial: Mapping[str, int], final: Mapping[str, int]
+    ) -> dict[str, int]:
+        """Return how many weights of each tensor are active in the end.
+
+        Args:
+            sparse: The weights.
+            initial: Active weights of each at the beginning.
+            final: What the distribution gives to each, of which the sum counts.
+        """
+        return dict(final)
 
     def start(self, tensor: SparseTensor, index: int = 0) -> None:  # noqa: B027 - most have nothing to do
         """Prepare a tensor whose first mask and weights were just set.

@@ -13,6 +13,7 @@ from sparse_core.checks import InputError
 from sparse_core.clock import HasClock
 from sparse_core.schedule import Schedule
 from sparse_core.streams import stream
+from sparse_core.weights.activity import Activity
 from sparse_core.weights.dense_gradient import DenseGradient
 from sparse_core.weights.tensor import SparseTensor
 
@@ -31,6 +32,7 @@ class Moment:
             the length of the training is unknown.
         seed: The configuration's seed.
         idle: Weights that sit this update out, since no gradient reached them.
+        activity: Which neurons fired in the last forward pass; None: nobody looked.
     """
 
     step: int
@@ -41,10 +43,16 @@ class Moment:
     progress: float = 0.0
     seed: int = 0
     idle: tuple[SparseTensor, ...] = ()
+    activity: Activity | None = None
 
     @classmethod
     def now(
-        cls, clock: HasClock, schedule: Schedule, seed: int, idle: tuple[SparseTensor, ...] = ()
+        cls,
+        clock: HasClock,
+        schedule: Schedule,
+        seed: int,
+        idle: tuple[SparseTensor, ...] = (),
+        activity: Activity | None = None,
     ) -> Moment:
         """Return the moment that a clock shows."""
         phase, horizon = clock.phase, clock.horizon
@@ -57,6 +65,7 @@ class Moment:
             progress=schedule.progress(phase, horizon),
             seed=seed,
             idle=idle,
+            activity=activity,
         )
 
 

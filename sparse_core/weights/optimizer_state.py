@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sparse_core.config import KEPT_STATES
+from sparse_core.in_force import KEPT_STATES
 from sparse_core.weights.delta import Delta
 from sparse_core.weights.fresh import initial_state
 from sparse_core.weights.tensor import SparseTensor
@@ -67,6 +67,21 @@ def clear_moments(optimizer: Optimizer, tensor: SparseTensor) -> None:
     for parameter in (p for p in (tensor.weight, tensor.bias) if p is not None):
         for key, moments in _state(optimizer, parameter):
             moments.fill_(_initial(optimizer, parameter, key))
+
+
+def restart_state(optimizer: Optimizer, parameter: Tensor, where: Tensor) -> None:
+    """Reset the state of some entries of a parameter, and its step count.
+
+    Args:
+        optimizer: The optimizer; without state nothing happens.
+        parameter: The parameter.
+        where: bool in its shape.
+    """
+    for key, moments in _state(optimizer, parameter):
+        moments[where] = _initial(optimizer, parameter, key)
+    count = optimizer.state.get(parameter, {}).get("step")
+    if torch.is_tensor(count) and count.numel() == 1:
+        count.zero_()
 
 
 def outside(optimizer: Optimizer, tensor: SparseTensor) -> list[tuple[Tensor, Tensor]]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from sparse_core.config import KEPT_STATES
+from sparse_core.in_force import KEPT_STATES
 from sparse_core.weights.delta import Delta
 from sparse_core.weights.fresh import leaves_zeros
 from sparse_core.weights.optimizer_state import (

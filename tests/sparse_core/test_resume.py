@@ -35,7 +35,8 @@ OPTIMIZERS = {
 METHOD_FIELDS: dict[str, dict[str, Any]] = {
     name: dict(method=name, sparsity=0.7, update_every=3, horizon=STEPS) for name in METHODS
 }
-METHOD_FIELDS["sr_ste"] |= dict(structure="1:4", sparsity=0.75)
+for name in ("sr_ste", "rnm"):
+    METHOD_FIELDS[name] |= dict(structure="1:4", sparsity=0.75)
 CASES: dict[str, dict[str, Any]] = {
     **METHOD_FIELDS,
     "unfired": dict(method="set", growth="unfired", update_every=2),

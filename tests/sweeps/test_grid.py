@@ -183,7 +183,8 @@ WAY_OUT = "; leave this combination out with 'exclude', or use 'blocks'"
     [
         (
             "grid: {sparse.method: [set, rigl], sparse.growth: [random, gradient]}",
-            "sparse.growth='gradient': method 'set' can use random, unfired, importance" + WAY_OUT,
+            "sparse.growth='gradient': method 'set' can use random, unfired, importance, "
+            "epitopological_soft, epitopological" + WAY_OUT,
         ),
         (
             "grid: {sparse.method: [rigl], sparse.growth: [random, gradient]}",

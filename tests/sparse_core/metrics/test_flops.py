@@ -203,6 +203,9 @@ METHODS_BY_HAND = {
     "set": 60,
     "mest": 60,
     "chts": 60,
+    "ne": RIGL,
+    "tar": 60,
+    "rnm": 60,
     "gmp": 60,
     "one_shot": 60,
     "rigl": RIGL,
@@ -222,7 +225,7 @@ BACKWARD = {"topkast": 50, "sr_ste": 100, "edge_popup": 100, "wsn": 100}
 
 @pytest.mark.parametrize("method", METHODS)
 def test_training_operations_by_hand(method):
-    structure = "2:4" if method == "sr_ste" else None
+    structure = "2:4" if METHODS[method].structures == ("N:M",) else None
     config = SparseConfig(method=method, structure=structure, sparsity=0.5)
     cost = replace(COST, backward=BACKWARD.get(method), **FULL_COST.get(method, {}))
     found = training_flops(seen_by(config), cost)
@@ -291,7 +294,7 @@ def test_weights_that_are_trained_are_those_that_receive_gradients():
         if method == "dense":
             continue
         net = nn.Sequential(nn.Linear(8, 12))  # whose outputs are all read
-        structure = "2:4" if method == "sr_ste" else None
+        structure = "2:4" if METHODS[method].structures == ("N:M",) else None
         config = SparseConfig(
             method=method, structure=structure, sparsity=0.5, horizon=1000, seed=1
         )

@@ -128,18 +128,18 @@ def test_readers_that_are_not_evident_are_left_out(net):
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "jaccard", "retained"),
+    ("before", "after", "jaccard", "retained", "divergence"),
     [
-        ("1100", "1100", 1, 1),
-        ("1100", "0011", 0, 0),
-        ("1110", "0111", 2 / 4, 2 / 3),
-        ("1111", "1000", 1 / 4, 1 / 4),
-        ("0000", "1000", 0, 1),
-        ("0000", "0000", 1, 1),
+        ("1100", "1100", 1, 1, 0),
+        ("1100", "0011", 0, 0, 4),
+        ("1110", "0111", 2 / 4, 2 / 3, 2),
+        ("1111", "1000", 1 / 4, 1 / 4, 3),
+        ("0000", "1000", 0, 1, 1),
+        ("0000", "0000", 1, 1, 0),
     ],
 )
-def test_overlap_by_hand(before, after, jaccard, retained):
-    assert overlap(mask(before), mask(after)) == Overlap(jaccard, retained)
+def test_overlap_by_hand(before, after, jaccard, retained, divergence):
+    assert overlap(mask(before), mask(after)) == Overlap(jaccard, retained, divergence)
 
 
 def test_masks_of_different_shapes_do_not_compare():
@@ -160,6 +160,7 @@ def test_overlap_is_bounded_and_jaccard_symmetric(pair):
 def test_change_by_hand():
     change = Change(before=10, dropped=3, grown=2, ablated=1)
     assert (change.after, change.churn, change.jaccard) == (9, 0.3, 7 / 12)
+    assert change.divergence == 5
     assert change + Change(10, 1, 1, 0, 2) == Change(20, 4, 3, 1, 2)
     assert (Change().churn, Change().jaccard) == (0, 1)
     assert overall([change, change]).churn == 0.3

@@ -79,12 +79,12 @@ def configurations(draw: Any, method: str) -> dict[str, Any]:
         fields["ablation"] = draw(st.booleans())
         fields["ablation_threshold"] = draw(st.sampled_from([0.3, 0.9, 2.0]))
         fields["ablation_sticky"] = draw(st.booleans())
-    elif method == "sr_ste":
+    elif method in ("sr_ste", "rnm"):
         n, m = draw(st.sampled_from([(2, 4), (1, 4), (1, 2)]))
         fields |= dict(structure=f"{n}:{m}", sparsity=1 - n / m)
     elif facts.global_scope and draw(st.booleans()):
         fields["scope"] = "global"
-    elif method not in ("snfs", "gse", "granet"):
+    elif method not in ("snfs", "gse", "granet", "ne", "tar"):
         kinds = [None, "constant_fan_in", "neurons", "2x2"]
         structure = draw(st.sampled_from(kinds if facts.starts_dense else [*kinds, "2:4"]))
         fields["structure"] = structure
@@ -171,6 +171,11 @@ class Run:
         assert min(counts) >= 1
         if method in ("snfs", "gse"):
             assert sum(counts) == sum(self.first)
+        elif METHODS[method].expands:
+            assert all(
+                first <= c <= t.budget
+                for first, c, t in zip(self.first, counts, tensors, strict=True)
+            )
         elif METHODS[method].starts_dense:
             assert all(
                 c > t.budget - self.block(t) for c, t in zip(counts, tensors, strict=True)
@@ -180,7 +185,17 @@ class Run:
                 tensor.structure.check(tensor.active(), tensor.budget)
         if method == "srigl":
             self.check_fan_in()
-        elif method in ("set", "rigl", "rigl_itop", "mest", "static", "topkast", "sr_ste"):
+        elif method in (
+            "set",
+            "rigl",
+            "rigl_itop",
+            "mest",
+            "static",
+            "chts",
+            "topkast",
+            "sr_ste",
+            "rnm",
+        ):
             for count, first, tensor in zip(counts, self.first, tensors, strict=True):
                 assert tensor.budget - self.block(tensor) < count <= tensor.budget
                 assert count == first or self.block(tensor) > 1
