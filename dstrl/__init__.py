@@ -6,9 +6,10 @@
     sparse = dict(method="srigl", sparsity=0.9)
     PPO(SparseActorCriticPolicy, "CartPole-v1", policy_kwargs=dict(sparse=sparse)).learn(50_000)
 
-After `dstrl.register()` the names `"SparseMlpPolicy"` and so on work too. Names are imported on
-first use, so `dstrl.runs.spec` costs no torch; those for sb3-contrib need the extra `contrib` and
-are left out of `from dstrl import *`.
+`from dstrl import SAC` (TD3, DDPG) instead of Stable-Baselines3's compiles gradient steps, see
+`dstrl.compiled`. After `dstrl.register()` the names `"SparseMlpPolicy"` and so on work too. Names
+are imported on first use, so `dstrl.runs.spec` costs no torch; those for sb3-contrib need the extra
+`contrib` and are left out of `from dstrl import *`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dstrl.compiled.sac import SAC
+    from dstrl.compiled.td3 import DDPG, TD3
     from dstrl.policies.actor_critics import (
         SparseSACCnnPolicy,
         SparseSACMultiInputPolicy,
@@ -50,6 +53,9 @@ if TYPE_CHECKING:
     from dstrl.watching.callbacks import SparseCallback
 
 __all__ = [
+    "DDPG",
+    "SAC",
+    "TD3",
     "ContinualActorCriticPolicy",
     "ContinualDQNPolicy",
     "ContinualPolicy",
@@ -75,6 +81,8 @@ __all__ = [
 ]
 
 _NAMES = {
+    "dstrl.compiled.sac": ("SAC",),
+    "dstrl.compiled.td3": ("DDPG", "TD3"),
     "dstrl.policies.actor_critics": (
         "SparseSACCnnPolicy",
         "SparseSACMultiInputPolicy",

@@ -19,6 +19,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from torch import nn
 
+from dstrl.compiled import sac, td3
 from dstrl.policies.names import NAMES, policies
 from dstrl.policies.tiny import tiny_arch
 from dstrl.runs import references
@@ -37,6 +38,9 @@ ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "td3": TD3,
     "ddpg": DDPG,
 }
+
+COMPILED: dict[str, type[BaseAlgorithm]] = {"sac": sac.SAC, "td3": td3.TD3, "ddpg": td3.DDPG}
+"""Those of them whose gradient steps can be compiled, in that form."""
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -116,7 +120,8 @@ def build(
         start = linear(value)
         if start is not None:
             hyper[name] = LinearSchedule(start, 0.0, 1.0)
-    return algorithm(
+    made = COMPILED.get(spec.algo, algorithm) if spec.compiled else algorithm
+    return made(
         policy,
         envs,
         policy_kwargs=policy_kwargs,

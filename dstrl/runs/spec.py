@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 CONTRIB = ("tqc", "qrdqn", "trpo", "crossq", "ppo_lstm", "ppo_mask")
 """Algorithms, as rl-baselines3-zoo calls them, that have sparse policies but no runs."""
 
+COMPILED = ("sac", "td3", "ddpg")
+"""Algorithms whose gradient steps can be compiled."""
+
 EVALUATIONS = 20
 """How many evaluations a run has unless `eval_every` says otherwise."""
 
@@ -63,6 +66,8 @@ class RLSpec:
         target: How target networks follow, one of `TARGET_RULES`; None: the policy's default.
         tiny: Train dense networks instead, of as many weights as the sparse ones have active, see
             `dstrl.policies.tiny`.
+        compiled: Compile gradient steps where that can be done, see `dstrl.compiled`; the
+            algorithms of `COMPILED` only.
         noise: Fraction of the observation that is distractor features, in [0, 0.99]; they come
             on top of all wrappers.
         n_envs: Environments that are stepped together.
@@ -98,6 +103,7 @@ class RLSpec:
     critic_layer_sparsity: tuple[tuple[str, float], ...] | None = None
     target: str | None = None
     tiny: bool = False
+    compiled: bool = True
     noise: float = 0.0
     n_envs: int | None = None
     net_arch: tuple[int, ...] | None = None
@@ -150,8 +156,10 @@ class RLSpec:
             object.__setattr__(self, "net_arch", tuple(self.net_arch))
             for width in self.net_arch:
                 at_least("net_arch", width, 1)
-        if not isinstance(self.tiny, bool):
-            raise InputError(f"tiny={self.tiny!r}: must be true or false", field="tiny")
+        for name in ("tiny", "compiled"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise InputError(f"{name}={value!r}: must be true or false", field=name)
         if self.max_seconds is not None:
             positive("max_seconds", self.max_seconds)
         if self.target is not None:
@@ -251,6 +259,8 @@ class RLSpec:
         The tuned values are part of it, so that a run's identity changes when they do.
         """
         spec = self.resolve()
+        if self.algo not in COMPILED:
+            spec = dataclasses.replace(spec, compiled=True)
         settings = self.settings()
         if not settings.actor.facts.sparse and not settings.critic.facts.sparse:
             unused: dict[str, Any] = dict.fromkeys((*SPLIT_KEYS, "target"), None)

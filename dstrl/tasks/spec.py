@@ -123,7 +123,8 @@ class CRLSpec:
     @property
     def run(self) -> RLSpec:
         """The run of a single task, whose environment only says which values are tuned for it."""
-        return RLSpec(env=self.tasks[0].tuned, **{name: getattr(self, name) for name in SHARED})
+        given = {name: getattr(self, name) for name in SHARED}
+        return RLSpec(env=self.tasks[0].tuned, compiled=False, **given)
 
     @property
     def isolation_in_force(self) -> str:

@@ -215,6 +215,18 @@ def _describe(value: object) -> str:
     return str(function.__qualname__)
 
 
+@cache
+def _foreign_source(file: str) -> str:
+    """Return a digest of a file outside this package, which `fingerprint` does not cover."""
+    path = Path(file)
+    if path.parent == Path(__file__).parent:
+        return ""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:  # an archive, whose content has one version
+        return file
+
+
 def _named(function: Callable[P, R], *facts: object) -> Callable[P, R]:
     """Rename a function after all that its machine code depends on.
 
@@ -223,7 +235,8 @@ def _named(function: Callable[P, R], *facts: object) -> Callable[P, R]:
     anew in every process, so that two kernels from the cache could have one name.
     """
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    described = [*map(_describe, cells), *map(str, facts), fingerprint()]
+    source = _foreign_source(function.__code__.co_filename)
+    described = [*map(_describe, cells), *map(str, facts), fingerprint(), source]
     digest = hashlib.sha256("\n".join(described).encode()).hexdigest()
     function.__qualname__ = f"{function.__qualname__.split('.')[0]}_{digest[:24]}"
     return function

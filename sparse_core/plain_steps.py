@@ -1,0 +1,107 @@
+"""Optimizer steps that an engine need not see: no update follows, and no gradient is watched.
+
+Most steps are such. Whoever makes them without the optimizer, and so without its hooks, asks
+`PlainSteps` before each one, and leaves all others to the optimizer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import distributed
+from torch.optim import Optimizer
+
+from sparse_core.engine import Engine
+from sparse_core.layers.copies import release
+from sparse_core.updaters.base import Updater
+from sparse_core.weights.fresh import leaves_zeros
+
+
+class PlainSteps:
+    """The plain steps of one engine.
+
+    Args:
+        engine: Attached to its optimizer.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._hooks = _hooks_of(engine)
+
+    def refusal(self) -> str | None:
+        """Return why no step is plain, or None if some are."""
+        engine = self.engine
+        optimizer, config = engine.optimizer, engine.config
+        if optimizer is None or engine.retired:
+            return "an engine is detached"
+        if len(engine.trainers) > 1:
+            return "two optimizers train one layer"
+        if engine.many_tasks:
+            return "there are several tasks"
+        if distributed.is_available() and distributed.is_initialized():
+            return "several processes train together"
+        if engine.updater is not None:
+            if config.facts.every_step or engine._gradients.needs == "momentum":
+                return f"method {config.method!r} looks at every step"
+            if type(engine.updater).before_step is not Updater.before_step:
+                return f"method {config.method!r} changes gradients"
+        if any(tensor.latent for tensor in engine.tensors):
+            return f"method {config.method!r} keeps the values of inactive weights"
+        if not leaves_zeros(optimizer):
+            return f"{type(optimizer).__name__} moves weights without a gradient"
+        return _other_hooks(engine, optimizer)
+
+    def holds(self) -> bool:
+        """Whether optimizers and their hooks are as they were."""
+        return _hooks_of(self.engine) == self._hooks
+
+    def next_is_plain(self) -> bool:
+        """Whether the coming step moves weights and nothing else."""
+        engine = self.engine
+        if engine.updater is None:
+            return True
+        schedule, phase, horizon = engine._schedule, engine.phase, engine.horizon
+        if schedule.due(phase + 1, horizon):
+            return False
+        return not engine._gradients._wanted(phase, schedule, horizon)
+
+    def before(self) -> None:
+        """Do what precedes a plain step.
+
+        Raises:
+            RuntimeError: If the method needs a horizon and has none.
+        """
+        engine = self.engine
+        if engine.updater is not None:
+            engine.updater.check_step(engine.horizon, closure=False)
+        for tensor in engine.tensors:
+            release(tensor.layer)
+        engine._followers.catch_up()
+
+    def after(self) -> None:
+        """Count a plain step."""
+        engine = self.engine
+        engine._clock["steps"] = engine.steps + 1
+        for observe in engine.on_step:
+            observe(engine.steps)
+        if engine.updater is not None:
+            engine._arm()
+
+
+def _hooks_of(engine: Engine) -> list[Any]:
+    """Return an engine's optimizers, and the names of the hooks on them."""
+    optimizers = engine.trainers
+    return [
+        *optimizers,
+        *(tuple(one._optimizer_step_pre_hooks) for one in optimizers),
+        *(tuple(one._optimizer_step_post_hooks) for one in optimizers),
+    ]
+
+
+def _other_hooks(engine: Engine, optimizer: Optimizer) -> str | None:
+    """Say whether somebody else has hooks on an optimizer's steps."""
+    own = {handle.id for handle in engine._trainers._handles}
+    before, after = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
+    if any(key not in own for key in [*before, *after]):
+        return f"{type(optimizer).__name__} has hooks"
+    return None

@@ -1,0 +1,160 @@
+"""A linear layer as the kernels take it: condensed, masked or dense.
+
+A masked or dense layer is a pattern of all weights, whose values lie as torch has them; the
+gradients of masked weights are zeroed afterwards. That is for small ones: what is neither sparse
+nor small is better left to a dense product.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sparse_core.kernels import plan
+from sparse_core.kernels.format import Pattern
+from sparse_core.layers.chain import watched
+from sparse_core.layers.companions import key
+from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.layers.linear import MaskedLinear
+from sparse_core.step.shape import Array, zeros
+
+LARGEST_DENSE = 1 << 15
+"""Weights up to which a dense or masked layer is run by the kernels of sparse ones."""
+
+_OTHER_TASKS = ("protected", "frozen", "lent", "reserved", "given")
+_NOT_ZERO = ("backward", "scores")
+
+
+class CannotCompile(Exception):
+    """A part of a training step that only autograd can do; the text says which, and why."""
+
+
+class Weights:
+    """The weights of one layer, their places, and room for their gradients.
+
+    Args:
+        module: An `nn.Linear`, sparse or dense.
+        name: Its name, for messages.
+
+    Attributes:
+        pattern: The weights that exist, in the layout of `values`.
+        values: (at least `pattern.size`,) float32, the memory of the module's parameter.
+        bias: (out,) float32; zeros if the module has none.
+        of_values: Room for the gradient of `values`.
+        of_bias: Room for the gradient of the bias; empty if there is none.
+
+    Raises:
+        CannotCompile: If the layer is of another kind, or does more than a product.
+    """
+
+    def __init__(self, module: nn.Module, name: str) -> None:
+        self.module, self.name = module, name
+        self._kind = kind = type(module)
+        self._check()
+        self.condensed = isinstance(module, CondensedLinear)
+        weight, bias = self._parameters()
+        assert weight is not None
+        if not self.condensed and weight.numel() > LARGEST_DENSE:
+            form = "dense" if kind is nn.Linear else "masked"
+            raise CannotCompile(
+                f"{name} is {form} and has {weight.numel()} weights, more than {LARGEST_DENSE}"
+            )
+        self.of_values = zeros(weight.numel())
+        self.of_bias = zeros(0 if bias is None else bias.numel())
+        self.bind()
+
+    def bind(self) -> None:
+        """Read the module anew, after its topology or its tensors have changed."""
+        self._check()
+        module, (weight, bias) = self.module, self._parameters()
+        assert isinstance(module, nn.Linear) and weight is not None
+        self.parameters = tuple(p for p in (weight, bias) if p is not None)
+        self._addresses = tuple(p.data_ptr() for p in self.parameters)
+        if isinstance(module, CondensedLinear):
+            self.pattern = module.pattern
+        else:
+            self.pattern = _full(module.in_features, module.out_features)
+        self.values: Array = weight.detach().numpy().reshape(-1)
+        self.bias: Array = plan.zeros(self.pattern) if bias is None else bias.detach().numpy()
+        self._mask = module._buffers.get(key("weight", "mask"))
+        self._version = self._masks_version()
+        self.mask: Array | None = None
+        if self._mask is not None:
+            self.mask = (self._mask.numpy().reshape(-1) != 0).astype(np.float32)
+        live = module._buffers.get(key("weight", "live"))
+        dead = None if live is None or bias is None else live.numpy() == 0
+        self.dead: NDArray[np.int64] | None = None
+        if dead is not None and dead.any():
+            self.dead = np.flatnonzero(dead)
+
+    def holds(self) -> bool:
+        """Whether the module is still as it was when `bind` read it."""
+        module = self.module
+        if type(module) is not self._kind or watched(module):
+            return False
+        held = module._parameters
+        now = held["values" if self.condensed else "weight"], held["bias"]
+        for parameter, known, address in zip(now, self.parameters, self._addresses, strict=False):
+            if parameter is not known or known.data_ptr() != address:
+                return False
+        if self.condensed:
+            return vars(module)["_pattern"] is self.pattern
+        return self._mask is None or (
+            module._buffers[key("weight", "mask")] is self._mask
+            and self._masks_version() == self._version
+        )
+
+    def gradients(self) -> list[tuple[nn.Parameter, Array]]:
+        """List the parameters with the room for their gradients."""
+        return list(zip(self.parameters, (self.of_values, self.of_bias), strict=False))
+
+    def confine(self) -> None:
+        """Zero the gradients of weights that are masked and of biases that do not train."""
+        if self.mask is not None:
+            self.of_values *= self.mask
+        if self.dead is not None:
+            self.of_bias[self.dead] = 0
+
+    def _masks_version(self) -> int:
+        return 0 if self._mask is None else self._mask._version
+
+    def _parameters(self) -> tuple[nn.Parameter | None, nn.Parameter | None]:
+        held = self.module._parameters
+        return held["values" if "values" in held else "weight"], held["bias"]
+
+    def _check(self) -> None:
+        module, name = self.module, self.name
+        kind = type(module)
+        if kind not in (CondensedLinear, MaskedLinear, nn.Linear) or kind is not self._kind:
+            raise CannotCompile(f"{name} is a {kind.__name__}")
+        if watched(module):
+            raise CannotCompile(f"{name} has hooks")
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                _check_parameter(parameter, name)
+        buffers = module._buffers
+        if any(buffers.get(key("weight", what)) is not None for what in _OTHER_TASKS):
+            raise CannotCompile(f"{name} has weights of other tasks")
+        if any(
+            buffers.get(key("weight", what)) is not None
+            or module._parameters.get(key("weight", what)) is not None
+            for what in _NOT_ZERO
+        ):
+            raise CannotCompile(f"{name} keeps the values of inactive weights")
+
+
+def _check_parameter(parameter: Tensor, name: str) -> None:
+    if not parameter.is_cpu:
+        raise CannotCompile(f"{name} is on {parameter.device}")
+    if str(parameter.dtype) != "torch.float32":
+        raise CannotCompile(f"{name} is {parameter.dtype}")
+    if not parameter.is_contiguous():
+        raise CannotCompile(f"{name} is not contiguous")
+
+
+@functools.cache
+def _full(features: int, rows: int) -> Pattern:
+    return Pattern.from_mask(np.ones((rows, features), np.bool_))

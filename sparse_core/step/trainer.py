@@ -1,0 +1,198 @@
+"""The step of a torch optimizer, made by a kernel on the tensors and the state that it holds.
+
+Which optimizers: Adam and AdamW, SGD and RMSprop of torch. The state is
+the optimizer's own, so it may go on itself at any time, and be saved and loaded as ever. An
+optimizer begins its state in its own first step, which is therefore left to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sparse_core.kernels import optimizers as kernels
+from sparse_core.kernels.optimizer_steps import NUMBERS, Rule
+from sparse_core.step.layers import CannotCompile
+from sparse_core.step.shape import Array
+
+Gradients = Sequence[tuple[nn.Parameter, Array]]
+Numbers = Callable[[Mapping[str, Any], float, float], Array]
+
+NAMES: dict[type[Optimizer], str] = {
+    torch.optim.Adam: "adam",
+    torch.optim.AdamW: "adam",
+    torch.optim.SGD: "sgd",
+    torch.optim.RMSprop: "rmsprop",
+}
+"""The optimizers whose step it knows, by exact class."""
+
+
+class Trainer:
+    """Moves the parameters of one optimizer by gradients that lie in arrays.
+
+    Args:
+        optimizer: Whose step it makes; it has made one itself.
+        gradients: All parameters that it trains, and where their gradients lie.
+        target: Parameters that follow those by a Polyak average, in the order of the optimizer's;
+            empty: none.
+        fixed: Arrays of which some entries stay as they are, and which: ablated neurons' biases.
+
+    Raises:
+        CannotCompile: If the optimizer is another, has an option that the kernels do not know, or
+            trains other parameters too.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        gradients: Gradients,
+        target: Sequence[Tensor] = (),
+        fixed: Sequence[tuple[Array, NDArray[np.int64]]] = (),
+    ) -> None:
+        self.optimizer = optimizer
+        self._fixed, self._target = list(fixed), list(target)
+        self._together = bool(target) and not fixed
+        self._group = group = _only_group(optimizer)
+        self._rule, self._numbers_of = rule_of(optimizer, polyak=self._together)
+        places = {id(parameter): array for parameter, array in gradients}
+        parameters: list[Tensor] = group["params"]
+        self._parameters = list(parameters)
+        if len(places) != len(parameters) or any(id(p) not in places for p in parameters):
+            raise CannotCompile("an optimizer trains other parameters than the networks'")
+        if not all(parameter.requires_grad for parameter in parameters):
+            raise CannotCompile("some parameters are frozen")
+        names, state = self._rule.states, optimizer.state
+        if any(name not in state.get(p, {}) for p in parameters for name in names):
+            raise CannotCompile("an optimizer has not begun its state")
+        self._state = [tuple(state[p][name] for name in names) for p in parameters]
+        self._steps = _counters(optimizer, parameters)
+        rows = []
+        for i, parameter in enumerate(parameters):
+            followers = [target[i]] if self._together else []
+            others = map(_flat, (*self._state[i], *followers))
+            rows.append([_flat(parameter), places[id(parameter)], *others])
+        self._table = kernels.Tensors(rows, self._rule)
+        self._run = kernels.optimizer_kernel(self._rule)
+        self._numbers: Array = np.zeros((len(rows), NUMBERS), np.float32)
+        self._tensors = [*parameters, *target, *(s for states in self._state for s in states)]
+        self._addresses = [tensor.data_ptr() for tensor in self._tensors]
+
+    def holds(self) -> bool:
+        """Whether parameters, targets and state are still where they were."""
+        optimizer = self.optimizer
+        groups, state, names = optimizer.param_groups, optimizer.state, self._rule.states
+        if len(groups) != 1 or groups[0] is not self._group or "step" in vars(optimizer):
+            return False
+        if not all([parameter.requires_grad for parameter in self._parameters]):
+            return False
+        for parameter, states in zip(self._parameters, self._state, strict=True):
+            held = state.get(parameter, {})
+            for name, tensor in zip(names, states, strict=True):
+                if held.get(name) is not tensor:
+                    return False
+        return [tensor.data_ptr() for tensor in self._tensors] == self._addresses
+
+    def step(self, tau: float = 0.0) -> None:
+        """Make a step, and a Polyak average of the targets with `tau` if there are some."""
+        count = 0.0
+        if self._steps:
+            torch._foreach_add_(self._steps, 1.0)
+            count = self._steps[0].item()
+        before = [array[where] for array, where in self._fixed]
+        self._numbers[:] = self._numbers_of(self._group, count, tau)
+        self._run(self._table.table, self._numbers)
+        for (array, where), values in zip(self._fixed, before, strict=True):
+            array[where] = values
+        if self._target and not self._together:
+            with torch.no_grad():
+                torch._foreach_mul_(self._target, 1 - tau)
+                torch._foreach_add_(self._target, self._parameters, alpha=tau)
+
+
+def _only_group(optimizer: Optimizer) -> dict[str, Any]:
+    name = type(optimizer).__name__
+    if type(optimizer) not in NAMES:
+        raise CannotCompile(f"{name} is an optimizer without a kernel")
+    if "step" in vars(optimizer):
+        raise CannotCompile(f"the step of {name} is wrapped")
+    if len(optimizer.param_groups) != 1:
+        raise CannotCompile(f"{name} has several groups of parameters")
+    group: dict[str, Any] = optimizer.param_groups[0]
+    for option in ("capturable", "differentiable"):
+        if group.get(option):
+            raise CannotCompile(f"{name} has {option}=True")
+    return group
+
+
+def rule_of(optimizer: Optimizer, *, polyak: bool) -> tuple[Rule, Numbers]:
+    """Return the kernel's rule of an optimizer, and what makes its numbers of its options."""
+    group, name = optimizer.param_groups[0], NAMES[type(optimizer)]
+    if name == "adam":
+        return Rule(name, amsgrad=group["amsgrad"], polyak=polyak), _adam_numbers
+    momentum = bool(group["momentum"])
+    if name == "sgd":
+        nesterov = group["nesterov"]
+        rule = Rule(name, momentum=momentum, nesterov=nesterov, polyak=polyak)
+        return rule, _sgd_numbers
+    rule = Rule(name, momentum=momentum, centered=group["centered"], polyak=polyak)
+    return rule, _rmsprop_numbers
+
+
+def _adam_numbers(group: Mapping[str, Any], count: float, tau: float) -> Array:
+    return kernels.adam_numbers(
+        count,
+        float(group["lr"]),
+        group["betas"],
+        group["eps"],
+        group["weight_decay"],
+        decoupled=bool(group.get("decoupled_weight_decay")),
+        maximize=group["maximize"],
+        tau=tau,
+    )
+
+
+def _sgd_numbers(group: Mapping[str, Any], count: float, tau: float) -> Array:
+    return kernels.sgd_numbers(
+        False,
+        float(group["lr"]),
+        group["momentum"],
+        group["dampening"],
+        group["weight_decay"],
+        maximize=group["maximize"],
+        tau=tau,
+    )
+
+
+def _rmsprop_numbers(group: Mapping[str, Any], count: float, tau: float) -> Array:
+    return kernels.rmsprop_numbers(
+        float(group["lr"]),
+        group["alpha"],
+        group["eps"],
+        group["weight_decay"],
+        group["momentum"],
+        maximize=group["maximize"],
+        tau=tau,
+    )
+
+
+def _counters(optimizer: Optimizer, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Return the numbers of steps that an optimizer has made, which must be one number."""
+    states = [optimizer.state.get(parameter, {}) for parameter in parameters]
+    steps = [state["step"] for state in states if "step" in state]
+    if not all(torch.is_tensor(step) for step in steps):
+        raise CannotCompile("an optimizer does not count its steps in tensors")
+    if len({float(step) for step in steps}) > 1:
+        raise CannotCompile("an optimizer has moved some parameters more often than others")
+    return steps
+
+
+def _flat(tensor: Tensor) -> Array:
+    if not (tensor.is_cpu and tensor.dtype == torch.float32 and tensor.is_contiguous()):
+        raise CannotCompile("an optimizer's tensors are not contiguous float32 on the CPU")
+    return tensor.detach().numpy().reshape(-1)

@@ -1,0 +1,116 @@
+"""Small agents whose gradient steps are compared, one at a time, with Stable-Baselines3's own."""
+
+from __future__ import annotations
+
+import copy
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3.common.logger import Logger
+
+import dstrl
+
+POLICIES = {"SAC": "SparseSACPolicy", "TD3": "SparseTD3Policy", "DDPG": "SparseTD3Policy"}
+
+
+class Still(gym.Env):
+    """A world of any size in which nothing happens."""
+
+    def __init__(self, features=11, actions=3):
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (features,), np.float32)
+        self.action_space = gym.spaces.Box(-1, 1, (actions,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(self.observation_space.shape, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(self.observation_space.shape, np.float32), 0.0, False, False, {}
+
+
+def agent(algorithm="SAC", arch=(64, 48), features=11, actions=3, sparse=None, kwargs=None, **more):
+    """An agent of `dstrl` whose replay buffer is full of noise."""
+    kind = getattr(dstrl, algorithm)
+    rules = {
+        "method": "srigl",
+        "sparsity": 0.8,
+        "backend": "condensed",
+        "update_every": 5,
+        "horizon": 4000,
+    }
+    policy = getattr(dstrl, POLICIES[algorithm])
+    options = {"net_arch": list(arch), "sparse": rules | (sparse or {})} | (kwargs or {})
+    more = {"buffer_size": 500, "seed": 1, "device": "cpu"} | more
+    model = kind(policy, Still(features, actions), policy_kwargs=options, **more)
+    model.set_logger(Logger(None, []))
+    fill(model.replay_buffer)
+    return model
+
+
+def fill(buffer):
+    """Fill a replay buffer with noise."""
+    noise = np.random.default_rng(5)
+    for array in (buffer.observations, buffer.next_observations, buffer.rewards):
+        array[:] = noise.standard_normal(array.shape)
+    buffer.actions[:] = noise.uniform(-1, 1, buffer.actions.shape)
+    buffer.dones[:] = noise.random(buffer.dones.shape) < 0.1
+    buffer.full = True
+
+
+def twin_of(model, algorithm="SAC", **options):
+    """An agent made alike that trains by Stable-Baselines3's own steps."""
+    twin = agent(algorithm, **options)
+    twin.compiled = False
+    twin.replay_buffer = model.replay_buffer
+    return twin
+
+
+def optimizers(model):
+    """An agent's optimizers by name."""
+    found = {"actor": model.actor.optimizer, "critic": model.critic.optimizer}
+    entropy = getattr(model, "ent_coef_optimizer", None)
+    return found if entropy is None else found | {"entropy": entropy}
+
+
+def bring(twin, model):
+    """Bring an agent into the state of another."""
+    twin.policy.load_state_dict(model.policy.state_dict())
+    for name, optimizer in optimizers(twin).items():
+        optimizer.load_state_dict(copy.deepcopy(optimizers(model)[name].state_dict()))
+    if getattr(model, "log_ent_coef", None) is not None:
+        twin.log_ent_coef.data.copy_(model.log_ent_coef.data)
+    twin._n_updates = model._n_updates
+
+
+def step(model, batch=32, seed=0, steps=1):
+    """Make gradient steps; return what was logged."""
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    model.logger.name_to_value.clear()
+    model.train(steps, batch)
+    after = np.random.random(), torch.rand(1).item()
+    return dict(model.logger.name_to_value), after
+
+
+def tensors(model):
+    """All that a step moves, by name: weights, moments, the entropy coefficient."""
+    found = dict(model.policy.state_dict())
+    for name, optimizer in optimizers(model).items():
+        for index, state in enumerate(optimizer.state_dict()["state"].values()):
+            found |= {f"{name}.{index}.{key}": value for key, value in state.items()}
+    if getattr(model, "log_ent_coef", None) is not None:
+        found["log_ent_coef"] = model.log_ent_coef.detach()
+    return found
+
+
+def worst(model, twin):
+    """The largest difference of any two tensors, as a fraction of the tensor's largest entry."""
+    mine, theirs = tensors(model), tensors(twin)
+    assert mine.keys() == theirs.keys()
+    found = {}
+    for name, tensor in mine.items():
+        largest = float(theirs[name].abs().max())
+        difference = float((tensor - theirs[name]).abs().max())
+        found[name] = difference / largest if largest else difference
+    return max(found.values()), max(found, key=found.get)

@@ -1,0 +1,62 @@
+"""A compiled gradient step and Stable-Baselines3's own, from the same state, do the same."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from tests.dstrl.compiled.lab import POLICIES, agent, bring, step, twin_of, worst
+
+CASES = {
+    "plain": {},
+    "odd sizes": {"arch": (33,), "actions": 1, "features": 5},
+    "groups": {"sparse": {"group": 4}},
+    "masked heads": {"sparse": {"backend": "auto"}, "arch": (256, 64)},
+    "tanh": {"kwargs": {"activation_fn": nn.Tanh}, "sparse": {"method": "rigl"}},
+    "small and masked": {"sparse": {"backend": "masked"}},
+}
+
+CLOSE = 1e-6
+"""Of each tensor's largest entry: float32 sums of some hundred terms, in another order."""
+
+
+def compare(algorithm, options, batch, steps):
+    """Compare single steps from the states along a run; return how many of them were compiled."""
+    model = agent(algorithm, **options)
+    twin = twin_of(model, algorithm, **options)
+    compiled = 0
+    for seed in range(steps):
+        if seed:
+            bring(twin, model)
+        before = None if model._program is None else model._program.is_plain()
+        (mine, drawn), (theirs, expected) = step(model, batch, seed), step(twin, batch, seed)
+        compiled += bool(before)
+        assert drawn == expected
+        assert mine.keys() == theirs.keys()
+        for name, value in theirs.items():
+            assert mine[name] == pytest.approx(value, rel=2e-6, abs=2e-6), (name, seed)
+        distance, name = worst(model, twin)
+        assert distance <= CLOSE, (name, seed, distance)
+    assert model.uncompiled is None
+    return compiled, model
+
+
+@pytest.mark.parametrize("algorithm", POLICIES)
+@pytest.mark.parametrize("case", CASES)
+def test_from_one_state_one_step_is_the_same(algorithm, case):
+    batch = 7 if case == "odd sizes" else 32
+    compiled, model = compare(algorithm, CASES[case], batch, 12)
+    assert compiled >= 6
+    engines = model.policy.sparse_engines.values()
+    assert all(engine.updates >= 1 for engine in engines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", POLICIES)
+@pytest.mark.parametrize("case", CASES)
+def test_from_200_states_along_a_run_one_step_is_the_same(algorithm, case):
+    compiled, model = compare(algorithm, CASES[case], 7 if case == "odd sizes" else 32, 200)
+    assert compiled >= 100
+    if case in ("plain", "odd sizes", "groups"):
+        chains = model._program._chains
+        assert any(layer.dead is not None for chain in chains for layer in chain.layers)
