@@ -17,6 +17,7 @@ from sparse_core import Engine
 from sparse_core.checks import InputError
 from sparse_core.layers.chain import CondensedSequential
 from sparse_core.layers.state import Condensed
+from sparse_core.optim import use_torch
 
 
 class FollowsDevice:
@@ -34,6 +35,8 @@ class FollowsDevice:
 
 def leave_cpu(module: nn.Module, device: torch.device) -> None:
     """Give the layers of a module that `auto` condensed their masked form, in place.
+
+    Its optimizers, whose kernels are for the CPU, make their steps as torch does from there on.
 
     Args:
         module: With engines anywhere in it, attached or not.
@@ -55,6 +58,8 @@ def leave_cpu(module: nn.Module, device: torch.device) -> None:
     for engine in engines:
         if engine.config.backend == "auto":
             engine.use_masks()
+        for optimizer in engine.trainers:
+            use_torch(optimizer)
     for child in module.modules():
         if type(child) is CondensedSequential:
             child.__class__ = nn.Sequential  # type: ignore[assignment]

@@ -27,6 +27,7 @@ from dstrl.settings import MASKED_RULES, Settings
 from sparse_core import Engine, sparsify
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
+from sparse_core.optim import use_kernels
 
 TRAINED_BY = {
     "actor": "SAC, TD3, DDPG, TQC and CrossQ",
@@ -82,6 +83,9 @@ class SparsePolicy(FollowsDevice):
             `critic_sparsity`, `actor_method`, `critic_method`, `target` and `batch` may stand
             too, and whose `backend` is `auto` by default. None: the defaults.
 
+    Unless an `optimizer_class` is given, the optimizers are those of `sparse_core.optim`: torch's
+    Adam, with a kernel for its steps.
+
     Attributes:
         sparse: The settings in force.
         target_rule: How target networks follow unless `target` says otherwise, see
@@ -103,6 +107,7 @@ class SparsePolicy(FollowsDevice):
         settings = Settings.read(sparse)
         super().__init__(*args, **kwargs)
         assert isinstance(self, nn.Module)
+        self._chose_optimizer = "optimizer_class" in kwargs
         self.sparse = settings
         self._roots: dict[str, nn.Module] = {}
         for part in self.sparse_parts():
@@ -179,6 +184,9 @@ class SparsePolicy(FollowsDevice):
             roles = named(part.root, part.roles)
             batch = self.sparse.batch or self.typical_batch
             engine = sparsify(part.root, config, roles=roles, batch=batch, apart=self.sparse_apart)
+        if not self._chose_optimizer:
+            for optimizer in (part.optimizer, *part.also):
+                use_kernels(optimizer)
         engine.attach(part.optimizer, *part.also)
         if part.target is not None:
             follow(engine, part.root, part.target, rule)

@@ -69,6 +69,19 @@ class CompiledStep(Optimizer):
             hook(self, args, kwargs)
         return loss
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients.
+
+        Args:
+            set_to_none: Whether they become None; else they become zero.
+        """
+        if not set_to_none or torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
+            super().zero_grad(set_to_none)
+            return
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
     step.hooked = True  # type: ignore[attr-defined]  # torch adds no hooks and no profiling
 
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -119,7 +119,8 @@ def test_a_policy_that_leaves_the_cpu_is_the_one_that_was_built_with_masks(
         for backend in ("auto", "masked")
     )
     assert condensed(moved.policy) > 0 or method == "snfs"
-    leave_cpu(moved.policy, META)
+    for model in (moved, masked):
+        leave_cpu(model.policy, META)
     mine, theirs = moved.policy.state_dict(), masked.policy.state_dict()
     assert list(mine) == list(theirs)
     assert same(mine, theirs)

@@ -192,6 +192,36 @@ def test_autograd_notices_that_weights_have_moved() -> None:
         loss.backward()
 
 
+def test_zero_grad() -> None:
+    weights, optimizer = pair("Adam", dict(lr=0.1))[1]
+    give_gradients(weights, 0, without=1)
+    optimizer.zero_grad(set_to_none=False)
+    assert all(w.grad is None or not w.grad.any() for w in weights) and weights[0].grad is not None
+    optimizer.zero_grad()
+    assert all(weight.grad is None for weight in weights)
+
+
+@each_case
+def test_conversion_in_place(name: str, options: dict[str, Any]) -> None:
+    (w, theirs), (v, converted) = (pair(name, options)[0] for _ in range(2))
+    calls: list[int] = []
+    converted.register_step_post_hook(lambda *_: calls.append(1))
+    for start, convert in ((0, lambda _: None), (4, optim.use_kernels), (8, optim.use_torch)):
+        convert(converted)
+        assert optim.torch_class(converted) is type(theirs)
+        assert (type(converted) is not type(theirs)) == (start == 4)
+        train(w, theirs, range(start, start + 4))
+        train(v, converted, range(start, start + 4))
+    assert_same(theirs, converted)
+    assert len(calls) == 12
+
+
+def test_conversion_leaves_other_optimizers_alone() -> None:
+    optimizer = torch.optim.Adagrad([nn.Parameter(torch.ones(1))])
+    optim.use_kernels(optimizer)
+    assert type(optimizer) is torch.optim.Adagrad
+
+
 def _with_gaps() -> nn.Parameter:
     return nn.Parameter(torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).T)
 
