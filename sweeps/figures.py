@@ -16,9 +16,11 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from sweeps import stats
 from sweeps.looks import Draw, Drawn, Group
+from sweeps.summary import Row
 
 FEW_POINTS = 12
 DODGE = 0.3
+PANELS_A_LINE = 3
 
 
 def curves_and_scores(canvas: Figure, group: Group) -> Drawn:
@@ -42,7 +44,41 @@ def curves_and_scores(canvas: Figure, group: Group) -> Drawn:
     )
 
 
-FIGURES: dict[str, Draw] = {"curves and scores": curves_and_scores}
+def further_curves(canvas: Figure, group: Group) -> Drawn | None:
+    """Draw each of the kind's further curves that any run has, a panel each."""
+    there = [
+        (key, title, x[0] if x else group.summary.kind.x)
+        for key, title, *x in group.summary.kind.panels
+        if any(key in row.panels for row, _ in group.rows)
+    ]
+    if not there:
+        return None
+    lines = -(-len(there) // PANELS_A_LINE)
+    canvas.set_figheight(0.9 + 3.0 * lines)
+    plots = canvas.subplots(lines, PANELS_A_LINE, squeeze=False).flat
+    said = []
+    for (key, title, x), plot in zip(there, plots, strict=False):
+        plot.set_title(title)
+        plot.set_xlabel(x)
+        rows = [(row, label, row.panels[key]) for row, label in group.rows if key in row.panels]
+        _mean_curves(plot, group, rows)
+        ends = ", ".join(f"{label} {_last(curves):.3g}" for _, label, curves in rows)
+        said.append(f"{title}, last value: {ends}")
+    for plot in plots:
+        plot.set_axis_off()
+    group.legend(canvas)
+    return Drawn(
+        "Mean over seeds with its 95% interval, of each quantity that was measured: "
+        + ", ".join(title for _, title, _ in there)
+        + ".",
+        "; ".join(said),
+    )
+
+
+FIGURES: dict[str, Draw] = {
+    "curves and scores": curves_and_scores,
+    "further curves": further_curves,
+}
 """The figures of every kind, in their order."""
 
 
@@ -68,9 +104,15 @@ def _curves(plot: Plot, group: Group) -> None:
     plot.set_title("Mean over seeds, 95% interval")
     plot.set_xlabel(group.summary.kind.x)
     plot.set_ylabel(group.summary.kind.y)
+    _mean_curves(plot, group, [(row, label, row.curves) for row, label in group.rows])
+
+
+def _mean_curves(
+    plot: Plot, group: Group, rows: Sequence[tuple[Row, str, Sequence[np.ndarray]]]
+) -> None:
     whole = True
-    for index, (row, label) in enumerate(group.rows):
-        x, y = common_curve(row.curves)
+    for index, (row, label, curves) in enumerate(rows):
+        x, y = common_curve(curves)
         if not len(x):
             continue
         whole = whole and bool((x == np.round(x)).all())
@@ -79,7 +121,7 @@ def _curves(plot: Plot, group: Group) -> None:
         style: dict[str, Any] = {"color": look.colour, "linestyle": look.line, "linewidth": 1.7}
         if len(x) <= FEW_POINTS:
             step = np.diff(x).min() if len(x) > 1 else 1.0
-            x = x + DODGE * step * ((index + 0.5) / len(group.rows) - 0.5)
+            x = x + DODGE * step * ((index + 0.5) / len(rows) - 0.5)
             spread = np.clip([middle - low, high - middle], 0, None)
             plot.errorbar(x, middle, spread, fmt="none", ecolor=look.colour, elinewidth=1.2)
             style |= {"marker": look.marker, "markersize": 4.5}
@@ -88,6 +130,10 @@ def _curves(plot: Plot, group: Group) -> None:
         plot.plot(x, middle, label=label, **style)
     plot.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=whole))
     plot.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _last(curves: Sequence[np.ndarray]) -> float:
+    return float(np.mean([curve[-1, 1] for curve in curves]))
 
 
 def _scores(plot: Plot, group: Group) -> None:

@@ -32,6 +32,9 @@ class Kind:
         extra: Further numbers of a result to tabulate where there are any: key and heading. A key
             may be `package.module:NAME` of a function that takes the result and returns the number
             as it is to be shown, or None.
+        panels: Further curves of a result to draw where there are any, a panel each: its key,
+            dotted in a mapping (`plasticity.churn`), the panel's title with its unit, and what its
+            first column is where that is not `x`.
         figures: Further figures of the report: `package.module:NAME` of a `sweeps.looks.Draw` each.
         player: Import string of a `sweeps.hooks.Player`; empty: there are no episodes to see.
         events: Whether the runner writes TensorBoard's event files if `DST_TENSORBOARD` is set.
@@ -47,10 +50,20 @@ class Kind:
     y: str = "score"
     percent: bool = False
     extra: tuple[tuple[str, str], ...] = ()
+    panels: tuple[tuple[str, ...], ...] = ()
     figures: tuple[str, ...] = ()
     player: str = ""
     events: bool = False
 
+
+PLASTICITY = (
+    ("plasticity.dormant", "dormant neurons (fraction)"),
+    ("plasticity.effective_rank", "effective rank of the features"),
+    ("plasticity.weight_rms", "root mean square of the weights"),
+    ("plasticity.churn", "connections replaced (fraction)"),
+    ("plasticity.gradient_snr", "signal-to-noise ratio of gradients"),
+)
+"""Curves of reinforcement learning's kinds, `dstrl.watching.plasticity`."""
 
 KINDS = {
     "rl": Kind(
@@ -61,6 +74,8 @@ KINDS = {
         score="final return",
         x="environment steps",
         y="evaluation return (mean over episodes)",
+        extra=(("recovery_steps", "steps to recover after a change"),),
+        panels=(*PLASTICITY, ("recovery", "steps to recover after a change", "changes")),
         player="dstrl.runs.enjoy:enjoy",
         events=True,
     ),
@@ -93,6 +108,7 @@ KINDS = {
             ("forward_transfer", "forward transfer (%)"),
             ("capacity_used", "capacity used (%)"),
         ),
+        panels=PLASTICITY,
         player="dstrl.tasks.enjoy:enjoy_tasks",
         events=True,
     ),
@@ -216,4 +232,10 @@ def check(kind: Kind) -> type[Any]:
     for key, _ in kind.extra:
         if ":" in key:
             measure(key)
+    for panel in kind.panels:
+        if len(panel) not in (2, 3):
+            raise InputError(
+                f"panels={list(panel)!r}: must be a key, a title and, if need be, what x is",
+                field="panels",
+            )
     return found

@@ -54,6 +54,7 @@ class Row:
         wall_s: Wall time, mean over runs.
         extra: Further numbers of the kind, mean over runs.
         curves: x and y of each run's curve.
+        panels: The same of the kind's further curves, those that any run has, by their keys.
     """
 
     task: str
@@ -72,6 +73,7 @@ class Row:
     wall_s: float | None
     extra: Mapping[str, float | None]
     curves: tuple[np.ndarray, ...]
+    panels: Mapping[str, tuple[np.ndarray, ...]]
 
     @property
     def method(self) -> str | None:
@@ -188,6 +190,7 @@ def _row(
             for key, _ in kind.extra
         },
         curves=tuple(_curve(result, kind.curve) * [1.0, factor] for result in ordered),
+        panels={key: found for key, *_ in kind.panels if (found := _further(ordered, key))},
     )
 
 
@@ -246,6 +249,20 @@ def _curve(result: Mapping[str, Any], name: str) -> stats.Floats:
     """Return a curve as `(points, 2)`; empty if the result has none of that name."""
     points = result.get(name, ())
     return np.asarray(points if is_curve(points) else (), dtype=float).reshape(-1, 2)
+
+
+def _further(results: Sequence[Mapping[str, Any]], key: str) -> tuple[stats.Floats, ...]:
+    """Return the curves that a dotted key names, of the results that have one."""
+    found = []
+    for result in results:
+        *path, name = key.split(".")
+        for part in path:
+            inner = result.get(part)
+            result = inner if isinstance(inner, Mapping) else {}
+        curve = _curve(result, name)
+        if len(curve):
+            found.append(curve)
+    return tuple(found)
 
 
 def _mean(values: Sequence[float]) -> float | None:

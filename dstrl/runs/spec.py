@@ -79,6 +79,8 @@ class RLSpec:
             return one; what a method `result` of theirs returns is part of the run's result.
         eval_every: Environment steps between evaluations; None: 20 evaluations.
         eval_episodes: Episodes of an evaluation, each in an environment of its own.
+        plasticity: Also measure at each evaluation how able to learn the networks still are
+            (`dstrl.watching.plasticity`); it takes about as long as a few training steps.
         hyper: Overrides of the algorithm's hyper-parameters.
         max_seconds: Training ends after so many seconds of CPU time, evaluations not counted, even
             if `steps` are not done; None: no limit. Schedules run over `steps` all the same.
@@ -112,6 +114,7 @@ class RLSpec:
     callbacks: tuple[str, ...] = ()
     eval_every: int | None = None
     eval_episodes: int = 10
+    plasticity: bool = False
     hyper: Mapping[str, Any] = field(default_factory=dict)
     max_seconds: float | None = None
     preset: str | None = None
@@ -156,7 +159,7 @@ class RLSpec:
             object.__setattr__(self, "net_arch", tuple(self.net_arch))
             for width in self.net_arch:
                 at_least("net_arch", width, 1)
-        for name in ("tiny", "compiled"):
+        for name in ("tiny", "compiled", "plasticity"):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise InputError(f"{name}={value!r}: must be true or false", field=name)

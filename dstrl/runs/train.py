@@ -21,6 +21,8 @@ from dstrl.runs.evaluate import Evaluator
 from dstrl.runs.saved import save
 from dstrl.runs.spec import RLSpec
 from dstrl.watching.callbacks import SparseCallback
+from dstrl.watching.plasticity import Plasticity
+from dstrl.watching.recovery import SwitchWatch, recovery_times
 from sparse_core.metrics.tally import UpdateTally, weights
 
 FINAL_PART = 0.1
@@ -49,7 +51,10 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         mean return), `returns` (of each episode of each evaluation), `sparsity`, `layers`,
         `updates` and `still` (see `sparse_core.metrics.tally`), `hyper`; `steps` (that were done);
         `measured` (what callbacks of the user's own returned, by their names, if any did); with a
-        limit of time `curve_seconds` too (CPU time of training, mean return).
+        limit of time `curve_seconds` too (CPU time of training, mean return); if the world changed
+        from one regime to another `recovery` (number of the change, environment steps until the
+        loss was made good, see `dstrl.watching.recovery`) and `recovery_steps`, their mean; with
+        `plasticity` the curves of `dstrl.watching.plasticity`.
 
     Raises:
         ValueError: If the environment does not suit the algorithm, in one line.
@@ -60,10 +65,19 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     model = build(spec, events)
     evaluator = Evaluator(lambda: make_env(spec), spec.eval_episodes, spec.seed)
     conductor = _Conductor(spec, evaluator, progress)
+    switches = SwitchWatch()
+    plasticity = Plasticity(spec.eval_every or 1)
     moves = UpdateTally(policy_of(model).sparse_engines)
     progress(0.0, {"steps": 0.0})
     own = {name: references.callback(name) for name in spec.callbacks}
-    callbacks = [SparseCallback(), replay_callback(spec.hyper), *own.values(), conductor]
+    callbacks = [
+        SparseCallback(),
+        replay_callback(spec.hyper),
+        *own.values(),
+        switches,
+        plasticity if spec.plasticity else None,
+        conductor,
+    ]
     model.learn(
         spec.steps or 0,
         callback=[callback for callback in callbacks if callback is not None],
@@ -80,7 +94,16 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         for name, one in own.items()
         if isinstance(one, references.Measures)
     }
-    return _result(spec, model, conductor, moves) | ({"measured": measured} if measured else {})
+    result = _result(spec, model, conductor, moves)
+    recovery = recovery_times(conductor.curve, switches.switches)
+    if recovery:
+        result["recovery"] = recovery
+        result["recovery_steps"] = float(np.mean([steps for _, steps in recovery]))
+    if spec.plasticity:
+        result["plasticity"] = plasticity.curves
+    if measured:
+        result["measured"] = measured
+    return result
 
 
 class _Conductor(BaseCallback):

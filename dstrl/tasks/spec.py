@@ -34,6 +34,7 @@ SHARED = (
     "net_arch",
     "eval_every",
     "eval_episodes",
+    "plasticity",
     "hyper",
 )
 """The fields that mean what they mean in `RLSpec`, for each task."""
@@ -73,6 +74,8 @@ class CRLSpec:
         net_arch: Widths of the hidden layers of each network.
         eval_every: Environment steps between evaluations; None: 10 evaluations of each task.
         eval_episodes: Episodes of an evaluation, each in an environment of its own.
+        plasticity: Also measure at each evaluation how able to learn the networks still are
+            (`dstrl.watching.plasticity`).
         hyper: Overrides of the algorithm's hyper-parameters.
     """
 
@@ -92,6 +95,7 @@ class CRLSpec:
     net_arch: tuple[int, ...] | None = None
     eval_every: int | None = None
     eval_episodes: int = 10
+    plasticity: bool = False
     hyper: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -33,6 +33,7 @@ from dstrl.tasks.mixin import ContinualPolicy
 from dstrl.tasks.names import continual_policies
 from dstrl.tasks.spec import CRLSpec
 from dstrl.watching.callbacks import SparseCallback
+from dstrl.watching.plasticity import Plasticity
 from sparse_core.checks import InputError, within
 from sparse_core.metrics.tally import UpdateTally, weights
 
@@ -113,7 +114,8 @@ def run(spec: CRLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         on tasks 0 to i after task i), `forgetting`, `curves` (of each task while it was learnt:
         steps of that task, performance), `sparsity` and `layers` of one task's network,
         `capacity`, `hyper`, `updates` and `still` (see `sparse_core.metrics.tally`); under hard
-        isolation `capacity_used`; with baselines `baselines` (their curves), `transfers` and
+        isolation `capacity_used`; with `plasticity` the curves of `dstrl.watching.plasticity`, over
+        environment steps in all; with baselines `baselines` (their curves), `transfers` and
         `forward_transfer`, their mean.
 
     Raises:
@@ -142,6 +144,8 @@ def run(spec: CRLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     }
     if policy.hard:
         result["capacity_used"] = policy.capacity_used()
+    if course.plasticity is not None:
+        result["plasticity"] = course.plasticity.curves
     save(model, out)
     if spec.baselines:
         others = range(1, len(course.tasks))
@@ -182,6 +186,7 @@ class _Course:
         self.curves: list[Curve] = []
         self.curve: Curve = []
         self.learnt = 0
+        self.plasticity = Plasticity(spec.eval_every or 1) if spec.plasticity else None
         self.evaluators = [
             Evaluator(task.make, spec.eval_episodes, derive(spec.seed, "task", label))
             for label, task in enumerate(self.tasks)
@@ -263,7 +268,9 @@ class _Course:
         if before is not None:
             before.close()
         watch = _Watch(look, run.steps or 1, run.eval_every or 1, self._tell)
-        callbacks = [SparseCallback(), watch, replay_callback(run.hyper)]
+        alone = len(self.curves) == len(self.tasks)
+        measures = None if alone else self.plasticity
+        callbacks = [SparseCallback(), watch, replay_callback(run.hyper), measures]
         model.learn(
             run.steps or 1,
             callback=[callback for callback in callbacks if callback is not None],

@@ -143,3 +143,32 @@ def test_curves_are_put_on_common_points() -> None:
     assert y.tolist() == [[5, 10, 10, 10], [1, 2, 3, 3]]
     x, y = common_curve([np.empty((0, 2))])
     assert len(x) == 0
+
+
+def test_further_curves_of_a_kind_get_a_panel_each(folders: Folders, tmp_path: Path) -> None:
+    panels = "    panels: [[wind.gusts, gusts (m), h], [curve, height again (m)], [calm, calm]]\n"
+    grid = parse(
+        f"name: toys\n{KIND}{panels}\nkind: toy\nseeds: 2\ngrid: {{sparse.method: [dense, set]}}"
+    )
+    runs = finished(grid, folders(grid))
+    for folder in runs.values():
+        result = folder.look().result
+        assert result is not None
+        more = {"wind": {"gusts": [[1, 2.0], [4, 3.0 + result["spec"]["seed"]]]}}
+        folder.finish({**result, **more})
+    report = write_report(grid, tmp_path / "out", runs)
+    dense = report.summaries[0].rows[0]
+    assert list(dense.panels) == ["wind.gusts", "curve"]
+    assert [curve[-1].tolist() for curve in dense.panels["wind.gusts"]] == [[4, 3], [4, 4]]
+    said = Page(report.path.read_text()).attributes("aria-label")
+    assert len(said) == 2 and said[1].startswith(
+        "tower. gusts (m), last value: dense 3.5, set 3.5; height again (m), last value: dense"
+    )
+
+
+def test_a_kind_without_further_curves_has_no_such_figure(
+    toys: Toys, folders: Folders, tmp_path: Path
+) -> None:
+    grid = toys("kind: toy\nseeds: 1")
+    report = write_report(grid, tmp_path / "out", finished(grid, folders(grid)))
+    assert len(Page(report.path.read_text()).attributes("aria-label")) == 1

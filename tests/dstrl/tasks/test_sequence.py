@@ -195,3 +195,12 @@ def test_what_cannot_be_learnt_is_refused_in_one_line(fields, message, tmp_path)
     with pytest.raises(ValueError, match=message) as caught:
         run(dataclasses.replace(QUICK, **fields), tmp_path, silent)
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_plasticity_is_measured_over_all_tasks(tmp_path):
+    plain = run(dataclasses.replace(QUICK, baselines=True), tmp_path, silent)
+    told = run(dataclasses.replace(QUICK, baselines=True, plasticity=True), tmp_path, silent)
+    curves = told.pop("plasticity")
+    assert told == plain
+    assert set(curves) == {"dormant", "effective_rank", "weight_rms", "churn", "gradient_snr"}
+    assert [x for x, _ in curves["weight_rms"]] == [128, 256, 384]
