@@ -10,6 +10,7 @@ from pathlib import Path
 
 for variable in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
     os.environ.setdefault(f"{variable}_NUM_THREADS", "1")
+os.environ.setdefault("SPARSE_CORE_COSTS", "shipped")  # backend="auto" chooses alike everywhere
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -1,33 +1,21 @@
 """Which backend a layer gets with `backend="auto"`: the condensed one, where that pays.
 
-A forward and a backward pass of a `(rows, cols)` layer of density d on one thread cost, in ns,
+Of all ways to condense some layers of a chain and leave the others masked, the one that costs least
+is taken. Where a layer is three times faster in one form by the costs that are shipped, in a chain
+or alone, it gets that form, on any machine. Where forms are closer, and with several threads, costs
+measured on the machine at hand decide (`sparse_core.layers.calibration`). So a layer may get
+different backends on two machines, which visit the same topologies and differ in rounding;
+`SPARSE_CORE_COSTS=shipped` keeps to the shipped costs. By those, layers of as many inputs as
+neurons are condensed from this size on:
 
-    masked      50 000 + batch * (0.09 rows cols       + 2.0 (rows + cols)) + 0.2 rows cols
-    condensed  175 000 + batch * (w(group) rows cols d + 1.0 (rows + cols))
-
-so a call of a condensed layer costs 125 microseconds more, and it has to save as much. This is a
-fit to passes measured in turns (AVX2, MKL, float32; 11 shapes from 17x256 to 3072x768, batches of
-32 and 256, sparsities from 50 to 99 %, groups of 1, 2 and 4), with weight on those near the
-crossover. Another machine is faster or slower, but the ratios, which decide, depend on it little.
-The crossovers that follow, for group 1:
-
-    density              0.5     0.2     0.1     0.05
-    batch 256, square      166      77      69      66     neurons, condensed from there on
-    batch 32, square      508     235     210     200     neurons
-
-A layer next to a condensed one runs in a chain with it: the call is there anyway, and what passes
-between the two is neither unpacked nor packed. So such a layer, which is often the first one of a
-network, needs to save 40 microseconds only, and 2 ns for each sample and common feature count as
-saved: measured on SAC's gradient step in Stable-Baselines3, batch 256, [128, 128] to [1024, 1024].
-
-Calls of condensed layers have become cheaper since that fit, by some 90 microseconds for square
-layers and by less where there are few outputs: layers of 50 to 130 neurons in batches of 256 would
-train up to 1.5 times faster condensed at 80 % and above, 1.7 times at 50 %, and stay masked.
+    density                      0.5     0.2     0.1     0.05
+    batch 256, alone              70      48      45      43    neurons
+    batch 256, groups of 4        38      32      31      30
+    batch 64, alone              131      96      90      87
+    batch 32, alone              157     124     117     114
 
 With float64 the condensed layer computes with dense weights and never pays.
-`sweeps/bench/choice.py` measures the rule against both backends. Optimizer steps are left out: they
-favour the condensed layer, whose moments are as few as its weights, so near the crossover the rule
-errs on the masked side.
+`sweeps/bench/choice.py` measures the rule against both backends.
 
 For the inference of a convolution the two forms cost, in ns for each output position and sample,
 
@@ -41,29 +29,20 @@ and 32: from 64 channels on, the condensed form wins at 95 %, in groups of four 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sparse_core.layers.costs import Costs, shipped
+
 TYPICAL_BATCH = 256
 """Samples of a training batch where none is named."""
 
-CALL_NS = 125_000
-"""What a forward and a backward call of a condensed layer cost more."""
+CLEAR = 3.0
+"""Times that one backend has to be faster by the shipped costs to be chosen without a measurement.
 
-CHAINED_CALL_NS = 40_000
-"""The same, of a layer in a chain that is there anyway."""
-
-JOINT_NS = 2.0
-"""What a feature between two layers of a chain saves for each sample."""
-
-DENSE_NS = 0.09
-"""What a weight of a masked layer costs for each sample."""
-
-CONDENSED_NS = {1: 0.17, 2: 0.1, 4: 0.075, 8: 0.075}
-"""What an active weight of a condensed layer costs for each sample, by group."""
-
-FEATURE_NS = 1.0
-"""What an input or output of a masked layer costs for each sample more."""
-
-MASKING_NS = 0.2
-"""What a weight of a masked layer costs for each batch: two products with the mask."""
+BLAS of processors of one instruction set differs by a factor of two relative to the kernels."""
 
 CONV_DENSE_NS = 0.0133
 """What a weight of a dense convolution costs for each output position and sample."""
@@ -75,29 +54,97 @@ CONV_BATCH = 8
 """Samples from which condensed convolutions are considered."""
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A linear layer that may be condensed.
+
+    Attributes:
+        rows: Neurons.
+        cols: Dense fan-in.
+        density: Fraction of the weights that is active, in [0, 1], the largest that there will be;
+            None: it cannot be condensed.
+        group: Consecutive neurons that share their columns.
+    """
+
+    rows: int
+    cols: int
+    density: float | None
+    group: int = 1
+
+
 def condensed_pays(
-    rows: int,
-    cols: int,
-    density: float,
-    group: int = 1,
-    batch: int = TYPICAL_BATCH,
-    *,
-    joined: int = 0,
+    rows: int, cols: int, density: float, group: int = 1, batch: int = TYPICAL_BATCH
 ) -> bool:
-    """Whether a condensed layer trains at least as fast as a masked one, by the rule above.
+    """Whether a condensed layer by itself trains at least as fast as a masked one.
 
     Args:
         rows: Neurons.
         cols: Dense fan-in.
-        density: Fraction of the weights that is active, in [0, 1]; the largest that there will be.
+        density: Fraction of the weights that is active, in [0, 1].
         group: Consecutive neurons that share their columns.
         batch: Samples of a training batch.
-        joined: Inputs and outputs that it has in common with condensed neighbours in a chain.
     """
-    for_each_weight = MASKING_NS + batch * (DENSE_NS - CONDENSED_NS[group] * density)
-    saved = rows * cols * for_each_weight + batch * (rows + cols) * FEATURE_NS
-    saved += batch * joined * JOINT_NS
-    return saved >= (CHAINED_CALL_NS if joined else CALL_NS)
+    return fastest([Candidate(rows, cols, density, group)], batch)[0]
+
+
+def fastest(path: Sequence[Candidate], batch: int) -> list[bool]:
+    """Return which layers to condense so that training them takes least time.
+
+    Args:
+        path: Layers that follow each other in one chain, as far as they are condensed.
+        batch: Samples of a training batch.
+    """
+    groups = {layer.group for layer in path if layer.density is not None}
+    if not groups:
+        return [False] * len(path)
+    other = min(groups)  # what a masked layer costs is the same in all of them
+
+    def costs_by(source: Callable[[int, int], Costs]) -> list[Costs]:
+        return [source(batch, layer.group if layer.group in groups else other) for layer in path]
+
+    if torch.get_num_threads() == 1:
+        costs = costs_by(shipped)
+        if all(_is_clear(path, i, costs[i]) for i in range(len(path))):
+            return cheapest(path, costs)
+    from sparse_core.layers.calibration import costs as measured
+
+    return cheapest(path, costs_by(measured))
+
+
+def cheapest(path: Sequence[Candidate], costs: Sequence[Costs]) -> list[bool]:
+    """Return which layers to condense by the costs of each.
+
+    Args:
+        path: Layers that follow each other in one chain, as far as they are condensed.
+        costs: Of each layer.
+    """
+    # The least that the layers so far cost, and how, if the last is condensed or masked.
+    best: dict[bool, tuple[float, list[bool]]] = {False: (0.0, [])}
+    for layer, cost in zip(path, costs, strict=True):
+        shape, after = (layer.rows, layer.cols), {}
+        if layer.density is not None:
+            ways = [
+                (total + cost.condensed(*shape, layer.density, [layer.cols] * joined), forms)
+                for joined, (total, forms) in best.items()
+            ]
+            total, forms = min(ways, key=lambda way: way[0])
+            after[True] = total, [*forms, True]
+        total, forms = min(best.values(), key=lambda way: way[0])
+        after[False] = total + cost.masked(*shape), [*forms, False]
+        best = after
+    return min(best.values(), key=lambda way: way[0])[1]
+
+
+def _is_clear(path: Sequence[Candidate], i: int, costs: Costs) -> bool:
+    """Whether a layer has one form by far, whatever its neighbours have."""
+    layer = path[i]
+    if layer.density is None:
+        return True
+    before, after = path[:i][-1:], path[i + 1 :][:1]
+    joints = [layer.cols for other in before if other.density is not None]
+    joints += [layer.rows for other in after if other.density is not None]
+    shape = layer.rows, layer.cols, layer.density
+    return costs.advantage(*shape) >= CLEAR or costs.advantage(*shape, joints) <= 1 / CLEAR
 
 
 def condensed_conv_pays(

@@ -9,6 +9,7 @@ from typing import Any
 
 from sparse_core.budgets.distributions import own_sparsity
 from sparse_core.engine import Engine
+from sparse_core.layers.state import Condensed
 from sparse_core.schedule import Schedule
 
 WHOLE = ("policy", "network")
@@ -22,7 +23,8 @@ def weights(engines: Mapping[str, Engine]) -> dict[str, Any]:
         engines: By name, which goes before the names of layers unless it is one of `WHOLE`.
 
     Returns:
-        `layers`, dense ones included: name, active and total weights. `sparsity`: `requested`,
+        `layers`, dense ones included: name, active and total weights, and the backend in force,
+        `dense`, `masked` or `condensed`. `sparsity`: `requested`,
         `achieved`, and the `active` and `total` weights that it is about, which are those that are
         sparse (and the dense ones too, if they count towards the budget).
     """
@@ -31,10 +33,14 @@ def weights(engines: Mapping[str, Engine]) -> dict[str, Any]:
     wanted: Counter[float] = Counter()
     for name, engine in engines.items():
         config = engine.config
-        sparse = {tensor.name for tensor in engine.tensors}
+        sparse = {
+            tensor.name: "condensed" if isinstance(tensor.layer, Condensed) else "masked"
+            for tensor in engine.tensors
+        }
         for layer, item in zip(engine.layers(), engine.selected, strict=True):
             full = layer.name if name in WHOLE else f"{name}.{layer.name}"
-            layers.append({"name": full, "active": layer.active, "total": layer.total})
+            counts = {"active": layer.active, "total": layer.total}
+            layers.append({"name": full, **counts, "backend": sparse.get(layer.name, "dense")})
             if config.facts.sparse and (config.dense_in_budget or layer.name in sparse):
                 active, total = active + layer.active, total + layer.total
                 own = own_sparsity(item, config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ from torch import nn
 from sparse_core.budgets.selection import Selected
 from sparse_core.budgets.structure import ConstantFanIn, Structure, group_of
 from sparse_core.kernels.format import GROUPS
-from sparse_core.layers.choice import condensed_pays
+from sparse_core.layers.choice import Candidate, fastest
 from sparse_core.weights.tensor import SparseTensor
 
 
@@ -47,10 +47,9 @@ def _possible_lanes(tensor: SparseTensor, lanes: int) -> Iterable[int]:
 def worth_condensing(
     capacities: Mapping[SparseTensor, int], root: nn.Module, batch: int
 ) -> dict[SparseTensor, int]:
-    """Return the tensors that train at least as fast when they are condensed.
+    """Return the tensors whose module trains fastest when they are condensed.
 
-    First those that do so alone, then those that do because a neighbour in their chain is
-    condensed. Embeddings are never chosen: their speed has not been measured.
+    Embeddings are never chosen: their speed has not been measured.
 
     Args:
         capacities: Tensors that can be condensed, and how many values they can need.
@@ -59,38 +58,41 @@ def worth_condensing(
     """
     from sparse_core.layers.chain import neighbours
 
-    pairs = neighbours(root)
-    chosen: dict[nn.Module, SparseTensor] = {}
-    while True:
-        added = {
-            tensor.layer: tensor
-            for tensor, capacity in capacities.items()
-            if tensor.layer not in chosen
-            and _pays(tensor, capacity, batch, _joined(tensor, pairs, chosen))
-        }
-        if not added:
-            return {t: capacity for t, capacity in capacities.items() if t.layer in chosen}
-        chosen |= added
+    tensors = {tensor.layer: tensor for tensor in capacities}
+    chosen: set[nn.Module] = set()
+    for path in _paths(tensors, neighbours(root)):
+        layers = [_candidate(layer, tensors.get(layer), capacities) for layer in path]
+        chosen |= {layer for layer, pays in zip(path, fastest(layers, batch), strict=True) if pays}
+    return {t: capacity for t, capacity in capacities.items() if t.layer in chosen}
 
 
-def _pays(tensor: SparseTensor, capacity: int, batch: int, joined: int) -> bool:
-    if isinstance(tensor.layer, nn.Embedding):
-        return False
-    density = min(1.0, capacity / tensor.numel)
-    return tensor.weight.dtype == torch.float32 and condensed_pays(
-        tensor.rows, tensor.cols, density, group_of(tensor.structure), batch, joined=joined
-    )
+def _paths(
+    layers: Iterable[nn.Module], pairs: Iterable[tuple[nn.Module, nn.Module]]
+) -> list[list[nn.Module]]:
+    """Return the layers in runs of neighbours, among which there may be others."""
+    after = dict(pairs)
+    every = dict.fromkeys([*after, *after.values(), *layers])
+    paths: list[list[nn.Module]] = []
+    for first in every.keys() - after.values():
+        path = [first]
+        while path[-1] in after:
+            path.append(after[path[-1]])
+        paths.append(path)
+    reached = {layer for path in paths for layer in path}
+    # A layer that is used twice may follow itself.
+    return paths + [[layer] for layer in every if layer not in reached]
 
 
-def _joined(
-    tensor: SparseTensor,
-    pairs: Sequence[tuple[nn.Module, nn.Module]],
-    chosen: Collection[nn.Module],
-) -> int:
-    """Count the inputs and outputs that a tensor has in common with chosen neighbours."""
-    inputs = any(after is tensor.layer and before in chosen for before, after in pairs)
-    outputs = any(before is tensor.layer and after in chosen for before, after in pairs)
-    return tensor.cols * inputs + tensor.rows * outputs
+def _candidate(
+    layer: nn.Module, tensor: SparseTensor | None, capacities: Mapping[SparseTensor, int]
+) -> Candidate:
+    if tensor is None:
+        assert isinstance(layer, nn.Linear)
+        return Candidate(layer.out_features, layer.in_features, None)
+    density = None
+    if tensor.weight.dtype == torch.float32 and not isinstance(layer, nn.Embedding):
+        density = min(1.0, capacities[tensor] / tensor.numel)
+    return Candidate(tensor.rows, tensor.cols, density, group_of(tensor.structure))
 
 
 def why_masked(item: Selected, structure: Structure) -> str | None:

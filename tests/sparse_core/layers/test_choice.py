@@ -1,12 +1,18 @@
 """`backend="auto"` condenses the layers that gain by it, and never fails where masks are needed."""
 
+from itertools import pairwise, product
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from sparse_core import SparseConfig, sparsify
-from sparse_core.layers.choice import condensed_pays
+from sparse_core.layers import calibration
+from sparse_core.layers.choice import Candidate, cheapest, condensed_pays, fastest
 from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.layers.costs import Costs
 from sparse_core.weights.condensed import CondensedTensor
 from tests.sparse_core.networks import mlp, train
 from tests.sparse_core.ties import Twins
@@ -20,19 +26,97 @@ from tests.sparse_core.ties import Twins
         ((256, 256), 0.01, 1, 256, True),
         ((768, 3072), 0.1, 4, 256, True),
         ((128, 128), 0.2, 1, 256, True),
-        ((64, 64), 0.05, 1, 256, False),
+        ((64, 64), 0.05, 1, 256, True),
+        ((32, 32), 0.05, 1, 256, False),
         ((256, 17), 0.2, 1, 256, True),
         ((256, 17), 0.1, 1, 32, False),
-        ((6, 256), 0.1, 1, 256, False),
-        ((128, 128), 0.01, 1, 32, False),
+        ((1, 256), 0.1, 1, 256, True),
+        ((1, 256), 0.1, 1, 64, False),
+        ((64, 64), 0.1, 1, 64, False),
         ((256, 256), 0.05, 1, 32, True),
-        ((128, 128), 0.5, 1, 256, False),
-        ((128, 128), 0.5, 4, 256, True),
+        ((128, 128), 0.5, 1, 64, False),
+        ((128, 128), 0.5, 4, 64, True),
         ((1024, 1024), 1.0, 1, 256, False),
     ],
 )
 def test_the_rule_agrees_with_what_was_measured(shape, density, group, batch, condensed):
     assert condensed_pays(*shape, density, group, batch) is condensed
+
+
+def test_costs_are_those_of_the_formula():
+    costs = Costs(1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+    assert costs.masked(10, 20) == 1 + 2 * 200 + 3 * 30
+    assert costs.condensed(10, 20, 0.1) == 4 + 5 * 20 + 6 * 30
+    assert costs.condensed(10, 20, 0.1, [3, 4]) == 4 + 5 * 20 + 6 * 30 - 2 * 7 - 8 * 7
+    assert costs.advantage(10, 20, 0.1) == 491 / 284
+    assert costs.advantage(1, 1, 0.0, [1, 1]) == float("inf")
+
+
+@st.composite
+def paths(draw):
+    """Chains of layers with costs of their own."""
+    widths = draw(st.lists(st.integers(1, 9), min_size=2, max_size=6))
+    densities = st.one_of(st.none(), st.floats(0, 1))
+    path = [Candidate(rows, cols, draw(densities)) for cols, rows in pairwise(widths)]
+    numbers = st.floats(0, 9)
+    return path, [Costs(*(draw(numbers) for _ in range(8))) for _ in path]
+
+
+@given(paths())
+def test_no_other_choice_costs_less(drawn):
+    path, costs = drawn
+
+    def total(forms):
+        spent, before = 0.0, False
+        for layer, cost, condensed in zip(path, costs, forms, strict=True):
+            shape = layer.rows, layer.cols
+            joints = [layer.cols] if before else []
+            if condensed:
+                spent += cost.condensed(*shape, layer.density, joints)
+            else:
+                spent += cost.masked(*shape)
+            before = condensed
+        return spent
+
+    possible = product(*[(False, True)[: 1 + (layer.density is not None)] for layer in path])
+    chosen = cheapest(path, costs)
+    assert total(chosen) <= min(map(total, possible)) * (1 + 1e-9)
+
+
+def test_a_tie_is_condensed():
+    equal = Costs(5.0, 0.0, 0.0, 5.0, 0.0, 0.0, 0.0, 0.0)
+    assert cheapest([Candidate(3, 3, 0.5)] * 2, [equal] * 2) == [True, True]
+
+
+@pytest.fixture
+def measured_costs(monkeypatch):
+    """Costs by which nothing pays, and how often they are asked for."""
+    asked = []
+
+    def costs(batch, group):
+        asked.append((batch, group))
+        return Costs(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+
+    monkeypatch.setattr(calibration, "costs", costs)
+    return asked
+
+
+def test_a_clear_case_is_not_measured_and_others_are(measured_costs):
+    assert condensed_pays(1024, 1024, 0.1)
+    assert measured_costs == []
+    assert not condensed_pays(128, 128, 0.1)
+    assert measured_costs == [(256, 1)]
+    large, small = Candidate(1024, 1024, 0.1, 4), Candidate(8, 1024, None)
+    assert fastest([large, small], 64) == [True, False]
+    assert fastest([small], 64) == [False] and len(measured_costs) == 1
+    assert fastest([large, Candidate(64, 64, 0.1, 4), small], 64) == [False] * 3
+    assert measured_costs[1:] == [(64, 4)] * 3
+
+
+def test_several_threads_are_measured(measured_costs, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert not condensed_pays(1024, 1024, 0.1)
+    assert measured_costs == [(256, 1)]
 
 
 def kinds(net, **fields):
@@ -44,28 +128,33 @@ def kinds(net, **fields):
 def test_auto_chooses_layer_by_layer():
     uniform = dict(method="rigl", sparsity=0.9, distribution="uniform")
     apart = nn.Sequential(
-        nn.Linear(17, 64), nn.GELU(), nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 6)
+        nn.Linear(17, 32), nn.GELU(), nn.Linear(32, 256), nn.GELU(), nn.Linear(256, 6)
     )
-    assert kinds(apart, **uniform) == [False, True, False]
+    assert kinds(apart, **uniform, batch=128) == [False, True, False]
     assert kinds(mlp(17, 64, 256, 6), **uniform, batch=8) == [False, False, False]
     assert kinds(mlp(17, 64, 256, 6).double(), **uniform) == [False, False, False]
-    wide = dict(method="srigl", distribution="uniform", sparsity=0.5)
+    wide = dict(method="srigl", distribution="uniform", sparsity=0.5, batch=64)
     assert kinds(mlp(128, 128), **wide, group=4) == [True]
     assert kinds(mlp(128, 128), **wide, group=1) == [False]
 
 
-def test_a_layer_is_condensed_for_the_sake_of_its_neighbour_in_a_chain():
+def test_a_layer_is_condensed_for_the_sake_of_its_neighbours_in_a_chain():
     uniform = dict(method="rigl", sparsity=0.9, distribution="uniform")
     assert kinds(mlp(17, 64, 256, 6), **uniform) == [True, True, True]
-    assert kinds(mlp(17, 64, 64, 6), **uniform) == [False, False, False]
+    assert kinds(mlp(8, 16, 8), **uniform) == [False, False]
+    # None of the three would alone.
+    assert kinds(mlp(64, 64, 64, 64), **uniform, batch=64) == [True, True, True]
     dense_input = dict(layer_sparsity={"0": 0.0}, **uniform)
     assert kinds(mlp(512, 256, 256, 6), **dense_input) == [False, True, True]
-    watched = mlp(17, 64, 256, 6)
+    watched = mlp(17, 64, 64, 6)
     watched[1].register_forward_hook(lambda *args: None)
-    assert kinds(watched, **uniform) == [False, True, True]
-    assert not condensed_pays(256, 17, 0.9)
-    assert condensed_pays(256, 17, 0.9, joined=256)
-    assert not condensed_pays(64, 17, 0.9, joined=64, batch=32)
+    assert kinds(watched, **uniform, batch=64) == [False, False, False]
+
+
+def test_a_layer_that_is_used_twice_counts_once():
+    twice = nn.Linear(256, 256)
+    net = nn.Sequential(twice, nn.ReLU(), twice)
+    assert kinds(net, method="rigl", sparsity=0.9, distribution="uniform") == [True]
 
 
 @pytest.mark.parametrize(
