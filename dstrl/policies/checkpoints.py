@@ -39,10 +39,16 @@ def written(settings: Settings) -> Tensor:
     return torch.tensor(list(text.ljust(LENGTH)), dtype=torch.float32)
 
 
-def check(own: Mapping[str, Tensor], state: Mapping[str, Any], strict: bool) -> None:
+def check(own: Mapping[str, Tensor], state: Mapping[str, Any], *, same_backends: bool) -> None:
     """Compare a state with that of the policy that is about to load it.
 
     A state without settings, or with an entry there that no policy writes, is taken as it is.
+
+    Args:
+        own: The policy's state.
+        state: What it is about to load.
+        same_backends: Whether each layer must have the backend that it was saved with. With
+            `backend="auto"` it may have another on another machine, and reads what was saved.
 
     Raises:
         RuntimeError: In one line, if the settings differ, or the layers' backends do.
@@ -53,7 +59,7 @@ def check(own: Mapping[str, Tensor], state: Mapping[str, Any], strict: bool) -> 
             f"saved with other sparse settings: {_difference(theirs, mine)}; build the policy with "
             "the same ones, or load the whole model, which brings its own"
         )
-    if not strict:
+    if not same_backends:
         return
     cases = ("condensed", "masked", state, own), ("masked", "condensed", own, state)
     for there, here, one, other in cases:

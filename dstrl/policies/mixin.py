@@ -164,7 +164,8 @@ class SparsePolicy(FollowsDevice):
         assert isinstance(self, nn.Module)
         before = {key: value.clone() for key, value in self.state_dict().items()}
         strict = kwargs.get("strict", args[0] if args else True)
-        checkpoints.check(before, state_dict, strict)
+        backends = {engine.config.backend for engine in self.sparse_engines.values()}
+        checkpoints.check(before, state_dict, same_backends=strict and "auto" not in backends)
         try:
             return super().load_state_dict(state_dict, *args, **kwargs)  # type: ignore[misc]
         except (RuntimeError, InputError):

@@ -29,6 +29,7 @@ from sparse_core.weights.optimizer_state import (
 from sparse_core.weights.tensor import SparseTensor
 
 Hook = Callable[[Optimizer, Any, Any], None]
+Loading = Callable[[Optimizer, dict[str, Any]], dict[str, Any] | None]
 
 
 class Trainers:
@@ -70,13 +71,15 @@ class Trainers:
                 if not tensor.latent:
                     clear_inactive(optimizer, tensor)
 
-    def hook(self, before: Hook, after: Hook) -> None:
-        """Call these before and after each step that counts."""
+    def hook(self, before: Hook, after: Hook, loading: Loading) -> None:
+        """Call these before and after each step that counts, and before a state is loaded."""
         assert self.counting is not None
         self._handles = [
             self.counting.register_step_pre_hook(before),
             self.counting.register_step_post_hook(after),
         ]
+        for optimizer in self.optimizers:
+            self._handles.append(optimizer.register_load_state_dict_pre_hook(loading))
 
     def leave(self) -> None:
         """Forget the optimizers and remove the hooks from them."""

@@ -6,6 +6,7 @@ import copy
 import hashlib
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from stable_baselines3 import DQN, PPO, SAC, TD3
@@ -13,6 +14,7 @@ from stable_baselines3 import DQN, PPO, SAC, TD3
 import dstrl
 from dstrl.policies.actor_value import SparseActorCriticPolicy
 from sparse_core.checks import InputError
+from sparse_core.layers.state import Condensed
 
 ENVS = {PPO: "CartPole-v1", DQN: "CartPole-v1", SAC: "Pendulum-v1"}
 
@@ -218,3 +220,41 @@ def test_what_a_policy_has_not_is_still_no_attribute():
     assert not hasattr(policy, "actor") and not hasattr(policy, "nothing")
     with pytest.raises(AttributeError, match="object has no attribute 'nothing'"):
         policy.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("condensed_there", [False, True])
+def test_auto_reads_what_another_machine_saved(condensed_there, tmp_path, monkeypatch):
+    """A model of a machine where other layers are condensed loads, and trains on as there."""
+
+    def machine(condenses):
+        monkeypatch.setattr(
+            "sparse_core.weights.condensing.fastest",
+            lambda path, batch: [condenses and layer.density is not None for layer in path],
+        )
+
+    machine(condensed_there)
+    there = build(SAC, backend="auto", update_every=4)
+    there.learning_starts = 5
+    there.learn(16)
+    there.save(tmp_path / "model.zip")
+    machine(not condensed_there)
+    here = SAC.load(tmp_path / "model.zip")
+    here.replay_buffer, here._logger = there.replay_buffer, there.logger
+    kinds = [
+        isinstance(tensor.layer, Condensed)
+        for model in (there, here)
+        for engine in model.policy.sparse_engines.values()
+        for tensor in engine.tensors
+    ]
+    middle = len(kinds) // 2
+    assert kinds == [condensed_there] * middle + [not condensed_there] * middle
+    for model in (there, here):
+        np.random.seed(3)
+        torch.manual_seed(3)
+        model.train(3, batch_size=8)
+    for name, engine in there.policy.sparse_engines.items():
+        twin = here.policy.sparse_engines[name]
+        assert engine.steps == twin.steps and engine.updates == twin.updates
+        for one, two in zip(engine.tensors, twin.tensors, strict=True):
+            assert torch.equal(one.active(), two.active())
+            torch.testing.assert_close(one.values(), two.values(), rtol=1e-4, atol=1e-6)
