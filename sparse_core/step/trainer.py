@@ -1,6 +1,6 @@
 """The step of a torch optimizer, made by a kernel on the tensors and the state that it holds.
 
-Which optimizers: Adam and AdamW, SGD and RMSprop of torch. The state is
+Which optimizers: Adam and AdamW, SGD and RMSprop of torch and of `sparse_core.optim`. The state is
 the optimizer's own, so it may go on itself at any time, and be saved and loaded as ever. An
 optimizer begins its state in its own first step, which is therefore left to it.
 """
@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from sparse_core.kernels import optimizers as kernels
 from sparse_core.kernels.optimizer_steps import NUMBERS, Rule
+from sparse_core.optim import torch_class
 from sparse_core.step.layers import CannotCompile
 from sparse_core.step.shape import Array
 
@@ -30,7 +32,7 @@ NAMES: dict[type[Optimizer], str] = {
     torch.optim.SGD: "sgd",
     torch.optim.RMSprop: "rmsprop",
 }
-"""The optimizers whose step it knows, by exact class."""
+"""The optimizers whose step it knows, by exact class; those of `sparse_core.optim` are alike."""
 
 
 class Trainer:
@@ -80,6 +82,7 @@ class Trainer:
         self._table = kernels.Tensors(rows, self._rule)
         self._run = kernels.optimizer_kernel(self._rule)
         self._numbers: Array = np.zeros((len(rows), NUMBERS), np.float32)
+        self._moved = [*parameters, *(target if self._together else ())]
         self._tensors = [*parameters, *target, *(s for states in self._state for s in states)]
         self._addresses = [tensor.data_ptr() for tensor in self._tensors]
 
@@ -107,6 +110,7 @@ class Trainer:
         before = [array[where] for array, where in self._fixed]
         self._numbers[:] = self._numbers_of(self._group, count, tau)
         self._run(self._table.table, self._numbers)
+        increment_version(self._moved)
         for (array, where), values in zip(self._fixed, before, strict=True):
             array[where] = values
         if self._target and not self._together:
@@ -117,7 +121,7 @@ class Trainer:
 
 def _only_group(optimizer: Optimizer) -> dict[str, Any]:
     name = type(optimizer).__name__
-    if type(optimizer) not in NAMES:
+    if torch_class(optimizer) not in NAMES:
         raise CannotCompile(f"{name} is an optimizer without a kernel")
     if "step" in vars(optimizer):
         raise CannotCompile(f"the step of {name} is wrapped")
@@ -132,7 +136,7 @@ def _only_group(optimizer: Optimizer) -> dict[str, Any]:
 
 def rule_of(optimizer: Optimizer, *, polyak: bool) -> tuple[Rule, Numbers]:
     """Return the kernel's rule of an optimizer, and what makes its numbers of its options."""
-    group, name = optimizer.param_groups[0], NAMES[type(optimizer)]
+    group, name = optimizer.param_groups[0], NAMES[torch_class(optimizer)]
     if name == "adam":
         return Rule(name, amsgrad=group["amsgrad"], polyak=polyak), _adam_numbers
     momentum = bool(group["momentum"])
@@ -151,7 +155,7 @@ def _adam_numbers(group: Mapping[str, Any], count: float, tau: float) -> Array:
         group["betas"],
         group["eps"],
         group["weight_decay"],
-        decoupled=bool(group.get("decoupled_weight_decay")),
+        decoupled=bool(group["decoupled_weight_decay"]),
         maximize=group["maximize"],
         tau=tau,
     )

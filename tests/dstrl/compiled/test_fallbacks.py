@@ -137,8 +137,10 @@ def test_what_changes_before_or_during_a_run_is_seen(change, steps):
 
 
 def test_an_actor_of_ones_own_is_computed_as_it_is():
-    model = dstrl.SAC(OwnPolicy, Still(), policy_kwargs={"net_arch": [64]}, learning_starts=0)
+    options = {"net_arch": [64], "sparse": {"backend": "condensed"}}
+    model = dstrl.SAC(OwnPolicy, Still(), policy_kwargs=options, buffer_size=100)
     fill(model.replay_buffer)
     model.set_logger(Logger(None, []))
-    step(model, 8, steps=2)
+    with pytest.warns(UserWarning, match="own steps, since actor has a method"):
+        step(model, 8, steps=2)
     assert model.uncompiled == "actor has a method 'get_action_dist_params' of its own"

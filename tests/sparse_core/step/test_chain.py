@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparse_core import SparseConfig, sparsify
+from sparse_core import SparseConfig, optim, sparsify
 from sparse_core.kernels import checked
 from sparse_core.step import CannotCompile, Chain, Shape, Trainer
 
@@ -121,6 +121,8 @@ OPTIMIZERS = {
     "adam": lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.1),
     "amsgrad": lambda p: torch.optim.Adam(p, lr=0.01, amsgrad=True),
     "adamw": lambda p: torch.optim.AdamW(p, lr=0.01),
+    "our adamw": lambda p: optim.AdamW(p, lr=0.01, weight_decay=0.3),
+    "our sgd": lambda p: optim.SGD(p, lr=0.01, momentum=0.9),
     "sgd": lambda p: torch.optim.SGD(p, lr=0.01),
     "momentum": lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, nesterov=True),
     "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.01, momentum=0.5, centered=True),
