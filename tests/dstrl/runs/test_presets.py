@@ -22,6 +22,9 @@ ALGORITHMS = {
     "rlx2": ("td3", "sac"),
     "sost": ("dqn", "ppo", "sac"),
     "anf": ("td3", "sac"),
+    "tar": ("td3", "sac"),
+    "rnm-td3": ("td3",),
+    "ne": ("td3",),
     "srigl": ("ppo", "a2c", "dqn", "sac", "td3", "ddpg"),
 }
 ALL = [(name, algo) for name, algos in ALGORITHMS.items() for algo in algos]
@@ -80,6 +83,23 @@ TABLE = {
         SET | {"sparsity": 0.8, "dense": ("hidden", "output"), "stop_at": 1.0},
         {"learning_rate": 1e-3, "weight_decay": 2e-4, "batch_size": 100},
     ),
+    ("rnm-td3", "td3"): (
+        {"steps": 10**6, "net_arch": (256, 256), "target": "online"},
+        {"method": "rnm", "structure": "2:4", "sparsity": 0.5, "update_every": 1_000},
+        {"learning_rate": 3e-4, "batch_size": 256, "noise_std": 0.1},
+    ),
+    ("ne", "td3"): (
+        {"steps": 6 * 10**6, "net_arch": (256, 256), "eval_every": 5_000},
+        {"method": "ne", "initial_sparsity": 0.8, "sparsity": 0.25, "dormant_threshold": 0.0},
+        {"learning_rate": 3e-4, "batch_size": 256, "learning_starts": 25_000},
+    ),
+} | {
+    ("tar", algo): (
+        {"steps": 10**6, "net_arch": (256, 256), "target": "online"},
+        {"method": "tar", "sparsity": 0.9, "distribution": "er", "initial_sparsity": None},
+        {"learning_rate": 3e-4, "batch_size": 256},
+    )
+    for algo in ("td3", "sac")
 } | {
     ("srigl", algo): ({}, {"method": "srigl", "sparsity": 0.9, "update_every": 100}, {})
     for algo in ALGORITHMS["srigl"]
@@ -204,8 +224,11 @@ def test_the_algorithm_is_the_first_of_the_preset_if_none_is_given():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"preset": "rlx3"}, "preset='rlx3': must be one of anf, ds-sac, ds-td3, rlx2"),
+        ({"preset": "rlx3"}, "preset='rlx3': must be one of anf, ds-sac, ds-td3, ne, rlx2"),
         ({"preset": "rlx2", "algo": "ppo"}, "preset='rlx2': is for td3, sac, not for ppo"),
+        ({"preset": "tar", "algo": "dqn"}, "preset='tar': is for td3, sac, not for dqn"),
+        ({"preset": "rnm-td3", "algo": "sac"}, "preset='rnm-td3': is for td3, not for sac"),
+        ({"preset": "ne", "algo": "ppo"}, "preset='ne': is for td3, not for ppo"),
         ({"preset": "ds-td3", "algo": "sac"}, "preset='ds-td3': is for td3, not for sac"),
         ({"preset": "ds-td3"}, "env=None: must be given"),
         ({"preset": "ds-td3", "env": "Nothing-v0"}, "env='Nothing-v0': Environment `Nothing`"),
