@@ -93,6 +93,9 @@ class SparseConfig(InForce):
             others.
         prune_from: The fraction of the horizon at which the sparsity begins to move.
         density_curve: How it moves, one of `DENSITY_CURVES` (`sparse_core.schedule`).
+        rounds: How often a lottery ticket is pruned; it is trained once more than that.
+        rewind_step: After so many optimizer steps of the first round weights are what a lottery
+            ticket's are rewound to; 0: the initial ones.
         backward_sparsity: Top-KAST's sparsity of the weights that receive gradients; None is
             halfway between dense and `sparsity`.
         penalty: Top-KAST's and SR-STE's decay of weights outside the forward mask.
@@ -146,6 +149,8 @@ class SparseConfig(InForce):
     initial_sparsity: float | None = None
     prune_from: float = 0.0
     density_curve: str = "cubic"
+    rounds: int = 4
+    rewind_step: int = 0
     backward_sparsity: float | None = None
     penalty: float = 2e-4
     slack: float = 0.0
@@ -180,7 +185,8 @@ class SparseConfig(InForce):
             within("receptive_field", self.receptive_field, 0, 1)
         for name in ("drop_fraction", "stop_at", "prune_from", "penalty", "slack"):
             within(name, getattr(self, name), 0, 1)
-        for name in ("update_every", "group", "gradient_steps"):
+        at_least("rewind_step", self.rewind_step, 0)
+        for name in ("update_every", "group", "gradient_steps", "rounds"):
             at_least(name, getattr(self, name), 1)
         at_least("seed", self.seed, 0)
         for name in ("horizon", "reset_dormant_every"):

@@ -388,14 +388,15 @@ class Engine(HasClock):
             deltas = {t.name: delta for t, delta in zip(self.tensors, changes, strict=True)}
             self._followers.catch_up()
             for tensor in self.tensors:
-                self._apply(tensor, deltas[tensor.name])
+                self.apply(tensor, deltas[tensor.name])
             self.updater.after_update(self.tensors)
         self._clock["updates"] = moment.update + 1
         for observe in self.observers:
             observe(moment, deltas)
         return deltas
 
-    def _apply(self, tensor: SparseTensor, delta: Delta) -> None:
+    def apply(self, tensor: SparseTensor, delta: Delta) -> None:
+        """Make a Delta true: in a weight, its followers and the state of its optimizers."""
         tensor.apply(delta)
         self._followers.apply(tensor.name, delta)
         self._trainers.apply(tensor, delta)

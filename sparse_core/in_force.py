@@ -43,7 +43,7 @@ class InForce:
         """Whether the number of active weights changes on a schedule."""
         method = self.facts
         given = "initial_sparsity" in method.fields and self.initial_sparsity is not None
-        return method.starts_dense or method.expands or given
+        return method.starts_dense or method.in_rounds or method.expands or given
 
     @property
     def first_sparsity(self) -> float:

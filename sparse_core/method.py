@@ -40,6 +40,8 @@ class Method:
         begins: The part of the budget with which it begins unless told otherwise; less than 1: it
             grows.
         prunes_once: Whether it prunes, or grows, in one step.
+        in_rounds: Whether a run trains several times, each time with fewer weights
+            (`sparse_core.tickets`).
         latent: Whether inactive weights keep a value of their own (and may be trained).
         adds_parameters: Whether layers get parameters beside their weights.
         needs_masks: Whether it cannot do with condensed layers, for reasons of its own.
@@ -63,6 +65,7 @@ class Method:
     starts_dense: bool = False
     begins: float = 1.0
     prunes_once: bool = False
+    in_rounds: bool = False
     latent: bool = False
     adds_parameters: bool = False
     needs_masks: bool = False

@@ -12,6 +12,7 @@ from torch import distributed
 from torch.optim import Optimizer
 
 from sparse_core.engine import Engine
+from sparse_core.in_force import KEPT_STATES
 from sparse_core.layers.copies import release
 from sparse_core.updaters.base import Updater
 from sparse_core.weights.fresh import leaves_zeros
@@ -47,6 +48,8 @@ class PlainSteps:
                 return f"method {config.method!r} changes gradients"
         if any(tensor.latent for tensor in engine.tensors):
             return f"method {config.method!r} keeps the values of inactive weights"
+        if config.optimizer_state in KEPT_STATES:
+            return f"optimizer_state {config.optimizer_state!r} looks at every step"
         if not leaves_zeros(optimizer):
             return f"{type(optimizer).__name__} moves weights without a gradient"
         return _other_hooks(engine, optimizer)
@@ -58,6 +61,8 @@ class PlainSteps:
     def next_is_plain(self) -> bool:
         """Whether the coming step moves weights and nothing else."""
         engine = self.engine
+        if engine._neurons.due(engine.steps + 1):
+            return False
         if engine.updater is None:
             return True
         schedule, phase, horizon = engine._schedule, engine.phase, engine.horizon
@@ -84,7 +89,7 @@ class PlainSteps:
         engine._clock["steps"] = engine.steps + 1
         for observe in engine.on_step:
             observe(engine.steps)
-        if engine.updater is not None:
+        if engine.updater is not None or engine._neurons.every is not None:
             engine._arm()
 
 

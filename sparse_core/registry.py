@@ -55,6 +55,16 @@ METHODS = {
     "static": Method(
         "A random mask that never moves.", drop=None, moves="nowhere", global_scope=True
     ),
+    "ticket": Method(
+        "Train, prune, rewind and train again (lottery tickets, Frankle and Carbin 2019).",
+        drop=None,
+        structures=("unstructured",),
+        moves="nowhere",
+        fields=("rounds", "rewind_step"),
+        in_rounds=True,
+        needs_masks=True,
+        global_scope=True,
+    ),
     "set": Method(
         "Drop the smallest weights, grow at random (SET, Mocanu et al. 2018).",
         updater="sparse_core.updaters.set:SET",

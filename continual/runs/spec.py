@@ -155,6 +155,12 @@ class CLSpec:
         number = isinstance(self.lr, (int, float)) and not isinstance(self.lr, bool)
         if not number or not 0 < self.lr < math.inf:
             raise InputError(f"lr={self.lr!r}: must be a positive number", field="lr")
+        if sparse.facts.in_rounds and "output" not in sparse.dense:
+            raise InputError(
+                f"sparse.dense={sparse.dense}: must hold 'output', method {sparse.method!r} prunes "
+                "what tasks share, and heads are each task's own",
+                field="sparse.dense",
+            )
         if self.isolation is not None:
             check_isolation(self.isolation, sparse)
             check_isolated(self.strategy, self.isolation)
@@ -167,8 +173,14 @@ class CLSpec:
     @property
     def _usual_isolation(self) -> str:
         method = self.sparse.facts
-        shared = not method.sparse or method.starts_dense
+        shared = not method.sparse or method.starts_dense or method.in_rounds
         return "none" if shared and self.strategy == MASKS else "hard"
+
+    @property
+    def rounds(self) -> int:
+        """How often the network is pruned and learns the sequence again; 0: it learns it once."""
+        sparse, _ = self.settings
+        return sparse.rounds if sparse.facts.in_rounds else 0
 
     @property
     def settings(self) -> tuple[SparseConfig, str]:

@@ -30,6 +30,7 @@ from continual.tasks.inference import infer_tasks
 from continual.tasks.masks import TaskMasks
 from continual.tasks.overlap import capacity_used, masks_of_shared, overlaps, task_flops
 from sparse_core.metrics.tally import UpdateTally, weights
+from sparse_core.tickets import Legacy, Round
 
 Progress = Callable[[float, Mapping[str, float]], None]
 
@@ -39,6 +40,9 @@ EVAL_BATCH = 500
 
 def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     """Learn the tasks one after the other, on one thread, and measure what is left of each.
+
+    A lottery ticket learns the whole sequence in each of its rounds, from the same random numbers.
+    The result is the last round's.
 
     Args:
         spec: The run.
@@ -51,17 +55,47 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         tasks' masks, `flops` of a forward pass, `updates` and `still` (see
         `sparse_core.metrics.tally`), all as JSON can hold them. With a selector also `selector`,
         `accuracy_without_labels` and `tasks_found`, at the end of training; with metrics of the
-        user's own `measured`.
+        user's own `measured`; with rounds `rounds` (`sparsity`, `score` and `curve` of each).
 
     Raises:
         InputError: If the tasks do not fit into the network, or the data is missing.
     """
     torch.set_num_threads(1)
+    for metric in spec.metrics:
+        callable_with("metrics", metric, None, None, None)
+    left: Legacy | None = None
+    results = []
+    for index in range(spec.rounds + 1):
+        result, left = _learn(spec, _part(progress, index, spec.rounds + 1), left, index + 1)
+        results.append(result)
+    if not spec.rounds:
+        return results[-1]
+    each = [{key: r[key] for key in ("sparsity", "score", "curve")} for r in results]
+    return results[-1] | {"rounds": each}
+
+
+def _part(progress: Progress, index: int, parts: int) -> Progress:
+    """Return the progress of one of several equal parts."""
+    return lambda done, numbers: progress((index + done) / parts, numbers)
+
+
+def _learn(
+    spec: CLSpec, progress: Progress, before: Legacy | None, following: int
+) -> tuple[dict[str, Any], Legacy | None]:
+    """Learn the sequence once.
+
+    Args:
+        spec: The run.
+        progress: As that of `run`.
+        before: What the last round left; None: there was none.
+        following: Number of the round that follows.
+
+    Returns:
+        The result, and what is left to the next round.
+    """
     random.seed(spec.seed)
     np.random.seed(spec.seed % 2**32)
     torch.manual_seed(spec.seed)
-    for metric in spec.metrics:
-        callable_with("metrics", metric, None, None, None)
     tasks = load_tasks(
         spec.benchmark,
         spec.tasks,
@@ -72,6 +106,7 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         size=spec.image_size,
     )
     model = make_model(spec, max(tasks, key=lambda task: task.classes))
+    round_ = Round(model.engine, before) if spec.rounds else None
     matrix: list[list[float]] = []
     loader = _TensorBatches(tasks, spec.batch_size)
     report = _Report(progress, spec, matrix)
@@ -94,7 +129,8 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         matrix.append([accuracy(model, label, tasks[label]) for label in range(index + 1)])
     masks = [masks_of_shared(model, label) for label in model.labels]
     inferred = _without_labels(spec, model, tasks) if spec.selector else {}
-    return {
+    left = round_.end(following) if round_ is not None and following <= spec.rounds else None
+    result = {
         "score": average_accuracy(matrix),
         "curve": [[seen, average_accuracy(matrix[:seen])] for seen in range(1, spec.tasks + 1)],
         **weights(engines),
@@ -109,6 +145,7 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         **inferred,
         **own_metrics(spec.metrics, model, tasks, matrix),
     }
+    return result, left
 
 
 @torch.no_grad()

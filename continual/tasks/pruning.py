@@ -20,7 +20,7 @@ from sparse_core.weights.delta import Delta
 
 def left_to_prune(engine: Engine) -> int:
     """Return by how many weights a network exceeds its budget that started dense; else 0."""
-    if not engine.config.density_moves:
+    if not engine.config.density_moves or engine.config.facts.in_rounds:
         return 0
     return max(0, sum(tensor.count() - tensor.budget for tensor in engine.tensors))
 

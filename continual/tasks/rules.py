@@ -20,7 +20,7 @@ def check_isolation(isolation: str, config: SparseConfig) -> None:
         ValueError: Naming the value and what is allowed.
     """
     one_of("isolation", isolation, ISOLATIONS)
-    if isolation == "hard" and not config.facts.sparse:
+    if isolation == "hard" and (not config.facts.sparse or config.facts.in_rounds):
         raise InputError(
             f"isolation='hard': method {config.method!r} needs all weights for one task",
             field="isolation",

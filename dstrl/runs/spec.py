@@ -229,6 +229,13 @@ class RLSpec:
         fields = {f.name: getattr(self.sparse, f.name) for f in dataclasses.fields(self.sparse)}
         return Settings.read(fields | {"seed": seed, "target": self.target} | given)
 
+    @property
+    def rounds(self) -> int:
+        """How often networks are pruned and trained again; 0: they are trained once."""
+        settings = self.settings()
+        configs = (settings.actor, settings.critic)
+        return max(config.rounds if config.facts.in_rounds else 0 for config in configs)
+
     def in_force(self) -> dict[str, Any]:
         """Return the rules of actor and critic where they are two, as `SparseConfig.in_force`."""
         settings = self.settings()

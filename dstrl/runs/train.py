@@ -15,6 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from dstrl.policies.mixin import SparsePolicy
+from dstrl.policies.targets import begin_alike
 from dstrl.runs import references
 from dstrl.runs.build import build, make_env, replay_callback
 from dstrl.runs.evaluate import Evaluator
@@ -24,6 +25,7 @@ from dstrl.watching.callbacks import SparseCallback
 from dstrl.watching.plasticity import Plasticity
 from dstrl.watching.recovery import SwitchWatch, recovery_times
 from sparse_core.metrics.tally import UpdateTally, weights
+from sparse_core.tickets import Legacy, Round
 
 FINAL_PART = 0.1
 """The score is the mean over this last part of the evaluations (Graesser et al. 2022)."""
@@ -40,6 +42,9 @@ Progress = Callable[[float, Mapping[str, float]], None]
 def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     """Train as the spec says, in one thread.
 
+    A lottery ticket is trained in rounds, each as long as the spec says and by an algorithm of its
+    own that begins with the same random numbers. The result is the last round's.
+
     Args:
         spec: The run.
         out: A folder; the trained model goes there.
@@ -54,15 +59,49 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         limit of time `curve_seconds` too (CPU time of training, mean return); if the world changed
         from one regime to another `recovery` (number of the change, environment steps until the
         loss was made good, see `dstrl.watching.recovery`) and `recovery_steps`, their mean; with
-        `plasticity` the curves of `dstrl.watching.plasticity`.
+        `plasticity` the curves of `dstrl.watching.plasticity`; with rounds `rounds` (`sparsity`,
+        `score` and `curve` of each).
 
     Raises:
         ValueError: If the environment does not suit the algorithm, in one line.
     """
     torch.set_num_threads(1)
     spec = spec.resolve()
+    rounds = spec.rounds
+    left: dict[str, Legacy] = {}
+    results = []
+    for index in range(rounds + 1):
+        result, left = _train(spec, out, _part(progress, index, rounds + 1), left, index + 1)
+        results.append(result)
+    if not rounds:
+        return results[-1]
+    each = [{key: r[key] for key in ("sparsity", "score", "curve")} for r in results]
+    return results[-1] | {"rounds": each}
+
+
+def _part(progress: Progress, index: int, parts: int) -> Progress:
+    """Return the progress of one of several equal parts."""
+    return lambda done, numbers: progress((index + done) / parts, numbers)
+
+
+def _train(
+    spec: RLSpec, out: Path, progress: Progress, before: Mapping[str, Legacy], following: int
+) -> tuple[dict[str, Any], dict[str, Legacy]]:
+    """Train one round.
+
+    Args:
+        spec: The resolved run.
+        out: The folder for the trained model.
+        progress: As that of `run`.
+        before: What the last round left, by network.
+        following: Number of the round that follows.
+
+    Returns:
+        The result, and what is left to the next round.
+    """
     events = str(out / "tensorboard") if os.environ.get(TENSORBOARD) else None
     model = build(spec, events)
+    rounds = _rounds(policy_of(model), before)
     evaluator = Evaluator(lambda: make_env(spec), spec.eval_episodes, spec.seed)
     conductor = _Conductor(spec, evaluator, progress)
     switches = SwitchWatch()
@@ -103,7 +142,22 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         result["plasticity"] = plasticity.curves
     if measured:
         result["measured"] = measured
-    return result
+    ends = following > spec.rounds
+    left = {} if ends else {name: one.end(following) for name, one in rounds.items()}
+    return result, left
+
+
+def _rounds(policy: SparsePolicy, before: Mapping[str, Legacy]) -> dict[str, Round]:
+    """Begin a round of each network that is a lottery ticket; targets begin as their networks."""
+    rounds = {
+        name: Round(engine, before.get(name))
+        for name, engine in policy.sparse_engines.items()
+        if engine.config.facts.in_rounds
+    }
+    for part in policy.sparse_parts() if before else ():
+        if part.target is not None:
+            begin_alike(part.root, part.target)
+    return rounds
 
 
 class _Conductor(BaseCallback):

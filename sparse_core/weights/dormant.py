@@ -186,7 +186,7 @@ class Neurons:
             due: Whether the topology is updated after it.
         """
         if self.activity is not None:
-            self.activity.watch((due and self._watching) or self._due(step))
+            self.activity.watch((due and self._watching) or self.due(step))
 
     def leave(self) -> None:
         """Watch no longer."""
@@ -205,7 +205,7 @@ class Neurons:
         Raises:
             RuntimeError: If several processes train the network together.
         """
-        if self.activity is None or not self._due(step):
+        if self.activity is None or not self.due(step):
             return
         if ranks is not None:
             raise RuntimeError(
@@ -229,5 +229,6 @@ class Neurons:
                 stacklevel=2,
             )
 
-    def _due(self, step: int) -> bool:
+    def due(self, step: int) -> bool:
+        """Whether dormant neurons start anew after a step."""
         return self.every is not None and step % self.every == 0

@@ -119,6 +119,11 @@ class XMCSpec:
                 f"auxiliary={self.auxiliary}: is for runs with an intermediate layer",
                 field="auxiliary",
             )
+        if self.sparse.facts.in_rounds:
+            raise InputError(
+                f"sparse.method={self.sparse.method!r}: trains in rounds, as runs of rl and cl can",
+                field="sparse.method",
+            )
         self._check_labels_stay()
 
     def _check_labels_stay(self) -> None:

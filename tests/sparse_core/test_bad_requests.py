@@ -217,8 +217,8 @@ def test_a_network_is_made_sparse_once(whole):
 def test_a_lottery_ticket_that_cannot_be_leaves_the_network_dense():
     net = small()
     before = snapshot(net)
-    with pytest.raises(ValueError, match="rounds=0: must be an integer of at least 1"):
-        LotteryTicket(net, SparseConfig(method="static"), rounds=0)
+    with pytest.raises(ValueError, match="method='static': a lottery ticket needs method 'ticket'"):
+        LotteryTicket(net, SparseConfig(method="static"))
     assert snapshot(net) == before
 
 

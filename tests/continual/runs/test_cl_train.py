@@ -126,3 +126,26 @@ def test_accuracy_without_labels_is_reported_beside_the_other(benchmark, tmp_pat
     assert inferred["accuracy_without_labels"] <= inferred["score"]
     if benchmark == "split-digits":  # an image is only right in its own task
         assert inferred["accuracy_without_labels"] <= inferred["tasks_found"]
+
+
+def test_a_lottery_ticket_learns_the_sequence_in_rounds(tmp_path):
+    sparse = SparseConfig(
+        method="ticket", sparsity=0.75, rounds=2, dense=("output",), distribution="uniform"
+    )
+    chosen = CLSpec(tasks=2, epochs=1, hidden=(32, 32), samples=200, sparse=sparse)
+    assert (chosen.rounds, chosen.isolation_in_force) == (2, "none")
+    result, reports = result_of(chosen, tmp_path)
+    achieved = [one["sparsity"]["achieved"] for one in result["rounds"]]
+    assert achieved == pytest.approx([0, 0.5, 0.75], abs=0.01)
+    assert result["score"] == result["rounds"][-1]["score"]
+    assert [done for done, _ in reports] == pytest.approx([i / 6 for i in range(1, 7)])
+    once = spec("gmp", epochs=1)
+    assert once.rounds == 0
+
+
+def test_tickets_that_tasks_cannot_share_are_refused():
+    with pytest.raises(ValueError, match=r"sparse.dense=\(\): must hold 'output', method 'ticket'"):
+        CLSpec(sparse=SparseConfig(method="ticket"))
+    ticket = SparseConfig(method="ticket", dense=("output",))
+    with pytest.raises(ValueError, match="isolation='hard': method 'ticket' needs all weights"):
+        CLSpec(sparse=ticket, isolation="hard")

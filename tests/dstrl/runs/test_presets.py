@@ -36,74 +36,83 @@ RLX2 = {"method": "rigl", "distribution": "er", "drop_fraction": 0.5, "update_ev
 RLX2 |= {"skip_step": True, "initialisation": "keep", "optimizer_state": "keep"}
 GRAESSER = {"method": "rigl", "sparsity": 0.9, "distribution": "erk", "optimizer_state": "zero"}
 
-TABLE = {
-    ("ds-td3", "td3"): (
-        {"steps": 10**6, "net_arch": (256, 256), "target": "density"},
-        SET | {"drop": "signed", "stop_at": 0.95, "dense": ("output",)},
-        {"learning_rate": 1e-3, "weight_decay": 2e-4, "batch_size": 100, "noise_std": 0.1},
-    ),
-    ("ds-sac", "sac"): (
-        {"steps": 10**6, "net_arch": (256, 256), "target": "density"},
-        SET | {"drop": "signed", "stop_at": 0.95, "dense": ("output",)},
-        {"learning_rate": 3e-4, "weight_decay": 0.0, "batch_size": 256},
-    ),
-    ("rlx2", "td3"): (
-        {"steps": 3 * 10**6, "actor_sparsity": 0.9, "critic_sparsity": 0.85, "target": "online"},
-        RLX2,
-        {"n_steps": 3, "n_steps_from": 300_000, "buffer_distance": 0.2, "buffer_least": 100_000}
-        | {"buffer_size": 10**6, "buffer_check": 10_000, "batch_size": 256, "noise_std": 0.1},
-    ),
-    ("rlx2", "sac"): (
-        {"steps": 3 * 10**6, "actor_sparsity": 0.9, "critic_sparsity": 0.8, "target": "online"},
-        RLX2,
-        {"n_steps": 3, "buffer_least": 200_000, "buffer_size": 3 * 10**6},
-    ),
-    ("sost", "dqn"): (
-        {"net_arch": (512, 512), "target": "copy"},
-        GRAESSER | {"update_every": 1_000, "drop_fraction": 0.5, "stop_at": 0.75},
-        {"weight_decay": 1e-6},
-    ),
-    ("sost", "ppo"): (
-        {"net_arch": (64, 64)},
-        GRAESSER | {"update_every": 250, "drop_fraction": 0.3, "stop_at": 0.77},
-        {"weight_decay": 1e-4},
-    ),
-    ("sost", "sac"): (
-        {"net_arch": (256, 256), "target": "online"},
-        GRAESSER | {"update_every": 1_000, "drop_fraction": 0.5, "stop_at": 0.8},
-        {"weight_decay": 1e-6},
-    ),
-    ("anf", "td3"): (
-        {"target": "density"},
-        SET | {"sparsity": 0.8, "dense": ("hidden", "output"), "stop_at": 1.0},
-        {"learning_rate": 1e-3, "weight_decay": 2e-4, "batch_size": 100, "noise_std": 0.1},
-    ),
-    ("anf", "sac"): (
-        {"target": "density"},
-        SET | {"sparsity": 0.8, "dense": ("hidden", "output"), "stop_at": 1.0},
-        {"learning_rate": 1e-3, "weight_decay": 2e-4, "batch_size": 100},
-    ),
-    ("rnm-td3", "td3"): (
-        {"steps": 10**6, "net_arch": (256, 256), "target": "online"},
-        {"method": "rnm", "structure": "2:4", "sparsity": 0.5, "update_every": 1_000},
-        {"learning_rate": 3e-4, "batch_size": 256, "noise_std": 0.1},
-    ),
-    ("ne", "td3"): (
-        {"steps": 6 * 10**6, "net_arch": (256, 256), "eval_every": 5_000},
-        {"method": "ne", "initial_sparsity": 0.8, "sparsity": 0.25, "dormant_threshold": 0.0},
-        {"learning_rate": 3e-4, "batch_size": 256, "learning_starts": 25_000},
-    ),
-} | {
-    ("tar", algo): (
-        {"steps": 10**6, "net_arch": (256, 256), "target": "online"},
-        {"method": "tar", "sparsity": 0.9, "distribution": "er", "initial_sparsity": None},
-        {"learning_rate": 3e-4, "batch_size": 256},
-    )
-    for algo in ("td3", "sac")
-} | {
-    ("srigl", algo): ({}, {"method": "srigl", "sparsity": 0.9, "update_every": 100}, {})
-    for algo in ALGORITHMS["srigl"]
-}
+TABLE = (
+    {
+        ("ds-td3", "td3"): (
+            {"steps": 10**6, "net_arch": (256, 256), "target": "density"},
+            SET | {"drop": "signed", "stop_at": 0.95, "dense": ("output",)},
+            {"learning_rate": 1e-3, "weight_decay": 2e-4, "batch_size": 100, "noise_std": 0.1},
+        ),
+        ("ds-sac", "sac"): (
+            {"steps": 10**6, "net_arch": (256, 256), "target": "density"},
+            SET | {"drop": "signed", "stop_at": 0.95, "dense": ("output",)},
+            {"learning_rate": 3e-4, "weight_decay": 0.0, "batch_size": 256},
+        ),
+        ("rlx2", "td3"): (
+            {
+                "steps": 3 * 10**6,
+                "actor_sparsity": 0.9,
+                "critic_sparsity": 0.85,
+                "target": "online",
+            },
+            RLX2,
+            {"n_steps": 3, "n_steps_from": 300_000, "buffer_distance": 0.2, "buffer_least": 100_000}
+            | {"buffer_size": 10**6, "buffer_check": 10_000, "batch_size": 256, "noise_std": 0.1},
+        ),
+        ("rlx2", "sac"): (
+            {"steps": 3 * 10**6, "actor_sparsity": 0.9, "critic_sparsity": 0.8, "target": "online"},
+            RLX2,
+            {"n_steps": 3, "buffer_least": 200_000, "buffer_size": 3 * 10**6},
+        ),
+        ("sost", "dqn"): (
+            {"net_arch": (512, 512), "target": "copy"},
+            GRAESSER | {"update_every": 1_000, "drop_fraction": 0.5, "stop_at": 0.75},
+            {"weight_decay": 1e-6},
+        ),
+        ("sost", "ppo"): (
+            {"net_arch": (64, 64)},
+            GRAESSER | {"update_every": 250, "drop_fraction": 0.3, "stop_at": 0.77},
+            {"weight_decay": 1e-4},
+        ),
+        ("sost", "sac"): (
+            {"net_arch": (256, 256), "target": "online"},
+            GRAESSER | {"update_every": 1_000, "drop_fraction": 0.5, "stop_at": 0.8},
+            {"weight_decay": 1e-6},
+        ),
+        ("anf", "td3"): (
+            {"target": "density"},
+            SET | {"sparsity": 0.8, "dense": ("hidden", "output"), "stop_at": 1.0},
+            {"learning_rate": 1e-3, "weight_decay": 2e-4, "batch_size": 100, "noise_std": 0.1},
+        ),
+        ("anf", "sac"): (
+            {"target": "density"},
+            SET | {"sparsity": 0.8, "dense": ("hidden", "output"), "stop_at": 1.0},
+            {"learning_rate": 1e-3, "weight_decay": 2e-4, "batch_size": 100},
+        ),
+        ("rnm-td3", "td3"): (
+            {"steps": 10**6, "net_arch": (256, 256), "target": "online"},
+            {"method": "rnm", "structure": "2:4", "sparsity": 0.5, "update_every": 1_000},
+            {"learning_rate": 3e-4, "batch_size": 256, "noise_std": 0.1},
+        ),
+        ("ne", "td3"): (
+            {"steps": 6 * 10**6, "net_arch": (256, 256), "eval_every": 5_000},
+            {"method": "ne", "initial_sparsity": 0.8, "sparsity": 0.25, "dormant_threshold": 0.0},
+            {"learning_rate": 3e-4, "batch_size": 256, "learning_starts": 25_000},
+        ),
+    }
+    | {
+        ("tar", algo): (
+            {"steps": 10**6, "net_arch": (256, 256), "target": "online"},
+            {"method": "tar", "sparsity": 0.9, "distribution": "er", "initial_sparsity": None},
+            {"learning_rate": 3e-4, "batch_size": 256},
+        )
+        for algo in ("td3", "sac")
+    }
+    | {
+        ("srigl", algo): ({}, {"method": "srigl", "sparsity": 0.9, "update_every": 100}, {})
+        for algo in ALGORITHMS["srigl"]
+    }
+)
 
 
 def named(preset, algo, **values):

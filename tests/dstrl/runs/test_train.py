@@ -13,6 +13,7 @@ from stable_baselines3 import PPO
 
 import dstrl.runs.train
 from dstrl.runs.build import build
+from dstrl.runs.saved import load
 from dstrl.runs.spec import RLSpec
 from dstrl.runs.train import run
 from sparse_core.config import SparseConfig
@@ -216,3 +217,36 @@ def test_backends_are_chosen_for_the_batches_that_the_algorithm_trains_on(algo, 
     spec = RLSpec(algo=algo, env="CartPole-v1", n_envs=2, net_arch=(8,), hyper=hyper).resolve()
     engines = build(spec).policy.sparse_engines
     assert {engine.batch for engine in engines.values()} == {batch}
+
+
+@pytest.mark.parametrize("algo", ["ppo", "sac"])
+def test_a_lottery_ticket_is_trained_in_rounds_from_one_beginning(algo, tmp_path):
+    sparse = SparseConfig(
+        method="ticket", sparsity=0.75, rounds=2, rewind_step=3, distribution="uniform"
+    )
+    fields = {"ppo": {}, "sac": {"env": "Pendulum-v1", "net_arch": (16, 16)}}[algo]
+    hyper = {"ppo": {"n_steps": 16, "batch_size": 16}, "sac": {"learning_starts": 20}}[algo]
+    spec = RLSpec(algo=algo, steps=64, sparse=sparse, hyper=hyper, eval_every=32, **fields)
+    heard = []
+    result = run(spec, tmp_path, lambda done, numbers: heard.append(done))
+    assert heard == sorted(heard) and heard[-1] == 1
+    each = result["rounds"]
+    achieved = [one["sparsity"]["achieved"] for one in each]
+    assert achieved == pytest.approx([0, 0.5, 0.75], abs=0.01)
+    assert result["score"] == each[-1]["score"] and result["sparsity"] == each[-1]["sparsity"]
+    assert len({len(one["curve"]) for one in each}) == 1
+    played = build(spec.resolve())
+    load(played, tmp_path)
+    active = [layer["active"] for layer in result["layers"]]
+    policy = played.policy
+    assert [c.active for e in policy.sparse_engines.values() for c in e.layers()] == active
+
+
+def test_a_ticket_of_the_actor_alone_leaves_the_critic_its_own_method(tmp_path):
+    spec = RLSpec(
+        algo="td3", env="Pendulum-v1", steps=40, net_arch=(16, 16), actor_method="ticket",
+        sparse=SparseConfig(sparsity=0.5, rounds=1), hyper={"learning_starts": 20},
+    )  # fmt: skip
+    result = run(spec, tmp_path, quiet)
+    assert len(result["rounds"]) == 2 and spec.rounds == 1
+    assert RLSpec(algo="td3", env="Pendulum-v1").rounds == 0

@@ -200,6 +200,7 @@ RIGL = (3 * 20 * 9 + 2 * 20 + 100) / 10
 METHODS_BY_HAND = {
     "dense": 300,
     "static": 60,
+    "ticket": 60,
     "set": 60,
     "mest": 60,
     "chts": 60,

@@ -84,7 +84,7 @@ def configurations(draw: Any, method: str) -> dict[str, Any]:
         fields |= dict(structure=f"{n}:{m}", sparsity=1 - n / m)
     elif facts.global_scope and draw(st.booleans()):
         fields["scope"] = "global"
-    elif method not in ("snfs", "gse", "granet", "ne", "tar"):
+    elif method not in ("snfs", "gse", "granet", "ne", "tar", "ticket"):
         kinds = [None, "constant_fan_in", "neurons", "2x2"]
         structure = draw(st.sampled_from(kinds if facts.starts_dense else [*kinds, "2:4"]))
         fields["structure"] = structure
@@ -171,6 +171,8 @@ class Run:
         assert min(counts) >= 1
         if method in ("snfs", "gse"):
             assert sum(counts) == sum(self.first)
+        elif METHODS[method].in_rounds:
+            assert counts == [tensor.places for tensor in tensors]
         elif METHODS[method].expands:
             assert all(
                 first <= c <= t.budget

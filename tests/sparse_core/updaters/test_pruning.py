@@ -118,9 +118,12 @@ def test_a_lottery_ticket_rewinds_and_ends_at_the_sparsity(scope, rewind_step):
     torch.manual_seed(0)
     net = mlp(12, 16, 16, 4)
     start = copy.deepcopy(net)
-    config = SparseConfig(method="static", sparsity=0.875, scope=scope)
+    config = SparseConfig(
+        method="ticket", sparsity=0.875, scope=scope, distribution="uniform", rounds=3,
+        rewind_step=rewind_step,
+    )  # fmt: skip
     total, counts, early = 12 * 16 + 16 * 16 + 16 * 4, [], None
-    for index, engine in enumerate(LotteryTicket(net, config, rounds=3, rewind_step=rewind_step)):
+    for index, engine in enumerate(LotteryTicket(net, config)):
         optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
         engine.attach(optimizer)
         counts.append(sum(layer.active for layer in engine.layers()))
@@ -139,8 +142,36 @@ def test_a_lottery_ticket_rewinds_and_ends_at_the_sparsity(scope, rewind_step):
     assert counts == [total, total // 2, total // 4, total // 8]
 
 
-def test_a_lottery_ticket_is_static():
-    with pytest.raises(ValueError, match="a lottery ticket is static"):
-        LotteryTicket(mlp(2, 2), SparseConfig(method="set"), rounds=2)
-    with pytest.raises(ValueError, match="rounds=0"):
-        LotteryTicket(mlp(2, 2), SparseConfig(method="static"), rounds=0)
+def test_a_round_prunes_the_smallest_of_what_is_left():
+    net = nn.Linear(4, 1, bias=False)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
+    config = SparseConfig(method="ticket", sparsity=0.75, rounds=2)
+    rounds = iter(LotteryTicket(net, config))
+    engine = next(rounds)
+    assert engine.tensors[0].active().all()
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[9.0, 0.1, 7.0, 0.2]]))
+    next(rounds)
+    assert net.weight.tolist() == [[1.0, 0.0, 3.0, 0.0]]
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[0.5, 0.0, 7.0, 0.0]]))
+    next(rounds)
+    assert net.weight.tolist() == [[0.0, 0.0, 3.0, 0.0]] and next(rounds, None) is None
+
+
+def test_layers_end_with_what_the_distribution_gives_them():
+    config = SparseConfig(method="ticket", sparsity=0.8, distribution="erk", rounds=2)
+    for engine in LotteryTicket(mlp(12, 16, 16, 4), config):
+        train(engine.root, torch.optim.SGD(engine.root.parameters(), lr=0.01), range(1))
+    assert [t.count() for t in engine.tensors] == [t.budget for t in engine.tensors]
+    assert engine.sparsity == pytest.approx(0.8, abs=1 / 512)
+
+
+def test_a_lottery_ticket_needs_its_method():
+    with pytest.raises(ValueError, match="method='set': a lottery ticket needs method 'ticket'"):
+        LotteryTicket(mlp(2, 2), SparseConfig(method="set"))
+    with pytest.raises(ValueError, match="rounds=0: must be an integer of at least 1"):
+        SparseConfig(method="ticket", rounds=0)
+    with pytest.raises(ValueError, match="method 'ticket' needs unstructured"):
+        SparseConfig(method="ticket", structure="constant_fan_in")

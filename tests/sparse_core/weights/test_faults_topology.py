@@ -153,12 +153,12 @@ def test_the_bias_of_a_neuron_that_comes_back_starts_without_moments():
     tensor = engine.tensors[0]
     keep = tensor.active()
     keep[:3] = False
-    engine._apply(tensor, Delta.between(tensor.active(), keep))
+    engine.apply(tensor, Delta.between(tensor.active(), keep))
     steps(net, optimizer, 3)
     moments = optimizer.state[net[0].bias]["momentum_buffer"]
     assert bool(moments[:3].any())
     keep[:3, :4] = True
-    engine._apply(tensor, Delta.between(tensor.active(), keep))
+    engine.apply(tensor, Delta.between(tensor.active(), keep))
     assert not moments[:3].any() and bool(moments[3:].any())
 
 

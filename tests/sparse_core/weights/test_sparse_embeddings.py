@@ -290,8 +290,10 @@ def test_first_masks_by_saliency():
 
 
 def test_lottery_tickets_of_an_embedding_hold_their_share():
-    config = SparseConfig(method="static", sparsity=0.75, embeddings=True)
-    ticket = LotteryTicket(Bag(padding=2), config, rounds=2)
+    config = SparseConfig(
+        method="ticket", sparsity=0.75, embeddings=True, rounds=2, distribution="uniform"
+    )
+    ticket = LotteryTicket(Bag(padding=2), config)
     densities = [engine.tensors[0].count() / ((VOCABULARY - 1) * SIZE) for engine in ticket]
     assert densities == [1.0, 0.5, 0.25]
     assert not ticket.engine.tensors[0].active()[2].any()
