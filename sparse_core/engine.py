@@ -34,7 +34,7 @@ from sparse_core.weights.conversion import masked_from
 from sparse_core.weights.delta import Delta
 from sparse_core.weights.dormant import Neurons
 from sparse_core.weights.followers import Followers, follower_of
-from sparse_core.weights.foreign import foreign, own_moments
+from sparse_core.weights.foreign import foreign
 from sparse_core.weights.gradients import GradientSource, has_closure
 from sparse_core.weights.initialisation import redraw
 from sparse_core.weights.loading import check_budgets
@@ -89,7 +89,6 @@ class Engine(HasClock):
         self._neurons = Neurons.of(root, config, watching)
         self._followers = Followers()
         self._trainers = Trainers(config.optimizer_state)
-        self._foreign: list[SparseTensor] = []
         self._rank_finder = RankFinder(root)
         self._clock = Clock(root)
         root.register_load_state_dict_pre_hook(self._before_load)  # type: ignore[no-untyped-call]
@@ -193,7 +192,7 @@ class Engine(HasClock):
         for tensor in self.tensors:
             release(tensor.layer)
         self._trainers.take([optimizer, *also], self.tensors)
-        self._trainers.hook(self._before_step, self._after_step, self._before_moments)
+        self._trainers.hook(self._before_step, self._after_step)
         self._arm()
         self._watchful = True
         unknown_optimizers.watch(self)
@@ -261,7 +260,7 @@ class Engine(HasClock):
         watch_averages()
         self.__dict__.update(state)
         if self.optimizer is not None:
-            self._trainers.hook(self._before_step, self._after_step, self._before_moments)
+            self._trainers.hook(self._before_step, self._after_step)
         if self._watchful:
             unknown_optimizers.watch(self)
 
@@ -301,16 +300,13 @@ class Engine(HasClock):
     ) -> None:
         own = [tensor for tensor in self.tensors if tensor.layer._lineage is None]
         check_budgets(own, self.config, state_dict, prefix)
-        self._foreign = foreign(own, state_dict, prefix)
+        self._trainers.foreign = foreign(own, state_dict, prefix)
 
     def _after_load(self, module: nn.Module, incompatible_keys: object) -> None:
         self.enforce()
         self.refresh()
         self._followers.refresh()
         self.resume()
-
-    def _before_moments(self, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any] | None:
-        return own_moments(optimizer, state, self._foreign) if self._foreign else None
 
     # Stepping -------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from sparse_core.in_force import KEPT_STATES
 from sparse_core.weights.delta import Delta
+from sparse_core.weights.foreign import own_moments
 from sparse_core.weights.fresh import leaves_zeros
 from sparse_core.weights.optimizer_state import (
     carry_moments,
@@ -29,7 +30,6 @@ from sparse_core.weights.optimizer_state import (
 from sparse_core.weights.tensor import SparseTensor
 
 Hook = Callable[[Optimizer, Any, Any], None]
-Loading = Callable[[Optimizer, dict[str, Any]], dict[str, Any] | None]
 
 
 class Trainers:
@@ -42,12 +42,15 @@ class Trainers:
     Attributes:
         optimizers: The optimizers; empty while detached. The steps of the first one count.
         stepping: Whether the first one is making a step.
+        foreign: Weights whose module has loaded the state of their other form; moments that are
+            loaded next may have that form too, see `sparse_core.weights.foreign`.
     """
 
     def __init__(self, policy: str) -> None:
         self.policy = policy
         self.optimizers: list[Optimizer] = []
         self.stepping = False
+        self.foreign: list[SparseTensor] = []
         self._handles: list[RemovableHandle] = []
         self._fixed: list[tuple[nn.Parameter, Tensor, Tensor]] = []
         self._frozen: list[tuple[SparseTensor, list[tuple[Tensor, Tensor]]]] = []
@@ -71,15 +74,18 @@ class Trainers:
                 if not tensor.latent:
                     clear_inactive(optimizer, tensor)
 
-    def hook(self, before: Hook, after: Hook, loading: Loading) -> None:
-        """Call these before and after each step that counts, and before a state is loaded."""
+    def hook(self, before: Hook, after: Hook) -> None:
+        """Call these before and after each step that counts, and see what states are loaded."""
         assert self.counting is not None
         self._handles = [
             self.counting.register_step_pre_hook(before),
             self.counting.register_step_post_hook(after),
         ]
         for optimizer in self.optimizers:
-            self._handles.append(optimizer.register_load_state_dict_pre_hook(loading))
+            self._handles.append(optimizer.register_load_state_dict_pre_hook(self._loading))
+
+    def _loading(self, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any] | None:
+        return own_moments(optimizer, state, self.foreign) if self.foreign else None
 
     def leave(self) -> None:
         """Forget the optimizers and remove the hooks from them."""

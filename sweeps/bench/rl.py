@@ -90,6 +90,10 @@ def measure(
                     case.algo, case.net_arch, case.sparsity, contestant, METHOD, clock
                 )
         times = in_turns(ready, rounds, {n for n in ready if CONTESTANTS[n].backend != "dense"})
+        for name, turns in ready.items():
+            why = getattr(getattr(turns, "model", None), "uncompiled", None)
+            if why is not None:
+                print(f"{name}: was not compiled, since {why}", flush=True)
     return [*records(case, "learn", times), *records(case, "train", times)]
 
 
