@@ -6,7 +6,7 @@
     sparse = dict(method="srigl", sparsity=0.9)
     PPO(SparseActorCriticPolicy, "CartPole-v1", policy_kwargs=dict(sparse=sparse)).learn(50_000)
 
-`from dstrl import SAC` (TD3, DDPG) instead of Stable-Baselines3's compiles gradient steps, see
+`from dstrl import SAC` (TD3, DDPG, DQN) instead of Stable-Baselines3's compiles gradient steps, see
 `dstrl.compiled`. After `dstrl.register()` the names `"SparseMlpPolicy"` and so on work too. Names
 are imported on first use, so `dstrl.runs.spec` costs no torch; those for sb3-contrib need the extra
 `contrib` and are left out of `from dstrl import *`.
@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dstrl.compiled.dqn import DQN
     from dstrl.compiled.sac import SAC
     from dstrl.compiled.td3 import DDPG, TD3
     from dstrl.policies.actor_critics import (
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DDPG",
+    "DQN",
     "SAC",
     "TD3",
     "ContinualActorCriticPolicy",
@@ -81,6 +83,7 @@ __all__ = [
 ]
 
 _NAMES = {
+    "dstrl.compiled.dqn": ("DQN",),
     "dstrl.compiled.sac": ("SAC",),
     "dstrl.compiled.td3": ("DDPG", "TD3"),
     "dstrl.policies.actor_critics": (

@@ -83,7 +83,7 @@ class Program(ABC):
         self._trainers = self.make_trainers()
 
     def before(self) -> None:
-        """Tell the engines that a plain step comes."""
+        """Tell the engines that a plain step comes; targets may take other topologies now."""
         for engine in self.engines.values():
             engine.before()
 

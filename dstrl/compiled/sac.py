@@ -52,7 +52,6 @@ class SACProgram(ActorCriticProgram):
 
     def step(self) -> dict[str, float]:
         """Make a gradient step: entropy coefficient, critics, actor."""
-        self.before()
         rewards, remaining = self.sample()
         self._act()
         logged, coefficient = self._learn_entropy()

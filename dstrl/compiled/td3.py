@@ -39,7 +39,6 @@ class TD3Program(ActorCriticProgram):
     def step(self) -> dict[str, float]:
         """Make a gradient step: critics and, every `policy_delay` steps, actor and targets."""
         model = self.model
-        self.before()
         model._n_updates += 1
         delayed = model._n_updates % model.policy_delay != 0
         rewards, remaining = self.sample()

@@ -79,12 +79,14 @@ class Compiled(ABC):
                 program = self._program = None
                 if _have_begun(self):
                     program = self._program = self._make_program(batch_size)
-            elif program.is_plain() and not program.holds():
-                program.bind()
+            if program is not None and program.is_plain():
+                program.before()
+                if not program.holds():
+                    program.bind()
+                return program
         except CannotCompile as reason:
             self._leave(str(reason))
-            return None
-        return program if program is not None and program.is_plain() else None
+        return None
 
     def _own_step(self, batch_size: int) -> dict[str, float]:
         """Let Stable-Baselines3 make a step; return what it logs of it."""

@@ -7,6 +7,7 @@ optimizer begins its state in its own first step, which is therefore left to it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -58,10 +59,9 @@ class Trainer:
         fixed: Sequence[tuple[Array, NDArray[np.int64]]] = (),
     ) -> None:
         self.optimizer = optimizer
-        self._fixed, self._target = list(fixed), list(target)
-        self._together = bool(target) and not fixed
+        self._target = list(target)
         self._group = group = _only_group(optimizer)
-        self._rule, self._numbers_of = rule_of(optimizer, polyak=self._together)
+        self._rule, self._numbers_of = rule_of(optimizer, polyak=bool(target))
         places = {id(parameter): array for parameter, array in gradients}
         parameters: list[Tensor] = group["params"]
         self._parameters = list(parameters)
@@ -76,14 +76,19 @@ class Trainer:
         self._steps = _counters(optimizer, parameters)
         rows = []
         for i, parameter in enumerate(parameters):
-            followers = [target[i]] if self._together else []
-            others = map(_flat, (*self._state[i], *followers))
+            others = map(_flat, (*self._state[i], *target[i : i + 1]))
             rows.append([_flat(parameter), places[id(parameter)], *others])
+        self._gradients = [row[1] for row in rows]
+        self._fixed = _with_targets(fixed, rows, bool(target))
         self._table = kernels.Tensors(rows, self._rule)
+        self._counters = np.array([step.data_ptr() for step in self._steps], np.int64)
+        self._counts: NDArray[np.float64] = np.empty(len(self._steps))
+        self._count = kernels.count_kernel()
         self._run = kernels.optimizer_kernel(self._rule)
         self._numbers: Array = np.zeros((len(rows), NUMBERS), np.float32)
-        self._moved = [*parameters, *(target if self._together else ())]
-        self._tensors = [*parameters, *target, *(s for states in self._state for s in states)]
+        self._moved = [*parameters, *target]
+        states = [tensor for held in self._state for tensor in held]
+        self._tensors = [*parameters, *target, *states, *self._steps]
         self._addresses = [tensor.data_ptr() for tensor in self._tensors]
 
     def holds(self) -> bool:
@@ -94,29 +99,51 @@ class Trainer:
             return False
         if not all([parameter.requires_grad for parameter in self._parameters]):
             return False
-        for parameter, states in zip(self._parameters, self._state, strict=True):
+        for index, (parameter, tensors) in enumerate(
+            zip(self._parameters, self._state, strict=True)
+        ):
             held = state.get(parameter, {})
-            for name, tensor in zip(names, states, strict=True):
+            for name, tensor in zip(names, tensors, strict=True):
                 if held.get(name) is not tensor:
                     return False
+            if self._steps and held["step"] is not self._steps[index]:
+                return False
         return [tensor.data_ptr() for tensor in self._tensors] == self._addresses
+
+    def clip(self, largest: float) -> float:
+        """Scale the gradients so that their norm is at most `largest`; return what it was.
+
+        As `torch.nn.utils.clip_grad_norm_` does it.
+        """
+        norm = math.sqrt(sum(float(g @ g) for g in self._gradients))
+        scale = largest / (norm + 1e-6)
+        if scale < 1:
+            for gradient in self._gradients:
+                gradient *= np.float32(scale)
+        return norm
 
     def step(self, tau: float = 0.0) -> None:
         """Make a step, and a Polyak average of the targets with `tau` if there are some."""
         count = 0.0
         if self._steps:
-            torch._foreach_add_(self._steps, 1.0)
-            count = self._steps[0].item()
-        before = [array[where] for array, where in self._fixed]
+            self._count(self._counters, self._counts)
+            count = float(self._counts[0])
+        before = [(array[where], target[where]) for array, target, where in self._fixed]
         self._numbers[:] = self._numbers_of(self._group, count, tau)
         self._run(self._table.table, self._numbers)
         increment_version(self._moved)
-        for (array, where), values in zip(self._fixed, before, strict=True):
+        for (array, target, where), (values, followers) in zip(self._fixed, before, strict=True):
             array[where] = values
-        if self._target and not self._together:
-            with torch.no_grad():
-                torch._foreach_mul_(self._target, 1 - tau)
-                torch._foreach_add_(self._target, self._parameters, alpha=tau)
+            if target is not array:
+                target[where] = followers * np.float32(1 - tau) + np.float32(tau) * values
+
+
+def _with_targets(
+    fixed: Sequence[tuple[Array, NDArray[np.int64]]], rows: Sequence[Sequence[Array]], follow: bool
+) -> list[tuple[Array, Array, NDArray[np.int64]]]:
+    """Return fixed arrays with what follows them, themselves if nothing does."""
+    followers = {row[0].ctypes.data: row[-1] if follow else row[0] for row in rows}
+    return [(array, followers[array.ctypes.data], where) for array, where in fixed]
 
 
 def _only_group(optimizer: Optimizer) -> dict[str, Any]:

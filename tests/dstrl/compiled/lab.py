@@ -11,15 +11,22 @@ from stable_baselines3.common.logger import Logger
 
 import dstrl
 
-POLICIES = {"SAC": "SparseSACPolicy", "TD3": "SparseTD3Policy", "DDPG": "SparseTD3Policy"}
+POLICIES = {
+    "SAC": "SparseSACPolicy",
+    "TD3": "SparseTD3Policy",
+    "DDPG": "SparseTD3Policy",
+    "DQN": "SparseDQNPolicy",
+}
 
 
 class Still(gym.Env):
     """A world of any size in which nothing happens."""
 
-    def __init__(self, features=11, actions=3):
+    def __init__(self, features=11, actions=3, discrete=False):
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (features,), np.float32)
         self.action_space = gym.spaces.Box(-1, 1, (actions,), np.float32)
+        if discrete:
+            self.action_space = gym.spaces.Discrete(actions + 1)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -42,7 +49,8 @@ def agent(algorithm="SAC", arch=(64, 48), features=11, actions=3, sparse=None, k
     policy = getattr(dstrl, POLICIES[algorithm])
     options = {"net_arch": list(arch), "sparse": rules | (sparse or {})} | (kwargs or {})
     more = {"buffer_size": 500, "seed": 1, "device": "cpu"} | more
-    model = kind(policy, Still(features, actions), policy_kwargs=options, **more)
+    world = Still(features, actions, algorithm == "DQN")
+    model = kind(policy, world, policy_kwargs=options, **more)
     model.set_logger(Logger(None, []))
     fill(model.replay_buffer)
     return model
@@ -53,7 +61,10 @@ def fill(buffer):
     noise = np.random.default_rng(5)
     for array in (buffer.observations, buffer.next_observations, buffer.rewards):
         array[:] = noise.standard_normal(array.shape)
-    buffer.actions[:] = noise.uniform(-1, 1, buffer.actions.shape)
+    if buffer.actions.dtype == np.float32:
+        buffer.actions[:] = noise.uniform(-1, 1, buffer.actions.shape)
+    else:
+        buffer.actions[:] = noise.integers(0, buffer.action_space.n, buffer.actions.shape)
     buffer.dones[:] = noise.random(buffer.dones.shape) < 0.1
     buffer.full = True
 
@@ -68,6 +79,8 @@ def twin_of(model, algorithm="SAC", **options):
 
 def optimizers(model):
     """An agent's optimizers by name."""
+    if not hasattr(model, "actor"):
+        return {"q_net": model.policy.optimizer}
     found = {"actor": model.actor.optimizer, "critic": model.critic.optimizer}
     entropy = getattr(model, "ent_coef_optimizer", None)
     return found if entropy is None else found | {"entropy": entropy}

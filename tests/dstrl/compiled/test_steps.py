@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from stable_baselines3.common.utils import polyak_update
 from torch import nn
 
 from tests.dstrl.compiled.lab import POLICIES, agent, bring, step, twin_of, worst
@@ -28,6 +29,9 @@ def compare(algorithm, options, batch, steps):
     for seed in range(steps):
         if seed:
             bring(twin, model)
+        if algorithm == "DQN" and seed % 4 == 3:
+            for each in (model, twin):  # as `_on_step` does it; the target takes the topology then
+                polyak_update(each.q_net.parameters(), each.q_net_target.parameters(), 1.0)
         before = None if model._program is None else model._program.is_plain()
         (mine, drawn), (theirs, expected) = step(model, batch, seed), step(twin, batch, seed)
         compiled += bool(before)
