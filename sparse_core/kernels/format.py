@@ -244,12 +244,13 @@ class Pattern:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the index, its transposed included once that exists."""
+        """Bytes of the index; its transposed, and what kernels derived, once they exist."""
         arrays = [self.columns, self.indptr, self.rows]
         if "transposed" in self.__dict__:
             by_column = self.transposed
             arrays += [by_column.indptr, by_column.rows, by_column.source]
-        return sum(array.nbytes for array in arrays)
+        derived = sum(getattr(plan, "nbytes", 0) for plan in self.plans.values())
+        return derived + sum(array.nbytes for array in arrays)
 
     @property
     def lengths(self) -> NDArray[np.int32]:

@@ -15,15 +15,17 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_core.kernels.buffers import empty
+from sparse_core.kernels import bands, isa
+from sparse_core.kernels.bands import Bands
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.jit import kernel, once
-from sparse_core.kernels.take import take
 from sparse_core.kernels.threads import available
 
 GATHER_LIMIT = 1 << 23
 """Weights up to which a transposed index (6 to 8 bytes a weight) is built of one's own accord."""
 
+_BAND_VECTORS = 4
+_LARGE_TILE = 256 << 10  # bytes
 _WORK = 1 << 15  # multiply-adds that are worth a thread
 
 T = TypeVar("T")
@@ -74,7 +76,74 @@ def row_bounds(pattern: Pattern, parts: int) -> NDArray[np.int64]:
 
 def column_bounds(pattern: Pattern, parts: int) -> NDArray[np.int64]:
     """Return (parts + 1,) int64 bounds that cut the columns into equal work."""
-    return keep(pattern, ("columns", parts), lambda: _balanced(pattern.transposed.indptr, parts))
+
+    def make() -> NDArray[np.int64]:
+        counts = np.bincount(pattern.columns, minlength=pattern.in_features)
+        return _balanced(np.append(0, np.cumsum(counts)), parts)
+
+    return keep(pattern, ("columns", parts), make)
+
+
+def row_bands(pattern: Pattern, tile: int, parts: int) -> Bands | None:
+    """Return the bands of products with a pattern, or None where bands do not pay.
+
+    Args:
+        pattern: The pattern.
+        tile: Samples of a tile.
+        parts: Parts of equal work that the rows are cut into.
+    """
+    shape = pattern.in_features, pattern.groups
+    width = keep(pattern, ("row width", tile), lambda: _width(pattern, *shape, tile))
+    if width is None:
+        return None
+    return keep(
+        pattern,
+        ("row bands", tile, parts),
+        lambda: bands.of_rows(pattern, width, tile, row_bounds(pattern, parts)),
+    )
+
+
+def value_bands(pattern: Pattern, tile: int, parts: int) -> Bands | None:
+    """Return the bands of gradients of values: those of `row_bands`, or None where none pay.
+
+    Sixteen products share a horizontal sum, so rows of fewer weights in a band lose what the cache
+    gives unless tiles are large, and one band alone gives nothing.
+    """
+    found = row_bands(pattern, tile, parts)
+
+    def pay() -> bool:
+        if found is None or found.width >= pattern.in_features:
+            return False
+        a_row = pattern.slots * found.width / (pattern.groups * pattern.in_features)
+        large = pattern.in_features * tile * 4 >= _LARGE_TILE
+        return large or a_row >= isa.host().dots(tile)
+
+    return found if keep(pattern, ("value bands pay", tile), pay) else None
+
+
+def column_bands(pattern: Pattern, tile: int, parts: int) -> Bands | None:
+    """Return the bands of products with the transpose of a pattern, as `row_bands`."""
+    shape = pattern.out_features, pattern.in_features
+    width = keep(pattern, ("column width", tile), lambda: _width(pattern, *shape, tile))
+    if width is None:
+        return None
+    return keep(
+        pattern,
+        ("column bands", tile, parts),
+        lambda: bands.of_columns(pattern, width, tile, column_bounds(pattern, parts)),
+    )
+
+
+def _width(pattern: Pattern, features: int, rows: int, tile: int) -> int | None:
+    """Return the width of bands for products that read `features`, None without bands.
+
+    Bands need rows of their own columns, and tiles of at least four vectors: on smaller ones, a
+    row's one sum a vector would wait for itself.
+    """
+    machine = isa.host()
+    if pattern.group > 1 or tile < _BAND_VECTORS * machine.lanes or pattern.slots >= 1 << 31:
+        return None
+    return bands.width_of(features, pattern.slots, rows, tile)
 
 
 def all_columns(pattern: Pattern) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -83,14 +152,6 @@ def all_columns(pattern: Pattern) -> tuple[NDArray[np.int32], NDArray[np.float32
     return keep(
         pattern, ("inputs",), lambda: (np.arange(n, dtype=np.int32), np.zeros(n, np.float32))
     )
-
-
-def by_column(pattern: Pattern, values: NDArray[np.float32], threads: int) -> NDArray[np.float32]:
-    """Return the values in the order of `pattern.transposed`."""
-    source = pattern.transposed.source
-    out = empty(source.size)
-    take(values, source, out, threads)
-    return out
 
 
 def zeros(pattern: Pattern) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ about each of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from numba import prange
 from numba.core import types
 from numpy.typing import NDArray
 
+from sparse_core.kernels.buffers import empty
 from sparse_core.kernels.jit import kernel, once
 from sparse_core.kernels.simd import at, const, intrinsic, loop, widen
 from sparse_core.kernels.threads import team
@@ -25,20 +27,28 @@ _SEVERAL = 1 << 19  # numbers, taken one by one, that are worth several threads
 _UNROLL = 8
 
 
-def take(
-    values: NDArray[np.float32], source: NDArray[Any], out: NDArray[np.float32], threads: int
-) -> None:
-    """Write values[source] to `out`.
+def taker(
+    source: NDArray[Any], threads: int
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Return the function that takes values[source] of values.
 
     Args:
-        values: float32, flat.
-        source: (n,) int32 or int64, places in `values`; they are not checked.
-        out: (n,) float32 to write to.
+        source: (n,) int32 or int64, places in values; they are not checked.
         threads: Threads to use.
+
+    Returns:
+        A function of flat float32 values, whose result is (n,) float32.
     """
     threads = threads if source.size >= _SEVERAL else 1
-    with team(threads):
-        take_kernel(source.dtype.name, threads > 1)(values, source, out, threads)
+    run, size = take_kernel(source.dtype.name, threads > 1), source.size
+
+    def take(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        out = empty(size)
+        with team(threads):
+            run(values, source, out, threads)
+        return out
+
+    return take
 
 
 @intrinsic
@@ -67,7 +77,7 @@ def take_scalars(typing_context: Any, values: Any, source: Any, n: Any, out: Any
 
 @once
 def take_kernel(index: str, parallel: bool) -> Any:
-    """Return the kernel of `take`: (values, source, out, chunks)."""
+    """Return the kernel of `taker`: (values, source, out, chunks)."""
 
     @kernel(f"void(float32[::1], {index}[::1], float32[::1], int64)", parallel=parallel)
     def take_chunks(values, source, out, chunks):

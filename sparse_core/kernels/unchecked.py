@@ -9,14 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sparse_core.kernels import plan
+import numpy as np
+from numpy.typing import NDArray
+
+from sparse_core.kernels import banded, plan
 from sparse_core.kernels.arguments import tile_size
 from sparse_core.kernels.backward import dots_kernel, rows_scatter_kernel, scatter_kernel
+from sparse_core.kernels.bands import Bands
 from sparse_core.kernels.buffers import Array, empty
 from sparse_core.kernels.elementwise import elementwise_kernel
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.forward import forward_kernel, rows_forward_kernel
 from sparse_core.kernels.pack import pack_kernel, unpack_kernel
+from sparse_core.kernels.take import taker
 from sparse_core.kernels.threads import team
 
 Ready = Callable[..., None]
@@ -44,6 +49,9 @@ def forward(pattern: Pattern, tiles: int, tile: int, batch: int, relu: bool, thr
     chunks = plan.parts(tiles, threads)
 
     def make() -> Ready:
+        bands = plan.row_bands(pattern, tile, chunks)
+        if bands is not None:
+            return _by_bands(bands, tile, relu, pattern.absent, threads)
         run = forward_kernel(pattern.group, tile, pattern.index, relu, pattern.tail, threads > 1)
         index = pattern.columns, pattern.indptr, pattern.rows, pattern.absent
         bounds = plan.row_bounds(pattern, chunks)
@@ -57,6 +65,19 @@ def forward(pattern: Pattern, tiles: int, tile: int, batch: int, relu: bool, thr
     return plan.keep(pattern, ("forward", tile, relu, threads, chunks), make)
 
 
+def _by_bands(
+    bands: Bands, tile: int, relu: bool, absent: NDArray[np.int32], threads: int
+) -> Ready:
+    """Return `forward` band after band."""
+    run, order = banded.forward_kernel(tile, relu, threads > 1), bands.arrays
+
+    def ready(values: Array, x: Array, bias: Array, out: Array, batch: int) -> None:
+        with team(threads):
+            run(values, *order, bands.parts, absent, x, bias, out, batch)
+
+    return ready
+
+
 def grad_input(
     pattern: Pattern, tiles: int, tile: int, batch: int, gather: bool, threads: int
 ) -> Ready:
@@ -65,14 +86,23 @@ def grad_input(
     chunks = plan.parts(tiles, threads)
 
     def gathering() -> Ready:
+        columns, no_bias = plan.all_columns(pattern)
+        bands = plan.column_bands(pattern, tile, chunks)
+        if bands is not None:
+            multiply = _by_bands(bands, tile, False, columns[:0], threads)
+            take = taker(bands.source, threads)
+
+            def gathered(values: Array, dy: Array, out: Array, batch: int) -> None:
+                multiply(take(values), dy, no_bias, out, batch)
+
+            return gathered
         transposed = pattern.transposed
         run = forward_kernel(1, tile, transposed.index, False, False, threads > 1)
-        columns, no_bias = plan.all_columns(pattern)
         index = transposed.rows, transposed.indptr, columns, columns[:0]
-        bounds = plan.column_bounds(pattern, chunks)
+        bounds, take = plan.column_bounds(pattern, chunks), taker(transposed.source, threads)
 
         def ready(values: Array, dy: Array, out: Array, batch: int) -> None:
-            by_column = plan.by_column(pattern, values, threads)
+            by_column = take(values)
             with team(threads):
                 run(by_column, *index, dy, no_bias, out, bounds, batch)
 
@@ -97,7 +127,21 @@ def grad_values(pattern: Pattern, tile: int, batch: int, threads: int) -> Ready:
     """Return dy x^T at active weights of (x, dy, out, bias_out); an empty `bias_out` is left."""
     threads = plan.useful_threads(threads, pattern.size * batch)
 
+    def by_bands(bands: Bands) -> Ready:
+        run, order, size = banded.dots_kernel(tile, threads > 1), bands.arrays, pattern.size
+
+        def ready(x: Array, dy: Array, out: Array, bias_out: Array) -> None:
+            if out.size > size:
+                out[size:] = 0
+            with team(threads):
+                run(*order, bands.parts, pattern.absent, x, dy, out, bias_out)
+
+        return ready
+
     def make() -> Ready:
+        bands = plan.value_bands(pattern, tile, threads)
+        if bands is not None:
+            return by_bands(bands)
         run = dots_kernel(pattern.group, tile, pattern.index, pattern.tail, threads > 1)
         index = pattern.columns, pattern.indptr, pattern.rows, pattern.absent
         bounds, size = plan.row_bounds(pattern, threads), pattern.size
@@ -147,13 +191,42 @@ def rows_forward(
         return packed
     at_once = tiles if threads > 1 else 1
     packed = empty(tiles if keep else at_once, features, tile)
-    run = rows_forward_kernel(pattern.group, tile, pattern.index, relu, pattern.tail, threads > 1)
-    with team(threads):
-        run(
-            values, pattern.columns, pattern.indptr, pattern.rows, pattern.absent, x, bias, out,
-            packed, empty(at_once, pattern.out_features, tile),
-        )  # fmt: skip
+    scratch = empty(at_once, pattern.out_features, tile)
+    _rows_forward(pattern, tile, relu, threads)(values, x, bias, out, packed, scratch)
     return packed
+
+
+def _rows_forward(pattern: Pattern, tile: int, relu: bool, threads: int) -> Ready:
+    """Return W x + b of rows, of (values, x, bias, out, packed, scratch)."""
+
+    def make() -> Ready:
+        parallel, absent = threads > 1, pattern.absent
+        bands = plan.row_bands(pattern, tile, 1)
+        if bands is not None:
+            return _rows_by_bands(bands, tile, relu, absent, threads)
+        run = rows_forward_kernel(pattern.group, tile, pattern.index, relu, pattern.tail, parallel)
+        index = pattern.columns, pattern.indptr, pattern.rows, absent
+
+        def ready(values: Array, *arrays: Array) -> None:
+            with team(threads):
+                run(values, *index, *arrays)
+
+        return ready
+
+    return plan.keep(pattern, ("rows forward", tile, relu, threads), make)
+
+
+def _rows_by_bands(
+    bands: Bands, tile: int, relu: bool, absent: NDArray[np.int32], threads: int
+) -> Ready:
+    """Return `_rows_forward` band after band."""
+    run, order = banded.rows_forward_kernel(tile, relu, threads > 1), bands.arrays
+
+    def ready(values: Array, *arrays: Array) -> None:
+        with team(threads):
+            run(values, *order, absent, *arrays)
+
+    return ready
 
 
 def rows_grad_input(
@@ -173,18 +246,37 @@ def rows_grad_input(
         return packed
     scratch = empty(tiles if threads > 1 else 1, pattern.in_features, tile)
     if gather:
-        transposed = pattern.transposed
-        columns, no_bias = plan.all_columns(pattern)
-        by_column = plan.by_column(pattern, values, threads)
-        run = rows_forward_kernel(1, tile, transposed.index, False, False, threads > 1)
-        with team(threads):
-            run(
-                by_column, transposed.rows, transposed.indptr, columns, columns[:0], dy, no_bias,
-                out, packed, scratch,
-            )  # fmt: skip
+        _rows_gather(pattern, tile, threads)(values, dy, out, packed, scratch)
         return packed
     splits, _ = plan.column_splits(pattern, 1)
     run = rows_scatter_kernel(pattern.group, tile, pattern.index, pattern.tail, threads > 1)
     with team(threads):
         run(values, pattern.columns, pattern.indptr, pattern.rows, dy, out, splits, packed, scratch)
     return packed
+
+
+def _rows_gather(pattern: Pattern, tile: int, threads: int) -> Ready:
+    """Return W^T dy of rows through a transposed index, of (values, dy, out, packed, scratch)."""
+
+    def make() -> Ready:
+        columns, no_bias = plan.all_columns(pattern)
+        bands = plan.column_bands(pattern, tile, 1)
+        if bands is not None:
+            take = taker(bands.source, threads)
+            multiply = _rows_by_bands(bands, tile, False, columns[:0], threads)
+        else:
+            transposed = pattern.transposed
+            take = taker(transposed.source, threads)
+            run = rows_forward_kernel(1, tile, transposed.index, False, False, threads > 1)
+            index = transposed.rows, transposed.indptr, columns, columns[:0]
+
+            def multiply(values: Array, *arrays: Array) -> None:
+                with team(threads):
+                    run(values, *index, *arrays)
+
+        def ready(values: Array, dy: Array, out: Array, packed: Array, scratch: Array) -> None:
+            multiply(take(values), dy, no_bias, out, packed, scratch)
+
+        return ready
+
+    return plan.keep(pattern, ("rows gather", tile, threads), make)

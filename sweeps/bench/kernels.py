@@ -114,6 +114,8 @@ def scaling(setting: Setting) -> Iterator[list[Record]]:
 
 def memory(setting: Setting) -> Iterator[list[Record]]:
     """Bytes of weights, their gradients, Adam's two moments, and indices."""
+    from sparse_core.kernels import plan
+    from sparse_core.kernels.arguments import tile_size
     from sweeps.bench.contestants import random_pattern
 
     inputs, outputs = 1024, 1024
@@ -122,7 +124,9 @@ def memory(setting: Setting) -> Iterator[list[Record]]:
     for group in (1, 2, 4, 8):
         pattern = random_pattern(inputs, outputs, 0.9, group)
         if group == 1:
-            assert pattern.transposed.rows.size == pattern.nnz
+            tile = tile_size(256)
+            for made in (plan.row_bands, plan.column_bands):
+                made(pattern, tile, 1)
         size = 4 * 4 * pattern.size + pattern.nbytes
         yield [
             Record(

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sparse_core.kernels import Pattern
+from sparse_core.kernels import Pattern, isa
 
 
 def random_mask(
@@ -43,6 +43,14 @@ def problems(draw: st.DrawFn, groups: tuple[int, ...], batches: st.SearchStrateg
         ablated=draw(st.sampled_from((0.0, 0.3, 1.0))),
         spare=draw(st.integers(0, 5)),
     )
+
+
+def in_bands(pattern: Pattern, width: int) -> None:
+    """Let kernels go over a pattern without groups in bands of a width, whatever its size."""
+    for tile in isa.host().tiles:
+        for passes in ("row width", "column width"):
+            pattern.plans[passes, tile] = width if pattern.slots else None
+        pattern.plans["value bands pay", tile] = True
 
 
 class Problem:

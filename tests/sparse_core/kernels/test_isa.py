@@ -59,8 +59,13 @@ def test_a_width_that_is_not_there() -> None:
 
 
 CHECK = """
-from tests.sparse_core.kernels.patterns import Problem
+from tests.sparse_core.kernels.patterns import Problem, in_bands
 from tests.sparse_core.kernels.test_kernels import check_layer, check_steps
+for batch in (7, 70):
+    problem = Problem(batch, 29, 50, 1, batch)
+    in_bands(problem.pattern, 8)
+    check_steps(problem)
+    check_layer(problem)
 for group in (1, 2, 4, 8):
     for batch in (1, 7, 16, 40, 70):
         problem = Problem(batch, 29, 50, group, batch)
