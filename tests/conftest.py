@@ -25,6 +25,9 @@ ROOT = Path(__file__).resolve().parent.parent
 UNPACK = ROOT.parent / "shared" / "data" / "unpack"
 
 torch.set_num_threads(1)
+if not torch.cuda.is_available():
+    # Kernels for GPUs are interpreted. Triton must know when it is imported, by whomever.
+    os.environ["TRITON_INTERPRET"] = "1"
 settings.register_profile(
     "default",
     deadline=None,

@@ -23,8 +23,11 @@ from numpy.typing import NDArray
 
 from sparse_core.kernels import slots
 
-GROUPS = (1, 2, 4, 8)
+GROUPS = (1, 2, 4, 8, 16, 32)
 """Supported numbers of rows that share their columns."""
+
+CPU_GROUPS = (1, 2, 4, 8)
+"""Those that the kernels for the CPU take; the others are for GPUs."""
 
 _UINT16_FEATURES = 1 << 16
 _CHUNK = 1 << 20  # slots that are checked at once
@@ -65,7 +68,7 @@ class Pattern:
     Attributes:
         in_features: Columns of the matrix.
         out_features: Rows of the matrix.
-        group: Consecutive rows that share their columns: 1, 2, 4 or 8.
+        group: Consecutive rows that share their columns, one of `GROUPS`.
         columns: (slots,) uint16 if `in_features` is at most 65536, else int32. Ascending in each
             group.
         indptr: (groups + 1,) int64. Where the slots of each stored group begin.

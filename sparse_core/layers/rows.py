@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_core.kernels.format import GROUPS, Pattern
+from sparse_core.kernels.format import CPU_GROUPS, Pattern
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Rows:
 
     def group(self) -> int:
         """Return how many consecutive rows share their columns throughout: 8, 4, 2 or 1."""
-        return next(group for group in sorted(GROUPS, reverse=True) if self._shares(group))
+        return next(group for group in sorted(CPU_GROUPS, reverse=True) if self._shares(group))
 
     def _shares(self, group: int) -> bool:
         first = np.arange(self.out_features) // group * group

@@ -138,7 +138,7 @@ def test_masks_that_are_no_pattern() -> None:
         Pattern.from_mask(np.array([[1, 0], [1, 0], [1, 1], [1, 0]], np.bool_), group=2)
     with pytest.raises(ValueError, match="bool array, got float32"):
         Pattern.from_mask(np.ones((2, 2), np.float32))
-    with pytest.raises(ValueError, match=r"group must be one of \(1, 2, 4, 8\), got 3"):
+    with pytest.raises(ValueError, match=r"group must be one of \(1, 2, 4, 8, 16, 32\), got 3"):
         Pattern.from_mask(np.ones((3, 2), np.bool_), group=3)
     with pytest.raises(ValueError, match="capacity must be at least 4, got 3"):
         Pattern.from_mask(np.ones((2, 2), np.bool_)).condense(np.ones((2, 2)), 3)
