@@ -109,8 +109,8 @@ class InForce:
                 f"optimizer_state {self.optimizer_state!r} needs masked, dropped weights have no "
                 "moments"
             )
-        if self.group not in (1, 2, 4, 8):
-            return f"group {self.group} needs masked, kernels are for groups of 1, 2, 4, 8"
+        if self.group not in (1, 2, 4, 8, 16, 32):
+            return f"group {self.group} needs masked, kernels are for groups of 1, 2, 4, 8, 16, 32"
         return None
 
     @property

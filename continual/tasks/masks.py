@@ -104,6 +104,7 @@ class TaskMasks(Answering):
         config = config or SparseConfig()
         validation.check_arguments(config, isolation, share, reserve, unseen, infer, tasks)
         validation.check_network(model)
+        config = validation.shared_backend(config, model)
         check_apart(model)
         selected = select(model, roles)
         plan = Plan(selected, config, share, reserve)

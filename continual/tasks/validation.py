@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -89,6 +90,26 @@ def check_network(model: nn.Module) -> None:
                 f"{place} ({kind}) does not know its shape yet: pass a batch through the network "
                 "first, or use the layer that is not lazy"
             )
+
+
+def shared_backend(config: SparseConfig, model: nn.Module) -> SparseConfig:
+    """Return a configuration with which tasks can share a network's weights where they are.
+
+    On a GPU condensed layers read no weights of other tasks, so `auto` means masks there.
+
+    Raises:
+        ValueError: If condensed layers were asked for.
+    """
+    there = next((p.device for p in model.parameters() if not p.is_cpu), None)
+    if there is None or config.backend == "masked":
+        return config
+    if config.backend == "condensed":
+        raise InputError(
+            f"backend='condensed': tasks share condensed layers on the CPU only, the network is on "
+            f"{there}; use backend='masked' there",
+            field="backend",
+        )
+    return replace(config, backend="masked")
 
 
 def check_move(engine: Engine, fn: Callable[[Tensor], Tensor]) -> None:

@@ -1,8 +1,9 @@
 """Which backend `auto` means, now that Stable-Baselines3 says where a policy is to run.
 
 A policy is built on the CPU, with condensed layers where they pay there. Only then it is moved to
-the device that was asked for: one that leaves the CPU gets masks first, and keeps them from there
-on. So what a policy is made of follows from its own device, not from what the machine has.
+the device that was asked for: one that leaves the CPU gets masks first, unless `condensed` was
+asked for and can run there, and keeps them from there on. So what a policy is made of follows from
+its own device, not from what the machine has.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from torch import Tensor, nn
 
 from sparse_core import Engine
 from sparse_core.checks import InputError
+from sparse_core.kernels.gpu.support import why_not
 from sparse_core.layers.chain import CondensedSequential
 from sparse_core.layers.state import Condensed
 from sparse_core.optim import use_torch
 
 
 class FollowsDevice:
-    """Mixin of a module with sparse layers, put before its class: masked wherever it is not CPU."""
+    """Mixin of a module with sparse layers, put before its class: `auto` is masked off the CPU."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Change all tensors, as every method does that moves or casts a module."""
@@ -43,16 +45,17 @@ def leave_cpu(module: nn.Module, device: torch.device) -> None:
         device: Where it is going.
 
     Raises:
-        ValueError: If layers are condensed because that was asked for. Nothing is changed then.
+        ValueError: If layers are condensed because that was asked for, and cannot be there.
+            Nothing is changed then.
     """
     found = [getattr(child, "sparse_engine", None) for child in module.modules()]
     engines = [engine for engine in found if isinstance(engine, Engine)]
     for engine in engines:
         condensed = any(isinstance(tensor.layer, Condensed) for tensor in engine.tensors)
-        if condensed and engine.config.backend == "condensed":
+        reason = why_not(device, torch.float32)
+        if condensed and engine.config.backend == "condensed" and reason is not None:
             raise InputError(
-                f"backend='condensed': condensed layers run on the CPU, not on {device}; use "
-                "backend masked or auto, or device='cpu'",
+                f"backend='condensed': {reason}; use backend masked or auto, or device='cpu'",
                 field="backend",
             )
     for engine in engines:
@@ -61,5 +64,6 @@ def leave_cpu(module: nn.Module, device: torch.device) -> None:
         for optimizer in engine.trainers:
             use_torch(optimizer)
     for child in module.modules():
-        if type(child) is CondensedSequential:
+        left = any(isinstance(step, Condensed) for step in child.children())
+        if type(child) is CondensedSequential and not left:
             child.__class__ = nn.Sequential  # type: ignore[assignment]

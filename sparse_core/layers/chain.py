@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.layers.dense import Sparse
 from sparse_core.layers.fused import forbid_fused_encoders
-from sparse_core.layers.links import ACTIVATIONS
+from sparse_core.layers.links import ACTIVATIONS, activation_of
 from sparse_core.layers.passes import run
 from sparse_core.layers.torch_path import opaque
 
@@ -32,9 +32,9 @@ class CondensedSequential(Sparse, nn.Sequential):
 def _runs(modules: nn.Sequential) -> Iterator[list[nn.Module]]:
     steps: list[nn.Module] = []
     for module in modules:
-        follows = bool(steps) and isinstance(steps[-1], CondensedLinear)
-        joins = isinstance(module, CondensedLinear) or (follows and type(module) in ACTIVATIONS)
-        if joins and not watched(module):
+        last = steps[-1] if steps else None
+        follows = isinstance(last, CondensedLinear) and activation_of(module, last) is not None
+        if (isinstance(module, CondensedLinear) or follows) and not watched(module):
             steps.append(module)
             continue
         if steps:

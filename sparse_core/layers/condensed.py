@@ -1,6 +1,7 @@
 """The condensed linear layer: it stores and trains its active weights only.
 
-float32 on the CPU runs on the compiled kernels, float64 on dense operations of torch.
+float32 on the CPU runs on the compiled kernels, float32 and bfloat16 on a GPU on Triton's, float64
+on dense operations of torch.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
+from sparse_core.kernels.gpu.support import why_not
 from sparse_core.layers.kinds import become
 from sparse_core.layers.passes import run
 from sparse_core.layers.state import Condensed
@@ -49,42 +51,54 @@ def become_condensed(
     """Turn a linear layer into its condensed form, in place.
 
     Args:
-        layer: An `nn.Linear` on the CPU, float32 or float64.
+        layer: An `nn.Linear`, float32 or float64 on the CPU, float32 or bfloat16 on a GPU.
         mask: `(out, in)` bool, True = active; rows of a group have the same columns.
-        group: Consecutive neurons that share their columns: 1, 2, 4 or 8.
+        group: Consecutive neurons that share their columns, one of
+            `sparse_core.kernels.format.GROUPS`.
         capacity: Weights there is room for; by default as many as the mask needs.
 
     Raises:
         ValueError: If the device or dtype is another, or the mask does not fit.
     """
     weight = layer.weight
-    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
-        raise InputError(
-            f"condensed layers are for float32 and float64 on the CPU, got {weight.dtype} on "
-            f"{weight.device}"
-        )
-    pattern = Pattern.from_mask(mask.numpy(), group)
+    reason = why_not_condensed(weight)
+    if reason is not None:
+        raise InputError(f"condensed layers: {reason}")
+    pattern = Pattern.from_mask(mask.cpu().numpy(), group)
     capacity = pattern.size if capacity is None else max(capacity, pattern.size)
-    store_condensed(layer, pattern, pattern.condense(weight.detach().numpy(), capacity))
+    # NumPy has no bfloat16, which float32 holds exactly.
+    exact = weight.detach().float() if weight.dtype == torch.bfloat16 else weight.detach()
+    values = torch.from_numpy(pattern.condense(exact.cpu().numpy(), capacity)).to(weight)
+    store_condensed(layer, pattern, values)
     assert isinstance(layer, CondensedLinear)
     layer.values.requires_grad_(weight.requires_grad)
 
 
-def store_condensed(layer: nn.Linear, pattern: Pattern, values: NDArray[Any]) -> None:
+def why_not_condensed(weight: Tensor) -> str | None:
+    """Return why nothing computes with condensed values where a weight is, or None."""
+    if not weight.is_cpu:
+        return why_not(weight.device, weight.dtype)
+    if weight.dtype not in (torch.float32, torch.float64):
+        return f"its dtype is {weight.dtype}, not float32 or float64"
+    return None
+
+
+def store_condensed(layer: nn.Linear, pattern: Pattern, values: NDArray[Any] | Tensor) -> None:
     """Make a linear layer condensed, in place, with a given pattern and values; its bias stays.
 
     Args:
         layer: A dense layer, or a condensed one.
         pattern: The active weights.
-        values: (capacity,) float32 or float64, `pattern.size` or more, which the layer keeps.
+        values: (capacity,), `pattern.size` or more, which the layer keeps.
     """
+    kept = values if isinstance(values, Tensor) else torch.from_numpy(values)
     become(layer, CondensedLinear)
     assert isinstance(layer, CondensedLinear)
     others = dict(layer._parameters)
     layer._parameters.clear()
-    layer.register_parameter("values", nn.Parameter(torch.from_numpy(values)))
+    layer.register_parameter("values", nn.Parameter(kept))
     layer.register_parameter("bias", others["bias"])
     layer._parameters.update((key, others[key]) for key in others if key not in REPLACED)
     layer.in_features, layer.out_features = pattern.in_features, pattern.out_features
-    layer.remember_pattern(pattern, values.size)
+    layer.remember_pattern(pattern, kept.numel())
     layer.weight_tap.wants_signals = True

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
+from sparse_core.kernels.gpu.support import DTYPES, why_not
 from sparse_core.layers import torch_path
 from sparse_core.layers.companions import forget
 from sparse_core.layers.copies import see_training
@@ -75,12 +76,15 @@ class CondensedEmbedding(Condensed, nn.Embedding):
                 f"tokens must be in [0, {self.num_embeddings}), got {int(tokens.min())} to "
                 f"{int(tokens.max())}"
             )
+        if self.on_device and self.values.dtype in DTYPES:
+            self.refuse_shared()
+            return device_look_up(self, self.values, tokens)
         lengths = self.lengths.long()
         counts = lengths[tokens]
         owners = torch.repeat_interleave(counts)
         begins = (lengths.cumsum(0) - lengths)[tokens]
         firsts = counts.cumsum(0) - counts
-        places = torch.arange(len(owners)) + (begins - firsts)[owners]
+        places = torch.arange(len(owners), device=owners.device) + (begins - firsts)[owners]
         chosen = self.values[places]
         if self.shared is not None:
             fixed = torch.from_numpy(self.shared.fixed)
@@ -93,6 +97,8 @@ class CondensedEmbedding(Condensed, nn.Embedding):
 
     def dense_weight(self) -> Tensor:
         """Return the `(vocabulary, size)` weight, of any floating dtype, detached."""
+        if self.on_device:
+            return super().dense_weight()
         mask = self.mask()
         weight = self.values.new_zeros(mask.shape, requires_grad=False)
         weight[mask] = self.values.detach()[: self.pattern.size]
@@ -101,6 +107,14 @@ class CondensedEmbedding(Condensed, nn.Embedding):
     def extra_repr(self) -> str:
         """Describe the layer in one line."""
         return f"{super().extra_repr()}, active={self.pattern.nnz}"
+
+
+def device_look_up(layer: CondensedEmbedding, values: Tensor, tokens: Tensor) -> Tensor:
+    """Map tokens on a GPU, `(n,)` int64, to `(n, size)`, differentiable in `values`."""
+    from sparse_core.layers.device_lookup import LookUp
+
+    found: Tensor = LookUp.apply(values, tokens, layer.index, layer.padding_idx)  # type: ignore[no-untyped-call]
+    return found
 
 
 def become_masked_embedding(layer: nn.Embedding, mask: Tensor) -> None:
@@ -126,20 +140,22 @@ def become_condensed_embedding(
     """Turn an embedding into its condensed form, in place.
 
     Args:
-        layer: An `nn.Embedding` or `MaskedEmbedding` on the CPU, of any floating dtype.
+        layer: An `nn.Embedding` or `MaskedEmbedding`, of any floating dtype on the CPU.
         mask: `(vocabulary, size)` bool, True = active.
         capacity: Weights there is room for; by default as many as the mask needs.
 
     Raises:
-        ValueError: If the mask does not fit, the embedding is not on the CPU or has an option that
-            needs the dense weight.
+        ValueError: If the mask does not fit, nothing computes with it where the embedding is, or
+            that has an option that needs the dense weight.
     """
     _check(layer, mask)
-    if layer.weight.device.type != "cpu":
-        raise InputError(f"condensed embeddings are on the CPU, this one on {layer.weight.device}")
+    weight = layer.weight
+    reason = None if weight.is_cpu else why_not(weight.device, weight.dtype)
+    if reason is not None:
+        raise InputError(f"condensed embeddings: {reason}")
     if isinstance(layer, MaskedEmbedding):
         forget(layer, "weight")
-    pattern = Pattern.from_mask(mask.numpy())
+    pattern = Pattern.from_mask(mask.cpu().numpy())
     capacity = pattern.size if capacity is None else max(capacity, pattern.size)
     values = layer.weight.new_zeros(capacity, requires_grad=False)
     values[: pattern.size] = layer.weight.detach()[mask]

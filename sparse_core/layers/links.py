@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sparse_core.checks import InputError
 from sparse_core.kernels.arguments import as_bias, as_values
 from sparse_core.kernels.format import Pattern
+from sparse_core.kernels.gpu.support import why_not
 from sparse_core.layers.sharing import Shared
 from sparse_core.layers.state import Condensed
 
@@ -66,21 +67,36 @@ def layers_of(steps: Sequence[nn.Module]) -> list[tuple[Condensed, str | None]]:
     """Return the layers of a chain, each with the activation after it."""
     last = len(steps) - 1
     return [
-        (step, ACTIVATIONS.get(type(steps[i + 1])) if i < last else None)
+        (step, activation_of(steps[i + 1], step) if i < last else None)
         for i, step in enumerate(steps)
         if isinstance(step, Condensed)
     ]
 
 
+def activation_of(module: nn.Module, layer: Condensed) -> str | None:
+    """Return the name of an activation that a layer computes with it; None: it cannot.
+
+    Args:
+        module: What comes after the layer.
+        layer: The layer. On a GPU it takes GELU too.
+    """
+    if type(module) is nn.GELU and layer.on_device:
+        return "gelu" if module.approximate == "none" else "gelu_tanh"
+    return ACTIVATIONS.get(type(module))
+
+
 def check_weights(values: Tensor, layer: nn.Module) -> None:
     """Raise an InputError unless a layer's values have a device and dtype it can compute with."""
-    if values.is_cpu and values.dtype in (torch.float32, torch.float64):
-        return
-    raise InputError(
-        f"{layer}: its weights are {values.dtype} on {values.device}, condensed layers compute in "
-        f"float32 or float64 on the CPU; call {'.float()' if values.is_cpu else '.cpu()'}, or "
-        'train with backend="masked"'
-    )
+    if values.is_cpu:
+        if values.dtype in (torch.float32, torch.float64):
+            return
+        raise InputError(
+            f"{layer}: its weights are {values.dtype} on the CPU, condensed layers compute in "
+            'float32 or float64 there; call .float(), or train with backend="masked"'
+        )
+    reason = None if values.dtype == torch.float64 else why_not(values.device, values.dtype)
+    if reason is not None:
+        raise InputError(f'{layer}: {reason}; or use .cpu(), or train with backend="masked"')
 
 
 def link_of(layer: Condensed, activation: str | None) -> Link:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
+from sparse_core.kernels.gpu.index import DeviceIndex
 from sparse_core.layers.companions import MEMORIES, declare, forget, key
 from sparse_core.layers.copies import Copied, announce, release
 from sparse_core.layers.kinds import own_class
@@ -64,6 +65,7 @@ class Condensed(Copied):
     weight_reserved: Tensor | None
     weight_given: Tensor | None
     _pattern: Pattern | None
+    _index: DeviceIndex | None
     _shared: Shared | None
     _link: object
 
@@ -76,8 +78,9 @@ class Condensed(Copied):
         """Make the buffers of a topology for `capacity` values, and set it."""
         slots, groups = -(-capacity // pattern.group), pattern.lengths.size
         self.group = pattern.group
-        self.register_buffer("columns", torch.zeros(slots, dtype=torch.int32))
-        self.register_buffer("lengths", torch.zeros(groups, dtype=torch.int32))
+        device = self.values.device
+        self.register_buffer("columns", torch.zeros(slots, dtype=torch.int32, device=device))
+        self.register_buffer("lengths", torch.zeros(groups, dtype=torch.int32, device=device))
         declare(self, "weight", condensed=True)
         self.weight_tap = GradientTap()
         self._link = None
@@ -90,13 +93,34 @@ class Condensed(Copied):
             del self._buffers[name]
         forget(self, "weight")
         del self._parameters["values"]
-        for name in ("group", "weight_tap", "_pattern", "_shared", "_link"):
+        for name in ("group", "weight_tap", "_pattern", "_index", "_shared", "_link"):
             del self.__dict__[name]
         release(self)
 
     @property
+    def on_device(self) -> bool:
+        """Whether its weights are on a GPU, so that its topology is looked at and changed there."""
+        values = self._parameters["values"]
+        return values is not None and not (values.is_cpu or values.is_meta)
+
+    @property
+    def index(self) -> DeviceIndex:
+        """The topology, as kernels for GPUs take it.
+
+        Raises:
+            ValueError: If the layer is a copy that was averaged by hand.
+        """
+        if self._lineage is not None:
+            self.check_average()
+        if self._index is None:
+            rows, columns = self.dense_shape
+            of_matrix = columns, rows, self.group
+            self._index = DeviceIndex.of(self.columns, self.lengths, *of_matrix)
+        return self._index
+
+    @property
     def pattern(self) -> Pattern:
-        """The topology, as the kernels take it.
+        """The topology, as the kernels of the CPU take it; on a GPU a copy of it.
 
         Raises:
             ValueError: If the state is not a topology, or the layer a copy that was averaged
@@ -127,15 +151,35 @@ class Condensed(Copied):
         self.columns[: pattern.slots] = torch.from_numpy(pattern.columns.astype(np.int32))
         self.lengths.copy_(torch.from_numpy(pattern.lengths))
         self._pattern = pattern
-        self._shared = None
+        self._index = self._shared = None
+
+    def set_slots(self, columns: Tensor, lengths: Tensor) -> None:
+        """Set another topology of the same shape where the layer is; see `set_pattern`.
+
+        Args:
+            columns: `(slots,)` integers, ascending in each group.
+            lengths: `(groups,)` integers, slots of each group.
+
+        Raises:
+            ValueError: If it does not fit into the layer's capacity.
+        """
+        if columns.numel() > self.columns.numel():
+            room = self.columns.numel()
+            raise InputError(f"topology has {columns.numel()} slots, room is {room}")
+        self.columns.zero_()
+        self.columns[: columns.numel()] = columns.to(self.columns.dtype)
+        self.lengths.copy_(lengths)
+        self._pattern = self._index = self._shared = None
 
     def derive(self) -> None:
         """Derive the pattern and the shared weights anew, after the state was written from outside.
 
-        The pattern is made at once: the state cannot be read while torch follows each operation.
+        On the CPU the pattern is made at once: the state cannot be read while torch follows each
+        operation.
         """
-        self._pattern = self._shared = None
-        _ = self.pattern
+        self._pattern = self._index = self._shared = None
+        if not self.on_device:
+            _ = self.pattern
 
     @property
     def shared(self) -> Shared | None:
@@ -144,6 +188,18 @@ class Condensed(Copied):
         if self._shared is None and protected is not None:
             self._shared = self._derive_shared(protected)
         return self._shared
+
+    def refuse_shared(self) -> None:
+        """Raise an InputError if it reads weights of earlier tasks, which kernels for GPUs do not.
+
+        Raises:
+            InputError: In one line, with the ways out.
+        """
+        if self._buffers["weight_frozen"] is not None or self._buffers["weight_given"] is not None:
+            raise InputError(
+                f"{self}: tasks share its weights, which condensed layers do on the CPU only; use "
+                '.cpu(), or backend="masked"'
+            )
 
     def _derive_shared(self, protected: Tensor) -> Shared | None:
         if self.weight_frozen is None:
@@ -172,15 +228,19 @@ class Condensed(Copied):
             cast = self._buffers[name]
             if exact is not None and cast is not None and cast.dtype in HALVES:
                 self._buffers[name] = exact.to(cast.device)
-        self._shared = None
+        self._index = self._shared = None
         return self
 
     def mask(self) -> Tensor:
         """Return `(rows, cols)` bool, True = active."""
+        if self.on_device:
+            return self.index.matrix(torch.ones_like(self.values, dtype=torch.bool))
         return torch.from_numpy(self.pattern.to_mask())
 
     def dense_weight(self) -> Tensor:
         """Return the `(rows, cols)` weight matrix, zero where inactive, detached."""
+        if self.on_device:
+            return self.index.matrix(self.values.detach())
         return torch.from_numpy(self.pattern.expand(self.values.detach().numpy()))
 
     def _take_dense_form(self, latent: bool) -> None:
@@ -198,7 +258,7 @@ class Condensed(Copied):
         return [self.values]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_pattern": None, "_shared": None, "_link": None}
+        return self.__dict__ | {"_pattern": None, "_index": None, "_shared": None, "_link": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]

@@ -36,6 +36,13 @@ Layers = Sequence[tuple[Condensed, str | None]]
 
 T = TypeVar("T")
 
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "gelu": F.gelu,
+    "gelu_tanh": functools.partial(F.gelu, approximate="tanh"),
+}
+
 
 class _Stage(NamedTuple):
     """A layer at work: its input, its dense weight, and its output before the activation."""
@@ -85,7 +92,7 @@ def weight_of(layer: Condensed, values: Tensor | None = None) -> Tensor:
     pattern, shared = layer.pattern, layer.shared
     if shared is not None:
         pattern, numbers = shared.read_tensor(pattern, numbers)
-    flat, places = _where(pattern)
+    flat, places = (found.to(numbers.device) for found in _where(pattern))
     dense = numbers.new_zeros(pattern.out_features * pattern.in_features)
     return dense.scatter(0, flat, numbers[places]).reshape(
         pattern.out_features, pattern.in_features
@@ -113,7 +120,8 @@ def run(layers: Layers, input: Tensor) -> Tensor:
     Returns:
         `(..., out)`.
     """
-    if torch.is_autocast_enabled("cpu"):
+    device = layers[0][0].values.device.type
+    if torch.is_autocast_enabled(device):
         input = input.to(layers[0][0].values.dtype)
     parameters = [
         parameter
@@ -121,7 +129,7 @@ def run(layers: Layers, input: Tensor) -> Tensor:
         for parameter in (layer._parameters["values"], layer._parameters["bias"])
         if parameter is not None
     ]
-    with torch.autocast("cpu", enabled=False):
+    with torch.autocast(device, enabled=False):
         out, stages = _through(layers, input, parameters)
     for (layer, _), stage in zip(layers, stages, strict=True):
         _watch(layer, stage)
@@ -144,7 +152,7 @@ def gradients(
         The gradients; None where not asked for.
     """
     again = torch.is_grad_enabled()
-    with torch.autocast("cpu", enabled=False):
+    with torch.autocast(gradient.device.type, enabled=False):
         with torch.enable_grad():
             # One tensor may have been computed from another: views part them, for this pass.
             views = [tensor.view_as(tensor) for tensor in tensors]
@@ -181,7 +189,7 @@ def _through(
         weight, bias = weight_of(layer, next(remaining)), _bias_of(layer, remaining)
         output = F.linear(x, weight, bias)
         stages.append(_Stage(x, weight, output))
-        x = output if activation is None else getattr(torch, activation)(output)
+        x = output if activation is None else _ACTIVATIONS[activation](output)
     return x, stages
 
 

@@ -20,6 +20,7 @@ from sparse_core.config import SparseConfig
 from sparse_core.rules import drop_of, growth_of
 from sparse_core.updaters.blocked import RankedInBlocks, ranks_in_blocks
 from sparse_core.updaters.demands import drop_score, grow_score, needed, own_rules
+from sparse_core.updaters.device_blocks import RankedOnDevice, ranks_on_device
 from sparse_core.updaters.ranked import Ranked, Ranking
 from sparse_core.updaters.scene import Moment, Score
 from sparse_core.weights.delta import Delta
@@ -138,6 +139,9 @@ class DropAndGrow(Updater):
         for tensor in tensors:
             if tensor.full or not tensor.weight.requires_grad:
                 deltas.append(unchanged(tensor))
+            elif self.by_rows and ranks_on_device(tensor):
+                parts = RankedOnDevice.of(tensor, moment, self.drop_score, self.grow_score)
+                deltas.append(self.rewire(parts, moment))
             elif self.by_rows and ranks_in_blocks(tensor):
                 blocks = RankedInBlocks.of(tensor, moment, self.drop_score, self.grow_score)
                 deltas.append(self.rewire(blocks, moment))

@@ -35,7 +35,8 @@ from sparse_core.weights.tensor import SparseTensor
 def ranks_in_blocks(tensor: SparseTensor) -> bool:
     """Whether a tensor is large and has a structure that can be ranked in blocks."""
     known = isinstance(tensor.structure, Unstructured | ConstantFanIn)
-    return known and isinstance(tensor, CondensedTensor) and tensor.in_blocks
+    large = isinstance(tensor, CondensedTensor) and tensor.in_blocks
+    return known and large and not tensor.layer.on_device
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.moves import Move
 from sparse_core.layers.copies import announce, release
 from sparse_core.layers.sharing import Reused
-from sparse_core.layers.state import Condensed
 from sparse_core.weights.delta import Delta
+from sparse_core.weights.on_device import OnDevice, by_device
 from sparse_core.weights.tensor import ALL, SparseTensor
 
 BLOCKS_ABOVE = 1 << 24
@@ -31,10 +31,8 @@ BLOCKS_ABOVE = 1 << 24
 _PLAIN = (torch.float32, torch.float64)  # what compiled walks take
 
 
-class CondensedTensor(SparseTensor):
+class CondensedTensor(OnDevice):
     """The sparse weight of a condensed layer, seen as a `(rows, cols)` matrix."""
-
-    layer: Condensed
 
     # What it holds --------------------------------------------------------------------------------
 
@@ -73,14 +71,22 @@ class CondensedTensor(SparseTensor):
         for first in range(0, self.rows, step):
             yield slice(first, min(first + step, self.rows))
 
+    @by_device
+    def store(self, matrix: Tensor, out: Tensor, rows: slice = ALL) -> None:
+        """Write the active entries of some rows of a matrix to their places in `out`."""
+        pattern, places = self.part(rows)
+        out[places] = torch.from_numpy(pattern.condense(matrix.numpy()))
+
     def part(self, rows: slice) -> tuple[Pattern, slice]:
         """Return the pattern of a block of rows, and where its values lie."""
         return rows_of(self.layer.pattern, *rows.indices(self.rows)[:2])
 
+    @by_device
     def active(self, rows: slice = ALL) -> Tensor:
         """Return `(rows, cols)` bool, True = active; of whole groups."""
         return torch.from_numpy(self.part(rows)[0].to_mask())
 
+    @by_device
     def values(self, rows: slice = ALL) -> Tensor:
         """Return the `(rows, cols)` weights, zero where inactive; of whole groups."""
         pattern, places = self.part(rows)
@@ -95,12 +101,14 @@ class CondensedTensor(SparseTensor):
 
     def like_dense(self) -> Tensor:
         """Return zeros in the shape and dtype of the dense weight."""
-        return torch.zeros(self.rows, self.cols, dtype=self.weight.dtype)
+        return self.weight.new_zeros(self.rows, self.cols, requires_grad=False)
 
+    @by_device
     def count(self) -> int:
         """Return the number of active weights."""
         return self.layer.pattern.nnz
 
+    @by_device
     def seen(self, rows: slice = ALL) -> Tensor | None:
         """Return `(rows, cols)` bool, ever active; stored as bits."""
         bits = self.companion("seen")
@@ -112,6 +120,7 @@ class CondensedTensor(SparseTensor):
         flags = np.unpackbits(of_rows)[begin % 8 :][: end - begin].astype(np.bool_)
         return torch.from_numpy(flags).reshape(-1, self.cols)
 
+    @by_device
     def remember(self, seen: Tensor | None = None) -> None:
         """Keep track of which weights have ever been active, from here on."""
         if seen is None:
@@ -144,10 +153,12 @@ class CondensedTensor(SparseTensor):
             fixed.append((self.weight, torch.from_numpy(shared.fixed)))
         return fixed + self._fixed_biases()
 
+    @by_device
     def start(self, mask: Tensor) -> None:
         """Set a mask, `(rows, cols)` bool; weights that stay keep their values."""
         self._move_to(Pattern.from_mask(mask.numpy(), self.layer.group))
 
+    @by_device
     def enforce(self) -> None:
         """Zero what lies beyond the active weights."""
         used = self.layer.pattern.size
@@ -159,6 +170,7 @@ class CondensedTensor(SparseTensor):
         self.layer.derive()
         super().refresh()
 
+    @by_device
     def _alive(self) -> Tensor:
         alive = torch.ones(self.rows, dtype=torch.bool)
         alive[torch.from_numpy(self.layer.pattern.absent).long()] = False
@@ -177,21 +189,20 @@ class CondensedTensor(SparseTensor):
         tau = float(moved @ towards) / square if square else 1.0
         exact = torch.equal(self.weight, online.weight)
         self.weight.copy_(before)
-        if isinstance(online, CondensedTensor):
-            self._move_to(online.layer.pattern)
-        else:
-            self.start(online.active())
+        self._move_like(online)
         if exact:
             self.weight.copy_(online.weight)
         else:
             self.weight.lerp_(online.weight, tau)
         self._remember_as(online)
 
+    @by_device
     def apply(self, delta: Delta) -> None:
         """Make a Delta true: grown weights start at zero, the others move to their new places."""
         pattern = self.layer.pattern
         self._apply(moves.change(pattern, delta.dropped.numpy(), delta.grown.numpy()), delta)
 
+    @by_device
     def follow(self, online: SparseTensor, delta: Delta) -> None:
         """Make a Delta true that was just applied to the online weight.
 
@@ -213,6 +224,14 @@ class CondensedTensor(SparseTensor):
         self._move(move)
         if self.weight.grad is not None:
             self._carry(self.weight.grad, 0.0)
+
+    @by_device
+    def _move_like(self, online: SparseTensor) -> None:
+        """Take the topology of another weight of the same layer."""
+        if isinstance(online, CondensedTensor):
+            self._move_to(online.layer.pattern)
+        else:
+            self.start(online.active())
 
     def _move_to(self, pattern: Pattern) -> None:
         """Take another topology: weights that stay move to their new places, new ones are zero."""
@@ -238,17 +257,20 @@ class CondensedTensor(SparseTensor):
         """Bring moments, in the layout of the values, over the Delta that was just applied."""
         self._carry(moments, initial)
 
+    @by_device
     def stored(self, matrix: Tensor) -> Tensor:
         """Bring the active entries of a `(rows, cols)` matrix into the layout of the values."""
         chosen = self.layer.pattern.condense(matrix.numpy(), self.weight.numel())
         return torch.from_numpy(chosen)
 
+    @by_device
     def occupied(self) -> Tensor:
         """Return where the values are active weights, `(capacity,)` bool."""
         occupied = torch.zeros(self.weight.numel(), dtype=torch.bool)
         occupied[torch.from_numpy(self.layer.pattern.coordinates()[2])] = True
         return occupied
 
+    @by_device
     def marked(self, positions: Tensor) -> Tensor:
         """Return where the values are the weights at flat positions, `(capacity,)` bool."""
         rows, columns, source = self.layer.pattern.coordinates()
@@ -256,6 +278,7 @@ class CondensedTensor(SparseTensor):
         marks[source[np.isin(rows * self.cols + columns, positions.numpy())]] = True
         return marks
 
+    @by_device
     def _carry(self, stored: Tensor, initial: float) -> None:
         """Let what lies in the layout of the values follow the last change, in place."""
         assert self._last is not None

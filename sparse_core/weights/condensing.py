@@ -9,8 +9,10 @@ from torch import nn
 
 from sparse_core.budgets.selection import Selected
 from sparse_core.budgets.structure import ConstantFanIn, Structure, group_of
-from sparse_core.kernels.format import GROUPS
+from sparse_core.kernels.format import CPU_GROUPS
 from sparse_core.layers.choice import Candidate, fastest
+from sparse_core.layers.condensed import why_not_condensed
+from sparse_core.layers.device_choice import condensed_pays_there
 from sparse_core.weights.tensor import SparseTensor
 
 
@@ -58,12 +60,24 @@ def worth_condensing(
     """
     from sparse_core.layers.chain import neighbours
 
+    if any(not tensor.weight.is_cpu for tensor in capacities):
+        return {
+            t: capacity for t, capacity in capacities.items() if _pays_there(t, capacity, batch)
+        }
     tensors = {tensor.layer: tensor for tensor in capacities}
     chosen: set[nn.Module] = set()
     for path in _paths(tensors, neighbours(root)):
         layers = [_candidate(layer, tensors.get(layer), capacities) for layer in path]
         chosen |= {layer for layer, pays in zip(path, fastest(layers, batch), strict=True) if pays}
     return {t: capacity for t, capacity in capacities.items() if t.layer in chosen}
+
+
+def _pays_there(tensor: SparseTensor, capacity: int, batch: int) -> bool:
+    """Whether a layer on a GPU was measured to be faster condensed."""
+    if isinstance(tensor.layer, nn.Embedding):
+        return False
+    shape = tensor.rows, tensor.cols, min(1.0, capacity / tensor.numel)
+    return condensed_pays_there(tensor.weight, *shape, group_of(tensor.structure), batch)
 
 
 def _paths(
@@ -103,12 +117,11 @@ def why_masked(item: Selected, structure: Structure) -> str | None:
         return f"{type(item.parent).__name__} reads it without a call"
     if not (lookup or isinstance(item.layer, nn.Linear)) or item.parameter != "weight":
         return f"{type(item.layer).__name__} trains with masks only"
-    if weight.device.type != "cpu":
-        return f"it is on {weight.device}, not on the CPU"
-    if weight.dtype not in (torch.float32, torch.float64):
-        return f"its dtype is {weight.dtype}, not float32 or float64"
+    reason = why_not_condensed(weight)
+    if reason is not None:
+        return reason
     if lookup and group != 1:
         return "its tokens share their columns"
-    if group not in GROUPS:
-        return f"its groups have {group} neurons, kernels are for {GROUPS}"
+    if weight.is_cpu and group not in CPU_GROUPS:
+        return f"its groups have {group} neurons, kernels for the CPU are for {CPU_GROUPS}"
     return None

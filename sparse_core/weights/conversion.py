@@ -1,7 +1,7 @@
 """From one form of a sparse weight to the other, in place.
 
-    condensed_from    of a masked layer on the CPU, only the active weights are stored from here on
-    masked_from       a condensed layer stores all weights and a mask again, to leave the CPU
+    condensed_from    of a masked layer only the active weights are stored from here on
+    masked_from       a condensed layer stores all weights and a mask again
 
 A layer keeps its name and its bias, its weights, topology and memories, and optimizers keep the
 moments. What a network computes, and how it trains on, is the same up to the order of summation.
@@ -34,7 +34,7 @@ def condensed_from(tensor: MaskedTensor, capacity: int) -> CondensedTensor:
     Optimizers get its values in the place of the dense weight when they adopt the tensor.
 
     Args:
-        tensor: The weight of a `MaskedLinear` or `MaskedEmbedding` on the CPU.
+        tensor: The weight of a `MaskedLinear` or `MaskedEmbedding`.
         capacity: Weights there is room for.
 
     Returns:
@@ -81,7 +81,9 @@ def masked_from(tensor: SparseTensor, *optimizers: Optimizer) -> SparseTensor:
     if not isinstance(layer, CondensedLinear):
         return tensor
     assert tensor.protected is None
-    values, pattern, seen = layer.values, layer.pattern, tensor.seen()
+    values, seen = layer.values, tensor.seen()
+    index = layer.index if layer.on_device else None
+    pattern = None if layer.on_device else layer.pattern
     mask, kept = layer.mask(), memories(layer, "weight")
     become_dense(layer)
     become_masked(layer, MaskedLinear)
@@ -96,8 +98,12 @@ def masked_from(tensor: SparseTensor, *optimizers: Optimizer) -> SparseTensor:
         masked.set_companion(what, memory)
 
     def dense(value: Any) -> Any:
-        fits = torch.is_tensor(value) and value.shape == values.shape
-        return torch.from_numpy(pattern.expand(value.numpy())) if fits else value
+        if not torch.is_tensor(value) or value.shape != values.shape:
+            return value
+        if index is not None:
+            return index.matrix(value)
+        assert pattern is not None
+        return torch.from_numpy(pattern.expand(value.numpy()))
 
     for optimizer in optimizers:
         for group in optimizer.param_groups:

@@ -217,8 +217,7 @@ def _checked_in_blocks(tensor: CondensedTensor, gradient: DenseGradient, step: i
         block = gradient.rows(rows)
         assert block is not None
         bad += _not_finite(block)
-        pattern, places = tensor.part(rows)
-        stored[places] = torch.from_numpy(pattern.condense(block.numpy()))
+        tensor.store(block, stored, rows)
     _refuse(tensor, "gradients", bad, tensor.numel, step)
     return stored
 

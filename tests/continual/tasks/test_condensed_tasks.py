@@ -13,6 +13,7 @@ from continual import TaskMasks
 from continual.avalanche_compat import avalanche
 from continual.tasks.overlap import visible_masks
 from continual.tasks.rules import SHARING_POLICIES
+from continual.tasks.validation import shared_backend
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.weights.condensed import CondensedTensor
 from tests.continual.tasks.test_isolation import check_isolation, train
@@ -296,6 +297,17 @@ def test_double_precision_runs_on_the_plain_kernels(share):
         models.append(learn(model, data, "adam"))
     for label, task in enumerate(data):
         torch.testing.assert_close(*(logits(model, label, task) for model in models))
+
+
+def test_tasks_share_condensed_layers_on_the_cpu_only():
+    elsewhere = make_mlp().to("meta")
+    with pytest.raises(
+        ValueError, match=r"^backend='condensed': tasks share .* network is on meta"
+    ):
+        TaskMasks(elsewhere, make_config("set", backend="condensed"))
+    config = make_config("set", backend="auto")
+    assert shared_backend(config, elsewhere).backend == "masked"
+    assert shared_backend(config, make_mlp()) is config
 
 
 @pytest.mark.parametrize("move", [lambda m: m.to("meta"), lambda m: m.half()])

@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
 
 from sparse_core import SparseConfig, sparsify
-from tests.sparse_core.devices import away
 from tests.sparse_core.devices.masked_runs import METHOD_RUNS, OTHER_RUNS, Network
+from tests.sparse_core.devices.programs import outcomes_of
 
-
-def _outcomes(names: list[str]) -> dict[str, str | None]:
-    if not away.possible():
-        pytest.skip("this version of torch has no devices written in Python")
-    program = [sys.executable, "-m", "tests.sparse_core.devices.masked_runs", *names]
-    done = subprocess.run(program, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, str | None] = json.loads(done.stdout)
-    return found
-
-
-UPDATERS = ("set", "rigl", "srigl", "snfs", "gse", "topkast", "wsn", "granet")
+PROGRAM = "tests.sparse_core.devices.masked_runs"
+UPDATERS = ("srigl", "snfs", "gse", "topkast", "wsn", "granet")
 """Methods whose updaters have little in common."""
 
 
 def test_networks_train_away_from_the_cpu() -> None:
-    assert _outcomes([*UPDATERS]) == dict.fromkeys(UPDATERS)
+    assert outcomes_of(PROGRAM, [*UPDATERS]) == dict.fromkeys(UPDATERS)
 
 
 @pytest.mark.slow
 def test_every_method_and_rule_trains_away_from_the_cpu() -> None:
     every = METHOD_RUNS | OTHER_RUNS
-    assert _outcomes([*every]) == dict.fromkeys(every)
+    assert outcomes_of(PROGRAM, [*every]) == dict.fromkeys(every)
 
 
 @pytest.mark.parametrize("linear", [False, True])
