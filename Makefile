@@ -11,7 +11,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: sweep test test-portable bench test-sb3 test-contrib test-avalanche slow check format clean
+.PHONY: sweep test test-portable bench test-sb3 test-contrib test-avalanche test-gpu slow check format clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11")'
@@ -47,6 +47,12 @@ test-contrib: $(READY)
 # Avalanche's own tests, as they are and then with TaskMasks as their models; ARGS as above.
 test-avalanche: $(READY)
 	@$(BIN)/python -m tests.avalanche.run $(ARGS)
+
+# All tests of what runs on a GPU, on the one that is there; without one Triton interprets kernels.
+test-gpu: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[gpu]'
+	@$(BIN)/python -m pytest -n 0 -m "slow or not slow" tests/sparse_core/kernels/gpu tests/sparse_core/devices \
+		tests/sparse_core/export/test_semi_structured.py $(ARGS)
 
 slow: $(READY)
 	@$(BIN)/python -m pytest -m slow

@@ -52,7 +52,9 @@ def critic() -> nn.Module:
     return nn.Sequential(nn.Linear(OBSERVATIONS + ACTIONS, WIDTH), *blocks, *head)
 
 
-def training_step(backend: str, sparsity: float, group: int) -> Callable[[], object]:
+def training_step(
+    backend: str, sparsity: float, group: int, device: str = "cpu"
+) -> Callable[[], object]:
     """Return a training step on random data; `backend="dense"` for dense weights."""
     import torch
 
@@ -60,7 +62,7 @@ def training_step(backend: str, sparsity: float, group: int) -> Callable[[], obj
     from sparse_core.optim import AdamW
 
     torch.manual_seed(0)
-    net = critic()
+    net = critic().to(device)
     if backend != "dense":
         config = SparseConfig(
             method="static",
@@ -78,6 +80,7 @@ def training_step(backend: str, sparsity: float, group: int) -> Callable[[], obj
         else torch.optim.AdamW(net.parameters(), 1e-4, fused=True)  # the fastest that torch has
     )
     x, target = torch.randn(BATCH, OBSERVATIONS + ACTIONS), torch.randn(BATCH, 1)
+    x, target = x.to(device), target.to(device)
 
     def step() -> None:
         optimizer.zero_grad()
