@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.policies import ContinuousCritic
 
-from dstrl.compiled.batches import column_of, lay_kernel, rows_of
+from dstrl.compiled.batches import Batches
 from dstrl.compiled.program import Program, trainer_of
 from dstrl.compiled.refusals import check_policy, check_running_statistics
 from sparse_core.step import CannotCompile, Chain, Shape, Trainer
@@ -48,7 +48,8 @@ class ActorCriticProgram(Program):
         self.features = features = width - actions
         if features != math.prod(model.observation_space.shape):
             raise CannotCompile("critics do not read observations as they are")
-        self.lay = lay_kernel(self.shape.tile)
+        self._batches = Batches(model, self.shape)
+        self.lay = self._batches.lay
         both, trained = Shape.of(batch_size, batches=2), self.shape.trained
         self.proposed = both.forward(width)
         self.now, self.then = self.proposed[:trained], self.proposed[trained:]
@@ -74,17 +75,13 @@ class ActorCriticProgram(Program):
         Returns:
             `(batch,)` rewards, and discounts that are zero at the end of episodes.
         """
-        model, lay, trained = self.model, self.lay, self.shape.trained
-        data = model.replay_buffer.sample(self.batch_size, env=model._vec_normalize_env)
-        now, then = rows_of(data.observations), rows_of(data.next_observations)
-        for tiles in (self.observed, self.proposed, self._taken):
-            lay(now, tiles, 0, 0)
-        lay(then, self.followed, 0, 0)
-        lay(then, self.proposed, trained, 0)
-        lay(rows_of(data.actions), self._taken, 0, self.features)
-        remaining = 1 - column_of(data.dones)
-        remaining *= model.gamma if data.discounts is None else column_of(data.discounts)
-        return column_of(data.rewards), remaining
+        now, features = self.observed[: self.shape.trained], self.features
+        actions, rewards, remaining = self._batches.draw(now, self.followed)
+        self.now[:, :features] = now
+        self.then[:, :features] = self.followed
+        self._taken[:, :features] = now
+        self.lay(actions.reshape(len(actions), -1), self._taken, 0, features)
+        return rewards, remaining
 
     def following(self) -> Array:
         """Return `(batch,)`, what the targets think that comes next is worth."""

@@ -9,7 +9,7 @@ import numpy as np
 from stable_baselines3 import DQN as Original
 from stable_baselines3.dqn.policies import QNetwork
 
-from dstrl.compiled.batches import column_of, lay_kernel, rows_of
+from dstrl.compiled.batches import Batches
 from dstrl.compiled.program import Program, trainer_of
 from dstrl.compiled.refusals import check_policy
 from dstrl.compiled.training import Compiled
@@ -28,7 +28,7 @@ class DQNProgram(Program):
         features = self._values.layers[0].pattern.in_features
         if features != math.prod(model.observation_space.shape):
             raise CannotCompile("the network does not read observations as they are")
-        self._lay = lay_kernel(self.shape.tile)
+        self._batches = Batches(model, self.shape)
         self._now, self._next = self.shape.forward(features), self.shape.forward(features)
         self._places = np.divmod(np.arange(batch_size), self.shape.tile)
         self.bind()
@@ -41,15 +41,11 @@ class DQNProgram(Program):
     def step(self) -> dict[str, float]:
         """Make a gradient step."""
         model, batch = self.model, self.batch_size
-        data = model.replay_buffer.sample(batch, env=model._vec_normalize_env)
-        self._lay(rows_of(data.observations), self._now, 0, 0)
-        self._lay(rows_of(data.next_observations), self._next, 0, 0)
+        actions, rewards, remaining = self._batches.draw(self._now, self._next)
         following = self._target.forward(self._next).max(axis=1).reshape(-1)[:batch]
-        discounts = model.gamma if data.discounts is None else column_of(data.discounts)
-        remaining = ((1 - column_of(data.dones)) * discounts).astype(np.float32, copy=False)
-        wanted = column_of(data.rewards) + remaining * following
+        wanted = rewards + remaining * following
         tiles, lanes = self._places
-        chosen = tiles, data.actions.numpy().reshape(-1), lanes
+        chosen = tiles, actions.reshape(-1), lanes
         error = self._values.forward(self._now)[chosen] - wanted
         size = np.abs(error)
         loss = float(np.where(size < 1, 0.5 * error * error, size - 0.5).mean())

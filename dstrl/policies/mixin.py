@@ -146,6 +146,15 @@ class SparsePolicy(FollowsDevice):
         """The engine of each network by name."""
         return {name: root.sparse_engine for name, root in self._roots.items()}  # type: ignore[misc]
 
+    def set_training_mode(self, mode: bool) -> None:
+        """Put all modules in training mode, or in that of evaluation, unless they are in it.
+
+        Stable-Baselines3 does so at every step, and torch writes to every module.
+        """
+        assert isinstance(self, nn.Module)
+        if not _all_in_mode(self, mode):
+            super().set_training_mode(mode)  # type: ignore[misc]
+
     def condense(self, batch: int = 1) -> Any:
         """Return a copy for inference, which predicts the same actions.
 
@@ -199,6 +208,13 @@ class SparsePolicy(FollowsDevice):
         data: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
         backends = {engine.config.backend for engine in self.sparse_engines.values()}
         return data | {"sparse": self.sparse.masked() if backends == {"masked"} else self.sparse}
+
+
+def _all_in_mode(module: nn.Module, mode: bool) -> bool:
+    if module.training != mode:
+        return False
+    children = module._modules.values()
+    return all([child is None or _all_in_mode(child, mode) for child in children])
 
 
 @contextlib.contextmanager

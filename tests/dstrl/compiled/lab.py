@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import dstrl
 
@@ -22,21 +23,33 @@ POLICIES = {
 class Still(gym.Env):
     """A world of any size in which nothing happens."""
 
-    def __init__(self, features=11, actions=3, discrete=False):
-        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (features,), np.float32)
+    def __init__(self, features=11, actions=3, discrete=False, dtype=np.float32):
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (features,), dtype)
         self.action_space = gym.spaces.Box(-1, 1, (actions,), np.float32)
         if discrete:
             self.action_space = gym.spaces.Discrete(actions + 1)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        return np.zeros(self.observation_space.shape, np.float32), {}
+        return np.ones(self.observation_space.shape, self.observation_space.dtype), {}
 
     def step(self, action):
-        return np.zeros(self.observation_space.shape, np.float32), 0.0, False, False, {}
+        observation = np.ones(self.observation_space.shape, self.observation_space.dtype)
+        return observation, 0.0, False, False, {}
 
 
-def agent(algorithm="SAC", arch=(64, 48), features=11, actions=3, sparse=None, kwargs=None, **more):
+def agent(
+    algorithm="SAC",
+    arch=(64, 48),
+    features=11,
+    actions=3,
+    sparse=None,
+    kwargs=None,
+    envs=1,
+    dtype=np.float32,
+    normalise=False,
+    **more,
+):
     """An agent of `dstrl` whose replay buffer is full of noise."""
     kind = getattr(dstrl, algorithm)
     rules = {
@@ -49,7 +62,10 @@ def agent(algorithm="SAC", arch=(64, 48), features=11, actions=3, sparse=None, k
     policy = getattr(dstrl, POLICIES[algorithm])
     options = {"net_arch": list(arch), "sparse": rules | (sparse or {})} | (kwargs or {})
     more = {"buffer_size": 500, "seed": 1, "device": "cpu"} | more
-    world = Still(features, actions, algorithm == "DQN")
+    world = DummyVecEnv([lambda: Still(features, actions, algorithm == "DQN", dtype)] * envs)
+    if normalise:
+        world = VecNormalize(world)
+        world.obs_rms.mean[:], world.obs_rms.var[:] = 0.5, 4.0
     model = kind(policy, world, policy_kwargs=options, **more)
     model.set_logger(Logger(None, []))
     fill(model.replay_buffer)
@@ -59,7 +75,10 @@ def agent(algorithm="SAC", arch=(64, 48), features=11, actions=3, sparse=None, k
 def fill(buffer):
     """Fill a replay buffer with noise."""
     noise = np.random.default_rng(5)
-    for array in (buffer.observations, buffer.next_observations, buffer.rewards):
+    arrays = [buffer.observations, buffer.rewards]
+    if not buffer.optimize_memory_usage:
+        arrays.insert(1, buffer.next_observations)
+    for array in arrays:
         array[:] = noise.standard_normal(array.shape)
     if buffer.actions.dtype == np.float32:
         buffer.actions[:] = noise.uniform(-1, 1, buffer.actions.shape)

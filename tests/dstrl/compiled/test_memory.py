@@ -135,3 +135,12 @@ def test_it_can_be_switched_off_and_on():
     assert model._program is not None
     step(model, seed=9), step(twin, seed=9)
     assert worst(model, twin)[0] <= CLOSE
+
+
+def test_modes_reach_modules_that_were_switched_by_hand():
+    policy = agent().policy
+    policy.set_training_mode(False)
+    assert not any(module.training for module in policy.modules())
+    policy.actor.latent_pi.train()
+    policy.set_training_mode(False)
+    assert not any(module.training for module in policy.modules())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from stable_baselines3.common.utils import polyak_update
 from torch import nn
@@ -64,3 +65,21 @@ def test_from_200_states_along_a_run_one_step_is_the_same(algorithm, case):
     if case in ("plain", "odd sizes", "groups"):
         chains = model._program._chains
         assert any(layer.dead is not None for chain in chains for layer in chain.layers)
+
+
+BUFFERS = {
+    "several environments, float64": {"envs": 3, "dtype": np.float64},
+    "n steps": {"n_steps": 3},
+    "little memory": {
+        "optimize_memory_usage": True,
+        "replay_buffer_kwargs": {"handle_timeout_termination": False},
+    },
+    "normalised": {"normalise": True},
+}
+
+
+@pytest.mark.parametrize("case", BUFFERS)
+@pytest.mark.parametrize("algorithm", ["SAC", "DQN"])
+def test_batches_are_drawn_alike_from_any_buffer(algorithm, case):
+    compiled, _ = compare(algorithm, {"arch": (32,)} | BUFFERS[case], 16, 4)
+    assert compiled >= 2
