@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from sparse_core.command import PACKAGES
+from sparse_core.listing import described
+from sparse_core.registry import DENSE_METHOD
 from sweeps import kinds
 from sweeps.options import parse_train
 from sweeps.parser import BENCHMARKS
@@ -146,3 +148,10 @@ def test_lines_are_no_wider_than_120(page: str, text: str) -> None:
     """Tables and code apart, which cannot be folded."""
     prose = FENCED.sub("", text).splitlines()
     assert not [line for line in prose if len(line) > 120 and not line.startswith(("|", "    "))]
+
+
+@pytest.mark.parametrize("kind", ["methods", "growth", "drop"])
+def test_the_page_of_methods_names_all_of_them(kind: str) -> None:
+    rows = [line for line in TEXTS["docs/methods.md"].splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert {entry.name for entry in described(kind)} - named <= {DENSE_METHOD}
