@@ -58,6 +58,11 @@ class PlainSteps:
         """Whether optimizers and their hooks are as they were."""
         return _hooks_of(self.engine) == self._hooks
 
+    def is_watched(self) -> bool:
+        """Whether modules have hooks now by which neurons are watched."""
+        activity = self.engine._neurons.activity
+        return activity is not None and activity.on
+
     def next_is_plain(self) -> bool:
         """Whether the coming step moves weights and nothing else."""
         engine = self.engine
@@ -94,9 +99,10 @@ class PlainSteps:
 
 
 def _hooks_of(engine: Engine) -> list[Any]:
-    """Return an engine's optimizers, and the names of the hooks on them."""
+    """Return an engine's optimizers, the names of the hooks on them, and its number of resets."""
     optimizers = engine.trainers
     return [
+        engine._neurons.resets,
         *optimizers,
         *(tuple(one._optimizer_step_pre_hooks) for one in optimizers),
         *(tuple(one._optimizer_step_post_hooks) for one in optimizers),

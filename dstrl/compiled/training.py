@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 
 from dstrl.compiled.program import Program
+from sparse_core.engine import Engine
 from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.plain_steps import PlainSteps
 from sparse_core.step import CannotCompile
 
 
@@ -77,7 +79,7 @@ class Compiled(ABC):
         try:
             if program is None or not program.fits(batch_size):
                 program = self._program = None
-                if _have_begun(self):
+                if _have_begun(self) and not _watched(self):
                     program = self._program = self._make_program(batch_size)
             if program is not None and program.is_plain():
                 program.before()
@@ -117,6 +119,12 @@ class Compiled(ABC):
 def _have_begun(model: Any) -> bool:
     """Whether all optimizers of an algorithm have made their first step."""
     return all(optimizer.state for optimizer in _optimizers(model))
+
+
+def _watched(model: Any) -> bool:
+    """Whether an engine watches neurons, for the coming step alone."""
+    engines: Mapping[str, Engine] = getattr(model.policy, "sparse_engines", {})
+    return any(PlainSteps(engine).is_watched() for engine in engines.values())
 
 
 def _optimizers(model: Any) -> list[Any]:

@@ -74,6 +74,7 @@ class Trainer:
             raise CannotCompile("an optimizer has not begun its state")
         self._state = [tuple(state[p][name] for name in names) for p in parameters]
         self._steps = _counters(optimizer, parameters)
+        self._alike = len({float(step) for step in self._steps}) <= 1
         rows = []
         for i, parameter in enumerate(parameters):
             others = map(_flat, (*self._state[i], *target[i : i + 1]))
@@ -129,7 +130,11 @@ class Trainer:
             self._count(self._counters, self._counts)
             count = float(self._counts[0])
         before = [(array[where], target[where]) for array, target, where in self._fixed]
-        self._numbers[:] = self._numbers_of(self._group, count, tau)
+        if self._alike:
+            self._numbers[:] = self._numbers_of(self._group, count, tau)
+        else:
+            for row, own in zip(self._numbers, self._counts, strict=True):
+                row[:] = self._numbers_of(self._group, float(own), tau)
         self._run(self._table.table, self._numbers)
         increment_version(self._moved)
         for (array, target, where), (values, followers) in zip(self._fixed, before, strict=True):
@@ -213,13 +218,13 @@ def _rmsprop_numbers(group: Mapping[str, Any], count: float, tau: float) -> Arra
 
 
 def _counters(optimizer: Optimizer, parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Return the numbers of steps that an optimizer has made, which must be one number."""
+    """Return the numbers of steps that an optimizer has made, of each parameter or of none."""
     states = [optimizer.state.get(parameter, {}) for parameter in parameters]
     steps = [state["step"] for state in states if "step" in state]
     if not all(torch.is_tensor(step) for step in steps):
         raise CannotCompile("an optimizer does not count its steps in tensors")
-    if len({float(step) for step in steps}) > 1:
-        raise CannotCompile("an optimizer has moved some parameters more often than others")
+    if steps and len(steps) < len(parameters):
+        raise CannotCompile("an optimizer counts the steps of some parameters only")
     return steps
 
 

@@ -159,6 +159,7 @@ class Neurons:
 
     Attributes:
         activity: What was seen; None: nobody asks.
+        resets: How often it was time for a reset, since this object was made.
     """
 
     def __init__(
@@ -171,6 +172,7 @@ class Neurons:
         self._seed = seed
         self._watching = watching
         self._warned = False
+        self.resets = 0
 
     @classmethod
     def of(cls, root: nn.Module, config: SparseConfig, watching: bool) -> Neurons:
@@ -221,6 +223,7 @@ class Neurons:
             seed=self._seed,
             step=step,
         )
+        self.resets += 1
         if not reset and not self._warned:
             self._warned = True
             warnings.warn(

@@ -144,3 +144,21 @@ def test_an_actor_of_ones_own_is_computed_as_it_is():
     with pytest.warns(UserWarning, match="own steps, since actor has a method"):
         step(model, 8, steps=2)
     assert model.uncompiled == "actor has a method 'get_action_dist_params' of its own"
+
+
+def test_neurons_that_are_watched_when_a_program_is_made_are_no_reason_to_leave():
+    model = agent(sparse={"method": "static", "reset_dormant_every": 2})
+    twin = twin_of(model, sparse={"method": "static", "reset_dormant_every": 2})
+    for seed in range(4):
+        step(model, 8, seed)
+        step(twin, 8, seed)
+    assert model.uncompiled is None and model._program is not None
+    assert worst(model, twin)[0] < 1e-4
+
+
+@pytest.mark.parametrize("state", ["keep", "freeze"])
+def test_moments_of_inactive_weights_are_for_the_optimizers_hooks(state):
+    model = agent(sparse={"backend": "masked", "optimizer_state": state})
+    for seed in range(3):
+        step(model, 8, seed)
+    assert f"optimizer_state '{state}' looks at every step" in model.uncompiled

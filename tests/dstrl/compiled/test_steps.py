@@ -15,6 +15,8 @@ CASES = {
     "groups": {"sparse": {"group": 4}},
     "masked heads": {"sparse": {"backend": "auto"}, "arch": (256, 64)},
     "tanh": {"kwargs": {"activation_fn": nn.Tanh}, "sparse": {"method": "rigl"}},
+    "resets": {"sparse": {"reset_dormant_every": 10, "dormant_threshold": 0.3}},
+    "expansion": {"sparse": {"method": "ne", "initial_sparsity": 0.9, "dormant_threshold": 0.3}},
     "small and masked": {"sparse": {"backend": "masked"}},
 }
 
