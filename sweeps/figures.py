@@ -128,6 +128,9 @@ def _mean_curves(
         else:
             plot.fill_between(x, low, high, color=look.colour, alpha=0.12, linewidth=0)
         plot.plot(x, middle, label=label, **style)
+    left, right = plot.get_xlim()
+    if whole and right - left < 2:
+        plot.set_xlim((left + right) / 2 - 1, (left + right) / 2 + 1)
     plot.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=whole))
     plot.xaxis.set_major_formatter(EngFormatter(sep=""))
 

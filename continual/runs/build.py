@@ -18,10 +18,11 @@ from continual.tasks.plan import Plan
 from sparse_core.budgets.selection import select
 from sparse_core.checks import InputError
 from sparse_core.imports import is_reference
+from sparse_core.optim import use_kernels
 
 
 def make_optimizer(spec: CLSpec, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Build the optimizer of a spec.
+    """Build the optimizer of a spec; one that goes by a name of ours makes its steps by kernels.
 
     Raises:
         InputError: In one line, if there is none such, or it takes other arguments.
@@ -35,6 +36,8 @@ def make_optimizer(spec: CLSpec, parameters: Iterable[nn.Parameter]) -> torch.op
             f"{EXPECTED['optimizer']}",
             field="optimizer",
         )
+    if spec.optimizer in OPTIMIZERS:
+        use_kernels(made)
     return made
 
 

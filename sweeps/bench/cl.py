@@ -3,8 +3,10 @@
 An MLP 784-1024-1024-10 learns its second task, 90 % sparse, in batches of 256: a training iteration
 (forward, backward, step of Adam, hooks included) with condensed and with masked weights, and the
 evaluation of the first task, against a dense network of the same layers. All contestants are timed
-in turns in one run. An iteration that also moves the topology, one in a hundred by default, is
-timed apart. `condensed` has weights in any place (RigL), `g=4` groups of four neurons (SRigL).
+in turns in one run. Sparse networks have `sparse_core.optim.Adam`, as those of `dst train cl` do;
+the dense one has torch's, as it comes and, beside it, fused. An iteration that also moves the
+topology, one in a hundred by default, is timed apart. `condensed` has weights in any place (RigL),
+`g=4` groups of four neurons (SRigL).
 With `--earlier N --share all` N tasks are finished, and later ones read weights of theirs.
 """
 
@@ -136,9 +138,11 @@ def evaluations(models: dict[str, TaskMasks], x: Tensor) -> Calls:
 def iterations(models: dict[str, TaskMasks], x: Tensor, y: Tensor) -> Calls:
     """Return calls that train for one iteration."""
     from torch.nn.functional import cross_entropy
-    from torch.optim import Adam
+    from torch.optim import Adam, Optimizer
 
-    def iteration(model: Any, optimizer: Adam) -> Callable[[], None]:
+    from sparse_core import optim
+
+    def iteration(model: Any, optimizer: Optimizer) -> Callable[[], None]:
         def call() -> None:
             optimizer.zero_grad()
             cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
@@ -146,10 +150,13 @@ def iterations(models: dict[str, TaskMasks], x: Tensor, y: Tensor) -> Calls:
 
         return call
 
-    dense = network()
-    calls: Calls = {"dense": iteration(dense, Adam(dense.parameters()))}
+    dense, fused = network(), network()
+    calls: Calls = {
+        "dense": iteration(dense, Adam(dense.parameters())),
+        "dense fused": iteration(fused, Adam(fused.parameters(), fused=True)),
+    }
     for name, model in models.items():
-        optimizer = Adam([p for p in model.parameters() if p.requires_grad])
+        optimizer = optim.Adam([p for p in model.parameters() if p.requires_grad])
         model.attach(optimizer)
         calls[name] = iteration(model.train(), optimizer)
     return calls
@@ -162,7 +169,7 @@ def records(case: str, medians: dict[str, float]) -> list[Record]:
         contestant, _, group = name.partition(":")
         ratio = medians["dense"] / median if "dense" in medians else None
         shape, n = (WIDTHS[0], WIDTHS[-1]), int(group or 1)
-        sparsity = 0.0 if contestant == "dense" else SPARSITY
+        sparsity = 0.0 if contestant.startswith("dense") else SPARSITY
         found.append(Record(case, *shape, BATCH, sparsity, 1, n, contestant, median, ratio))
     return found
 
