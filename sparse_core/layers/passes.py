@@ -76,7 +76,7 @@ def is_for_kernels(input: Tensor) -> bool:
 
 
 def _has_kernels(layer: Condensed) -> bool:
-    return layer.on_device or layer.group in CPU_GROUPS
+    return layer.group in CPU_GROUPS or layer.on_device
 
 
 def links_of(layers: Layers) -> Sequence[Any]:

@@ -54,8 +54,8 @@ def to_condensed(state: State, prefix: str, own: Pattern, values: Tensor) -> Non
         state[f"{prefix}columns"] = torch.from_numpy(columns)
         state[f"{prefix}lengths"] = torch.from_numpy(pattern.lengths)
         del state[key(f"{prefix}weight", "mask")]
-    dense = weight.detach().cpu().to(values.dtype).numpy()
-    state[f"{prefix}values"] = torch.from_numpy(pattern.condense(dense, room))
+    dense = _exact(weight.to(values.dtype))
+    state[f"{prefix}values"] = torch.from_numpy(pattern.condense(dense, room)).to(values.dtype)
     del state[f"{prefix}weight"]
     seen = state.get(key(f"{prefix}weight", "seen"))
     if isinstance(seen, Tensor) and seen.dim() == 2:
@@ -84,7 +84,8 @@ def to_masked(state: State, prefix: str, shape: tuple[int, ...]) -> None:
     rows, cols = shape
     group = _group(rows, values.numel(), columns.numel(), lengths.numel())
     pattern = Pattern.from_lengths(integers(columns), integers(lengths), cols, rows, group)
-    state[f"{prefix}weight"] = torch.from_numpy(pattern.expand(values.numpy()))
+    dense = torch.from_numpy(pattern.expand(_exact(values)))
+    state[f"{prefix}weight"] = dense.to(values.dtype)
     state[key(f"{prefix}weight", "mask")] = torch.from_numpy(pattern.to_mask())
     for name in own:
         del state[name]
@@ -108,6 +109,13 @@ def _group(rows: int, capacity: int, slots: int, lanes: int) -> int:
         if -(-rows // group) == lanes and -(-capacity // group) == slots:
             return group
     raise ValueError(f"has {lanes} groups of {slots} slots there, here {rows} rows")
+
+
+def _exact(tensor: Tensor) -> NDArray[Any]:
+    """Return numbers as an array; NumPy has no bfloat16, which float32 holds exactly."""
+    on_cpu = tensor.detach().cpu()
+    array: NDArray[Any] = (on_cpu.float() if on_cpu.dtype == torch.bfloat16 else on_cpu).numpy()
+    return array
 
 
 def integers(tensor: Tensor) -> NDArray[Any]:

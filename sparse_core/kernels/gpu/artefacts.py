@@ -124,11 +124,18 @@ def _compile(variant: _Variant, architecture: int) -> Artefact:
     from triton.compiler import ASTSource
 
     kernel = variant.kernel
+    # As a launch does: samples lie side by side, memory is aligned.
+    constants = variant.constants | {name: 1 for name in kernel.arg_names if _is_unit(name)}
     signature = {
-        name: "constexpr" if name in variant.constants else _type(name, variant.dtype)
+        name: "constexpr" if name in constants else _type(name, variant.dtype)
         for name in kernel.arg_names
     }
-    source = ASTSource(kernel, signature, constexprs=variant.constants)
+    aligned = {
+        (place,): [["tt.divisibility", 16]]
+        for place, kind in enumerate(signature.values())
+        if kind.startswith("*")
+    }
+    source = ASTSource(kernel, signature, constexprs=constants, attrs=aligned)
     target = GPUTarget("cuda", architecture, 32)
     made = triton.compile(source, target=target, options={"num_warps": variant.warps})
     ptx, cubin = made.asm["ptx"], made.asm["cubin"]
@@ -144,6 +151,11 @@ def _compile(variant: _Variant, architecture: int) -> Artefact:
         made.metadata.shared,
         variant.warps,
     )
+
+
+def _is_unit(name: str) -> bool:
+    """Whether an argument is a stride of neighbours."""
+    return name.endswith("_sample") or name == "source_column"
 
 
 def _type(name: str, dtype: torch.dtype) -> str:

@@ -31,8 +31,8 @@ def input_gradients(
     Slots of column j are `indptr[j]:indptr[j + 1]`; slot n lies at `sources[n]` and is one of group
     `owners[n]`. `dy` is (rows, batch), `dx` (features, batch), by the strides given.
     """
-    samples = tl.program_id(0) * SAMPLES + tl.arange(0, SAMPLES)
-    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    samples = tl.program_id(1) * SAMPLES + tl.arange(0, SAMPLES)
+    columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     here = samples < batch
     begins = tl.load(indptr + columns, mask=columns < features, other=0)
     counts = tl.load(indptr + columns + 1, mask=columns < features, other=0) - begins
@@ -101,16 +101,16 @@ def tile_gradients(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Compute the gradients of `SLOTS` slots of one group; `dvalues` is zero before."""
-    lane = tl.program_id(1)
+    lane = tl.program_id(0)
     begin, end = tl.load(indptr + lane), tl.load(indptr + lane + 1)
-    places = begin + tl.program_id(0) * SLOTS + tl.arange(0, SLOTS)
+    places = begin + tl.program_id(1) * SLOTS + tl.arange(0, SLOTS)
     among = places < end
     members = tl.arange(0, MEMBERS)
     row = lane * GROUP + members
     ours = (members < GROUP) & (row < rows)
     column = tl.load(columns + places, mask=among, other=0)
     sums = tl.zeros((SLOTS, MEMBERS), dtype=tl.float32)
-    if begin + tl.program_id(0) * SLOTS < end:
+    if begin + tl.program_id(1) * SLOTS < end:
         for first in range(0, batch, SAMPLES):
             samples = first + tl.arange(0, SAMPLES)
             here = samples < batch

@@ -34,10 +34,10 @@ def products(
     `values` is (slots, GROUP), `columns` (slots,), `indptr` (groups + 1,), `x` (in, batch), `y` and
     `z`, which gets y before the activation if `KEEP`, (rows, batch), by the strides given.
     """
-    samples = tl.program_id(0) * SAMPLES + tl.arange(0, SAMPLES)
+    samples = tl.program_id(1) * SAMPLES + tl.arange(0, SAMPLES)
     here = samples < batch
     members = tl.arange(0, GROUP)
-    first = tl.program_id(1) * (GROUPS_AT_ONCE * PARTS)
+    first = tl.program_id(0) * (GROUPS_AT_ONCE * PARTS)
     for part in range(PARTS):
         lanes = first + part * GROUPS_AT_ONCE + tl.arange(0, GROUPS_AT_ONCE)
         begins = tl.load(indptr + lanes, mask=lanes < groups, other=0)
@@ -82,8 +82,8 @@ def tile_products(
 
     `MEMBERS` is `GROUP`, or 16 where tensor cores need as many.
     """
-    samples = tl.program_id(0) * SAMPLES + tl.arange(0, SAMPLES)
-    lane = tl.program_id(1)
+    samples = tl.program_id(1) * SAMPLES + tl.arange(0, SAMPLES)
+    lane = tl.program_id(0)
     here = samples < batch
     members = tl.arange(0, MEMBERS)
     begin, end = tl.load(indptr + lane), tl.load(indptr + lane + 1)

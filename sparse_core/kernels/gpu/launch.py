@@ -25,7 +25,10 @@ SIDE = 32
 
 
 def start(kernel: Any, grid: tuple[int, ...], *arguments: Any, **sizes: Any) -> None:
-    """Run a kernel on the device of its first tensor, if there is anything to compute."""
+    """Run a kernel on the device of its first tensor, if there is anything to compute.
+
+    A GPU takes 2^31 programs along the first axis of a grid and 65535 along the second.
+    """
     if 0 in grid:
         return
     with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]
@@ -36,7 +39,7 @@ def turned(rows: Tensor) -> Tensor:
     """Return a `(height, width)` matrix transposed, C-contiguous."""
     height, width = rows.shape
     out = rows.new_empty(width, height)
-    grid = _blocks(height, SIDE), _blocks(width, SIDE)
+    grid = (_blocks(height, SIDE) * _blocks(width, SIDE),)
     start(turning.turn, grid, rows, out, height, width, *rows.stride(), SIDE=SIDE)
     return out
 
@@ -82,13 +85,13 @@ def forward_of(
     if name == "products":
         lanes = _blocks(index.groups, sizes["GROUPS_AT_ONCE"] * sizes["PARTS"])
         start(
-            forward.products, (tiles, lanes),
+            forward.products, (lanes, tiles),
             *arrays, kept, batch, index.groups, index.out_features, *strides, **meta, **sizes,
         )  # fmt: skip
         return out
     meta |= {"MEMBERS": max(16, index.group), "PRECISION": precision_of(values)}
     start(
-        forward.tile_products, (tiles, index.groups),
+        forward.tile_products, (index.groups, tiles),
         *arrays, kept, batch, index.out_features, *strides, **meta, **sizes,
     )  # fmt: skip
     return out
@@ -103,7 +106,7 @@ def input_gradient_of(
     sizes, by_column = _sizes("input_gradients", index, values, batch), index.by_column
     start(
         backward.input_gradients,
-        (_blocks(batch, sizes["SAMPLES"]), _blocks(index.in_features, sizes["COLUMNS"])),
+        (_blocks(index.in_features, sizes["COLUMNS"]), _blocks(batch, sizes["SAMPLES"])),
         values, by_column.owners, by_column.sources, by_column.indptr, dy, out,
         batch, index.in_features, index.out_features, *dy.stride(), *out.stride(),
         GROUP=index.group, **sizes,
@@ -127,7 +130,7 @@ def value_gradient_of(index: DeviceIndex, x: Tensor, dy: Tensor, capacity: int) 
         sizes = _sizes("tile_gradients", index, x, batch)
         start(
             backward.tile_gradients,
-            (_blocks(index.longest, sizes["SLOTS"]), index.groups),
+            (index.groups, _blocks(index.longest, sizes["SLOTS"])),
             index.columns, index.indptr, x, dy, out, batch, index.out_features, *strides,
             GROUP=index.group, MEMBERS=max(16, index.group), PRECISION=precision_of(x), **sizes,
         )  # fmt: skip

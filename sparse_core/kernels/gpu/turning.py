@@ -13,8 +13,9 @@ import triton.language as tl
 @triton.jit
 def turn(source, out, height, width, source_row, source_column, SIDE: tl.constexpr):
     """Write the transpose of a (height, width) matrix, by the strides given, to `out`."""
-    row = tl.program_id(0) * SIDE + tl.arange(0, SIDE)
-    column = tl.program_id(1) * SIDE + tl.arange(0, SIDE)
+    across = tl.cdiv(width, SIDE)
+    row = tl.program_id(0) // across * SIDE + tl.arange(0, SIDE)
+    column = tl.program_id(0) % across * SIDE + tl.arange(0, SIDE)
     mask = (row < height)[:, None] & (column < width)[None, :]
     tile = tl.load(source + row[:, None] * source_row + column[None, :] * source_column, mask=mask)
     tl.store(out + column[:, None] * height + row[None, :], tl.trans(tile), mask=tl.trans(mask))

@@ -43,6 +43,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "gse": {"method": "gse"},
     "granet": {"method": "granet"},
     "gmp": {"method": "gmp"},
+    "rigl, resets": {"method": "rigl", "reset_dormant_every": 3, "dormant_threshold": 0.9},
     "embeddings": {"method": "srigl", "embeddings": True},
 }
 

@@ -55,6 +55,7 @@ OTHER_RUNS: dict[str, dict[str, object]] = {
     "gse, grabo": {"method": "gse", "growth": "sampled_grabo"},
     "gse, graest": {"method": "gse", "growth": "sampled_graest"},
     "gse, global": {"method": "gse", "scope": "global"},
+    "rigl, resets": {"method": "rigl", "reset_dormant_every": 3, "dormant_threshold": 0.9},
     "gmp, global": {"method": "gmp", "scope": "global"},
 }
 EXCUSED = {

@@ -87,6 +87,20 @@ def test_half_precision_does_not_round_the_topology(dtype, floats):
     torch.testing.assert_close(again(x), net()(x), rtol=0.02, atol=0.02)
 
 
+def test_bfloat16_states_go_from_one_backend_to_the_other():
+    condensed = net().bfloat16()
+    masked = nn.Sequential(nn.Linear(8, 300), nn.Tanh(), nn.Linear(300, 3))
+    sparsify(masked, SparseConfig(method="static", sparsity=0.5, dense=(), seed=1))
+    masked.bfloat16().load_state_dict(condensed.state_dict())
+    pattern, values = condensed[0].pattern, condensed[0].values.detach().float().numpy()
+    exact = torch.from_numpy(pattern.expand(values)).bfloat16()
+    assert torch.equal(masked[0].weight, exact)
+    before = {name: value.clone() for name, value in condensed.state_dict().items()}
+    condensed.load_state_dict(masked.state_dict())
+    for name, value in condensed.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
 def test_weights_elsewhere_are_refused_in_one_line():
     module = net()
     with pytest.raises(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -45,9 +46,9 @@ def test_every_kernel_compiles(architecture: int) -> None:
     for artefact in made:
         ptx = str(artefact["ptx"])
         assert artefact["cubin"] and 0 < int(str(artefact["registers"])) <= 255
-        assert int(str(artefact["spilled"])) <= 64 and int(str(artefact["shared"])) <= 96 * 1024
+        assert int(str(artefact["spilled"])) == 0 and int(str(artefact["shared"])) <= 96 * 1024
         assert f".target sm_{architecture}" in ptx
-        assert "atom." not in ptx and "red.global" not in ptx
+        assert re.search(r"(?<![\w.])(atom|red)\.", ptx) is None
         on_tensor_cores = "mma" in ptx
         fit = str(artefact["kernel"]).startswith("tile") and (
             str(artefact["variant"]).endswith(("tf32", "bf16"))
