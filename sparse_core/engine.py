@@ -59,6 +59,7 @@ class Engine(HasClock):
         batch: Samples of a training batch, for which backends were chosen.
         observers: Called after each update with its moment and the Delta of each tensor by name.
         on_step: Called after each optimizer step with the number of steps done.
+        neurons: What watches its neurons, and lets dormant ones start anew.
         many_tasks: Whether weights of other tasks may lie outside the masks; set by whoever keeps
             the tasks.
         retired: Whether the layers hold an average of a network, so that the topology never moves.
@@ -86,7 +87,7 @@ class Engine(HasClock):
         needs = self.updater.needs if self.updater else "nothing"
         self._gradients = GradientSource(needs, config.gradient_steps)
         watching = self.updater is not None and self.updater.watches_neurons
-        self._neurons = Neurons.of(root, config, watching)
+        self.neurons = Neurons.of(root, config, watching)
         self._followers = Followers()
         self._trainers = Trainers(config.optimizer_state)
         self._rank_finder = RankFinder(root)
@@ -203,7 +204,7 @@ class Engine(HasClock):
         unknown_optimizers.leave(self)
         self._trainers.leave()
         self._gradients.disarm(self.tensors)
-        self._neurons.leave()
+        self.neurons.leave()
 
     def unite(self, group: Any = None) -> None:
         """Keep one topology with other processes, each of which calls this too.
@@ -313,7 +314,7 @@ class Engine(HasClock):
     def _arm(self) -> None:
         """Watch the gradient of the next step if an update will need it."""
         self._gradients.arm(self.tensors, self.phase, self._schedule, self.horizon)
-        self._neurons.arm(self.steps + 1, due=self._schedule.due(self.phase + 1, self.horizon))
+        self.neurons.arm(self.steps + 1, due=self._schedule.due(self.phase + 1, self.horizon))
 
     def _ranks(self) -> Ranks | None:
         return self._rank_finder.find(lambda: f"{self.config} {self._clock}", self.tensors)
@@ -349,8 +350,8 @@ class Engine(HasClock):
             if has_closure(args, kwargs):
                 self._gradients.require(self.tensors, optimizer, self.steps)
             self._update()
-        self._neurons.reset(self.tensors, self.trainers, self.steps, self._rank_finder.ranks)
-        if self.updater is not None or self._neurons.every is not None:
+        self.neurons.reset(self.tensors, self.trainers, self.steps, self._rank_finder.ranks)
+        if self.updater is not None or self.neurons.every is not None:
             self._arm()
 
     def update(self) -> Mapping[str, Delta]:
@@ -375,7 +376,7 @@ class Engine(HasClock):
     def _update(self) -> Mapping[str, Delta]:
         assert self.updater is not None
         idle = self._gradients.idle(self.tensors, self.steps)
-        seed, activity = self.config.seed, self._neurons.activity
+        seed, activity = self.config.seed, self.neurons.activity
         moment = Moment.now(self, self._schedule, seed, idle, activity)
         with torch.no_grad():
             changes = self.updater.changes(self.tensors, moment)

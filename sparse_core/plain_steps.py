@@ -60,13 +60,13 @@ class PlainSteps:
 
     def is_watched(self) -> bool:
         """Whether modules have hooks now by which neurons are watched."""
-        activity = self.engine._neurons.activity
+        activity = self.engine.neurons.activity
         return activity is not None and activity.on
 
     def next_is_plain(self) -> bool:
         """Whether the coming step moves weights and nothing else."""
         engine = self.engine
-        if engine._neurons.due(engine.steps + 1):
+        if engine.neurons.due(engine.steps + 1):
             return False
         if engine.updater is None:
             return True
@@ -94,7 +94,7 @@ class PlainSteps:
         engine._clock["steps"] = engine.steps + 1
         for observe in engine.on_step:
             observe(engine.steps)
-        if engine.updater is not None or engine._neurons.every is not None:
+        if engine.updater is not None or engine.neurons.every is not None:
             engine._arm()
 
 
@@ -102,7 +102,7 @@ def _hooks_of(engine: Engine) -> list[Any]:
     """Return an engine's optimizers, the names of the hooks on them, and its number of resets."""
     optimizers = engine.trainers
     return [
-        engine._neurons.resets,
+        engine.neurons.resets,
         *optimizers,
         *(tuple(one._optimizer_step_pre_hooks) for one in optimizers),
         *(tuple(one._optimizer_step_post_hooks) for one in optimizers),

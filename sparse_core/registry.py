@@ -198,7 +198,7 @@ METHODS = {
         global_scope=True,
     ),
     "gmp": Method(
-        "Prune the smallest weights, cubically in time (GMP, Zhu and Gupta 2017).",
+        "Prune the smallest weights gradually (GMP, Zhu and Gupta 2017).",
         updater="sparse_core.updaters.pruning:GMP",
         fields=DENSITY,
         starts_dense=True,

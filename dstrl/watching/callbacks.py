@@ -40,6 +40,7 @@ class SparseCallback(BaseCallback):
     | `dst/{net}/updates` | updates of the topology so far |
     | `dst/{net}/n_grown`, `n_dropped`, `n_ablated` | weights and neurons, in the last update |
     | `dst/{net}/churn` | fraction of the active weights that the last update replaced |
+    | `dst/{net}/n_reset` | neurons that started anew at the last reset of dormant ones |
     | `dst/{net}/divergence` | positions of the masks that the last update changed (SAD) |
     | `dst/{net}/grad_snr` | signal-to-noise ratio of single samples' gradients |
     | `dst/{net}/overlap` | fraction of the weights active at the start that still are |

@@ -48,6 +48,8 @@ def topology_numbers(engine: Engine, meter: TopologyMeter) -> dict[str, float]:
     numbers: dict[str, float] = {"updates": engine.updates}
     if engine.tensors:
         numbers["itop_rs"] = exploration(engine).overall
+    if engine.neurons.resets:
+        numbers["n_reset"] = sum(engine.neurons.last.values())
     if meter.updates:
         last = overall(meter.last.values())
         numbers["n_dropped"] = last.dropped

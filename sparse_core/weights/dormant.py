@@ -160,6 +160,7 @@ class Neurons:
     Attributes:
         activity: What was seen; None: nobody asks.
         resets: How often it was time for a reset, since this object was made.
+        last: Layer -> neurons that started anew at the last reset.
     """
 
     def __init__(
@@ -173,6 +174,7 @@ class Neurons:
         self._watching = watching
         self._warned = False
         self.resets = 0
+        self.last: dict[str, int] = {}
 
     @classmethod
     def of(cls, root: nn.Module, config: SparseConfig, watching: bool) -> Neurons:
@@ -214,7 +216,7 @@ class Neurons:
                 f"reset_dormant_every={self.every}: neurons are dormant on one process and not on "
                 "another; train in one process, or leave it out"
             )
-        reset = reset_dormant(
+        self.last = reset_dormant(
             self._root,
             tensors,
             optimizers,
@@ -224,7 +226,7 @@ class Neurons:
             step=step,
         )
         self.resets += 1
-        if not reset and not self._warned:
+        if not self.last and not self._warned:
             self._warned = True
             warnings.warn(
                 f"reset_dormant_every={self.every}: no layer was seen whose neurons go through an "

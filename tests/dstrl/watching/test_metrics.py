@@ -63,7 +63,15 @@ def test_every_network_has_every_number(algorithm):
     model.set_logger(Recorder(logged))
     model.learn(64, callback=SparseCallback())
     for net, engine in model.policy.sparse_engines.items():
-        for key in ("drop_fraction", "updates", "n_grown", "n_dropped", "itop_rs", "overlap"):
+        for key in (
+            "drop_fraction",
+            "updates",
+            "n_grown",
+            "n_dropped",
+            "itop_rs",
+            "overlap",
+            "divergence",
+        ):
             assert np.isfinite(logged[f"dst/{net}/{key}"])
         assert 0 <= logged[f"dst/{net}/churn"] <= 1
         assert logged[f"dst/{net}/grad_snr"] > 0

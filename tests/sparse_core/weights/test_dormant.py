@@ -106,6 +106,24 @@ def test_a_dormant_neuron_starts_anew(fields):
     assert int(optimizer.state[net[4].bias]["step"]) == 3
 
 
+def test_masked_and_condensed_start_anew_alike():
+    found = {}
+    for backend in ("masked", "condensed"):
+        torch.manual_seed(0)
+        net = silenced(mlp(12, 16, 16, 4)).double()
+        optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+        config = SparseConfig(
+            method="set", sparsity=0.5, update_every=2, reset_dormant_every=3,
+            dormant_threshold=0.3, backend=backend,
+        )  # fmt: skip
+        engine = sparsify(net, config, optimizer)
+        train(net, optimizer, range(7))
+        assert engine.neurons.resets == 2 and sum(engine.neurons.last.values()) > 0
+        found[backend] = [tensor.values() for tensor in engine.tensors]
+    for masked, condensed in zip(*found.values(), strict=True):
+        torch.testing.assert_close(masked, condensed, rtol=1e-9, atol=1e-12)
+
+
 def moments_of(optimizer, parameter):
     state = optimizer.state[parameter]
     return [state["exp_avg"], state["exp_avg_sq"]]
