@@ -14,6 +14,7 @@ from dstrl.runs.build import FOR_POLICY, FOR_REPLAY
 from dstrl.runs.hyperparameters import ALGORITHMS, defaults
 from dstrl.runs.spec import OWN_FIELDS, RLSpec
 from sparse_core.config import SparseConfig
+from sweeps.grid import parse
 from sweeps.spec import load, plain, run_id
 
 
@@ -126,3 +127,16 @@ def test_fields_have_defaults_so_that_later_ones_do_not_change_identities():
         field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         for field in dataclasses.fields(RLSpec)
     )
+
+
+def test_lottery_tickets_are_an_axis_of_a_grid():
+    text = """
+        name: tickets
+        kind: rl
+        base: {sparse.sparsity: 0.9, sparse.rounds: 2}
+        grid: {sparse.method: [static, ticket]}
+    """
+    static, ticket = (run.spec for run in parse(text).runs)
+    assert (static.rounds, ticket.rounds) == (0, 2)
+    assert static.sparse.canonical() == SparseConfig(method="static", backend="auto")
+    assert ticket.sparse.canonical().rounds == 2
