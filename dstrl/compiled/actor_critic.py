@@ -44,7 +44,7 @@ class ActorCriticProgram(Program):
         self.critics = self._values_of("critic")
         self._critic_targets = self._values_of("critic_target")
         self.actions = actions = math.prod(model.action_space.shape)
-        width = self.critics[0].layers[0].pattern.in_features
+        width = self.critics[0].in_features
         self.features = features = width - actions
         if features != math.prod(model.observation_space.shape):
             raise CannotCompile("critics do not read observations as they are")

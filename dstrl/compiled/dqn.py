@@ -25,7 +25,7 @@ class DQNProgram(Program):
         self._values = self.chain(self.network("q_net", QNetwork, "forward").q_net, "q_net")
         target = self.network("q_net_target", QNetwork, "forward")
         self._target = self.chain(target.q_net, "q_net_target")
-        features = self._values.layers[0].pattern.in_features
+        features = self._values.in_features
         if features != math.prod(model.observation_space.shape):
             raise CannotCompile("the network does not read observations as they are")
         self._batches = Batches(model, self.shape)

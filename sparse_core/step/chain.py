@@ -9,9 +9,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sparse_core.layers.chain import CondensedSequential, watched
+from sparse_core.layers.residual import Residual
 from sparse_core.step.layers import CannotCompile, Weights
-from sparse_core.step.parts import Activation, Linear, Part
+from sparse_core.step.norm import Norm, Scale
+from sparse_core.step.parts import Activation, Linear, Part, Sum
 from sparse_core.step.shape import Array, Shape
+from sparse_core.step.smooth import SMOOTH, Smooth
+
+CONTAINERS = (nn.Sequential, CondensedSequential, Residual)
+"""Modules that are computed as what they hold."""
 
 
 class Chain:
@@ -23,7 +29,8 @@ class Chain:
         name: Of the chain, for messages.
 
     Attributes:
-        layers: Its layers, in order.
+        layers: What its modules learn, in order.
+        in_features: Numbers in a sample.
         signal: `(trained, out, tile)`, where the gradient of the output may be written.
 
     Raises:
@@ -32,21 +39,27 @@ class Chain:
 
     def __init__(self, modules: nn.Module, shape: Shape, name: str) -> None:
         self.shape = shape
-        self._modules, self._name = modules, name
-        self._listed = list(_unrolled(modules, name))
-        self._parts = parts_of(self._listed, shape)
-        if not self._parts:
+        self._name = name
+        listed = list(_unrolled(modules, name))
+        if not listed:
             raise CannotCompile(f"{name} has no layers")
-        self._children = list(modules._modules.values())
-        self.layers = [layer for part in self._parts for layer in part.weights()]
-        self.signal = shape.backward(self.layers[-1].pattern.out_features)
+        self._parts, outputs = parts_of(listed, shape)
+        self._containers = [
+            (each, list(each._modules.values()))
+            for each in modules.modules()
+            if type(each) in CONTAINERS
+        ]
+        self.layers = [each for part in self._parts for each in part.learned()]
+        first = listed[0][1]
+        assert isinstance(first, nn.Linear)
+        self.in_features = first.in_features
+        self.signal = shape.backward(outputs)
 
     def holds(self) -> bool:
         """Whether all modules are as they were."""
-        modules = self._modules
-        children = list(modules._modules.values())
-        if children != self._children or watched(modules):
-            return False
+        for container, children in self._containers:
+            if list(container._modules.values()) != children or watched(container):
+                return False
         return all([layer.holds() for layer in self.layers])
 
     def bind(self) -> None:
@@ -55,8 +68,11 @@ class Chain:
         Raises:
             CannotCompile: If one of them has become something else.
         """
-        if list(_unrolled(self._modules, self._name)) != self._listed:
-            raise CannotCompile(f"{self._name} has other modules than before")
+        for container, children in self._containers:
+            if list(container._modules.values()) != children:
+                raise CannotCompile(f"{self._name} has other modules than before")
+            if watched(container):
+                raise CannotCompile(f"{self._name} has hooks")
         for layer in self.layers:
             if not layer.holds():
                 layer.bind()
@@ -93,14 +109,23 @@ class Chain:
         return [pair for layer in self.layers for pair in layer.gradients()]
 
 
-def parts_of(modules: Sequence[tuple[str, nn.Module]], shape: Shape) -> list[Part]:
+def parts_of(
+    modules: Sequence[tuple[str, nn.Module]], shape: Shape, features: int | None = None
+) -> tuple[list[Part], int]:
     """Return the parts that do what modules do, one after the other.
+
+    Args:
+        modules: Their names, for messages, and they themselves.
+        shape: Of the batch.
+        features: Of the input of the first one; None: that is a linear layer.
+
+    Returns:
+        The parts, and the features of what they give.
 
     Raises:
         CannotCompile: If it does not know one of them.
     """
     parts: list[Part] = []
-    features = 0
     for i, (name, module) in enumerate(modules):
         following = type(modules[i + 1][1]) if i + 1 < len(modules) else None
         kind = type(module)
@@ -108,20 +133,39 @@ def parts_of(modules: Sequence[tuple[str, nn.Module]], shape: Shape) -> list[Par
             weights = Weights(module, name)
             features = weights.pattern.out_features
             parts.append(Linear(weights, shape, following is nn.ReLU))
-        elif watched(module):
-            raise CannotCompile(f"{name} has hooks")
-        elif kind is nn.ReLU and parts and isinstance(parts[-1], Linear):
             continue
-        elif kind in (nn.ReLU, nn.Tanh) and parts:
-            parts.append(Activation("relu" if kind is nn.ReLU else "tanh", shape, features))
-        else:
-            raise CannotCompile(f"{name} is a {kind.__name__}")
-    return parts
+        if watched(module):
+            raise CannotCompile(f"{name} has hooks")
+        if features is None:
+            raise CannotCompile(f"{name} is a {kind.__name__}, before any linear layer")
+        if kind is nn.ReLU and parts and isinstance(parts[-1], Linear):
+            continue
+        parts.append(_part_of(module, name, shape, features))
+    if features is None:
+        raise CannotCompile("there are no layers")
+    return parts, features
+
+
+def _part_of(module: nn.Module, name: str, shape: Shape, features: int) -> Part:
+    kind = type(module)
+    if kind in (nn.ReLU, nn.Tanh):
+        return Activation("relu" if kind is nn.ReLU else "tanh", shape, features)
+    if kind in SMOOTH:
+        return Smooth(module, shape, features)
+    if kind is nn.LayerNorm:
+        assert isinstance(module, nn.LayerNorm)
+        return Norm(Scale(module, name, features), module.eps, shape, features)
+    if isinstance(module, Residual) and kind is Residual:
+        inner, last = parts_of(list(_unrolled(module.inner, f"{name}.inner")), shape, features)
+        if last != features or not inner:
+            raise CannotCompile(f"{name} adds {features} and {last} features")
+        return Sum(inner, shape, features)
+    raise CannotCompile(f"{name} is a {kind.__name__}")
 
 
 def _unrolled(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
     """Yield the modules that are computed one after the other, with their names."""
-    if type(module) not in (nn.Sequential, CondensedSequential):
+    if type(module) is Residual or type(module) not in CONTAINERS:
         if type(module) is not nn.Identity or watched(module):
             yield name, module
         return

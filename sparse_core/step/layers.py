@@ -8,6 +8,7 @@ nor small is better left to a dense product.
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,35 @@ class CannotCompile(Exception):
     """A part of a training step that only autograd can do; the text says which, and why."""
 
 
-class Weights:
+class Learned(ABC):
+    """What a module learns: its parameters, and room for their gradients.
+
+    Attributes:
+        bias: Its bias.
+        dead: Entries of the bias that do not train; None: all do.
+    """
+
+    bias: Array
+    dead: NDArray[np.int64] | None = None
+
+    @abstractmethod
+    def bind(self) -> None:
+        """Read the module anew, after its topology or its tensors have changed.
+
+        Raises:
+            CannotCompile: If it has become something else.
+        """
+
+    @abstractmethod
+    def holds(self) -> bool:
+        """Whether the module is still as it was when `bind` read it."""
+
+    @abstractmethod
+    def gradients(self) -> list[tuple[nn.Parameter, Array]]:
+        """List the parameters with the room for their gradients."""
+
+
+class Weights(Learned):
     """The weights of one layer, their places, and room for their gradients.
 
     Args:
@@ -86,7 +115,7 @@ class Weights:
             self.mask = (self._mask.numpy().reshape(-1) != 0).astype(np.float32)
         live = module._buffers.get(key("weight", "live"))
         dead = None if live is None or bias is None else live.numpy() == 0
-        self.dead: NDArray[np.int64] | None = None
+        self.dead = None
         if dead is not None and dead.any():
             self.dead = np.flatnonzero(dead)
 
@@ -134,7 +163,7 @@ class Weights:
             raise CannotCompile(f"{name} has hooks")
         for parameter in module._parameters.values():
             if parameter is not None:
-                _check_parameter(parameter, name)
+                check_parameter(parameter, name)
         buffers = module._buffers
         if any(buffers.get(key("weight", what)) is not None for what in _OTHER_TASKS):
             raise CannotCompile(f"{name} has weights of other tasks")
@@ -146,7 +175,8 @@ class Weights:
             raise CannotCompile(f"{name} keeps the values of inactive weights")
 
 
-def _check_parameter(parameter: Tensor, name: str) -> None:
+def check_parameter(parameter: Tensor, name: str) -> None:
+    """Refuse parameters that no kernel takes."""
     if not parameter.is_cpu:
         raise CannotCompile(f"{name} is on {parameter.device}")
     if str(parameter.dtype) != "torch.float32":

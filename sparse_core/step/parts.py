@@ -1,7 +1,7 @@
 """The parts of a chain: each maps a signal forward and a gradient backward, in memory it keeps.
 
-A part may overwrite the gradient that it is given. It keeps what its backward pass needs of the
-forward pass before, so it is used by one batch at a time.
+A part keeps what its backward pass needs of the forward pass before, so that it is used by one
+batch at a time.
 """
 
 from __future__ import annotations
@@ -13,12 +13,18 @@ from numpy.typing import NDArray
 
 from sparse_core.kernels import plan, unchecked
 from sparse_core.kernels.format import Pattern
-from sparse_core.step.layers import Weights
+from sparse_core.step.layers import Learned, Weights
 from sparse_core.step.shape import Array, Shape, zeros
 
 
 class Part(ABC):
-    """A part of a chain."""
+    """A part of a chain.
+
+    Attributes:
+        overwrites: Whether it writes to the gradient that it is given.
+    """
+
+    overwrites = False
 
     @abstractmethod
     def forward(self, x: Array) -> Array:
@@ -34,8 +40,8 @@ class Part(ABC):
             first: The first feature of the input whose gradient is wanted; None: of none.
         """
 
-    def weights(self) -> list[Weights]:
-        """List the layers in it."""
+    def learned(self) -> list[Learned]:
+        """List what modules in it learn."""
         return []
 
     def bind(self) -> None:  # noqa: B027 - most depend on none
@@ -53,13 +59,14 @@ class Linear(Part):
 
     def __init__(self, weights: Weights, shape: Shape, relu: bool) -> None:
         self._weights, self.shape, self.relu = weights, shape, relu
+        self.overwrites = relu
         self.out = shape.forward(weights.pattern.out_features)
         self._trained = self.out[: shape.trained]
         self.signal: Array | None = None
         self.bind()
 
-    def weights(self) -> list[Weights]:
-        """The layer."""
+    def learned(self) -> list[Learned]:
+        """The layer's weights."""
         return [self._weights]
 
     def bind(self) -> None:
@@ -159,6 +166,8 @@ class Activation(Part):
         features: How many there are.
     """
 
+    overwrites = True
+
     def __init__(self, name: str, shape: Shape, features: int) -> None:
         self.name, self.shape = name, shape
         self.out = shape.forward(features)
@@ -174,3 +183,49 @@ class Activation(Part):
         name = f"{self.name}_backward"
         unchecked.elementwise(name, dy, self._trained, dy, self.shape.threads)
         return dy if not first else dy[:, first:]
+
+
+class Sum(Part):
+    """x + f(x), where f is a chain of parts.
+
+    Args:
+        parts: Those of f, in order.
+        shape: Of the batch.
+        features: Of x and of f(x).
+    """
+
+    def __init__(self, parts: list[Part], shape: Shape, features: int) -> None:
+        self._parts = parts
+        self.out = shape.forward(features)
+        self.signal = shape.backward(features)
+
+    def learned(self) -> list[Learned]:
+        """What f learns."""
+        return [each for part in self._parts for each in part.learned()]
+
+    def bind(self) -> None:
+        """Find anew what depends on the topology."""
+        for part in self._parts:
+            part.bind()
+
+    def forward(self, x: Array) -> Array:
+        """Map `(tiles, features, tile)` to the same."""
+        y = x
+        for part in self._parts:
+            y = part.forward(y)
+        return np.add(x, y, out=self.out)
+
+    def backward(self, dy: Array, *, train: bool, first: int | None) -> Array | None:
+        """Return the gradient of the input, and write those of parameters if `train`."""
+        inner = dy
+        if self._parts[-1].overwrites:
+            np.copyto(self.signal, dy)
+            inner = self.signal
+        for i in range(len(self._parts) - 1, -1, -1):
+            wanted = 0 if i or first is not None else None
+            found = self._parts[i].backward(inner, train=train, first=wanted)
+            if found is None:
+                return None
+            inner = found
+        total = np.add(dy, inner, out=self.signal)
+        return total if not first else total[:, first:]

@@ -58,7 +58,7 @@ def second_group(model):
 
 
 def replace_module(model):
-    model.actor.latent_pi[1] = nn.ELU()
+    model.actor.latent_pi[1] = nn.Mish()
 
 
 def detach(model):
@@ -73,8 +73,8 @@ WHOLE = {
         "Adamax is an optimizer without a kernel",
     ),
     "an activation": (
-        {"kwargs": {"activation_fn": nn.ELU}},
-        r"critic.qf0.1 is a ELU",
+        {"kwargs": {"activation_fn": nn.Mish}},
+        r"critic.qf0.1 is a Mish",
     ),
     "a target's rule": ({"sparse": {"target": "union", "backend": "masked"}}, "'union'"),
     "a method": (
@@ -102,7 +102,7 @@ LATER = {
     wrap_step: "the step of Adam is wrapped",
     freeze: "some parameters are frozen",
     second_group: "Adam has several groups of parameters",
-    replace_module: "actor.latent_pi.1 is a ELU|actor.latent_pi has other modules",
+    replace_module: "actor.latent_pi.1 is a Mish|actor.latent_pi has other modules",
     detach: "actor: an engine is detached",
 }
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from sparse_core import SparseConfig, optim, sparsify
 from sparse_core.kernels import checked
+from sparse_core.layers.residual import Residual
 from sparse_core.step import CannotCompile, Chain, Shape, Trainer
 
 CLOSE = 2e-6
@@ -34,7 +35,7 @@ def close(mine, theirs):
     return np.abs(mine - theirs).max() <= CLOSE * max(np.abs(theirs).max(), 1e-9)
 
 
-@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh])
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.GELU, nn.SiLU, nn.ELU])
 @pytest.mark.parametrize(("backend", "group"), [("condensed", 1), ("condensed", 4), ("masked", 1)])
 @pytest.mark.parametrize("first", [None, 0, 7])
 def test_gradients_are_those_of_autograd(backend, group, activation, first):
@@ -55,6 +56,63 @@ def test_gradients_are_those_of_autograd(backend, group, activation, first):
         assert close(checked.unpack(np.ascontiguousarray(found), batch), x.grad[:, first:])
     for parameter, gradient in chain.gradients():
         assert close(gradient, parameter.grad.reshape(-1))
+
+
+def simba(width=32):
+    """SimBa's critic: Dense, a block, LayerNorm, head; sparse but for the head."""
+    torch.manual_seed(0)
+    block = Residual(
+        nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width)
+    )
+    net = nn.Sequential(nn.Linear(11, width), block, nn.LayerNorm(width), nn.Linear(width, 1))
+    with torch.no_grad():
+        for norm in (block.inner[0], net[2]):
+            norm.weight.normal_(1, 0.3), norm.bias.normal_(0, 0.3)
+    return net
+
+
+def bro(width=32):
+    """BRO's block, whose branch ends in a LayerNorm, between others whose branch ends in GELU."""
+    torch.manual_seed(0)
+    inner = nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU()
+    return nn.Sequential(
+        nn.Linear(11, width),
+        nn.LayerNorm(width, elementwise_affine=False),
+        nn.ReLU(),
+        Residual(*inner, nn.Linear(width, width), nn.LayerNorm(width, bias=False)),
+        Residual(nn.Linear(width, width), nn.GELU("tanh")),
+        Residual(nn.Linear(width, width), nn.ReLU()),
+        nn.Linear(width, 3),
+    )
+
+
+@pytest.mark.parametrize("make", [simba, bro])
+@pytest.mark.parametrize("backend", ["condensed", "masked"])
+@pytest.mark.parametrize("first", [None, 0, 7])
+def test_residual_networks_are_chains(make, backend, first):
+    net, batch = make(), 37
+    rules = {"method": "srigl", "sparsity": 0.7, "update_every": 1000}
+    sparsify(net, SparseConfig(backend=backend, **rules))
+    x = torch.randn(batch, 11, requires_grad=True)
+    expected = net(x)
+    weight = torch.randn_like(expected)
+    chain = Chain(net, Shape.of(batch), "net")
+    assert close(
+        checked.unpack(chain.forward(checked.pack(x.detach().numpy())), batch), expected.detach()
+    )
+    (expected * weight).sum().backward()
+    found = chain.backward(checked.pack(weight.numpy()), first=first)
+    if first is not None:
+        assert close(checked.unpack(np.ascontiguousarray(found), batch), x.grad[:, first:])
+    pairs = chain.gradients()
+    assert {id(parameter) for parameter, _ in pairs} == {id(p) for p in net.parameters()}
+    for parameter, gradient in pairs:
+        assert close(gradient, parameter.grad.reshape(-1))
+    for parameter in net.parameters():
+        parameter.data = parameter.data.clone()
+    assert not chain.holds()
+    chain.bind()
+    assert chain.holds()
 
 
 def test_without_training_parameters_keep_their_gradients():
@@ -102,7 +160,7 @@ def test_another_topology_is_found_and_bound():
     ("change", "reason"),
     [
         (lambda net: net.double(), "net.0 is torch.float64"),
-        (lambda net: net.insert(1, nn.ELU()), "net.1 is a ELU"),
+        (lambda net: net.insert(1, nn.Mish()), "net.1 is a Mish"),
         (lambda net: net.append(nn.Dropout(0.5)), "net.5 is a Dropout"),
         (lambda net: net[2].register_forward_hook(print), "net.2 has hooks"),
         (lambda net: net.register_forward_pre_hook(print), "net has hooks"),
