@@ -13,3 +13,10 @@ consecutive samples; `turning` brings rows into that layout and back. No kernel 
 inputs give equal results. Nothing here is imported, Triton least of all, before a layer on a GPU
 runs.
 """
+
+from __future__ import annotations
+
+import os
+
+# Multiply-adds are fused, as on the CPU; Triton warns where nobody has said so.
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")

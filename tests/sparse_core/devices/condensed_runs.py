@@ -15,14 +15,12 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-os.environ["TRITON_INTERPRET"] = "1"
-
 import torch
 from torch import Tensor, nn
 
 from sparse_core import Engine, SparseConfig, sparsify
 from sparse_core.budgets import selection
-from sparse_core.kernels.gpu import launch, support
+from sparse_core.kernels.gpu import support
 from sparse_core.layers.state import Condensed
 from sparse_core.weights import condensed
 from tests.sparse_core.devices import away
@@ -86,10 +84,10 @@ def train(changes: Mapping[str, Any], device: str) -> tuple[Engine, dict[str, Te
     return engine, {name: value.cpu() for name, value in net.state_dict().items()}
 
 
-def outcome(changes: Mapping[str, Any]) -> str | None:
+def outcome(changes: Mapping[str, Any], device: str = away.DEVICE) -> str | None:
     """Return why a run failed, or how it differs from the same on the CPU; None: neither."""
     try:
-        engine, there = train(changes, away.DEVICE)
+        engine, there = train(changes, device)
         twin, here = train(changes, "cpu")
         if not any(isinstance(t.layer, Condensed) for t in engine.tensors):
             return "nothing is condensed"
@@ -101,7 +99,7 @@ def outcome(changes: Mapping[str, Any]) -> str | None:
         engine.root.to("cpu")
         for tensor, other in zip(engine.tensors, twin.tensors, strict=True):
             assert torch.equal(tensor.active(), other.active())
-        engine.root.to(away.DEVICE)
+        engine.root.to(device)
         engine.use_masks()
         for tensor, other in zip(engine.tensors, twin.tensors, strict=True):
             assert torch.equal(tensor.active().cpu(), other.active())
@@ -111,6 +109,9 @@ def outcome(changes: Mapping[str, Any]) -> str | None:
 
 
 if __name__ == "__main__":
+    os.environ["TRITON_INTERPRET"] = "1"
+    from sparse_core.kernels.gpu import launch
+
     torch.set_num_threads(1)
     away.enable()
     vars(selection)["type"] = away.type_of

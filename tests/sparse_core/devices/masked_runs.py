@@ -137,11 +137,11 @@ def train(changes: Mapping[str, object], device: str) -> dict[str, Tensor]:
     return {name: value.cpu() for name, value in net.state_dict().items()}
 
 
-def outcome(changes: Mapping[str, object]) -> str | None:
+def outcome(changes: Mapping[str, object], device: str = away.DEVICE) -> str | None:
     """Return why a run failed, or how it differs from the same on the CPU; None: neither."""
     try:
         with Strays() as strays:
-            there = train(changes, away.DEVICE)
+            there = train(changes, device)
         here = train(changes, "cpu")
     except Exception:  # whatever it is, it is reported
         return traceback.format_exc()

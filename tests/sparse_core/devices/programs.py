@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -16,7 +17,8 @@ def outcomes_of(program: str, names: list[str]) -> dict[str, str | None]:
     if not away.possible():
         pytest.skip("this version of torch has no devices written in Python")
     command = [sys.executable, "-m", program, *names]
-    done = subprocess.run(command, capture_output=True, text=True)
+    alone = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # a process has one kind of device
+    done = subprocess.run(command, capture_output=True, text=True, env=alone)
     assert done.returncode == 0, done.stderr
     found: dict[str, str | None] = json.loads(done.stdout)
     return found
