@@ -61,7 +61,8 @@ class CondensedConv2d(Sparse, nn.Conv2d):
                 f"{tuple(input.shape)}"
             )
         trains = input.requires_grad or any(p.requires_grad for p in self.product.parameters())
-        if (trains and torch.is_grad_enabled()) or not is_for_kernels(input):
+        dense = trains and torch.is_grad_enabled()
+        if dense or self.product.on_device or not is_for_kernels(input):
             return self._densely(input)
         if input.dim() == 3:
             return self.forward(input[None])[0]

@@ -1,4 +1,6 @@
-"""Kernels of condensed layers: products of sparse matrices, and their gradients, on the CPU.
+"""Kernels of condensed layers: products of sparse matrices, and their gradients.
+
+All but those of the room `gpu` are for the CPU.
 
 `Pattern` says which weights exist. `linear`, `linear_forward` and `linear_backward` are a layer
 on ordinary rows (`api`); `checked` has the single steps in the blocked layout, for chains of

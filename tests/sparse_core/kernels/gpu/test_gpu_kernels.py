@@ -133,6 +133,13 @@ def test_fused_activations(group: int, activation: str) -> None:
     torch.testing.assert_close(sums, z.grad.sum(1), rtol=1e-5, atol=1e-5)
 
 
+def test_rows_of_any_strides_are_turned() -> None:
+    x = torch.arange(12.0).reshape(3, 4).to(DEVICE)
+    for rows in (x.T, x[:, ::2], x[1:, 1:], x[:1].expand(5, 4), x[:, :1].expand(3, 6)):
+        out = launch.turned(rows)
+        assert out.is_contiguous() and torch.equal(out, rows.T)
+
+
 def test_activations_keep_nan() -> None:
     assert set(ACTIVATIONS) == {name for name in activations.CODES if name is not None}
     problem = Problem(0, 5, 4, 1, 2)
