@@ -24,6 +24,7 @@ ALGORITHMS = {
     "anf": ("td3", "sac"),
     "tar": ("td3", "sac"),
     "rnm-td3": ("td3",),
+    "mst": ("sac", "td3"),
     "ne": ("td3",),
     "srigl": ("ppo", "a2c", "dqn", "sac", "td3", "ddpg"),
 }
@@ -99,6 +100,14 @@ TABLE = (
             {"method": "ne", "initial_sparsity": 0.8, "sparsity": 0.25, "dormant_threshold": 0.0},
             {"learning_rate": 3e-4, "batch_size": 256, "learning_starts": 25_000},
         ),
+    }
+    | {
+        ("mst", algo): (
+            {"actor_method": "static", "critic_method": "rigl", "net_arch": (256, 256)},
+            {"sparsity": 0.6, "distribution": "er", "update_every": 1_000},
+            {"learning_rate": 3e-4, "batch_size": 256},
+        )
+        for algo in ("sac", "td3")
     }
     | {
         ("tar", algo): (
@@ -233,7 +242,7 @@ def test_the_algorithm_is_the_first_of_the_preset_if_none_is_given():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"preset": "rlx3"}, "preset='rlx3': must be one of anf, ds-sac, ds-td3, ne, rlx2"),
+        ({"preset": "rlx3"}, "preset='rlx3': must be one of anf, ds-sac, ds-td3, mst, ne, rlx2"),
         ({"preset": "rlx2", "algo": "ppo"}, "preset='rlx2': is for td3, sac, not for ppo"),
         ({"preset": "tar", "algo": "dqn"}, "preset='tar': is for td3, sac, not for dqn"),
         ({"preset": "rnm-td3", "algo": "sac"}, "preset='rnm-td3': is for td3, not for sac"),
