@@ -144,7 +144,8 @@ def _masked(
 
     if config.backend == "masked":
         return {}
-    reasons = {item.name: why_masked(item, structure) for item in sparse}
+    asked = config.backend == "condensed"
+    reasons = {item.name: why_masked(item, structure, asked=asked) for item in sparse}
     return {name: why for name, why in reasons.items() if why is not None}
 
 

@@ -109,8 +109,15 @@ def _candidate(
     return Candidate(tensor.rows, tensor.cols, density, group_of(tensor.structure))
 
 
-def why_masked(item: Selected, structure: Structure) -> str | None:
-    """Return why a weight that is to be sparse has no condensed form, or None if it has one."""
+def why_masked(item: Selected, structure: Structure, *, asked: bool) -> str | None:
+    """Return why a weight that is to be sparse has no condensed form, or None if it has one.
+
+    Args:
+        item: The weight.
+        structure: That of its topology.
+        asked: Whether condensed layers were asked for. Groups for GPUs are then condensed on the
+            CPU too, where they compute with dense weights: the network may be on its way.
+    """
     weight, group = item.layer.get_parameter(item.parameter), group_of(structure)
     lookup = isinstance(item.layer, nn.Embedding)
     if item.parent is not None:
@@ -122,6 +129,6 @@ def why_masked(item: Selected, structure: Structure) -> str | None:
         return reason
     if lookup and group != 1:
         return "its tokens share their columns"
-    if weight.is_cpu and group not in CPU_GROUPS:
+    if weight.is_cpu and group not in CPU_GROUPS and not asked:
         return f"its groups have {group} neurons, kernels for the CPU are for {CPU_GROUPS}"
     return None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import torch
 
 from sweeps import cli
+from sweeps.bench import gpu
 from sweeps.bench.gpu_bars import BARS, verdicts
 from sweeps.bench.gpu_layers import GROUPS, Subject, forward_calls, training_calls
 
@@ -50,6 +51,36 @@ def test_contestants_compute_what_they_are_called() -> None:
         torch.testing.assert_close(layer(subject.x), expected)
     for name, training in training_calls(subject).items():
         assert training().shape == (3, 64), name
+
+
+def test_a_measurement_fills_bars_records_and_crossovers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: list[object] = []
+
+    def in_turns(calls: Mapping[str, Callable[[], object]], *_: object, **__: object) -> object:
+        found = {}
+        for n, (name, call) in enumerate(calls.items()):
+            call()
+            found[name] = 12.0 if name == "dense" else 3.0 + n
+        return found
+
+    monkeypatch.setattr("sweeps.bench.gpu_clock.in_turns", in_turns)
+    monkeypatch.setattr("sweeps.bench.gpu_layers.tune", lambda subject: None)
+    monkeypatch.setattr(
+        "sweeps.bench.gpu_steps.step_ratios", lambda *_: {"sac": {"condensed 1": 1.6}}
+    )
+    monkeypatch.setattr(gpu, "SHAPES", ((64, 32),))
+    monkeypatch.setattr(gpu, "BAR", (64, 32, 256, 0.9))
+    monkeypatch.setattr(gpu, "_remember", lambda device, crossovers: kept.extend(crossovers))
+    measured: dict[str, float] = {}
+    tables = list(gpu.measure(torch.device("cpu"), True, 1, measured))
+    assert [found[0].case for found in tables] == ["forward", "training", "sac"]
+    # condensed 1 is the fifth forward pass, and the second training step: 7 and 4 microseconds.
+    assert measured == {
+        "forward": 12 / 7, "csr": 6 / 7, "backward": 2 * 7 / (4 - 7), "sac": 1.6,
+    }  # fmt: skip
+    assert kept[0] == (32, 64, pytest.approx(0.1), 1, 256, 3.0) and len(kept) == len(GROUPS)
 
 
 @pytest.fixture(autouse=True)
