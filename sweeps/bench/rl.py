@@ -43,7 +43,8 @@ CASES = (
     Case("ppo", (64, 64), 0.9),
     Case("ppo", (256, 256), 0.9),
 )
-ALGORITHMS = ("sac", "td3", "ppo", "simba")
+NAMES = ("sac", "td3", "ppo", *(case.name for case in CASES), "simba")
+"""What `--cases` takes: all of an algorithm's, or one."""
 
 
 class Turns(Protocol):
@@ -122,8 +123,8 @@ def options() -> Parser:
 
     made = parser("dst bench rl", __doc__)
     made.add_argument(
-        "--cases", nargs="+", choices=ALGORITHMS, default=ALGORITHMS, metavar="CASE",
-        help=f"some of {', '.join(ALGORITHMS)}; default: all",
+        "--cases", nargs="+", choices=NAMES, default=NAMES, metavar="CASE",
+        help=f"some of {', '.join(NAMES)}; default: all",
     )  # fmt: skip
     made.add_argument(
         "--contestants", nargs="+", choices=tuple(CONTESTANTS), default=tuple(CONTESTANTS),
@@ -139,7 +140,7 @@ def measured(given: Any) -> Iterator[list[Record]]:
     """Yield the records of each case that was asked for."""
     rounds = 5 if given.quick else given.rounds
     chosen = ["dense", *(name for name in given.contestants if name != "dense")]
-    cases = [case for case in CASES if case.algo in given.cases]
+    cases = [case for case in CASES if {case.algo, case.name} & {*given.cases}]
     for case in cases[:1] if given.quick else cases:
         # A turn of PPO is a rollout, of 320 gradient steps.
         turns = -(-rounds // 3) if case.algo == "ppo" else -(-rounds // 5) * 5

@@ -23,6 +23,11 @@ class Case:
     net_arch: tuple[int, ...]
     sparsity: float
 
+    @property
+    def name(self) -> str:
+        """Algorithm, width and percentage, such as `sac-256-90`."""
+        return f"{self.algo}-{self.net_arch[0]}-{100 * self.sparsity:.0f}"
+
 
 @dataclass(frozen=True)
 class Record:

@@ -82,6 +82,13 @@ def test_a_mean_has_the_update_that_a_median_leaves_out():
     assert line(sparse).endswith("median    1.00 ms x4.00, mean    2.00 ms x2.00, times SBX x1.50")
 
 
+def test_cases_are_chosen_by_algorithm_or_by_name(monkeypatch):
+    assert TINY.name == "sac-8-50" and {case.name for case in rl.CASES} < {*rl.NAMES}
+    monkeypatch.setattr(rl, "measure", lambda case, *_: [case.name])
+    given = rl.options().parse_args(["--cases", "td3", "sac-1024-95"])
+    assert list(rl.measured(given)) == [["sac-1024-95"], ["td3-256-90"], ["td3-1024-95"]]
+
+
 def test_every_contestant_is_a_record(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(rl, "CASES", (TINY,))
     monkeypatch.setattr(rl, "INTERVAL", 2)
