@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -204,6 +205,10 @@ class Unstructured(Structure):
         """One lane that holds the matrix."""
         return scores.reshape(1, -1)
 
+    def any_in_cell(self, mask: Tensor) -> Tensor:
+        """One lane that holds the mask."""
+        return mask.reshape(1, -1)
+
     def expand(self, cells: Tensor, rows: int, cols: int) -> Tensor:
         """Shape the lane like the matrix."""
         return cells.reshape(rows, cols)
@@ -236,13 +241,21 @@ class ConstantFanIn(Structure):
         return rows
 
     def cells(self, scores: Tensor) -> Tensor:
-        """One lane for each group; a cell is the weights of one column in it."""
+        """One lane for each group; a cell is the weights of one column, added up in order."""
         if self.group == 1:
             return scores
         rows, cols = scores.shape
-        padded = F.pad(scores, (0, 0, 0, -rows % self.group))
-        sums = padded.reshape(-1, self.group, cols).sum(1)
+        padded = F.pad(scores, (0, 0, 0, -rows % self.group)) if rows % self.group else scores
+        sums = reduce(torch.add, padded.reshape(-1, self.group, cols).unbind(1))
         return sums / self.sizes(rows).to(sums.device).unsqueeze(1)
+
+    def any_in_cell(self, mask: Tensor) -> Tensor:
+        """The cells of which a weight is True."""
+        if self.group == 1:
+            return mask
+        rows, cols = mask.shape
+        padded = F.pad(mask, (0, 0, 0, -rows % self.group)) if rows % self.group else mask
+        return padded.reshape(-1, self.group, cols).any(1)
 
     def alike(self, draws: Tensor) -> Tensor:
         """A column's weights in a group have the number of the group's first neuron."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_core.kernels import slots
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.jit import kernel, once
 
@@ -17,11 +18,23 @@ Positions = NDArray[np.int64]
 """Flat positions in an (out, in) matrix."""
 
 
+def ordered(pattern: Pattern) -> tuple[Positions, Positions]:
+    """List the active weights, row by row.
+
+    Returns:
+        Their places in `values`, (nnz,), and their positions, (nnz,) ascending.
+    """
+    places, positions = np.empty(pattern.nnz, np.int64), np.empty(pattern.nnz, np.int64)
+    slots.order_kernel(pattern.index)(
+        pattern.columns, pattern.indptr, pattern.rows, pattern.group,
+        pattern.in_features, pattern.out_features, places, positions,
+    )  # fmt: skip
+    return places, positions
+
+
 def positions_of(pattern: Pattern) -> Positions:
     """Return the (nnz,) positions of the active weights, ascending."""
-    rows, columns, _ = pattern.coordinates()
-    flat = rows * pattern.in_features + columns
-    return flat if pattern.group == 1 else np.sort(flat)
+    return ordered(pattern)[1]
 
 
 def rows_of(pattern: Pattern, first: int, last: int) -> tuple[Pattern, slice]:

@@ -304,10 +304,7 @@ class Pattern:
 
     def to_mask(self) -> NDArray[np.bool_]:
         """Return the mask: (out, in) bool, True = active."""
-        mask = np.zeros((self.out_features, self.in_features), np.bool_)
-        rows, columns, _ = self.coordinates()
-        mask[rows, columns] = True
-        return mask
+        return self.expand(np.ones(self.size, np.uint8)).view(np.bool_)
 
     def condense(self, dense: NDArray[Any], capacity: int | None = None) -> NDArray[Any]:
         """Take the values of active weights from a dense matrix.

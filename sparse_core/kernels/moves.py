@@ -106,6 +106,33 @@ def change(pattern: Pattern, dropped: NDArray[np.int64], grown: NDArray[np.int64
     return Move(pattern, after, slots[:count])
 
 
+def outcome(
+    pattern: Pattern, stays: NDArray[np.bool_], chosen: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], ...]:
+    """Return what changes where some slots of a pattern stay and some cells are grown.
+
+    Args:
+        pattern: What is there.
+        stays: (slots,) bool.
+        chosen: Cells lane * in + column to grow, ascending, each once; one that is there stays.
+
+    Returns:
+        Flat positions of weights that are dropped, and of weights that are grown, ascending; rows
+        that lose their last weight, and rows that had none and get some.
+    """
+    group, outputs = pattern.group, pattern.out_features
+    dropped = np.empty(pattern.slots * group, np.int64)
+    grown = np.empty(chosen.size * group, np.int64)
+    ablated, revived = np.empty(outputs, np.int64), np.empty(outputs, np.int64)
+    sizes = np.zeros(4, np.int64)
+    _outcome_kernel(pattern.index)(
+        pattern.columns, pattern.indptr, pattern.rows, group, pattern.in_features, outputs,
+        np.ascontiguousarray(stays), chosen, dropped, grown, ablated, revived, sizes,
+    )  # fmt: skip
+    found = zip((dropped, grown, ablated, revived), sizes.tolist(), strict=True)
+    return tuple(array[:size].copy() for array, size in found)
+
+
 def between(before: Pattern, after: Pattern) -> Move:
     """Return the move from one pattern to another of the same shape and group."""
     places = after.places_in(before)[:: after.group]
@@ -207,3 +234,56 @@ def _change_kernel(index: str) -> Any:
             shape[3], shape[4] = -4, grown[g]
 
     return merge
+
+
+@once
+def _outcome_kernel(index: str) -> Any:
+    """Return the kernel of `outcome`."""
+
+    @kernel(
+        f"void({index}[::1], int64[::1], int32[::1], int64, int64, int64, boolean[::1], "
+        "int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1])"
+    )
+    def tell(
+        columns, indptr, rows, group, inputs, outputs, stays, chosen, dropped, grown, ablated,
+        revived, sizes,
+    ):  # fmt: skip
+        gone, come = np.empty(inputs, np.int64), np.empty(inputs, np.int64)
+        drops = grows = losses = gains = k = c = 0
+        for lane in range((outputs + group - 1) // group):
+            at = stop = 0
+            if k < rows.size and rows[k] == lane:
+                at, stop = indptr[k], indptr[k + 1]
+                k += 1
+            slots, lost, new, base = stop - at, 0, 0, lane * inputs
+            for slot in range(at, stop):
+                place = base + columns[slot]
+                while c < chosen.size and chosen[c] < place:
+                    come[new] = chosen[c] - base
+                    new += 1
+                    c += 1
+                if c < chosen.size and chosen[c] == place:
+                    c += 1
+                elif not stays[slot]:
+                    gone[lost] = columns[slot]
+                    lost += 1
+            while c < chosen.size and chosen[c] < base + inputs:
+                come[new] = chosen[c] - base
+                new += 1
+                c += 1
+            for row in range(lane * group, min(lane * group + group, outputs)):
+                for i in range(lost):
+                    dropped[drops + i] = row * inputs + gone[i]
+                for i in range(new):
+                    grown[grows + i] = row * inputs + come[i]
+                drops += lost
+                grows += new
+                if slots > 0 and lost == slots and new == 0:
+                    ablated[losses] = row
+                    losses += 1
+                if slots == 0 and new > 0:
+                    revived[gains] = row
+                    gains += 1
+        sizes[0], sizes[1], sizes[2], sizes[3] = drops, grows, losses, gains
+
+    return tell

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from sparse_core.kernels.jit import kernel, once
 
-FLOATS = ("float32", "float64")
-"""The dtypes of weights that walks are compiled for."""
+DTYPES = ("float32", "float64", "uint8")
+"""The dtypes of values that walks are compiled for."""
 
 
 def walks(array: NDArray[Any]) -> bool:
     """Whether an array is one that compiled walks take."""
     plain = array.flags.c_contiguous and array.flags.writeable
-    return plain and array.dtype.isnative and array.dtype.name in FLOATS
+    return plain and array.dtype.isnative and array.dtype.name in DTYPES
 
 
 @once
@@ -108,6 +108,32 @@ def expand_kernel(index: str, dtype: str) -> Any:
                     dense[first + r, columns[slot]] = values[slot * group + r]
 
     return expand
+
+
+@once
+def order_kernel(index: str) -> Any:
+    """Return the walk that lists weights in order of their positions, row by row.
+
+    Returns:
+        A function of (columns, indptr, rows, group, in_features, out_features, places (nnz,),
+        positions (nnz,)), of which the last two are written: places in the values, and flat
+        positions row * in + column.
+    """
+
+    @kernel(
+        f"void({index}[::1], int64[::1], int32[::1], int64, int64, int64, int64[::1], int64[::1])"
+    )
+    def order(columns, indptr, rows, group, in_features, out_features, places, positions):
+        at = 0
+        for i in range(rows.size):
+            first = rows[i] * group
+            for r in range(min(group, out_features - first)):
+                for slot in range(indptr[i], indptr[i + 1]):
+                    places[at] = slot * group + r
+                    positions[at] = (first + r) * in_features + columns[slot]
+                    at += 1
+
+    return order
 
 
 @once

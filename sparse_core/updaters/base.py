@@ -23,6 +23,7 @@ from sparse_core.updaters.demands import drop_score, grow_score, needed, own_rul
 from sparse_core.updaters.device_blocks import RankedOnDevice, ranks_on_device
 from sparse_core.updaters.ranked import Ranked, Ranking
 from sparse_core.updaters.scene import Moment, Score
+from sparse_core.updaters.slots import RankedSlots, ranks_slots
 from sparse_core.weights.delta import Delta
 from sparse_core.weights.tensor import SparseTensor
 
@@ -122,7 +123,13 @@ class Updater(ABC):
 
 
 class DropAndGrow(Updater):
-    """Drops the weights with the lowest drop scores, grows those with the highest grow scores."""
+    """Drops the weights with the lowest drop scores, grows those with the highest grow scores.
+
+    Attributes:
+        in_matrices: Whether what it does with a ranking takes one in matrices, a `Ranked`.
+    """
+
+    in_matrices = False
 
     def __init__(self, config: SparseConfig) -> None:
         super().__init__(config)
@@ -131,6 +138,7 @@ class DropAndGrow(Updater):
         self.needs = needed(config)
         drop, growth = drop_of(self.drop_score), growth_of(self.grow_score)
         assert drop is not None and growth is not None
+        self.by_weights = drop.by_weights
         self.by_rows = growth.by_rows and drop.by_weights
 
     def propose(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
@@ -139,18 +147,25 @@ class DropAndGrow(Updater):
         for tensor in tensors:
             if tensor.full or not tensor.weight.requires_grad:
                 deltas.append(unchanged(tensor))
-            elif self.by_rows and ranks_on_device(tensor):
-                parts = RankedOnDevice.of(tensor, moment, self.drop_score, self.grow_score)
-                deltas.append(self.rewire(parts, moment))
-            elif self.by_rows and ranks_in_blocks(tensor):
-                blocks = RankedInBlocks.of(tensor, moment, self.drop_score, self.grow_score)
-                deltas.append(self.rewire(blocks, moment))
             else:
-                deltas.append(self.rewire(self.rank(tensor, moment), moment))
+                deltas.append(self.rewire(self._ranking(tensor, moment), moment))
         return deltas
 
+    def _ranking(self, tensor: SparseTensor, moment: Moment) -> Ranking:
+        """Rank the cells of one layer, in the cheapest of the ways that lead to the same."""
+        kind: type[RankedSlots | RankedOnDevice] | None = None
+        if self.by_rows and ranks_on_device(tensor):
+            kind = RankedOnDevice
+        elif self.by_rows and ranks_in_blocks(tensor):
+            kind = RankedInBlocks
+        elif self.by_weights and ranks_slots(tensor):
+            kind = RankedSlots
+        if kind is None or self.in_matrices:
+            return self.rank(tensor, moment)
+        return kind.of(tensor, moment, self.drop_score, self.grow_score)
+
     def rank(self, tensor: SparseTensor, moment: Moment) -> Ranked:
-        """Score the cells of one layer."""
+        """Score the cells of one layer, in matrices."""
         return Ranked.of(tensor, moment, self.drop_score, self.grow_score)
 
     def rewire(self, layer: Ranking, moment: Moment) -> Delta:

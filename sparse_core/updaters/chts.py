@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sparse_core.config import SparseConfig
 from sparse_core.updaters.base import DropAndGrow
 from sparse_core.updaters.ranked import Ranked, Ranking, available_cells
 from sparse_core.updaters.scene import Moment, Scene, checked
@@ -24,9 +23,7 @@ class CHTs(DropAndGrow):
       method.
     """
 
-    def __init__(self, config: SparseConfig) -> None:
-        super().__init__(config)
-        self.by_rows = False
+    in_matrices = True
 
     def rank(self, tensor: SparseTensor, moment: Moment) -> Ranked:
         """Score the cells of one layer for the drop only."""

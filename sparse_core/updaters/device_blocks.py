@@ -15,9 +15,9 @@ from torch import Tensor
 
 from sparse_core.budgets.ranking import MINUS_INFINITY, top_of_layer
 from sparse_core.budgets.structure import ConstantFanIn, Unstructured
-from sparse_core.updaters.blocked import StoredScene
 from sparse_core.updaters.ranked import Ranking
 from sparse_core.updaters.scene import Moment, Scene, Score, checked
+from sparse_core.updaters.slots import StoredScene
 from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.delta import Delta
 from sparse_core.weights.tensor import SparseTensor

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from sparse_core.budgets.ranking import top_of_layer
-from sparse_core.config import SparseConfig
 from sparse_core.updaters.ranked import Ranked, Ranking
 from sparse_core.updaters.rigl import RigL
 from sparse_core.updaters.scene import Moment
@@ -32,10 +31,7 @@ class NeuroplasticExpansion(RigL):
     """
 
     watches_neurons = True
-
-    def __init__(self, config: SparseConfig) -> None:
-        super().__init__(config)
-        self.by_rows = False
+    in_matrices = True
 
     def rewire(self, layer: Ranking, moment: Moment) -> Delta:
         """Return what the update changes in one layer."""

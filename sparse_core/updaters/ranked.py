@@ -1,8 +1,9 @@
 """A layer at an update: its cells, ranked for drop and growth.
 
-Rules such as SRigL's say what is to happen with a `Ranking`, of which there are two:
+Rules such as SRigL's say what is to happen with a `Ranking`, of which there are three:
 
     Ranked            all scores are (lanes, width) matrices
+    RankedSlots       only grow scores are; see `sparse_core.updaters.slots`
     RankedInBlocks    no such matrix is ever made; see `sparse_core.updaters.blocked`
 """
 
@@ -149,7 +150,7 @@ class Ranked(Ranking):
 
 def available_cells(tensor: SparseTensor, scores: Tensor) -> Tensor:
     """View `(rows, cols)` scores as cells, with -inf where the tensor may have no weights."""
-    cells, available = tensor.structure.cells(scores), tensor.available()
-    if available is None:
+    cells, closed = tensor.structure.cells(scores), tensor.closed()
+    if closed is None:
         return cells
-    return cells.masked_fill(tensor.structure.any_in_cell(~available), MINUS_INFINITY)
+    return cells.masked_fill(tensor.structure.any_in_cell(closed), MINUS_INFINITY)

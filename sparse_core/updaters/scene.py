@@ -202,6 +202,8 @@ def checked(scores: Tensor, what: str, scene: Scene) -> Tensor:
             f"layer {scene.tensor.name!r}: the {what} is {_kind(scores)}, must be a floating-point "
             f"tensor of shape {shape}"
         )
+    if not scores.numel() or float(scores.max()) < math.inf:  # NaN is the largest, and not less
+        return scores
     bad = scores.numel() - int((scores < math.inf).count_nonzero())
     if bad:
         raise FloatingPointError(

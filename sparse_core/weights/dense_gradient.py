@@ -118,8 +118,7 @@ class DenseGradient:
         gradient = tap.gradient()
         assert gradient is not None
         check_finite(tensor, "gradients", gradient, step)
-        active = tensor.active().to(gradient.dtype)
-        factor = _factor_since(tensor, tensor.stored(gradient.reshape(active.shape) * active))
+        factor = _factor_since(tensor, _at_active(tensor, gradient))
         tap.value = gradient if factor == 1 else gradient * factor
 
     def share(self, ranks: Ranks, *, signals: bool) -> None:
@@ -199,7 +198,17 @@ def check_finite(tensor: SparseTensor, what: str, values: Tensor, step: int) -> 
 
 
 def _not_finite(values: Tensor) -> int:
+    if math.isfinite(float(values.sum())):  # one pass tells, unless finite values overflow it
+        return 0
     return values.numel() - int((values.abs() < math.inf).count_nonzero())
+
+
+def _at_active(tensor: SparseTensor, gradient: Tensor) -> Tensor:
+    """Return the gradient of active weights in the parameter's layout, zero elsewhere."""
+    matrix = gradient.reshape(tensor.rows, tensor.cols)
+    if not isinstance(tensor, CondensedTensor):
+        matrix = matrix * tensor.active().to(matrix.dtype)
+    return tensor.stored(matrix)
 
 
 def _refuse(tensor: SparseTensor, what: str, bad: int, of: int, step: int) -> None:

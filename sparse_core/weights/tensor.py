@@ -299,24 +299,30 @@ class SparseTensor(ABC):
             return None
         return ~self.structure.any_in_cell(neurons.unsqueeze(1)).any(1)
 
-    def available(self) -> Tensor | None:
-        """Return `(rows, cols)` bool, where the mask may have weights; None: everywhere."""
+    def closed(self) -> Tensor | None:
+        """Return `(rows, cols)` bool, where the mask may have no weights; None: nowhere."""
         shape = (self.rows, self.cols)
         if self.protected is not None and not self.may_reuse:
-            free = ~self.protected.reshape(shape)
+            closed = self.protected.reshape(shape)
         elif self.padding is not None:
-            free = torch.ones(shape, dtype=torch.bool, device=self.weight.device)
+            closed = torch.zeros(shape, dtype=torch.bool, device=self.weight.device)
         else:
             return None
-        closed = self._closed_rows()
-        return free if closed is None else free & ~closed.unsqueeze(1)
+        rows = self._closed_rows()
+        return closed if rows is None else closed | rows.unsqueeze(1)
+
+    def available(self) -> Tensor | None:
+        """Return `(rows, cols)` bool, where the mask may have weights; None: everywhere."""
+        closed = self.closed()
+        return None if closed is None else ~closed
 
     def widest(self) -> int:
         """Return how large a constant fan-in can be, beside earlier tasks and those to come."""
-        free, open_lanes = self.available(), self.open_lanes()
-        if free is None:
+        closed, open_lanes = self.closed(), self.open_lanes()
+        if closed is None:
             return self.cols - self.spare
-        cells = (~self.structure.any_in_cell(~free)).sum(1)
+        taken = self.structure.any_in_cell(closed)
+        cells = taken.shape[1] - taken.sum(1)
         return int((cells if open_lanes is None else cells[open_lanes]).min()) - self.spare
 
     def _closed_rows(self) -> Tensor | None:

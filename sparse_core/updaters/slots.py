@@ -1,0 +1,158 @@
+"""Updates of condensed layers, which look at the active weights slot by slot.
+
+Drop scores are made of the stored weights alone, so the drop never sees a matrix. Grow scores are
+one matrix of cells; compiled selection (`sparse_core.kernels.selection`) finds the best of them
+without a sort or a copy. Scores, random numbers and ties are those of `Ranked`, and so is the
+result, to the bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sparse_core.budgets.structure import ConstantFanIn, Unstructured
+from sparse_core.kernels.coordinates import ordered
+from sparse_core.kernels.format import Pattern
+from sparse_core.kernels.moves import outcome
+from sparse_core.kernels.selection import best_outside, cut_lanes, fill_lanes, top_of
+from sparse_core.updaters.ranked import Ranking
+from sparse_core.updaters.scene import Moment, Scene, Score, checked
+from sparse_core.weights.condensed import CondensedTensor
+from sparse_core.weights.delta import Delta
+from sparse_core.weights.tensor import SparseTensor
+
+_SELECTED = (torch.float32, torch.float64)  # dtypes of scores that kernels select from
+
+
+def ranks_slots(tensor: SparseTensor) -> bool:
+    """Whether a tensor is condensed, on the CPU, and of a structure that is ranked slot by slot."""
+    known = isinstance(tensor.structure, Unstructured | ConstantFanIn)
+    return known and isinstance(tensor, CondensedTensor) and not tensor.layer.on_device
+
+
+@dataclass(frozen=True)
+class StoredScene(Scene):
+    """What a drop score may look at: the active weights alone, as one row in order of position."""
+
+    stored: Tensor | None = None
+
+    @property
+    def weight(self) -> Tensor:
+        """`(1, nnz)` weights."""
+        assert self.stored is not None
+        return self.stored
+
+
+@dataclass(frozen=True)
+class RankedSlots(Ranking):
+    """A layer of which only the active cells are held; cells are (groups, cols) for any structure.
+
+    Attributes:
+        scene: What the drop score looked at.
+        grow_score: The grow score.
+        lane: `(slots,)` int64, groups of the active cells, ascending.
+        keep: `(slots,)` drop scores.
+        active: `(slots,)` bool, all True; sets of active cells have this shape.
+    """
+
+    scene: StoredScene
+    grow_score: Score
+    lane: Tensor
+    keep: Tensor
+    active: Tensor
+
+    @classmethod
+    def of(cls, tensor: SparseTensor, moment: Moment, drop: Score, grow: Score) -> Self:
+        """Score the active cells of one layer."""
+        assert isinstance(tensor, CondensedTensor)
+        pattern = tensor.layer.pattern
+        order = torch.from_numpy(ordered(pattern)[0])
+        weights = tensor.weight.detach()[order].unsqueeze(0)
+        scene = StoredScene(
+            tensor, moment, torch.ones_like(weights, dtype=torch.bool), stored=weights
+        )
+        scores = checked(drop(scene), "drop score", scene).squeeze(0)
+        keep = torch.zeros(pattern.size, dtype=scores.dtype)
+        keep[order] = scores
+        lane = torch.from_numpy(np.repeat(pattern.rows.astype(np.int64), np.diff(pattern.indptr)))
+        if isinstance(tensor.structure, ConstantFanIn) and pattern.group > 1:
+            keep = reduce(torch.add, keep.reshape(pattern.slots, pattern.group).unbind(1))
+            keep = keep / tensor.structure.sizes(tensor.rows)[lane]
+        return cls(scene, grow, lane, keep, torch.ones_like(lane, dtype=torch.bool))
+
+    @property
+    def tensor(self) -> CondensedTensor:
+        """The sparse weight."""
+        assert isinstance(self.scene.tensor, CondensedTensor)
+        return self.scene.tensor
+
+    @property
+    def pattern(self) -> Pattern:
+        """Its topology."""
+        return self.tensor.layer.pattern
+
+    @cached_property
+    def grow(self) -> NDArray[Any]:
+        """`(groups, cols)` grow scores of all cells."""
+        scene = Scene(self.tensor, self.scene.moment, self.tensor.active())
+        scores = checked(self.grow_score(scene), "grow score", scene)
+        return selected(self.tensor.structure.cells(scores)).reshape(-1, self.tensor.cols)
+
+    @cached_property
+    def closed(self) -> NDArray[np.bool_] | None:
+        """`(rows, cols)` bool, where weights may not grow; None: nowhere."""
+        closed = self.tensor.closed()
+        return None if closed is None else closed.numpy()
+
+    def strongest(self, count: int, live: Tensor | None = None) -> Tensor:
+        """Return the active cells of highest drop scores."""
+        among = self.active if live is None else live[self.lane]
+        return torch.from_numpy(top_of(selected(self.keep), among.numpy(), count))
+
+    def counts(self, cells: Tensor) -> Tensor:
+        """Return how many of a set each lane has."""
+        return self._per_lane(self.lane[cells])
+
+    def promising(self, count: int) -> Tensor:
+        """Return how many of the best inactive cells each lane has."""
+        best = self._best_outside(self.active, count)
+        return self._per_lane(torch.from_numpy(best // self.tensor.cols))
+
+    def refill(self, kept: Tensor, capacity: Tensor) -> Delta:
+        """Bring every lane to its capacity."""
+        keep = selected(self.keep)
+        if not isinstance(self.tensor.structure, ConstantFanIn):
+            budget = int(capacity)
+            stays = top_of(keep, kept.numpy(), budget)
+            grown = self._best_outside(torch.from_numpy(stays), budget - int(stays.sum()))
+            return self._delta(stays, grown)
+        stays = cut_lanes(keep, self.pattern, kept.numpy(), capacity.numpy())
+        left = capacity - self.counts(torch.from_numpy(stays))
+        return self._delta(
+            stays, fill_lanes(self.grow, self.pattern, stays, left.numpy(), self.closed)
+        )
+
+    def _best_outside(self, taken: Tensor, count: int) -> NDArray[np.int64]:
+        """Return the places, in the matrix of cells, of the best cells outside a set, ascending."""
+        if count <= 0:
+            return np.empty(0, np.int64)
+        return best_outside(self.grow, self.pattern, taken.numpy(), count, self.closed)
+
+    def _per_lane(self, lanes: Tensor) -> Tensor:
+        return torch.bincount(lanes, minlength=-(-self.tensor.rows // self.pattern.group))
+
+    def _delta(self, stays: NDArray[np.bool_], grown: NDArray[np.int64]) -> Delta:
+        """Return the Delta after which some slots are left and the cells at some places grown."""
+        return Delta(*map(torch.from_numpy, outcome(self.pattern, stays, grown)))
+
+
+def selected(scores: Tensor) -> NDArray[Any]:
+    """Return scores as an array that kernels select from."""
+    return (scores if scores.dtype in _SELECTED else scores.float()).numpy()
