@@ -205,10 +205,6 @@ class Unstructured(Structure):
         """One lane that holds the matrix."""
         return scores.reshape(1, -1)
 
-    def any_in_cell(self, mask: Tensor) -> Tensor:
-        """One lane that holds the mask."""
-        return mask.reshape(1, -1)
-
     def expand(self, cells: Tensor, rows: int, cols: int) -> Tensor:
         """Shape the lane like the matrix."""
         return cells.reshape(rows, cols)
@@ -244,18 +240,18 @@ class ConstantFanIn(Structure):
         """One lane for each group; a cell is the weights of one column, added up in order."""
         if self.group == 1:
             return scores
-        rows, cols = scores.shape
-        padded = F.pad(scores, (0, 0, 0, -rows % self.group)) if rows % self.group else scores
-        sums = reduce(torch.add, padded.reshape(-1, self.group, cols).unbind(1))
-        return sums / self.sizes(rows).to(sums.device).unsqueeze(1)
+        sums = reduce(torch.add, self._of_groups(scores).unbind(1))
+        return sums / self.sizes(len(scores)).to(sums.device).unsqueeze(1)
 
     def any_in_cell(self, mask: Tensor) -> Tensor:
         """The cells of which a weight is True."""
-        if self.group == 1:
-            return mask
-        rows, cols = mask.shape
-        padded = F.pad(mask, (0, 0, 0, -rows % self.group)) if rows % self.group else mask
-        return padded.reshape(-1, self.group, cols).any(1)
+        return mask.clone() if self.group == 1 else self._of_groups(mask).any(1)
+
+    def _of_groups(self, matrix: Tensor) -> Tensor:
+        """View a `(rows, cols)` matrix as `(lanes, group, cols)`, zeros where rows are missing."""
+        rows, cols = matrix.shape
+        padded = F.pad(matrix, (0, 0, 0, -rows % self.group)) if rows % self.group else matrix
+        return padded.reshape(-1, self.group, cols)
 
     def alike(self, draws: Tensor) -> Tensor:
         """A column's weights in a group have the number of the group's first neuron."""

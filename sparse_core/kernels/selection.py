@@ -365,7 +365,7 @@ def _fill_kernel(index: str, bits: str) -> Any:
                 lower, upper = max(np.int64(low), np.int64(never + 1)), np.int64(high)
                 exact = False
                 while lower < upper and not exact:
-                    middle = lower + (upper - lower + 1) // 2
+                    middle = (lower >> 1) + (upper >> 1) + ((lower | upper) & 1)
                     reach = 0
                     for j in range(width):
                         reach += line[j] >= middle
