@@ -5,7 +5,7 @@
     dst sweep report GRID    write the report again
     dst train KIND ...       do one run: rl, cl, crl, xmc, package.module:NAME
     dst enjoy RUN            play an episode of a finished run
-    dst bench NAME ...       measure speed: kernels, layers, rl, cl
+    dst bench NAME ...       measure speed: kernels, layers, rl, cl, updates
     dst list WHAT            say what names there are, a line for each
 
 Exit codes: 0 all is well, 1 a run has failed or a file could not be written (a full disk), 2 wrong

@@ -20,6 +20,7 @@ BENCHMARKS = {
     "rl": ("sweeps.bench.rl:main", "gradient steps of SAC"),
     "gpu": ("sweeps.bench.gpu:main", "condensed layers on a GPU, against dense, CSR and 2:4"),
     "cl": ("sweeps.bench.cl:main", "training of a task, evaluation of an earlier one"),
+    "updates": ("sweeps.bench.updates:main", "what an update of the topology costs, in steps"),
 }
 GRID = "a YAML file, or the name of a packaged grid (dst list grids)"
 EXAMPLES = """examples:

@@ -76,7 +76,7 @@ def set_bits(bits: NDArray[Any], positions: Positions) -> None:
         bits: Bytes, as uint8 or as floats that hold whole numbers.
         positions: (n,) int64, which bits.
     """
-    _set_bits_kernel(bits.dtype.name)(bits, positions)
+    _set_bits_kernel(slots.name_of(bits.dtype))(bits, positions)
 
 
 @once

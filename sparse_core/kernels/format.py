@@ -269,7 +269,9 @@ class Pattern:
         indptr = np.empty(self.in_features + 1, np.int64)
         found = np.empty(self.nnz, index_dtype(self.out_features))
         source = np.empty(self.nnz, place)
-        transpose = slots.transpose_kernel(self.index, found.dtype.name, place.name)
+        transpose = slots.transpose_kernel(
+            self.index, slots.name_of(found.dtype), slots.name_of(place)
+        )
         transpose(*self._walk, self.out_features, indptr, found, source)
         return Transposed(indptr, found, source)
 
@@ -324,7 +326,9 @@ class Pattern:
             raise ValueError(f"dense must be {expected}, got {dense.shape}")
         values: NDArray[Any] = np.zeros(self._capacity(capacity), dense.dtype)
         if slots.walks(dense):
-            slots.condense_kernel(self.index, dense.dtype.name)(*self._walk, dense, values)
+            slots.condense_kernel(self.index, slots.name_of(dense.dtype))(
+                *self._walk, dense, values
+            )
             return values
         rows, columns, source = self.coordinates()
         values[source] = dense[rows, columns]
@@ -340,7 +344,8 @@ class Pattern:
             raise ValueError(f"values must be flat, {self.size} or more, got {values.shape}")
         dense: NDArray[Any] = np.zeros((self.out_features, self.in_features), values.dtype)
         if slots.walks(values):
-            slots.expand_kernel(self.index, values.dtype.name)(*self._walk, values, dense)
+            expand = slots.expand_kernel(self.index, slots.name_of(values.dtype))
+            expand(*self._walk, values, dense)
             return dense
         rows, columns, source = self.coordinates()
         dense[rows, columns] = values[source]

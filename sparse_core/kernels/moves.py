@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from sparse_core.kernels.buffers import empty
 from sparse_core.kernels.format import Pattern, index_dtype
 from sparse_core.kernels.jit import kernel, once
+from sparse_core.kernels.slots import name_of
 
 _COMPLAINTS = (
     "",
@@ -54,6 +55,9 @@ class Move:
             initial: What new weights and unused places get.
         """
         after, size = self.after, self.before.size
+        if size == 0:
+            values[:] = initial
+            return
         kept = empty(size) if values.dtype == np.float32 else np.empty(size, values.dtype)
         kept[:] = values[:size]
         used = after.group
@@ -61,7 +65,7 @@ class Move:
         if after.tail:
             used = after.out_features - int(after.rows[-1]) * after.group
             tail = int(after.indptr[-2])
-        carry = _carry_kernel(values.dtype.name)
+        carry = _carry_kernel(name_of(values.dtype))
         carry(self.slots, after.group, tail, used, kept, values, initial)
 
     def places(self, capacity: int) -> NDArray[np.int64]:
@@ -148,8 +152,8 @@ def _carry_kernel(dtype: str) -> Any:
         for slot in range(slots.size):
             old, width = slots[slot], group if slot < tail else used
             for r in range(group):
-                moves = old >= 0 and r < width
-                values[slot * group + r] = kept[old * group + r] if moves else initial
+                found = kept[max(old, 0) * group + r]  # without a branch: any place will do
+                values[slot * group + r] = found if (old >= 0) & (r < width) else initial
         values[slots.size * group :] = initial
 
     return carry

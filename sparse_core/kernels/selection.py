@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.jit import inlined, kernel, once
+from sparse_core.kernels.slots import name_of
 
 Places = NDArray[np.int64]
 
@@ -43,7 +44,7 @@ def top_of(scores: NDArray[Any], among: NDArray[np.bool_], count: int) -> NDArra
     """
     chosen = np.zeros(scores.size, np.bool_)
     bits = _bits(scores)
-    _top_kernel(bits.dtype.name)(bits, np.ascontiguousarray(among), count, chosen)
+    _top_kernel(name_of(bits.dtype))(bits, np.ascontiguousarray(among), count, chosen)
     return chosen
 
 
@@ -62,7 +63,7 @@ def cut_lanes(
         (slots,) bool.
     """
     chosen, bits = np.array(among), _bits(scores)
-    _cut_kernel(bits.dtype.name)(
+    _cut_kernel(name_of(bits.dtype))(
         bits, pattern.indptr, pattern.rows, np.ascontiguousarray(most), chosen
     )
     return chosen
@@ -91,7 +92,7 @@ def best_outside(
     if count <= 0:
         return out
     stride = max(1, min(_SPARSEST, bits.size // _SAMPLE))
-    found = _best_kernel(pattern.index, bits.dtype.name)(
+    found = _best_kernel(pattern.index, name_of(bits.dtype))(
         *_arrays(bits, pattern, taken, blocked), count, stride, out
     )
     return out[:found]
@@ -107,7 +108,7 @@ def fill_lanes(
     """Select the `counts[i]` highest scores of lane i; arguments and result as `best_outside`."""
     bits, counts = _bits(scores), np.ascontiguousarray(counts).clip(0, scores.shape[1])
     out = np.empty(int(counts.sum()), np.int64)
-    found = _fill_kernel(pattern.index, bits.dtype.name)(
+    found = _fill_kernel(pattern.index, name_of(bits.dtype))(
         *_arrays(bits, pattern, taken, blocked), counts, out
     )
     return out[:found]

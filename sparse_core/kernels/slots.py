@@ -10,6 +10,7 @@ short.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,16 @@ DTYPES = ("float32", "float64", "uint8")
 """The dtypes of values that walks are compiled for."""
 
 
+@cache
+def name_of(dtype: np.dtype[Any]) -> str:
+    """Return the name of a dtype, which NumPy makes anew each time it is asked."""
+    return str(dtype.name)
+
+
 def walks(array: NDArray[Any]) -> bool:
     """Whether an array is one that compiled walks take."""
     plain = array.flags.c_contiguous and array.flags.writeable
-    return plain and array.dtype.isnative and array.dtype.name in DTYPES
+    return plain and array.dtype.isnative and name_of(array.dtype) in DTYPES
 
 
 @once

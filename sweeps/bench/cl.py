@@ -102,12 +102,19 @@ def contestants(update_every: int, earlier: int = 1, share: str = "none") -> dic
     return {"masked": make("masked", 1)} | {f"condensed:{g}": make("condensed", g) for g in GROUPS}
 
 
-def made(backend: str, group: int, update_every: int, earlier: int, share: str) -> TaskMasks:
-    """Return a network that has learnt some tasks and began another."""
+def made(
+    backend: str,
+    group: int,
+    update_every: int,
+    earlier: int,
+    share: str,
+    method: str | None = None,
+) -> TaskMasks:
+    """Return a network that has learnt some tasks and began another; RigL or SRigL by default."""
     from continual import TaskMasks
     from sparse_core.config import SparseConfig
 
-    method = "rigl" if group == 1 else "srigl"
+    method = method or ("rigl" if group == 1 else "srigl")
     config = SparseConfig(method=method, sparsity=SPARSITY, backend=backend, group=group)
     model = TaskMasks(network(), replace(config, update_every=update_every), share=share)
     for label in range(earlier):
