@@ -245,7 +245,8 @@ class ConstantFanIn(Structure):
 
     def any_in_cell(self, mask: Tensor) -> Tensor:
         """The cells of which a weight is True."""
-        return mask.clone() if self.group == 1 else self._of_groups(mask).any(1)
+        parts = self._of_groups(mask).unbind(1)
+        return mask.clone() if self.group == 1 else reduce(torch.logical_or, parts)
 
     def _of_groups(self, matrix: Tensor) -> Tensor:
         """View a `(rows, cols)` matrix as `(lanes, group, cols)`, zeros where rows are missing."""

@@ -73,14 +73,17 @@ class RankedSlots(Ranking):
         """Score the active cells of one layer."""
         assert isinstance(tensor, CondensedTensor)
         pattern = tensor.layer.pattern
-        order = torch.from_numpy(ordered(pattern)[0])
-        weights = tensor.weight.detach()[order].unsqueeze(0)
+        order, _ = ordered(pattern)
+        weights = torch.from_numpy(tensor.weight.detach().numpy().take(order)).unsqueeze(0)
         scene = StoredScene(
             tensor, moment, torch.ones_like(weights, dtype=torch.bool), stored=weights
         )
         scores = checked(drop(scene), "drop score", scene).squeeze(0)
         keep = torch.zeros(pattern.size, dtype=scores.dtype)
-        keep[order] = scores
+        if pattern.group > 1:
+            keep[torch.from_numpy(order)] = scores
+        else:
+            keep.copy_(scores)
         lane = torch.from_numpy(np.repeat(pattern.rows.astype(np.int64), np.diff(pattern.indptr)))
         if isinstance(tensor.structure, ConstantFanIn) and pattern.group > 1:
             keep = reduce(torch.add, keep.reshape(pattern.slots, pattern.group).unbind(1))

@@ -1,4 +1,4 @@
-"""Updates in blocks of rows are those of whole matrices, in bounded memory."""
+"""Updates slot by slot and in blocks of rows are those of whole matrices, in bounded memory."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from sparse_core import Engine, SparseConfig, sparsify
 from sparse_core.naming import drop_rule_named, growth_rule_named
 from sparse_core.registry import GROWTH_RULES
 from sparse_core.rules import growth_of
-from sparse_core.updaters.base import ranks_in_blocks
+from sparse_core.updaters import updater_for
+from sparse_core.updaters.base import DropAndGrow, ranks_in_blocks
 from sparse_core.updaters.blocked import RankedInBlocks
 from sparse_core.updaters.ranked import Ranked
 from sparse_core.updaters.scene import Moment
+from sparse_core.updaters.slots import RankedSlots, ranks_slots
 from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.delta import Delta
 from tests.sparse_core.networks import batch, mlp, train
@@ -196,20 +198,22 @@ def test_one_update_with_ties(
     tensor.tap.value = None
     with blocks(elements):
         assert ranks_in_blocks(tensor)
-        parts = RankedInBlocks.of(tensor, moment, *scores)
-        assert parts.size == whole.size
-        count = int(fraction * parts.size)
-        kept, same = whole.strongest(count), parts.strongest(count)
-        if group:
-            assert torch.equal(whole.counts(kept), parts.counts(same))
-            assert torch.equal(whole.promising(count), parts.promising(count))
-            live = torch.arange(len(whole.active)) % 2 == 0
-            for alive in (None, live):
-                capacity = whole.capacity(alive)
-                kept, same = whole.strongest(count, alive), parts.strongest(count, alive)
-                assert equal(whole.refill(kept, capacity), parts.refill(same, capacity))
-        delta = parts.refill(same, parts.capacity())
-        assert equal(delta, whole.refill(kept, whole.capacity()))
+        for kind in (RankedSlots, RankedInBlocks):
+            parts = kind.of(tensor, moment, *scores)
+            assert parts.size == whole.size
+            count = int(fraction * parts.size)
+            kept, same = whole.strongest(count), parts.strongest(count)
+            if group:
+                assert torch.equal(whole.counts(kept), parts.counts(same))
+                assert torch.equal(whole.promising(count), parts.promising(count))
+                live = torch.arange(len(whole.active)) % 2 == 0
+                for alive in (None, live):
+                    capacity = whole.capacity(alive)
+                    kept, same = whole.strongest(count, alive), parts.strongest(count, alive)
+                    for most in (capacity, capacity // 2):
+                        assert equal(whole.refill(kept, most), parts.refill(same, most))
+            delta = parts.refill(same, parts.capacity())
+            assert equal(delta, whole.refill(kept, whole.capacity()))
         before = tensor.active()
         tensor.apply(delta)
     before.view(-1)[delta.dropped] = False
@@ -224,9 +228,17 @@ def test_the_rules_that_see_rows_alone() -> None:
     assert by_rows == {"random", "unfired", "gradient", "momentum", "adam_momentum"}
 
 
-def test_small_layers_use_matrices() -> None:
+def test_small_layers_use_one_matrix_of_grow_scores() -> None:
     tensor = layer(6, 5, 1, "unstructured", 0.5, 0)
-    assert not ranks_in_blocks(tensor)
+    assert ranks_slots(tensor) and not ranks_in_blocks(tensor)
+    moment = Moment(step=10, update=2, fraction=0.5)
+    update = SparseConfig(method="rigl"), SparseConfig(method="rigl", drop="sensitivity")
+    for config, kind in zip(update, (RankedSlots, Ranked), strict=True):
+        updater = updater_for(config)
+        assert isinstance(updater, DropAndGrow)
+        with patch.object(DropAndGrow, "rewire") as rewire:
+            updater.propose([tensor], moment)
+        assert type(rewire.call_args.args[0]) is kind
     with blocks(10):
         assert ranks_in_blocks(tensor)
         assert list(tensor.row_blocks()) == [slice(0, 2), slice(2, 4), slice(4, 6)]
