@@ -10,7 +10,7 @@ from stable_baselines3.td3 import policies as td3
 from torch import Tensor, nn
 
 from dstrl.policies.mixin import Part, SparsePolicy
-from dstrl.policies.networks import SparseSACActor, SparseTD3Actor
+from dstrl.policies.networks import SparseCritic, SparseSACActor, SparseTD3Actor
 from dstrl.policies.roles import Roles, roles_of
 
 
@@ -69,6 +69,11 @@ class SparseSACPolicy(SparseActorAndCritics, sac.SACPolicy):
         kwargs = self._update_features_extractor(self.actor_kwargs, features_extractor)
         return SparseSACActor(**kwargs).to(self.device)
 
+    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> SparseCritic:
+        """Build the critics or their targets, dense still."""
+        kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
+        return SparseCritic(**kwargs).to(self.device)
+
 
 class SparseSACCnnPolicy(SparseSACPolicy, sac.CnnPolicy):
     """SAC's policy for images, sparse."""
@@ -89,6 +94,11 @@ class SparseTD3Policy(SparseActorAndCritics, td3.TD3Policy):
         """Build the actor or its target, dense still."""
         kwargs = self._update_features_extractor(self.actor_kwargs, features_extractor)
         return SparseTD3Actor(**kwargs).to(self.device)
+
+    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> SparseCritic:
+        """Build the critics or their targets, dense still."""
+        kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
+        return SparseCritic(**kwargs).to(self.device)
 
 
 class SparseTD3CnnPolicy(SparseTD3Policy, td3.CnnPolicy):

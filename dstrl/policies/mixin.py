@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from dstrl.policies import checkpoints
 from dstrl.policies.deploy import inference_policy
 from dstrl.policies.devices import FollowsDevice
+from dstrl.policies.modes import QuickModes
 from dstrl.policies.networks import floats
 from dstrl.policies.roles import Roles, named
 from dstrl.policies.targets import follow, follow_in_part
@@ -70,7 +71,7 @@ class Part:
     also: tuple[Optimizer, ...] = ()
 
 
-class SparsePolicy(FollowsDevice):
+class SparsePolicy(QuickModes, FollowsDevice):
     """Mixin that makes a policy of Stable-Baselines3 sparse: put it before the policy's class.
 
         class MyPolicy(SparsePolicy, ActorCriticPolicy):
@@ -146,15 +147,6 @@ class SparsePolicy(FollowsDevice):
         """The engine of each network by name."""
         return {name: root.sparse_engine for name, root in self._roots.items()}  # type: ignore[misc]
 
-    def set_training_mode(self, mode: bool) -> None:
-        """Put all modules in training mode, or in that of evaluation, unless they are in it.
-
-        Stable-Baselines3 does so at every step, and torch writes to every module.
-        """
-        assert isinstance(self, nn.Module)
-        if not _all_in_mode(self, mode):
-            super().set_training_mode(mode)  # type: ignore[misc]
-
     def condense(self, batch: int = 1) -> Any:
         """Return a copy for inference, which predicts the same actions.
 
@@ -208,13 +200,6 @@ class SparsePolicy(FollowsDevice):
         data: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
         backends = {engine.config.backend for engine in self.sparse_engines.values()}
         return data | {"sparse": self.sparse.masked() if backends == {"masked"} else self.sparse}
-
-
-def _all_in_mode(module: nn.Module, mode: bool) -> bool:
-    if module.training != mode:
-        return False
-    children = module._modules.values()
-    return all([child is None or _all_in_mode(child, mode) for child in children])
 
 
 @contextlib.contextmanager

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.dqn.policies import QNetwork
 from stable_baselines3.sac.policies import Actor as SACActor
 from stable_baselines3.td3.policies import Actor as TD3Actor
 from torch import nn
 
 from dstrl.policies.devices import FollowsDevice
+from dstrl.policies.modes import QuickModes
 from dstrl.policies.roles import named, roles_of
 from sparse_core import sparsify
 from sparse_core.config import SparseConfig
@@ -21,7 +23,7 @@ from sparse_core.layers.dense import become_dense
 from sparse_core.layers.state import Condensed
 
 
-class SparseNet(FollowsDevice):
+class SparseNet(QuickModes, FollowsDevice):
     """Mixin: a network that is made again from its file with the masks it had.
 
     Inside a policy it is built dense, and the policy makes it sparse when its optimizer is there.
@@ -73,6 +75,10 @@ class SparseTD3Actor(SparseNet, TD3Actor):
     """The actor of TD3 and DDPG."""
 
     sparse_chains = (("features_extractor", "mu"),)
+
+
+class SparseCritic(QuickModes, ContinuousCritic):
+    """The critics of SAC, TD3 and DDPG, which are not saved on their own."""
 
 
 class SparseQNetwork(SparseNet, QNetwork):

@@ -275,7 +275,7 @@ class ContinualPolicy(SparsePolicy):
             self._leave_alone("learn")
             if self.training_task is None:
                 raise RuntimeError("no task is in training: call begin_task before learn")
-        super().set_training_mode(mode)
+        super().set_training_mode(mode)  # type: ignore[misc]
 
     def _known(self) -> str:
         return ", ".join(map(str, self.finished_tasks)) or "none yet"

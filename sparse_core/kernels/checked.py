@@ -27,7 +27,6 @@ from sparse_core.kernels.arguments import (
 from sparse_core.kernels.backward import row_sums_kernel
 from sparse_core.kernels.elementwise import NAMES
 from sparse_core.kernels.format import Pattern
-from sparse_core.kernels.gemv import gemv_kernel
 from sparse_core.kernels.threads import team
 
 
@@ -260,20 +259,7 @@ def gemv(
     """
     values = as_values(pattern, values)
     x, bias, out = as_sample(pattern, x, bias, out)
-    threads = plan.useful_threads(threads, pattern.size)
-    run, bounds = plan.keep(
-        pattern,
-        ("gemv", relu, threads),
-        lambda: (
-            gemv_kernel(pattern.group, pattern.index, relu, pattern.tail, threads > 1),
-            plan.row_bounds(pattern, threads),
-        ),
-    )
-    with team(threads):
-        run(
-            values, pattern.columns, pattern.indptr, pattern.rows, pattern.absent,
-            x, bias, out, bounds,
-        )  # fmt: skip
+    unchecked.gemv(pattern, relu, threads)(values, x, bias, out)
     return out
 
 

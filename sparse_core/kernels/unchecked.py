@@ -20,6 +20,7 @@ from sparse_core.kernels.buffers import Array, empty
 from sparse_core.kernels.elementwise import elementwise_kernel
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.forward import forward_kernel, rows_forward_kernel
+from sparse_core.kernels.gemv import gemv_kernel
 from sparse_core.kernels.pack import pack_kernel, unpack_kernel
 from sparse_core.kernels.take import taker
 from sparse_core.kernels.threads import team
@@ -76,6 +77,27 @@ def _by_bands(
             run(values, *order, bands.parts, absent, x, bias, out, batch)
 
     return ready
+
+
+def gemv(pattern: Pattern, relu: bool, threads: int) -> Ready:
+    """Return W x + b of one sample, with ReLU or without, of (values, x, bias, out)."""
+    threads = plan.useful_threads(threads, pattern.size)
+
+    def make() -> Ready:
+        run = gemv_kernel(pattern.group, pattern.index, relu, pattern.tail, threads > 1)
+        index = pattern.columns, pattern.indptr, pattern.rows, pattern.absent
+        bounds = plan.row_bounds(pattern, threads)
+
+        def ready(values: Array, x: Array, bias: Array, out: Array) -> None:
+            run(values, *index, x, bias, out, bounds)
+
+        def together(values: Array, x: Array, bias: Array, out: Array) -> None:
+            with team(threads):
+                ready(values, x, bias, out)
+
+        return ready if threads == 1 else together
+
+    return plan.keep(pattern, ("gemv", relu, threads), make)
 
 
 def grad_input(

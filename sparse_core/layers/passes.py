@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch._C._functorch import is_legacy_batchedtensor
 
 from sparse_core.checks import InputError
-from sparse_core.kernels import linear
+from sparse_core.kernels import unchecked
 from sparse_core.kernels.format import CPU_GROUPS
 from sparse_core.layers import torch_path
 from sparse_core.layers.copies import release
@@ -58,6 +58,9 @@ def run(steps: Sequence[nn.Module], input: Tensor) -> Tensor:
     if not is_for_kernels(input) or not all(_has_kernels(layer) for layer, _ in layers):
         return torch_path.run(layers, input)
     links = links_of(layers)
+    if input.shape[0] == 1 and input.dim() == 2 and not torch.is_grad_enabled() and input.is_cpu:
+        array = (input.detach() if input.requires_grad else input).contiguous().numpy()
+        return torch.from_numpy(_of_sample(links, array[0], torch.get_num_threads())[None])
     flat = input.dim() == 2  # a reshape would cost autograd more than it looks
     rows = input if flat else input.reshape(-1, input.shape[-1])
     parameters = [parameter for link in links for parameter in link.parameters]
@@ -130,12 +133,8 @@ def _checked(layer: Condensed, input: Tensor) -> Tensor:
 
 def _infer(links: Sequence[Any], rows: Tensor) -> Tensor:
     if rows.is_cpu and rows.shape[0] <= SMALL_BATCH:
-        signal: Array = rows.contiguous().numpy()
-        for link in links:
-            threads = torch.get_num_threads()
-            out = linear(link.pattern, link.values, signal, link.bias, threads=threads)
-            signal = _activated(link.activation, out)
-        return torch.from_numpy(signal)
+        threads, samples = torch.get_num_threads(), rows.contiguous().numpy()
+        return torch.from_numpy(np.stack([_of_sample(links, x, threads) for x in samples]))
     way = way_of(links, len(rows), train=False)
     passing = way.enter(rows)
     for link in links:
@@ -143,10 +142,14 @@ def _infer(links: Sequence[Any], rows: Tensor) -> Tensor:
     return way.leave(passing)
 
 
-def _activated(name: str | None, out: Array) -> Array:
-    if name is None:
-        return out
-    return np.maximum(out, 0) if name == "relu" else np.tanh(out)
+def _of_sample(links: Sequence[Link], sample: Array, threads: int) -> Array:
+    """Return the output for one sample on the CPU, `(out,)`."""
+    for link in links:
+        out: Array = np.empty(link.pattern.out_features, np.float32)
+        run = unchecked.gemv(link.pattern, link.activation == "relu", threads)
+        run(link.values, sample, link.bias, out)
+        sample = np.tanh(out, out) if link.activation == "tanh" else out
+    return sample
 
 
 class _Chain(torch.autograd.Function):

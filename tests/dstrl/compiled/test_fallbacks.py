@@ -98,7 +98,7 @@ WHOLE = {
 LATER = {
     hook_layer: "critic.qf0.0 has hooks",
     hook_optimizer: "Adam has hooks",
-    hook_network: "critic_target has hooks|ContinuousCritic has hooks",
+    hook_network: "critic_target has hooks|SparseCritic has hooks",
     wrap_step: "the step of Adam is wrapped",
     freeze: "some parameters are frozen",
     second_group: "Adam has several groups of parameters",
