@@ -12,6 +12,7 @@ from sparse_core import unknown_optimizers
 from sparse_core.averages import watch_averages
 from sparse_core.budgets.distributions import budgets, budgets_by_score
 from sparse_core.budgets.selection import Selected, select, selectable
+from sparse_core.budgets.starved import warn_starved
 from sparse_core.budgets.structure import ConstantFanIn, Structure, Unstructured, structure_for
 from sparse_core.checks import InputError, at_least
 from sparse_core.config import SparseConfig
@@ -104,6 +105,8 @@ def sparsify(
     if config.facts.sparse:
         asked = config.backend == "condensed"
         warn_left_dense(dense, masked if asked else {}, config, stacklevel=2)
+        if apart is None:
+            warn_starved(sparse, counts, structure, config, stacklevel=2)
     tensors = []
     for item in sparse:
         tensor = _build(item, config, structure, counts[item.name])

@@ -70,6 +70,9 @@ class SparseConfig(InForce):
             `4x4` (a layer that they do not divide is less than a block short of its budget); None
             is the method's own.
         group: So many consecutive neurons share their input columns (constant fan-in only).
+        min_fan_in: With constant fan-in each neuron of an input layer reads at least so many
+            inputs, all where there are fewer. Layers of more inputs pay for it, each with at most
+            half of what it would have, so that the total stays; what exceeds that is not met.
         update_every: Optimizer steps between two updates of the topology (Delta T).
         drop_fraction: Fraction of a layer's active weights that the first update moves (alpha).
         decay: How that fraction falls until `stop_at * horizon`, one of `DECAYS`.
@@ -135,6 +138,7 @@ class SparseConfig(InForce):
     drop: str | None = None
     structure: str | None = None
     group: int = 1
+    min_fan_in: int = 8
     update_every: int = 100
     drop_fraction: float = 0.3
     decay: str = "cosine"
@@ -187,7 +191,7 @@ class SparseConfig(InForce):
         for name in ("drop_fraction", "stop_at", "prune_from", "penalty", "slack"):
             within(name, getattr(self, name), 0, 1)
         at_least("rewind_step", self.rewind_step, 0)
-        for name in ("update_every", "group", "gradient_steps", "rounds"):
+        for name in ("update_every", "group", "min_fan_in", "gradient_steps", "rounds"):
             at_least(name, getattr(self, name), 1)
         at_least("seed", self.seed, 0)
         for name in ("horizon", "reset_dormant_every"):
@@ -308,6 +312,8 @@ class SparseConfig(InForce):
             changes |= _defaults(["ablation_threshold", "ablation_sticky"])
             if self.structure_in_force != "neurons":
                 changes |= _defaults(["never_ablate"])
+        if self.structure_in_force != "constant_fan_in":
+            changes |= _defaults(["min_fan_in"])
         if method.every_step:
             changes |= _defaults(["update_every"])
         if self.reset_dormant_every is None and "dormant_threshold" not in method.fields:

@@ -16,48 +16,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Real
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparse_core.budgets.ranking import top_of_network
 from sparse_core.budgets.selection import Selected
-from sparse_core.budgets.structure import NOfM, Structure
+from sparse_core.budgets.shares import TINY, Share, allocate, targets_of
+from sparse_core.budgets.structure import ConstantFanIn, NOfM, Structure
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
 from sparse_core.naming import distribution_named
-
-TINY = 1e-6
-"""How far rounding errors may take a number of weights off an integer."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one layer wants and can hold, in weights.
-
-    Attributes:
-        name: For error messages.
-        wish: Its relative share of the budget (its weights times its unscaled density).
-        least: The fewest weights it can have.
-        most: The most weights it can have.
-        quantum: Its budget is a multiple of this.
-        beside: How many tasks, each with this budget, must fit into the layer.
-    """
-
-    name: str
-    wish: float
-    least: int
-    most: int
-    quantum: int = 1
-    beside: int = 1
-
-    @property
-    def ceiling(self) -> int:
-        """The largest budget with which `beside` tasks fit."""
-        if self.beside == 1:
-            return self.most
-        return max(self.least, self.most // self.beside // self.quantum * self.quantum)
 
 
 def budgets(
@@ -91,9 +61,9 @@ def budgets(
     for tensor in tensors:
         sparsity = own.get(tensor.name)
         if sparsity is not None:
-            share = _share(tensor, 1.0, structure)
+            share = replace(_share(tensor, 1.0, structure, config), floor=0)
             exact = (1 - sparsity) * tensor.numel
-            (share,) = _beside([tensor], [share], exact, apart)
+            (share,) = _beside([tensor], [share], exact, apart, structure)
             result[tensor.name] = allocate([share], round(exact), sparsity)[0]
     sharing = [t for t in tensors if t.name in own and own[t.name] is None]
     if not sharing:
@@ -104,8 +74,8 @@ def budgets(
     exact = config.density * (total + inside) - inside
     total = round(config.density * (total + inside)) - inside
     relative = _relative_densities(sharing, config.distribution)
-    shares = [_share(t, r, structure) for t, r in zip(sharing, relative, strict=True)]
-    shares = _beside(sharing, shares, exact, apart)
+    shares = [_share(t, r, structure, config) for t, r in zip(sharing, relative, strict=True)]
+    shares = _beside(sharing, shares, exact, apart, structure)
     if isinstance(structure, NOfM) and not (config.dense_in_budget and dense_total):
         total = sum(share.least for share in shares)
     counts = allocate(shares, total, config.sparsity)
@@ -149,7 +119,7 @@ def _relative_densities(tensors: Sequence[Selected], distribution: str) -> list[
     return found
 
 
-def _share(tensor: Selected, relative: float, structure: Structure) -> Share:
+def _share(tensor: Selected, relative: float, structure: Structure, config: SparseConfig) -> Share:
     rows, cols = tensor.numel // tensor.cols, tensor.cols
     return Share(
         tensor.name,
@@ -157,6 +127,20 @@ def _share(tensor: Selected, relative: float, structure: Structure) -> Share:
         structure.least(rows, cols),
         tensor.numel,
         structure.quantum(rows, cols),
+        floor=rows * least_fan_in(tensor, structure, config),
+        inputs=cols,
+    )
+
+
+def least_fan_in(tensor: Selected, structure: Structure, config: SparseConfig) -> int:
+    """Return how many inputs each neuron of a layer should have; 0: the distribution decides.
+
+    It is `min_fan_in` in input layers with constant fan-in, all inputs where there are fewer. What
+    the network is given has nothing to take its place, unlike the outputs of a wide hidden layer.
+    """
+    reads = tensor.role == "input" and not isinstance(tensor.layer, nn.Embedding)
+    return (
+        min(tensor.cols, config.min_fan_in) if reads and isinstance(structure, ConstantFanIn) else 0
     )
 
 
@@ -165,72 +149,23 @@ def _beside(
     shares: Sequence[Share],
     total: float,
     apart: Sequence[str] | None,
+    structure: Structure,
 ) -> list[Share]:
-    """Set `beside` of the layers that tasks share: how often their exact budgets fit."""
+    """Set `beside` of the layers that tasks share: how often their exact budgets fit.
+
+    Tasks divide a layer's inputs among them, so there are no floors.
+    """
     if apart is None:
         return list(shares)
-    scale = _scale(shares, total)
+    targets = targets_of(shares, total)
     return [
-        share
+        replace(share, floor=0)
         if any(tensor.matches(pattern) for pattern in apart)
-        else replace(share, beside=int(share.most / _clip(scale * share.wish, share) + TINY))
-        for tensor, share in zip(tensors, shares, strict=True)
-    ]
-
-
-def allocate(shares: Sequence[Share], total: int, sparsity: float) -> list[int]:
-    """Share `total` weights in proportion to the wishes, within each layer's bounds.
-
-    Raises:
-        ValueError: If the layers need more than `total`.
-    """
-    least = sum(share.least for share in shares)
-    if total < least:
-        neediest = max(shares, key=lambda s: s.least - s.wish * total / sum(x.wish for x in shares))
-        raise InputError(
-            f"sparsity={sparsity}: leaves {max(total, 0)} weights, but the layers need at least "
-            f"{least} (layer {neediest.name!r} alone {neediest.least})",
-            field="sparsity",
+        else replace(
+            share,
+            floor=0,
+            beside=int(share.most / target + TINY),
+            quantum=structure.quantum(tensor.numel // tensor.cols, tensor.cols, alike=True),
         )
-    scale = _scale(shares, total)
-    targets = [_clip(scale * s.wish, s) for s in shares]
-    return _round(targets, shares, total)
-
-
-def _clip(value: float, share: Share) -> float:
-    return min(max(value, share.least), share.most)
-
-
-def _scale(shares: Sequence[Share], total: float) -> float:
-    """Solve sum(clip(scale * wish)) = total: layers at a bound leave the equation."""
-    low, high = 0.0, max(s.most / s.wish for s in shares)
-    for _ in range(200):
-        middle = (low + high) / 2
-        if sum(_clip(middle * s.wish, s) for s in shares) < total:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def _round(targets: Sequence[float], shares: Sequence[Share], total: int) -> list[int]:
-    """Round to multiples of the quanta by largest remainder, without exceeding the total."""
-    counts = [
-        s.most if t + TINY >= s.most else max(s.least, int((t + TINY) / s.quantum) * s.quantum)
-        for t, s in zip(targets, shares, strict=True)
+        for tensor, share, target in zip(tensors, shares, targets, strict=True)
     ]
-    counts = [min(count, s.ceiling) for count, s in zip(counts, shares, strict=True)]
-    order = sorted(range(len(shares)), key=lambda i: (counts[i] - targets[i]) / shares[i].quantum)
-    left = total - sum(counts)
-    while True:
-        takers = [
-            i
-            for i in order
-            if shares[i].quantum <= left and counts[i] + shares[i].quantum <= shares[i].ceiling
-        ]
-        if not takers:
-            return counts
-        for i in takers:
-            if shares[i].quantum <= left:
-                counts[i] += shares[i].quantum
-                left -= shares[i].quantum

@@ -44,8 +44,14 @@ class Structure(ABC):
         """Return the fewest active weights the structure can have."""
 
     @abstractmethod
-    def quantum(self, rows: int, cols: int) -> int:
-        """Return the number of weights that a budget is a multiple of."""
+    def quantum(self, rows: int, cols: int, *, alike: bool = False) -> int:
+        """Return the number of weights that a budget is a multiple of.
+
+        Args:
+            rows: Rows of the matrix.
+            cols: Its columns.
+            alike: Whether all lanes must hold equally many.
+        """
 
     @abstractmethod
     def cells(self, scores: Tensor) -> Tensor:
@@ -197,7 +203,7 @@ class Unstructured(Structure):
         """One weight a layer."""
         return 1
 
-    def quantum(self, rows: int, cols: int) -> int:
+    def quantum(self, rows: int, cols: int, *, alike: bool = False) -> int:
         """Any number of weights."""
         return 1
 
@@ -221,6 +227,9 @@ class Unstructured(Structure):
 class ConstantFanIn(Structure):
     """Neurons that are not ablated have equally many active weights (SRigL, Lasby et al. 2024).
 
+    Deviation: where they do not divide the budget, some have one more, so that nothing of it is
+    lost, neither at first nor when neurons are ablated. Published is k' rounded down.
+
     Attributes:
         group: So many consecutive neurons share their input columns and are ablated together; the
             last group is smaller where this does not divide the rows. 1 is SRigL as published.
@@ -232,9 +241,9 @@ class ConstantFanIn(Structure):
         """One weight a neuron."""
         return rows
 
-    def quantum(self, rows: int, cols: int) -> int:
-        """One more weight for every neuron."""
-        return rows
+    def quantum(self, rows: int, cols: int, *, alike: bool = False) -> int:
+        """A column of one group; one more weight for every neuron where groups are not alike."""
+        return rows if alike or rows % self.group else self.group
 
     def cells(self, scores: Tensor) -> Tensor:
         """One lane for each group; a cell is the weights of one column, added up in order."""
@@ -263,11 +272,17 @@ class ConstantFanIn(Structure):
         return cells.repeat_interleave(self.group, dim=0)[:rows] if self.group > 1 else cells
 
     def capacity(self, budget: int, rows: int, cols: int, live: Tensor | None = None) -> Tensor:
-        """K' = budget // live rows for live lanes, 0 for ablated ones; at most `cols`."""
+        """K' = budget // live rows for live lanes, 0 for ablated ones; at most `cols`.
+
+        What is left of the budget goes to the first of the live lanes, which have k' + 1.
+        """
         sizes = self.sizes(rows)
         live = torch.ones(len(sizes), dtype=torch.bool) if live is None else live
-        fan_in = min(cols, budget // int(sizes.to(live.device)[live].sum()))
-        return live.long() * fan_in
+        of_live = live * sizes.to(live.device)
+        neurons = int(of_live.sum())
+        fan_in = min(cols, budget // neurons)
+        left = budget - fan_in * neurons if fan_in < cols else 0
+        return live * (fan_in + (of_live.cumsum(0) <= left).long())
 
     def sizes(self, rows: int) -> Tensor:
         """Return `(lanes,)` int64: the number of neurons in each group."""
@@ -291,7 +306,7 @@ class NOfM(Structure):
         """As many weights as the pattern has."""
         return int(self.capacity(0, rows, cols).sum())
 
-    def quantum(self, rows: int, cols: int) -> int:
+    def quantum(self, rows: int, cols: int, *, alike: bool = False) -> int:
         """All weights of the pattern: there is no other number."""
         return self.least(rows, cols)
 
@@ -331,7 +346,7 @@ class Blocks(Structure):
         """One block."""
         return int(self.prices(rows, cols).max())
 
-    def quantum(self, rows: int, cols: int) -> int:
+    def quantum(self, rows: int, cols: int, *, alike: bool = False) -> int:
         """The greatest common divisor of the blocks' weights, the one in the corner left out."""
         prices = self.prices(rows, cols).reshape(-1)
         return math.gcd(*set((prices[:-1] if len(prices) > 1 else prices).tolist()))

@@ -9,23 +9,30 @@ Deviations from the published code:
   inactive positions are candidates.
 - It drops active weights that happen to be zero, by lowering n_keep to the number of the others;
   here they rank last, and the mask alone says what is active.
+- It rounds gamma k down, so that with gamma = 0.3 a neuron of less than 7 inputs goes only when
+  none of them is salient; here a neuron goes if it has fewer than gamma k, not rounded.
 - Its guard keeps one neuron more than a dense fan-in needs where that divides the budget.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+ROUNDING = 1e-9
+"""More than what a product of the two can be off."""
 
-def threshold(gamma: float, fan_in: int) -> int:
+
+def threshold(gamma: float, fan_in: float) -> int:
     """Return the least number of salient weights of a neuron that stays.
 
     Args:
         gamma: From 1 on an absolute count, below 1 a fraction of `fan_in`.
-        fan_in: The constant fan-in without ablation, k = budget // rows.
+        fan_in: The fan-in without ablation, budget / rows.
     """
-    return int(gamma) if gamma >= 1 else max(1, int(gamma * fan_in))
+    return int(gamma) if gamma >= 1 else max(1, math.ceil(gamma * fan_in - ROUNDING))
 
 
 def least_lanes(budget: int, rows: int, cols: int, group: int) -> int:

@@ -18,7 +18,7 @@ class SRigL(RigL):
     2. Salient: the n_keep largest active weights, the n_prune inactive positions of largest
        gradient.
     3. Neurons with fewer salient positions than the threshold are ablated.
-    4. k' = budget // neurons left.
+    4. k' = budget // neurons left, and one more for the first of them where that leaves a rest.
     5. The n_keep largest weights outside ablated neurons stay, at most the k' largest of each
        neuron.
     6. Each neuron left grows to k' by gradient magnitude.
@@ -48,5 +48,5 @@ class SRigL(RigL):
         lanes = len(salient) if open_lanes is None else int(open_lanes.sum())
         widest = max(1, tensor.widest())
         least = least_lanes(layer.target, tensor.rows, widest, self.config.group)
-        wanted = threshold(self.config.ablation_threshold, layer.target // tensor.rows)
+        wanted = threshold(self.config.ablation_threshold, layer.target / tensor.rows)
         return live_lanes(salient, wanted, min(least, lanes), gone)

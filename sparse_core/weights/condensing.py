@@ -19,8 +19,8 @@ from sparse_core.weights.tensor import SparseTensor
 def capacity_of(tensor: SparseTensor, slack: float = 0.0) -> int:
     """Return how many values a tensor can need at any time of its training.
 
-    Groups that are ablated leave more fan-in to the others, and a smaller last group is stored as
-    large as the others, so this may exceed the budget by a few weights.
+    A smaller last group is stored as large as the others, and groups that are ablated leave it
+    more fan-in, so this may exceed the budget by a few weights.
 
     Args:
         tensor: The sparse weight.
@@ -32,11 +32,11 @@ def capacity_of(tensor: SparseTensor, slack: float = 0.0) -> int:
     if not isinstance(structure, ConstantFanIn):
         return most
     sizes = structure.sizes(tensor.rows).tolist()
+    unused = structure.group - sizes[-1]
     needed = [tensor.count()]
     for live in _possible_lanes(tensor, len(sizes)):
-        for rows in {live * structure.group, live * structure.group - structure.group + sizes[-1]}:
-            fan_in = min(tensor.cols, most // rows)
-            needed.append(fan_in * live * structure.group)
+        widest = min(tensor.cols, most // (live * structure.group - unused) + 1)
+        needed.append(min(most, live * structure.group * tensor.cols) + unused * widest)
     return max(needed)
 
 

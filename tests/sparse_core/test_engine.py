@@ -164,7 +164,7 @@ def test_a_target_of_another_shape_cannot_follow():
 
 def test_the_bias_of_an_ablated_neuron_is_frozen_and_that_of_a_live_one_is_not():
     net, optimizer, engine = built(
-        dict(method="srigl", update_every=2, ablation_threshold=1), lr=0.05
+        dict(method="srigl", update_every=2, ablation_threshold=1, min_fan_in=1), lr=0.05
     )
     tensor = engine.tensors[1]
     mask = tensor.active()

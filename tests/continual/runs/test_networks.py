@@ -143,7 +143,7 @@ def test_finished_tasks_answer_as_they_did_to_the_bit(backend, share):
 def test_masks_of_convolutions_are_disjoint_and_have_their_budgets(backend, method):
     spec, model, tasks = made(backend, method)
     budgets = {tensor.name: tensor.count() for tensor in model.engine.tensors}
-    if method != "srigl":  # whose budgets are multiples of a layer's neurons
+    if method != "srigl":  # whose budgets beside each other are multiples of a layer's neurons
         assert sum(budgets.values()) == round(0.15 * (54 + 324 + 432 + 576 + 768 + 48))
     train(spec, model, tasks, range(3))
     masks = [model.masks(label) for label in range(3)]
@@ -151,11 +151,10 @@ def test_masks_of_convolutions_are_disjoint_and_have_their_budgets(backend, meth
     for name, budget in budgets.items():
         of_tasks = [mask[name].flatten(1) for mask in masks]
         for mask in of_tasks:
-            live = int(mask.any(1).sum())  # ablation may leave less than a weight for each filter
+            live = int(mask.any(1).sum())
             if method == "srigl":
-                assert set(mask.sum(1).tolist()) - {0} == {budget // live}
-            else:
-                assert int(mask.sum()) == budget
+                assert set(mask.sum(1).tolist()) - {0} <= {budget // live, budget // live + 1}
+            assert int(mask.sum()) == budget
         if name != "14.weight":  # the head is each task's own
             assert int(sum(mask.int() for mask in of_tasks).max()) == 1
 

@@ -6,8 +6,9 @@ from torch import nn
 
 from sparse_core import SparseConfig
 from sparse_core.budgets import densities
-from sparse_core.budgets.distributions import Share, allocate, budgets, budgets_by_score
+from sparse_core.budgets.distributions import budgets, budgets_by_score
 from sparse_core.budgets.selection import Selected, select
+from sparse_core.budgets.shares import Share, allocate
 from sparse_core.budgets.structure import structure_for
 from tests.sparse_core.networks import mlp
 
@@ -65,16 +66,53 @@ def test_layers_have_at_least_one_weight():
     assert shares_of(mlp(2, 2, 100, 100), sparsity=0.999) == [1, 3, 6]
 
 
-def test_constant_fan_in_has_multiples_of_the_neurons():
-    # 64->128->128->10 at 90 %: ERK wants 847, 1130 and 609 weights.
-    assert shares_of(mlp(64, 128, 128, 10), method="srigl", sparsity=0.9) == [768, 1152, 660]
+def test_constant_fan_in_has_the_budgets_of_any_other_structure():
+    # 64->128->128->10 at 90 %: ERK wants 847.4, 1129.9 and 608.9 weights.
+    plain = dict(method="srigl", sparsity=0.9, min_fan_in=1)
+    assert shares_of(mlp(64, 128, 128, 10), **plain) == [847, 1130, 609]
+    # A group of four has one column more or less; where one is smaller, all groups have.
+    assert all(count % 4 == 0 for count in shares_of(mlp(64, 128, 128, 12), group=4, **plain))
+    assert shares_of(mlp(64, 126, 128, 12), group=4, **plain)[0] % 126 == 0
 
 
 def test_constant_fan_in_has_at_least_one_weight_a_neuron():
     counts = shares_of(mlp(17, 256, 256, 6), method="srigl", sparsity=0.98)
     assert counts[0] >= 256 and counts[1] >= 256 and counts[2] >= 6
     total = 17 * 256 + 256 * 256 + 256 * 6
-    assert sum(counts) <= round(0.02 * total)
+    assert sum(counts) == round(0.02 * total)
+
+
+FLOORS = [
+    # 4->8->8->2 at 1/4: 8, 16 and 4 weights, of which the larger two can pay 8 and 2. Two inputs
+    # cost 8, that is 6.4 and 1.6 of them; three would cost 16.
+    (dict(min_fan_in=1), [8, 16, 4]),
+    (dict(min_fan_in=2), [16, 10, 2]),
+    (dict(min_fan_in=3), [18, 8, 2]),
+    # At 1/2, of 16, 32 and 8 weights, they can pay 16 and 4; three inputs cost 8, all four 16.
+    (dict(min_fan_in=3, sparsity=0.5), [24, 26, 6]),
+    (dict(min_fan_in=4, sparsity=0.5), [32, 19, 5]),
+    (dict(min_fan_in=8, sparsity=0.5), [32, 19, 5]),
+    # Other structures, layers with a sparsity of their own and tasks beside each other have none.
+    (dict(min_fan_in=8, method="rigl"), [8, 16, 4]),
+    (dict(min_fan_in=8, layer_sparsity={"input": 0.75}), [8, 16, 4]),
+    (dict(min_fan_in=8, apart=("output",)), [8, 16, 4]),
+]
+
+
+@pytest.mark.parametrize(("fields", "expected"), FLOORS)
+def test_layers_of_more_inputs_pay_for_the_least_fan_in_of_the_inputs(fields, expected):
+    fields = dict(method="srigl", sparsity=0.75, distribution="uniform") | fields
+    assert shares_of(mlp(4, 8, 8, 2), fields.pop("apart", None), **fields) == expected
+
+
+def test_input_layers_of_one_size_are_raised_alike():
+    a, b = (Share(name, 10, 4, 20, floor=20, inputs=2) for name in "ab")
+    c = Share("c", 20, 4, 100, inputs=5)
+    assert allocate([a, b, c], 40, 0.7) == [15, 15, 10]
+    # One of fewer inputs comes first: 4 of its 6 come from c, 2 from b, which then needs 12 and
+    # gets the 6 that c has left to give.
+    a = Share("a", 10, 4, 16, floor=16, inputs=1)
+    assert allocate([a, b, c], 40, 0.7) == [16, 14, 10]
 
 
 BESIDE = [
@@ -93,9 +131,9 @@ BESIDE = [
     (dict(sparsity=0.64), (), [276, 52, 9]),
     (dict(layer_sparsity={"2": 0.8}), None, [153, 29, 5]),
     (dict(layer_sparsity={"2": 0.8}), ("output",), [153, 28, 5]),
-    (dict(method="srigl"), None, [156, 24, 6]),
-    # 13 x 5 > 64 inputs; 12 of them, 2 and 2 leave 15 weights, of which the head takes 7 x 2.
-    (dict(method="srigl"), ("output",), [144, 24, 18]),
+    (dict(method="srigl"), None, [153, 29, 5]),
+    # 13 x 5 > 64 inputs, and tasks have equal fan-ins: 12 and 2, of which the head takes the rest.
+    (dict(method="srigl"), ("output",), [144, 24, 19]),
 ]
 
 

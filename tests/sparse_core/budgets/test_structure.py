@@ -49,8 +49,19 @@ def test_refill_truncates_the_weakest_and_grows_the_strongest():
 
 def test_ablated_lanes_are_empty_and_the_others_hold_more():
     live = torch.tensor([True, False, True, True])
-    assert ConstantFanIn().capacity(8, 4, 10, live).tolist() == [2, 0, 2, 2]
+    assert ConstantFanIn().capacity(9, 4, 10, live).tolist() == [3, 0, 3, 3]
     assert ConstantFanIn().capacity(40, 4, 10, torch.tensor([True] + [False] * 3)).max() == 10
+
+
+def test_what_the_neurons_do_not_divide_goes_to_the_first_of_them():
+    assert ConstantFanIn().capacity(10, 4, 10).tolist() == [3, 3, 2, 2]
+    live = torch.tensor([True, False, True, True])
+    assert ConstantFanIn().capacity(10, 4, 10, live).tolist() == [4, 0, 3, 3]
+    assert ConstantFanIn().capacity(13, 4, 3).tolist() == [3, 3, 3, 3]
+    # Of 17 weights 12 make a fan-in of 2 in 6 neurons; a column more of the group of 4 leaves 1.
+    assert ConstantFanIn(4).capacity(17, 6, 10).tolist() == [3, 2]
+    assert [ConstantFanIn(4).quantum(rows, 10) for rows in (8, 6)] == [4, 6]
+    assert ConstantFanIn(4).quantum(8, 10, alike=True) == 8
 
 
 def test_a_last_group_may_be_smaller():

@@ -57,6 +57,7 @@ def test_counts_follow_the_curve_and_end_at_the_budget(method, first, last):
     assert engine.sparsity == pytest.approx(last, abs=1 / total)
 
 
+@pytest.mark.filterwarnings("ignore:Constant fan-in at sparsity=0.9")
 @pytest.mark.parametrize(("first", "last"), [(0.9, 0.5), (0.5, 0.9)])
 @pytest.mark.parametrize("method", ["rigl", "srigl", "chts"])
 def test_masked_and_condensed_grow_and_shrink_alike(method, first, last):

@@ -15,6 +15,8 @@ from sparse_core.registry import DROP_RULES, METHODS
 from sparse_core.weights.tensor import SparseTensor
 from tests.sparse_core.networks import mlp
 
+pytestmark = pytest.mark.filterwarnings("ignore:Constant fan-in")  # such requests are drawn too
+
 STEPS = 7
 SPARSE = [name for name in METHODS if name != "dense"]
 OPTIMIZERS = {
@@ -211,10 +213,9 @@ class Run:
         for tensor in self.engine.tensors:
             fan_in = tensor.active().sum(1)
             live = fan_in > 0
-            fan_ins = set(fan_in[live].tolist())
-            assert len(fan_ins) == 1
-            assert fan_ins == {min(tensor.cols, tensor.budget // int(live.sum()))}
-            assert tensor.count() <= tensor.budget
+            least = min(tensor.cols, tensor.budget // int(live.sum()))
+            assert set(fan_in[live].tolist()) <= {least, least + 1}
+            assert 0 <= tensor.budget - tensor.count() < self.config.group or least == tensor.cols
             assert live.all() or (tensor.role != "output" and self.config.ablation)
 
 

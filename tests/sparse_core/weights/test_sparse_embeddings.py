@@ -99,15 +99,15 @@ def test_budgets_are_exact_and_padding_is_no_part_of_them(method, padding, backe
     assert layers[0].total == tokens * SIZE
     assert engine.tensors[0].places == layers[0].total
     total = sum(layer.active for layer in layers)
+    assert total == round(0.4 * sum(layer.total for layer in layers))
     if method == "srigl":
         fan_ins = engine.tensors[0].active().sum(1)
         live = torch.ones(VOCABULARY, dtype=torch.bool)
         if padding is not None:
             live[padding] = False
-        assert set(fan_ins[live].tolist()) == {layers[0].active // tokens}
+        least, more = divmod(layers[0].active, tokens)
+        assert fan_ins[live].tolist() == [least + 1] * more + [least] * (tokens - more)
         assert not fan_ins[~live].any()
-    else:
-        assert total == round(0.4 * sum(layer.total for layer in layers))
     train(net, trainer, range(50))
     assert sum(layer.active for layer in engine.layers()) == total or method == "mest"
     assert engine.updates == (0 if method == "static" else 5)
@@ -148,7 +148,8 @@ def test_tokens_are_never_ablated():
     net, trainer, engine = made(method="srigl", ablation_threshold=0.9, sparsity=0.8)
     train(net, trainer, range(60))
     assert [tensor.may_ablate for tensor in engine.tensors] == [False, True, False]
-    assert len(set(engine.tensors[0].active().sum(1).tolist())) == 1
+    fan_in = engine.tensors[0].active().sum(1)
+    assert fan_in.min() > 0 and fan_in.max() - fan_in.min() <= 1
     assert [count.name for count in neurons(engine)] == ["net.0.weight", "net.2.weight"]
 
 

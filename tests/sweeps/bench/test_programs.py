@@ -48,7 +48,7 @@ def program(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("cartpole --foo", "unrecognized arguments: --foo"),
+        ("mnist --foo", "unrecognized arguments: --foo"),
         ("mnist --data nowhere", "data='nowhere': must hold MNIST/raw/train-images-idx3-ubyte,"),
         ("mnist --seeds 0 -1", "argument --seeds: '-1': must be an integer of at least 0"),
         ("mnist --out no/where.json", "'no/where.json': must be a file in a folder that exists"),
@@ -73,9 +73,7 @@ def test_wrong_input_is_one_line(program: Program, words: str, message: str) -> 
     assert message in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "name", ["cartpole", "mnist", "choice", "xmc", "reused", "cl_study", "envs"]
-)
+@pytest.mark.parametrize("name", ["mnist", "choice", "xmc", "reused", "cl_study", "envs"])
 def test_help_is_help(program: Program, name: str) -> None:
     code, out, err = program(name, "--help")
     assert (code, err) == (0, "") and out.startswith(f"usage: sweeps.bench.{name}")
