@@ -145,12 +145,15 @@ def rows_scatter_kernel(group: int, tile: int, index: str, tail: bool, parallel:
 
 
 @once
-def dots_kernel(group: int, tile: int, index: str, tail: bool, parallel: bool) -> Any:
+def dots_kernel(
+    group: int, tile: int, together: int, index: str, tail: bool, parallel: bool
+) -> Any:
     """Return the kernel of dW = dy x^T at stored slots, and of db.
 
     Args:
         group: Rows that share their columns.
         tile: Samples of a tile.
+        together: Tiles that share a horizontal sum.
         index: Name of the type of the column indices.
         tail: Whether the last group may have fewer than `group` rows.
         parallel: Whether tasks run on Numba's threads.
@@ -168,33 +171,46 @@ def dots_kernel(group: int, tile: int, index: str, tail: bool, parallel: bool) -
         parallel=parallel,
     )
     def dots_of_slots(columns, indptr, rows, absent, x, dy, dvalues, db, bounds):
-        features, height = x.shape[1], dy.shape[1]
+        features, height, tiles = x.shape[1], dy.shape[1], x.shape[0]
+        x_step, dy_step = features * tile, height * tile
         no_sum = np.float32(0)
         for chunk in prange(bounds.size - 1):
-            for t in range(x.shape[0]):
+            for t in range(0, tiles, together):
+                stop = min(t + together, tiles)
                 for i in range(bounds[chunk], bounds[chunk + 1]):
                     start, row = indptr[i], rows[i] * group
                     n = indptr[i + 1] - start
-                    here = (t * height + row) * tile
+                    here = t * dy_step + row * tile
                     if db.size:
                         for r in range(min(group, height - row)):
-                            so_far = db[row + r] if t else no_sum
-                            db[row + r] = so_far + tile_sum(tile, lanes, at(dy, here + r * tile))
+                            total = db[row + r] if t else no_sum
+                            for u in range(stop - t):
+                                of_tile = at(dy, here + u * dy_step + r * tile)
+                                total += tile_sum(tile, lanes, of_tile)
+                            db[row + r] = total
                     if tail and row + group > height:
                         for r in range(height - row):
-                            tile_dots(
-                                1, group, tile, lanes, dots, registers,
-                                at(columns, start), n, at(dy, here + r * tile),
-                                at(x, t * features * tile), at(dvalues, start * group + r), t == 0,
-                            )  # fmt: skip
+                            for u in range(t, stop):
+                                tile_dots(
+                                    1, group, tile, 1, lanes, dots, registers, at(columns, start),
+                                    n, at(dy, u * dy_step + (row + r) * tile), dy_step,
+                                    at(x, u * x_step), x_step, at(dvalues, start * group + r),
+                                    u == 0,
+                                )  # fmt: skip
                         for r in range(height - row, group):
                             for k in range(start, start + n):
                                 dvalues[k * group + r] = 0
+                    elif stop - t == together:
+                        tile_dots(
+                            group, group, tile, together, lanes, dots, registers,
+                            at(columns, start), n, at(dy, here), dy_step,
+                            at(x, t * x_step), x_step, at(dvalues, start * group), t == 0,
+                        )  # fmt: skip
                     else:
                         tile_dots(
-                            group, group, tile, lanes, dots, registers,
-                            at(columns, start), n, at(dy, here),
-                            at(x, t * features * tile), at(dvalues, start * group), t == 0,
+                            group, group, tile, 1, lanes, dots, registers,
+                            at(columns, start), n, at(dy, here), dy_step,
+                            at(x, t * x_step), x_step, at(dvalues, start * group), t == 0,
                         )  # fmt: skip
 
         if db.size:

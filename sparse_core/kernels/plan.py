@@ -26,6 +26,7 @@ GATHER_LIMIT = 1 << 23
 
 _BAND_VECTORS = 4
 _LARGE_TILE = 256 << 10  # bytes
+_TWO_TILES = 512 << 10  # bytes of each
 _WORK = 1 << 15  # multiply-adds that are worth a thread
 
 T = TypeVar("T")
@@ -119,6 +120,17 @@ def value_bands(pattern: Pattern, tile: int, parts: int) -> Bands | None:
         return large or a_row >= isa.host().dots(tile)
 
     return found if keep(pattern, ("value bands pay", tile), pay) else None
+
+
+def tiles_together(pattern: Pattern, tile: int) -> int:
+    """Return how many tiles share a horizontal sum in gradients of values.
+
+    Two halve the cost of the sums, but more of x has to lie in the cache: rows that share their
+    columns read x less often for it.
+    """
+    if pattern.group == 1 or tile < isa.host().tiles[-1]:
+        return 1
+    return 2 if pattern.group > 2 or pattern.in_features * tile * 4 <= _TWO_TILES else 1
 
 
 def column_bands(pattern: Pattern, tile: int, parts: int) -> Bands | None:

@@ -120,46 +120,56 @@ def tile_scatter(
 @intrinsic
 def tile_dots(
     typing_context: Any,
-    G: Any, STRIDE: Any, TILE: Any, LANES: Any, DOTS: Any, REGISTERS: Any,
-    columns: Any, n: Any, dy: Any, x: Any, dw: Any, fresh: Any,
+    G: Any, STRIDE: Any, TILE: Any, TILES: Any, LANES: Any, DOTS: Any, REGISTERS: Any,
+    columns: Any, n: Any, dy: Any, dy_step: Any, x: Any, x_step: Any, dw: Any, fresh: Any,
 ) -> Any:  # fmt: skip
-    """dw[k, r] = (0 if fresh else dw[k, r]) + dot(dy[r], x[columns[k]]) over the tile's samples.
+    """dw[k, r] = (0 if fresh else dw[k, r]) + dot(dy[r], x[columns[k]]) over TILES tiles.
 
-    `DOTS` products are summed over vectors first and share one horizontal sum.
+    `DOTS` products are summed over vectors first and share one horizontal sum; `dy_step` and
+    `x_step` lead from tile to tile.
     """
+    size = types.intp
     signature = types.void(
-        G, STRIDE, TILE, LANES, DOTS, REGISTERS, columns, types.intp, dy, x, dw, types.boolean
+        G, STRIDE, TILE, TILES, LANES, DOTS, REGISTERS, columns, size, dy, size, x, size, dw,
+        types.boolean,
+    )  # fmt: skip
+    g, stride, tile, together, lanes, dots, registers = (
+        t.literal_value for t in (G, STRIDE, TILE, TILES, LANES, DOTS, REGISTERS)
     )
-    g, stride, tile, lanes, dots, registers = (
-        t.literal_value for t in (G, STRIDE, TILE, LANES, DOTS, REGISTERS)
-    )
-    vectors, step = tile // lanes, dots // g
+    step = dots // g
+    places = [(t, i) for t in range(together) for i in range(0, tile, lanes)]
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        columns, n, dy, x, dw, fresh = arguments[6:]
+        columns, n, dy, dy_step, x, x_step, dw, fresh = arguments[7:]
         v = Lanes(builder, lanes)
-        tiles = _Columns(builder, columns, x, tile)
-        resident = g * vectors + dots + 4 <= registers
+        resident = g * len(places) + dots + 4 <= registers
 
-        def load_dy(r: int, i: int) -> Any:
-            return v.load(dy, r * tile + i * lanes)
+        def of_tile(pointer: Any, step: Any, t: int) -> Any:
+            return builder.gep(pointer, [builder.mul(step, const(t))])
 
-        held = [[load_dy(r, i) for i in range(vectors)] for r in range(g)] if resident else []
+        tiles = [_Columns(builder, columns, of_tile(x, x_step, t), tile) for t in range(together)]
+        rows = [of_tile(dy, dy_step, t) for t in range(together)]
+
+        def load_dy(t: int, i: int) -> list[Any]:
+            return [v.load(rows[t], r * tile + i) for r in range(g)]
+
+        held = {place: load_dy(*place) for place in places} if resident else {}
 
         def products(ks: list[Any]) -> list[Any]:
             """Return vectors of the dots of columns `ks` with the rows, rows fastest."""
-            tile_ks = [tiles[k] for k in ks]
+            tile_ks = [[of[k] for of in tiles] for k in ks]
             sums: list[list[Any]] = [[None] * g for _ in ks]
-            places = [(c, i) for c in range(len(ks)) for i in range(vectors)]
-            loaded: dict[int, list[Any]] = {}
-            for c, i in places if resident else sorted(places, key=lambda place: place[1]):
-                if not resident and i not in loaded:
-                    loaded = {i: [load_dy(r, i) for r in range(g)]}
-                xs = v.load(tile_ks[c], i * lanes)
-                for r, operand in enumerate([row[i] for row in held] if resident else loaded[i]):
+            cells = [(c, place) for c in range(len(ks)) for place in places]
+            loaded = held
+            for c, place in cells if resident else sorted(cells, key=lambda cell: cell[1]):
+                if place not in loaded:
+                    loaded = {place: load_dy(*place)}
+                xs = v.load(tile_ks[c][place[0]], place[1])
+                for r, operand in enumerate(loaded[place]):
                     so_far = sums[c][r]
-                    product = v.fma(operand, xs, so_far) if i else builder.fmul(operand, xs)
-                    sums[c][r] = product
+                    sums[c][r] = (
+                        builder.fmul(operand, xs) if so_far is None else v.fma(operand, xs, so_far)
+                    )
             flat = [s for column in sums for s in column]
             return [v.sums(flat[i : i + lanes]) for i in range(0, len(flat), lanes)]
 

@@ -164,7 +164,9 @@ def grad_values(pattern: Pattern, tile: int, batch: int, threads: int) -> Ready:
         bands = plan.value_bands(pattern, tile, threads)
         if bands is not None:
             return by_bands(bands)
-        run = dots_kernel(pattern.group, tile, pattern.index, pattern.tail, threads > 1)
+        together = plan.tiles_together(pattern, tile)
+        shape = pattern.group, tile, together, pattern.index, pattern.tail
+        run = dots_kernel(*shape, threads > 1)
         index = pattern.columns, pattern.indptr, pattern.rows, pattern.absent
         bounds, size = plan.row_bounds(pattern, threads), pattern.size
 

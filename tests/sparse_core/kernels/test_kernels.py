@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from sparse_core.kernels import (
     Lookup,
     Pattern,
+    isa,
     linear,
     linear_backward,
     linear_forward,
+    plan,
     reference,
 )
 from sparse_core.kernels import (
@@ -21,7 +23,7 @@ from sparse_core.kernels import (
 from tests.sparse_core.kernels.patterns import Problem, close, constant_fan_in, problems
 
 # Two tile sizes and two groups by default, for the sake of the time to compile; all when slow.
-FEW = problems((1, 4), st.sampled_from((1, 2, 3, 7, 8, 57, 64, 100)))
+FEW = problems((1, 4), st.sampled_from((1, 2, 3, 7, 8, 57, 64, 100, 190)))
 ALL = problems((1, 2, 4, 8), st.integers(1, 200))
 
 
@@ -91,6 +93,24 @@ def test_all_layers(problem: Problem) -> None:
 @pytest.mark.parametrize("group", [2, 8])
 def test_other_groups(group: int) -> None:
     check_steps(Problem(group, 37, 61, group, 5))
+
+
+@pytest.mark.parametrize("group", [2, 4])
+@pytest.mark.parametrize("tiles", [1, 2, 3])
+def test_tiles_that_share_a_sum(group: int, tiles: int) -> None:
+    """Two whole tiles at a time, and one that is left; the last group has a row less."""
+    tile = isa.host().tiles[-1]
+    problem = Problem(group, 4 * group - 1, 61, group, tiles * tile - 1, ablated=0)
+    assert plan.tiles_together(problem.pattern, tile) == 2
+    check_steps(problem)
+
+
+def test_wide_inputs_share_no_sum_in_groups_of_two() -> None:
+    narrow, wide = (Problem(0, 4, 2 * n, 2, 1, 0.01).pattern for n in (100, 40_000))
+    tile = isa.host().tiles[-1]
+    assert (plan.tiles_together(narrow, tile), plan.tiles_together(wide, tile)) == (2, 1)
+    assert plan.tiles_together(narrow, 8) == 1
+    assert plan.tiles_together(Problem(0, 4, 9, 1, 1).pattern, tile) == 1
 
 
 @pytest.mark.parametrize("group", [1, 2, 4, 8])
