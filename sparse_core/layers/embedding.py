@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
-from sparse_core.kernels.gpu.support import DTYPES, why_not
+from sparse_core.kernels.gpu.support import DTYPES, check_offsets, why_not
 from sparse_core.layers import torch_path
 from sparse_core.layers.companions import forget
 from sparse_core.layers.copies import see_training
@@ -110,9 +110,14 @@ class CondensedEmbedding(Condensed, nn.Embedding):
 
 
 def device_look_up(layer: CondensedEmbedding, values: Tensor, tokens: Tensor) -> Tensor:
-    """Map tokens on a GPU, `(n,)` int64, to `(n, size)`, differentiable in `values`."""
+    """Map tokens on a GPU, `(n,)` int64, to `(n, size)`, differentiable in `values`.
+
+    Raises:
+        ValueError: If the result would have 2^31 numbers or more.
+    """
     from sparse_core.layers.device_lookup import LookUp
 
+    check_offsets(vectors=tokens.numel() * layer.embedding_dim)
     found: Tensor = LookUp.apply(values, tokens, layer.index, layer.padding_idx)  # type: ignore[no-untyped-call]
     return found
 

@@ -118,6 +118,8 @@ def link_of(layer: Condensed, activation: str | None) -> Link:
     ):
         return kept
     check_weights(values, layer)
+    if not values.is_cpu:
+        raise InputError(f"{layer}: its weights are on {values.device}, those before on the CPU")
     pattern, numbers = layer.pattern, values.detach().numpy()
     if shared is not None:
         pattern, numbers = shared.read(pattern, numbers)

@@ -83,11 +83,21 @@ def _has_kernels(layer: Condensed) -> bool:
 
 
 def links_of(layers: Layers) -> Sequence[Any]:
-    """Return the layers of a chain in the form in which the kernels of their device take them."""
+    """Return the layers of a chain in the form in which the kernels of their device take them.
+
+    Raises:
+        ValueError: If they are on several devices.
+    """
     if not layers[0][0].on_device:
         return [link_of(*layer) for layer in layers]
     from sparse_core.layers.device_way import device_link_of
 
+    device = layers[0][0].values.device
+    for layer, _ in layers:
+        if layer.values.device != device:
+            raise InputError(
+                f"{layer}: its weights are on {layer.values.device}, those before on {device}"
+            )
     return [device_link_of(*layer) for layer in layers]
 
 

@@ -1,14 +1,13 @@
 """Condensed networks train on a device that is not the CPU; run this as a program.
 
-Triton interprets the kernels. Arguments are names of runs, all by default. It prints a line of
-JSON: run -> why it failed, None if it did not. A run on the device must do what it does on the
-CPU: the same topologies, weights up to the order of sums.
+Triton interprets the kernels: set TRITON_INTERPRET=1. Arguments are names of runs, all by default.
+It prints a line of JSON: run -> why it failed, None if it did not. A run on the device must do what
+it does on the CPU: the same topologies, weights up to the order of sums.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import traceback
 import warnings
@@ -109,7 +108,6 @@ def outcome(changes: Mapping[str, Any], device: str = away.DEVICE) -> str | None
 
 
 if __name__ == "__main__":
-    os.environ["TRITON_INTERPRET"] = "1"
     from sparse_core.kernels.gpu import launch
 
     torch.set_num_threads(1)

@@ -77,5 +77,13 @@ def test_wrong_inputs_are_one_line() -> None:
     net = _network(torch.float32)
     with pytest.raises(InputError, match="its input is on cpu, its weights are on cuda:0"):
         net(torch.zeros(2, 64))
+    net[2].cpu()
+    with pytest.raises(InputError, match="its weights are on cpu, those before on cuda:0"):
+        net(torch.zeros(2, 64, device="cuda"))
+    net[2].cuda()
+    net[0].cpu()
+    with pytest.raises(InputError, match="its weights are on cuda:0, those before on the CPU"):
+        net(torch.zeros(2, 64))
+    net.cuda()
     with pytest.raises(InputError, match=r"float16, kernels for GPUs are for float32 and bfloat16"):
         net.half()(torch.zeros(2, 64, device="cuda").half())
