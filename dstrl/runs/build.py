@@ -105,6 +105,8 @@ def build(
         extractor = references.features_extractor(spec.features_extractor, arguments)
         policy_kwargs["features_extractor_class"] = extractor
         policy_kwargs["features_extractor_kwargs"] = dict(arguments)
+    if spec.optimizer is not None:
+        policy_kwargs["optimizer_class"] = references.optimizer(spec.optimizer)
     policy_kwargs |= {name: hyper.pop(name) for name in FOR_POLICY if name in hyper}
     policy_kwargs |= for_policy
     if spec.tiny:
@@ -115,7 +117,8 @@ def build(
         policy_kwargs |= {"net_arch": arch, "sparse": sparse.dense()}
     decay = hyper.pop("weight_decay", 0.0)
     if decay:
-        policy_kwargs["optimizer_kwargs"] = {"weight_decay": decay} | OPTIMIZER.get(spec.algo, {})
+        own = OPTIMIZER.get(spec.algo, {}) if spec.optimizer is None else {}
+        policy_kwargs["optimizer_kwargs"] = {"weight_decay": decay} | own
     deviation = hyper.pop("noise_std", 0)
     if deviation:
         shape = envs.action_space.shape or ()

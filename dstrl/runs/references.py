@@ -1,4 +1,4 @@
-"""What a run can take from the user's own modules, beside its environment: networks, callbacks.
+"""What a run can take from modules of the user's: networks, optimizers, callbacks.
 
 Each is named by `package.module:NAME`. Torch is imported only where one is named.
 """
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
     from torch import nn
+    from torch.optim import Optimizer
 
 
 @runtime_checkable
@@ -71,6 +72,22 @@ def features_extractor(reference: str, arguments: Mapping[str, Any]) -> type[Bas
             f"features_extractor_kwargs={dict(arguments)!r}: {error} of {reference}",
             field="features_extractor_kwargs",
         ) from None
+    return loaded
+
+
+def optimizer(reference: str) -> type[Optimizer]:
+    """Return the optimizer that is named.
+
+    Raises:
+        InputError: If there is none, or it is no class of torch optimizers.
+    """
+
+    def accepts(found: Any) -> bool:
+        from torch.optim import Optimizer
+
+        return isinstance(found, type) and issubclass(found, Optimizer)
+
+    loaded: type[Optimizer] = load("optimizer", reference, "a class of torch optimizers", accepts)
     return loaded
 
 

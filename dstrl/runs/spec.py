@@ -75,6 +75,8 @@ class RLSpec:
         features_extractor: `package.module:NAME` of a class of Stable-Baselines3's
             `BaseFeaturesExtractor`; None: the one that suits the observations.
         features_extractor_kwargs: Its arguments.
+        optimizer: `package.module:NAME` of a class of torch optimizers, such as
+            `sparse_core.optim:AdamW`; None: the algorithm's own.
         callbacks: `package.module:NAME` of callbacks of Stable-Baselines3, or of functions that
             return one; what a method `result` of theirs returns is part of the run's result.
         eval_every: Environment steps between evaluations; None: 20 evaluations.
@@ -111,6 +113,7 @@ class RLSpec:
     net_arch: tuple[int, ...] | None = None
     features_extractor: str | None = None
     features_extractor_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str | None = None
     callbacks: tuple[str, ...] = ()
     eval_every: int | None = None
     eval_episodes: int = 10
@@ -202,6 +205,8 @@ class RLSpec:
         object.__setattr__(self, "callbacks", tuple(self.callbacks))
         for name in self.callbacks:
             references.check_callback(name)
+        if self.optimizer is not None:
+            references.optimizer(self.optimizer)
         if self.features_extractor is not None:
             references.features_extractor(self.features_extractor, self.features_extractor_kwargs)
         elif self.features_extractor_kwargs:

@@ -345,6 +345,7 @@ def test_a_file_that_is_no_preset_is_refused_in_one_line(tmp_path, text, message
             "has no 'Nothing'; it must be a class of",
         ),
         ({"hyper": {"activation": "ownlab_nets:wrong"}}, "must be a class of torch modules"),
+        ({"optimizer": "torch.optim:lr_scheduler"}, "must be a class of torch optimizers"),
         ({"callbacks": "ownlab_nets:Steps"}, "callbacks='ownlab_nets:Steps': must be a list of"),
         ({"callbacks": ["ownlab_nets:needy"]}, "must be a class of callbacks, or a function, that"),
         ({"callbacks": ["nolab:x"]}, "callbacks='nolab:x': there is no module 'nolab' here or"),

@@ -166,6 +166,15 @@ def test_distractors_and_normalisation(tmp_path):
     assert np.isfinite(result["score"])
 
 
+@pytest.mark.parametrize("optimizer", ["sparse_core.optim:AdamW", "torch.optim:SGD"])
+def test_an_optimizer_is_named(optimizer):
+    spec = RLSpec(steps=100, optimizer=optimizer, hyper={"weight_decay": 0.1})
+    found = build(spec.resolve()).policy.optimizer
+    kind = type(found)
+    assert kind.__name__ == optimizer.split(":")[1] and found.defaults["weight_decay"] == 0.1
+    assert kind.__module__.startswith(optimizer.split(":")[0])
+
+
 def test_hyper_parameters_reach_the_algorithm():
     model = build(
         small(hyper={"gamma": 0.5, "learning_rate": "lin_0.5", "activation": "relu"}).resolve()
