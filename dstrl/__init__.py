@@ -6,10 +6,10 @@
     sparse = dict(method="srigl", sparsity=0.9)
     PPO(SparseActorCriticPolicy, "CartPole-v1", policy_kwargs=dict(sparse=sparse)).learn(50_000)
 
-`from dstrl import SAC` (TD3, DDPG, DQN) instead of Stable-Baselines3's compiles gradient steps, see
-`dstrl.compiled`. After `dstrl.register()` the names `"SparseMlpPolicy"` and so on work too. Names
-are imported on first use, so `dstrl.runs.spec` costs no torch; those for sb3-contrib need the extra
-`contrib` and are left out of `from dstrl import *`.
+`from dstrl import SAC` (TD3, DDPG, DQN, PPO) instead of Stable-Baselines3's compiles gradient
+steps, see `dstrl.compiled`. After `dstrl.register()` the names `"SparseMlpPolicy"` and so on work
+too. Names are imported on first use, so `dstrl.runs.spec` costs no torch; those for sb3-contrib
+need the extra `contrib` and are left out of `from dstrl import *`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dstrl.compiled.dqn import DQN
+    from dstrl.compiled.ppo import PPO
     from dstrl.compiled.sac import SAC
     from dstrl.compiled.td3 import DDPG, TD3
     from dstrl.policies.actor_critics import (
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DDPG",
     "DQN",
+    "PPO",
     "SAC",
     "TD3",
     "ContinualActorCriticPolicy",
@@ -84,6 +86,7 @@ __all__ = [
 
 _NAMES = {
     "dstrl.compiled.dqn": ("DQN",),
+    "dstrl.compiled.ppo": ("PPO",),
     "dstrl.compiled.sac": ("SAC",),
     "dstrl.compiled.td3": ("DDPG", "TD3"),
     "dstrl.policies.actor_critics": (

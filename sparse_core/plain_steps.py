@@ -52,7 +52,7 @@ class PlainSteps:
             return f"optimizer_state {config.optimizer_state!r} looks at every step"
         if not leaves_zeros(optimizer):
             return f"{type(optimizer).__name__} moves weights without a gradient"
-        return _other_hooks(engine, optimizer)
+        return _other_hooks(optimizer)
 
     def holds(self) -> bool:
         """Whether optimizers and their hooks are as they were."""
@@ -109,10 +109,10 @@ def _hooks_of(engine: Engine) -> list[Any]:
     ]
 
 
-def _other_hooks(engine: Engine, optimizer: Optimizer) -> str | None:
+def _other_hooks(optimizer: Optimizer) -> str | None:
     """Say whether somebody else has hooks on an optimizer's steps."""
-    own = {handle.id for handle in engine._trainers._handles}
     before, after = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
-    if any(key not in own for key in [*before, *after]):
+    owners = [getattr(hook, "__self__", None) for hook in [*before.values(), *after.values()]]
+    if not all(isinstance(owner, Engine) for owner in owners):
         return f"{type(optimizer).__name__} has hooks"
     return None

@@ -19,7 +19,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from torch import nn
 
-from dstrl.compiled import dqn, sac, td3
+from dstrl.compiled import dqn, ppo, sac, td3
 from dstrl.policies.names import NAMES, policies
 from dstrl.policies.tiny import tiny_arch
 from dstrl.runs import references
@@ -41,6 +41,7 @@ ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
 
 COMPILED: dict[str, type[BaseAlgorithm]] = {
     "dqn": dqn.DQN,
+    "ppo": ppo.PPO,
     "sac": sac.SAC,
     "td3": td3.TD3,
     "ddpg": td3.DDPG,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CONTRIB = ("tqc", "qrdqn", "trpo", "crossq", "ppo_lstm", "ppo_mask")
 """Algorithms, as rl-baselines3-zoo calls them, that have sparse policies but no runs."""
 
-COMPILED = ("sac", "td3", "ddpg", "dqn")
+COMPILED = ("sac", "td3", "ddpg", "dqn", "ppo")
 """Algorithms whose gradient steps can be compiled."""
 
 EVALUATIONS = 20
