@@ -208,7 +208,7 @@ def test_noise_comes_on_top_of_wrappers(lab):
     assert make_env(spec).observation_space.shape == (16,)
 
 
-@pytest.mark.filterwarnings("ignore:SAC. trains by Stable-Baselines3:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*trains by Stable-Baselines3:UserWarning")
 @pytest.mark.parametrize("backend", ["masked", "condensed"])
 @pytest.mark.parametrize("algo", ["ppo", "sac"])
 def test_networks_of_ones_own_are_sparse_too(lab, algo, backend):
