@@ -43,6 +43,8 @@ if TYPE_CHECKING:
         SparseDQNMultiInputPolicy,
         SparseDQNPolicy,
     )
+    from dstrl.policies.simba import SparseSimbaSACPolicy, SparseSimbaTD3Policy
+    from dstrl.policies.simba_value import SparseSimbaActorCriticPolicy
     from dstrl.policies.tiny import tiny_arch
     from dstrl.runs.spec import RLSpec
     from dstrl.tasks.mixin import ContinualPolicy
@@ -77,6 +79,9 @@ __all__ = [
     "SparseSACCnnPolicy",
     "SparseSACMultiInputPolicy",
     "SparseSACPolicy",
+    "SparseSimbaActorCriticPolicy",
+    "SparseSimbaSACPolicy",
+    "SparseSimbaTD3Policy",
     "SparseTD3CnnPolicy",
     "SparseTD3MultiInputPolicy",
     "SparseTD3Policy",
@@ -127,6 +132,9 @@ _NAMES = {
         "SparseDQNMultiInputPolicy",
         "SparseDQNPolicy",
     ),
+    "dstrl.policies.simba": ("SparseSimbaSACPolicy", "SparseSimbaTD3Policy"),
+    "dstrl.policies.simba_contrib": ("SparseSimbaCrossQPolicy", "SparseSimbaTQCPolicy"),
+    "dstrl.policies.simba_value": ("SparseSimbaActorCriticPolicy",),
     "dstrl.policies.tiny": ("tiny_arch",),
     "dstrl.runs.spec": ("RLSpec",),
     "dstrl.tasks.contrib": ("ContinualQRDQNPolicy", "ContinualTQCPolicy"),
@@ -139,7 +147,7 @@ _NAMES = {
     ),
     "dstrl.watching.callbacks": ("SparseCallback",),
 }
-_OF_CONTRIB = ("dstrl.policies.contrib", "dstrl.tasks.contrib")
+_OF_CONTRIB = ("dstrl.policies.contrib", "dstrl.policies.simba_contrib", "dstrl.tasks.contrib")
 _HOME = {name: home for home, names in _NAMES.items() for name in names}
 
 

@@ -10,13 +10,16 @@ from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
-from dstrl.policies import actor_critics, actor_value, q_network
+from dstrl.policies import actor_critics, actor_value, q_network, simba, simba_value
 
 Algorithm = type[BaseAlgorithm]
 Policy = type[BasePolicy]
 
 NAMES = ("SparseMlpPolicy", "SparseCnnPolicy", "SparseMultiInputPolicy")
 """For vectors, images and dictionaries; RecurrentPPO's are `SparseMlpLstmPolicy` and so on."""
+
+SIMBA = "SparseSimbaPolicy"
+"""For vectors, with residual networks, where an algorithm has it."""
 
 
 @cache
@@ -43,12 +46,12 @@ def _of_stable_baselines3() -> dict[Algorithm, dict[str, Policy]]:
         actor_value.SparseActorCriticPolicy,
         actor_value.SparseActorCriticCnnPolicy,
         actor_value.SparseMultiInputActorCriticPolicy,
-    )
+    ) | {SIMBA: simba_value.SparseSimbaActorCriticPolicy}
     td3 = _named(
         actor_critics.SparseTD3Policy,
         actor_critics.SparseTD3CnnPolicy,
         actor_critics.SparseTD3MultiInputPolicy,
-    )
+    ) | {SIMBA: simba.SparseSimbaTD3Policy}
     return {
         PPO: on_policy,
         A2C: on_policy,
@@ -56,7 +59,8 @@ def _of_stable_baselines3() -> dict[Algorithm, dict[str, Policy]]:
             actor_critics.SparseSACPolicy,
             actor_critics.SparseSACCnnPolicy,
             actor_critics.SparseSACMultiInputPolicy,
-        ),
+        )
+        | {SIMBA: simba.SparseSimbaSACPolicy},
         TD3: td3,
         DDPG: td3,
         DQN: _named(
@@ -70,7 +74,7 @@ def _of_stable_baselines3() -> dict[Algorithm, dict[str, Policy]]:
 def _of_contrib() -> dict[Algorithm, dict[str, Policy]]:
     from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
 
-    from dstrl.policies import contrib
+    from dstrl.policies import contrib, simba_contrib
 
     lstm = ("SparseMlpLstmPolicy", "SparseCnnLstmPolicy", "SparseMultiInputLstmPolicy")
     return {
@@ -78,13 +82,17 @@ def _of_contrib() -> dict[Algorithm, dict[str, Policy]]:
             contrib.SparseTQCPolicy,
             contrib.SparseTQCCnnPolicy,
             contrib.SparseTQCMultiInputPolicy,
-        ),
+        )
+        | {SIMBA: simba_contrib.SparseSimbaTQCPolicy},
         QRDQN: _named(
             contrib.SparseQRDQNPolicy,
             contrib.SparseQRDQNCnnPolicy,
             contrib.SparseQRDQNMultiInputPolicy,
         ),
-        CrossQ: {"SparseMlpPolicy": contrib.SparseCrossQPolicy},
+        CrossQ: {
+            "SparseMlpPolicy": contrib.SparseCrossQPolicy,
+            SIMBA: simba_contrib.SparseSimbaCrossQPolicy,
+        },
         TRPO: _named(
             contrib.SparseTRPOPolicy,
             contrib.SparseTRPOCnnPolicy,

@@ -2,7 +2,8 @@
 
 Every name a test passes to an algorithm (`"MlpPolicy"`, ...) stands for our policy. The settings
 are in `DSTRL_SB3_SPARSE` as JSON, `null` leaves the package as it is, for comparison; its name is
-in `DSTRL_SB3_PACKAGE`.
+in `DSTRL_SB3_PACKAGE`. With `DSTRL_SB3_NETWORK=simba`, `"MlpPolicy"` stands for SimBa's networks
+where an algorithm has them.
 """
 
 from __future__ import annotations
@@ -79,13 +80,15 @@ def _swap(settings: dict[str, Any]) -> None:
     import dstrl
     from dstrl.policies.contrib import SparseTRPOPolicy
     from dstrl.policies.mixin import SparsePolicy
-    from dstrl.policies.names import policies
+    from dstrl.policies.names import SIMBA, policies
 
     dstrl.register()
     for algorithm in policies():
         for name, ours in list(algorithm.policy_aliases.items()):
             if name.startswith("Sparse"):
                 algorithm.policy_aliases[name.removeprefix("Sparse")] = ours
+        if os.environ.get("DSTRL_SB3_NETWORK") == "simba" and SIMBA in algorithm.policy_aliases:
+            algorithm.policy_aliases["MlpPolicy"] = algorithm.policy_aliases[SIMBA]
     build = SparsePolicy.__init__
 
     def with_settings(policy: Any, *arguments: Any, sparse: Any = None, **options: Any) -> None:

@@ -8,7 +8,7 @@ from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 
 import dstrl
 from dstrl import SparseActorCriticPolicy, SparseSACPolicy
-from dstrl.policies.names import NAMES, policies
+from dstrl.policies.names import NAMES, SIMBA, policies
 from sparse_core.config import SparseConfig
 
 SMALL = {
@@ -169,7 +169,8 @@ def test_actor_and_critic_can_differ(algorithm):
 def test_names_are_known_after_register():
     for algorithm in SMALL:
         assert set(NAMES) <= set(algorithm.policy_aliases)
-    assert all(len(named) in (1, len(NAMES)) for named in policies().values())
+    assert all(len(set(named) - {SIMBA}) in (1, len(NAMES)) for named in policies().values())
+    assert sum(SIMBA in named for named in policies().values()) == 7
 
 
 def test_a_config_object_will_do():
