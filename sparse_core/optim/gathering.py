@@ -49,7 +49,9 @@ class Gathered:
     ) -> None:
         self._rule, self._parameters, self._states, self._new = rule, parameters, states, new
         self._counters = [state["step"] for state in states if "step" in state]
-        self._moments = [state[name] for name in rule.states for state in states]
+        self._names = rule.states
+        self._moments = self._in_state()
+        self._tensors = [*parameters, *self._moments, *self._counters]
         self._addresses = self._find()
         self._sizes = [p.numel() for p in parameters]
         n, table = len(parameters), np.zeros((len(parameters), COLUMNS), np.int64)
@@ -62,21 +64,24 @@ class Gathered:
         self.numbers: NDArray[np.float32] = np.empty((n, NUMBERS), np.float32)
         self._run, self._count = optimizer_kernel(rule), count_kernel()
 
+    def _in_state(self) -> list[Tensor | None]:
+        """Return the moments that are in the state now."""
+        return [state.get(name) for name in self._names for state in self._states]
+
     def _find(self) -> list[int]:
         """Return the addresses of parameters, moments and counters."""
-        return [t.data_ptr() for t in (*self._parameters, *self._moments, *self._counters)]
+        return list(map(Tensor.data_ptr, self._tensors))
 
     def holds(self, rule: Rule, parameters: list[Tensor]) -> bool:
         """Return whether these parameters, in their state of now, are what was gathered."""
-        states = self._states
         return (
             rule is self._rule
             and len(parameters) == len(self._parameters)
             and all(map(is_, parameters, self._parameters))
-            and all(map(is_, [s.get(name) for name in rule.states for s in states], self._moments))
-            and all(map(is_, [s["step"] for s in states if "step" in s], self._counters))
+            and all(map(is_, self._in_state(), self._moments))
+            and all(map(is_, [s["step"] for s in self._states if "step" in s], self._counters))
             and self._find() == self._addresses
-            and all([p.is_contiguous() for p in parameters])
+            and all(map(Tensor.is_contiguous, parameters))
         )
 
     def takes(self, gradients: list[Tensor]) -> bool:
@@ -84,7 +89,7 @@ class Gathered:
         return (
             all([g.dtype is torch.float32 for g in gradients])
             and not any([g.is_sparse for g in gradients])
-            and all([g.is_contiguous() for g in gradients])
+            and all(map(Tensor.is_contiguous, gradients))
             and [g.numel() for g in gradients] == self._sizes
         )
 
@@ -104,7 +109,7 @@ class Gathered:
 
     def run(self, gradients: list[Tensor]) -> None:
         """Make the step, with `numbers`."""
-        self._gradients[:] = [g.data_ptr() for g in gradients]
+        self._gradients[:] = list(map(Tensor.data_ptr, gradients))
         self._run(self._table, self.numbers)
         increment_version(self._parameters)
 
