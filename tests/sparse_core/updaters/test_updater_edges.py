@@ -28,7 +28,7 @@ def test_gse_takes_nothing_from_full_layers():
         scope="global",
     )
     engine.updater.grow_score = growth_rule_named("gradient")
-    engine.tensors[1].budget = 4
+    engine.tensors[1].budget = engine.tensors[1].initial_budget = 4
     first, second = proposed(engine, 0.5)
     assert first.dropped.tolist() == [0] and first.grown.tolist() == [2]
     assert not len(second.moved)
@@ -220,5 +220,5 @@ def test_an_embedding_is_full_without_its_row_of_padding():
     engine = sparsify(net, SparseConfig("set", sparsity=0.5, embeddings=True))
     tensor = engine.tensors[0]
     for budget in (15, 16):
-        tensor.budget = budget
+        tensor.budget = tensor.initial_budget = budget
         assert tensor.full is (budget == 16)
