@@ -20,12 +20,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from torch import nn
 
 from dstrl.compiled import dqn, ppo, sac, td3
-from dstrl.policies.names import NAMES, policies
+from dstrl.policies.names import NAMES, SIMBA, policies
 from dstrl.policies.tiny import tiny_arch
 from dstrl.runs import references
 from dstrl.runs.hyperparameters import linear
 from dstrl.runs.replay import DynamicReplayBuffer, ReplayCallback
-from dstrl.runs.spec import RLSpec
+from dstrl.runs.spec import NETWORKS, RLSpec
 from dstrl.seeds import derive
 from envs.noise import NoisyFeatures
 from sparse_core.checks import InputError
@@ -94,7 +94,7 @@ def build(
         envs = VecNormalize(envs, gamma=spec.hyper["gamma"])
     algorithm = ALGORITHMS[spec.algo]
     _check_actions(spec.algo, spec.env, envs.action_space)
-    policy = policy or _policy_for(algorithm, envs.observation_space)
+    policy = policy or _policy_for(algorithm, envs.observation_space, spec.network)
     sparse = dataclasses.replace(spec.settings(), batch=_batch(spec))
     policy_kwargs: dict[str, Any] = {
         "sparse": sparse,
@@ -109,6 +109,8 @@ def build(
     if spec.optimizer is not None:
         policy_kwargs["optimizer_class"] = references.optimizer(spec.optimizer)
     policy_kwargs |= {name: hyper.pop(name) for name in FOR_POLICY if name in hyper}
+    if spec.network != NETWORKS[0]:
+        policy_kwargs |= {"block": spec.network, "net_arch": list(spec.net_arch or ()) or None}
     policy_kwargs |= for_policy
     if spec.tiny:
         told = (
@@ -117,7 +119,8 @@ def build(
         arch = tiny_arch(policy, envs.observation_space, envs.action_space, **told)
         policy_kwargs |= {"net_arch": arch, "sparse": sparse.dense()}
     decay = hyper.pop("weight_decay", 0.0)
-    if decay:
+    residual = spec.network != NETWORKS[0]
+    if decay or (residual and spec.optimizer is None):  # whose policies decay by themselves
         own = OPTIMIZER.get(spec.algo, {}) if spec.optimizer is None else {}
         policy_kwargs["optimizer_kwargs"] = {"weight_decay": decay} | own
     deviation = hyper.pop("noise_std", 0)
@@ -129,7 +132,9 @@ def build(
         start = linear(value)
         if start is not None:
             hyper[name] = LinearSchedule(start, 0.0, 1.0)
-    made = COMPILED.get(spec.algo, algorithm) if spec.compiled else algorithm
+    # Running statistics are beyond compiled steps, and a warning would say so.
+    compiled = spec.compiled and not residual
+    made = COMPILED.get(spec.algo, algorithm) if compiled else algorithm
     return made(
         policy,
         envs,
@@ -216,9 +221,13 @@ def _check_actions(algo: str, env: str, space: spaces.Space[Any]) -> None:
         )
 
 
-def _policy_for(algorithm: type[BaseAlgorithm], space: spaces.Space[Any]) -> type[Any]:
+def _policy_for(
+    algorithm: type[BaseAlgorithm], space: spaces.Space[Any], network: str
+) -> type[Any]:
     vectors, images, dictionaries = NAMES
     named = policies()[algorithm]
+    if network != NETWORKS[0]:
+        return named[SIMBA]
     if isinstance(space, spaces.Dict):
         return named[dictionaries]
     return named[images if is_image_space(space) else vectors]

@@ -27,6 +27,9 @@ CONTRIB = ("tqc", "qrdqn", "trpo", "crossq", "ppo_lstm", "ppo_mask")
 COMPILED = ("sac", "td3", "ddpg", "dqn", "ppo")
 """Algorithms whose gradient steps can be compiled."""
 
+NETWORKS = ("mlp", "simba", "bro")
+"""Kinds of networks; those behind the first are residual (`dstrl.policies.residual`)."""
+
 EVALUATIONS = 20
 """How many evaluations a run has unless `eval_every` says otherwise."""
 
@@ -71,7 +74,10 @@ class RLSpec:
         noise: Fraction of the observation that is distractor features, in [0, 0.99]; they come
             on top of all wrappers.
         n_envs: Environments that are stepped together.
-        net_arch: Widths of the hidden layers of each network.
+        network: One of `NETWORKS`; `simba` and `bro` are for vectors as observations, and not for
+            DQN.
+        net_arch: Widths of the hidden layers of each network, or of its residual blocks; None with
+            residual networks: an actor of 128, a critic of 512, 512.
         features_extractor: `package.module:NAME` of a class of Stable-Baselines3's
             `BaseFeaturesExtractor`; None: the one that suits the observations.
         features_extractor_kwargs: Its arguments.
@@ -110,6 +116,7 @@ class RLSpec:
     compiled: bool = True
     noise: float = 0.0
     n_envs: int | None = None
+    network: str = "mlp"
     net_arch: tuple[int, ...] | None = None
     features_extractor: str | None = None
     features_extractor_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -166,6 +173,7 @@ class RLSpec:
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise InputError(f"{name}={value!r}: must be true or false", field=name)
+        self._check_network()
         if self.max_seconds is not None:
             positive("max_seconds", self.max_seconds)
         if self.target is not None:
@@ -183,6 +191,26 @@ class RLSpec:
                 f"hyper={own[0]!r}: is a field of the run itself, set {own[0]}", field="hyper"
             )
         check(self.algo, self.env, self.hyper)
+
+    def _check_network(self) -> None:
+        one_of("network", self.network, NETWORKS)
+        if self.network == NETWORKS[0]:
+            return
+        if self.algo == "dqn":
+            raise InputError(
+                f"network={self.network!r}: algo 'dqn' has no residual networks, use 'mlp'",
+                field="network",
+            )
+        if self.tiny:
+            raise InputError(
+                f"tiny={self.tiny!r}: is for network 'mlp', not {self.network!r}", field="tiny"
+            )
+        if len(set(self.net_arch or ())) > 1:
+            raise InputError(
+                f"net_arch={list(self.net_arch or ())}: blocks of network {self.network!r} must "
+                "have one width",
+                field="net_arch",
+            )
 
     @property
     def env_builder(self) -> EnvBuilder:
@@ -257,6 +285,8 @@ class RLSpec:
         """Return the spec with everything spelled out: no field is None, `hyper` is complete."""
         table = defaults(self.algo, self.env)
         own = {name: table.pop(name) for name in OWN_FIELDS}
+        if self.network != NETWORKS[0]:
+            own["net_arch"] = ()
         steps = self.steps or own["steps"]
         return dataclasses.replace(
             self,
