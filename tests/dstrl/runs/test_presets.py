@@ -104,9 +104,9 @@ TABLE = (
     }
     | {
         ("mst", algo): (
-            {"actor_method": "static", "critic_method": "rigl", "net_arch": (256, 256)},
+            {"actor_method": "static", "critic_method": "rigl", "network": "simba"},
             {"sparsity": 0.6, "distribution": "er", "update_every": 1_000},
-            {"learning_rate": 3e-4, "batch_size": 256},
+            {"learning_rate": 1e-4, "weight_decay": 1e-2, "gradient_steps": 2},
         )
         for algo in ("sac", "td3")
     }
