@@ -58,6 +58,7 @@ def agent(
         "backend": "condensed",
         "update_every": 5,
         "horizon": 4000,
+        "min_fan_in": 1,
     }
     policy = getattr(dstrl, POLICIES[algorithm])
     options = {"net_arch": list(arch), "sparse": rules | (sparse or {})} | (kwargs or {})
@@ -137,12 +138,20 @@ def tensors(model):
 
 
 def worst(model, twin):
-    """The largest difference of any two tensors, as a fraction of the tensor's largest entry."""
+    """The largest difference of any two tensors, as a fraction of the tensor's largest entry.
+
+    A single number may be the small difference of large ones: its moments are compared with the
+    largest ones of the optimizer.
+    """
     mine, theirs = tensors(model), tensors(twin)
     assert mine.keys() == theirs.keys()
     found = {}
     for name, tensor in mine.items():
         largest = float(theirs[name].abs().max())
+        if tensor.numel() == 1 and name.endswith(("exp_avg", "exp_avg_sq")):
+            owner, _, kind = name.split(".")
+            alike = [n for n in theirs if n.startswith(f"{owner}.") and n.endswith(f".{kind}")]
+            largest = max(float(theirs[n].abs().max()) for n in alike)
         difference = float((tensor - theirs[name]).abs().max())
         found[name] = difference / largest if largest else difference
     return max(found.values()), max(found, key=found.get)

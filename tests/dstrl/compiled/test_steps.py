@@ -11,7 +11,7 @@ from tests.dstrl.compiled.lab import POLICIES, agent, bring, step, twin_of, wors
 
 CASES = {
     "plain": {},
-    "odd sizes": {"arch": (33,), "actions": 1, "features": 5},
+    "odd sizes": {"arch": (33,), "actions": 1, "features": 23},
     "groups": {"sparse": {"group": 4}},
     "masked heads": {"sparse": {"backend": "auto"}, "arch": (256, 64)},
     "tanh": {"kwargs": {"activation_fn": nn.Tanh}, "sparse": {"method": "rigl"}},
@@ -23,10 +23,14 @@ CASES = {
 CLOSE = 1e-6
 """Of each tensor's largest entry: float32 sums of some hundred terms, in another order."""
 
+MASKED = 1e-5
+"""The same where Stable-Baselines3's forward pass sums in another order too, by dense products."""
+
 
 def compare(algorithm, options, batch, steps):
     """Compare single steps from the states along a run; return how many of them were compiled."""
-    model = agent(algorithm, **options)
+    masked = options.get("sparse", {}).get("backend") in ("auto", "masked")
+    model, close = agent(algorithm, **options), MASKED if masked else CLOSE
     twin = twin_of(model, algorithm, **options)
     compiled = 0
     for seed in range(steps):
@@ -41,9 +45,9 @@ def compare(algorithm, options, batch, steps):
         assert drawn == expected
         assert mine.keys() == theirs.keys()
         for name, value in theirs.items():
-            assert mine[name] == pytest.approx(value, rel=2e-6, abs=2e-6), (name, seed)
+            assert mine[name] == pytest.approx(value, rel=2 * close, abs=2 * close), (name, seed)
         distance, name = worst(model, twin)
-        assert distance <= CLOSE, (name, seed, distance)
+        assert distance <= close, (name, seed, distance)
     assert model.uncompiled is None
     return compiled, model
 
