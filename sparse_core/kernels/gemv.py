@@ -15,8 +15,9 @@ from typing import Any
 from llvmlite import ir
 from numba import prange
 from numba.core import types
+from numba.np.numpy_support import carray
 
-from sparse_core.kernels.jit import kernel, once
+from sparse_core.kernels.jit import inlined, kernel, once
 from sparse_core.kernels.simd import I32, Lanes, at, cgutils, const, intrinsic, loop, widen
 
 _LANES = 4  # of a gathered vector: four inserts are one short chain
@@ -102,6 +103,48 @@ def group_dot(
 
 
 @once
+def sample_multiplier(group: int, relu: bool, tail: bool) -> Any:
+    """Return a function that computes stored groups `first` to `last` of y = act(W x + b).
+
+    It takes (values, columns, indptr, rows, x, bias, out, first, last).
+    """
+    act = int(relu)
+
+    @inlined
+    def multiply_sample(values, columns, indptr, rows, x, bias, out, first, last):
+        height = out.size
+        for i in range(first, last):
+            start, row = indptr[i], rows[i] * group
+            n = indptr[i + 1] - start
+            if group == 1 or (tail and row + group > height):
+                for r in range(min(group, height - row)):
+                    total = bias[row + r] + dot(
+                        group, at(values, start * group + r), at(columns, start), n, at(x, 0)
+                    )
+                    out[row + r] = type(total)(0) if relu and total <= 0 else total
+            else:
+                group_dot(
+                    group, act, at(values, start * group), at(columns, start), n, at(x, 0),
+                    at(bias, row), at(out, row),
+                )  # fmt: skip
+
+    return multiply_sample
+
+
+@once
+def sample_filler(relu: bool) -> Any:
+    """Return a function that writes rows without weights: act(b), of (absent, bias, out)."""
+
+    @inlined
+    def fill_sample(absent, bias, out):
+        for r in absent:
+            constant = bias[r]
+            out[r] = type(constant)(0) if relu and constant <= 0 else constant
+
+    return fill_sample
+
+
+@once
 def gemv_kernel(group: int, index: str, relu: bool, tail: bool, parallel: bool) -> Any:
     """Return the kernel of y = act(W x + b) for one sample.
 
@@ -115,7 +158,7 @@ def gemv_kernel(group: int, index: str, relu: bool, tail: bool, parallel: bool) 
     Returns:
         A function of (values, columns, indptr, rows, absent, x, bias, out, bounds).
     """
-    act = int(relu)
+    multiply_sample, fill_sample = sample_multiplier(group, relu, tail), sample_filler(relu)
 
     @kernel(
         f"void(float32[::1], {index}[::1], int64[::1], int32[::1], int32[::1], float32[::1], "
@@ -123,24 +166,60 @@ def gemv_kernel(group: int, index: str, relu: bool, tail: bool, parallel: bool) 
         parallel=parallel,
     )
     def gemv(values, columns, indptr, rows, absent, x, bias, out, bounds):
-        height = out.size
         for chunk in prange(bounds.size - 1):
-            for i in range(bounds[chunk], bounds[chunk + 1]):
-                start, row = indptr[i], rows[i] * group
-                n = indptr[i + 1] - start
-                if group == 1 or (tail and row + group > height):
-                    for r in range(min(group, height - row)):
-                        total = bias[row + r] + dot(
-                            group, at(values, start * group + r), at(columns, start), n, at(x, 0)
-                        )
-                        out[row + r] = type(total)(0) if relu and total <= 0 else total
-                else:
-                    group_dot(
-                        group, act, at(values, start * group), at(columns, start), n, at(x, 0),
-                        at(bias, row), at(out, row),
-                    )  # fmt: skip
-        for r in absent:
-            constant = bias[r]
-            out[r] = type(constant)(0) if relu and constant <= 0 else constant
+            multiply_sample(
+                values, columns, indptr, rows, x, bias, out, bounds[chunk], bounds[chunk + 1]
+            )
+        fill_sample(absent, bias, out)
 
     return gemv
+
+
+@intrinsic
+def _pointer(typing_context: Any, BITS: Any, FLOAT: Any, address: Any) -> Any:
+    """Return an address as a pointer to numbers of so many bits."""
+    kind = "float" if FLOAT.literal_value else "int" if BITS.literal_value > 16 else "uint"
+    pointer: Any = types.CPointer
+    element = getattr(types, f"{kind}{BITS.literal_value}")
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[2], context.get_value_type(signature.return_type))
+
+    return pointer(element)(BITS, FLOAT, types.int64), codegen
+
+
+@once
+def one_sample_kernel(group: int, index: str, relu: bool, tail: bool) -> Any:
+    """Return the kernel of y = act(W x + b) for one sample, of addresses: a call costs little.
+
+    Args:
+        group: Rows that share their columns.
+        index: Name of the type of the column indices, `uint16` or `int32`.
+        relu: Whether max(., 0) is applied to the result.
+        tail: Whether the last group may have fewer than `group` rows.
+
+    Returns:
+        A function of a table, the address of x, and out, (1, out) float32. The table, int64, has
+        the numbers of features, of weights, of slots, of stored groups and of rows without
+        weights, and the addresses of values, columns, indptr, rows, absent and bias. Nothing is
+        checked.
+    """
+    multiply_sample, fill_sample = sample_multiplier(group, relu, tail), sample_filler(relu)
+    bits = 16 if index == "uint16" else 32
+
+    @kernel("void(int64[::1], int64, float32[:, ::1])")
+    def one_sample(table, x, out):
+        features, size, slots, groups, without = table[0], table[1], table[2], table[3], table[4]
+        y = out.reshape(-1)
+        bias = carray(_pointer(32, 1, table[10]), y.size)
+        multiply_sample(
+            carray(_pointer(32, 1, table[5]), size),
+            carray(_pointer(bits, 0, table[6]), slots),
+            carray(_pointer(64, 0, table[7]), groups + 1),
+            carray(_pointer(32, 0, table[8]), groups),
+            carray(_pointer(32, 1, x), features),
+            bias, y, 0, groups,
+        )  # fmt: skip
+        fill_sample(carray(_pointer(32, 0, table[9]), without), bias, y)
+
+    return one_sample

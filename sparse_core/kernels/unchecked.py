@@ -7,6 +7,7 @@ function of the arrays. Those must be float32, C-contiguous, aligned, and of the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -20,7 +21,7 @@ from sparse_core.kernels.buffers import Array, empty
 from sparse_core.kernels.elementwise import elementwise_kernel
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.forward import forward_kernel, rows_forward_kernel
-from sparse_core.kernels.gemv import gemv_kernel
+from sparse_core.kernels.gemv import gemv_kernel, one_sample_kernel
 from sparse_core.kernels.pack import pack_kernel, unpack_kernel
 from sparse_core.kernels.take import taker
 from sparse_core.kernels.threads import team
@@ -98,6 +99,18 @@ def gemv(pattern: Pattern, relu: bool, threads: int) -> Ready:
         return ready if threads == 1 else together
 
     return plan.keep(pattern, ("gemv", relu, threads), make)
+
+
+def one_sample(pattern: Pattern, values: Array, bias: Array, relu: bool) -> Ready:
+    """Return W x + b of one sample on one thread, of (address of x, out), out being (1, out).
+
+    It writes the numbers of `gemv`, knows the arrays by their addresses, and does not keep them.
+    """
+    run = one_sample_kernel(pattern.group, pattern.index, relu, pattern.tail)
+    arrays = values, pattern.columns, pattern.indptr, pattern.rows, pattern.absent, bias
+    sizes = pattern.in_features, values.size, pattern.slots, pattern.groups, pattern.absent.size
+    table = np.array([*sizes, *(array.ctypes.data for array in arrays)], np.int64)
+    return functools.partial(run, table)
 
 
 def grad_input(

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_core.kernels import checked
+from sparse_core.kernels import checked, unchecked
 from sparse_core.kernels.api import linear, linear_backward, linear_forward
 from sparse_core.kernels.arguments import tile_size
 from sparse_core.kernels.format import CPU_GROUPS, Pattern
@@ -42,6 +42,8 @@ def warmup(
             raise ValueError(f"group must be one of {CPU_GROUPS}, got {group!r}")
         pattern = Pattern.from_mask(np.ones((_FEATURES, _FEATURES), np.bool_), group)
         values: NDArray[np.float32] = np.zeros(pattern.size, np.float32)
+        if 1 in batches:
+            unchecked.one_sample(pattern, values, np.zeros(_FEATURES, np.float32), False)
         for batch in batches:
             x: NDArray[np.float32] = np.zeros((batch, _FEATURES), np.float32)
             linear(pattern, values, x, threads=threads)

@@ -17,6 +17,7 @@ from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.gpu.support import why_not
 from sparse_core.layers.kinds import become
 from sparse_core.layers.passes import run
+from sparse_core.layers.single import of_one_sample
 from sparse_core.layers.state import Condensed
 from sparse_core.layers.torch_path import opaque
 
@@ -38,7 +39,8 @@ class CondensedLinear(Condensed, nn.Linear):
     @opaque
     def forward(self, input: Tensor) -> Tensor:
         """Map `(..., in)` to `(..., out)`."""
-        return run([self], input)
+        out = None if torch.is_grad_enabled() else of_one_sample(self, input)
+        return run([self], input) if out is None else out
 
     def extra_repr(self) -> str:
         """Describe the layer in one line."""

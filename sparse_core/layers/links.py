@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sparse_core.checks import InputError
+from sparse_core.kernels import unchecked
 from sparse_core.kernels.arguments import as_bias, as_values
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.gpu.support import why_not
+from sparse_core.kernels.unchecked import Ready
 from sparse_core.layers.sharing import Shared
 from sparse_core.layers.state import Condensed
 
@@ -23,7 +26,7 @@ ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.Tanh: "tanh"}
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Link:
     """A layer of a chain, and the activation after it.
 
@@ -49,18 +52,27 @@ class Link:
     parameters: tuple[Tensor, ...]
     addresses: tuple[int, ...]
 
-    def holds(self, parameters: tuple[Tensor, ...], pattern: Pattern, after: str | None) -> bool:
+    def holds(
+        self, values: Tensor, bias: Tensor | None, pattern: Pattern | None, after: str | None
+    ) -> bool:
         """Whether the link still fits its layer: its arrays are views of the parameters' memory."""
-        return (
-            self.pattern is pattern
-            and self.activation == after
-            and len(self.parameters) == len(parameters)
-            and all(map(_same, self.parameters, parameters, self.addresses))
-        )
+        parameters, addresses = self.parameters, self.addresses
+        if (
+            self.pattern is not pattern
+            or self.activation != after
+            or values is not parameters[0]
+            or values.data_ptr() != addresses[0]
+        ):
+            return False
+        if bias is None:
+            return not self.has_bias
+        return self.has_bias and bias is parameters[1] and bias.data_ptr() == addresses[1]
 
-
-def _same(one: Tensor, other: Tensor, address: int) -> bool:
-    return one is other and one.data_ptr() == address
+    @cached_property
+    def one_sample(self) -> Ready:
+        """The layer on one sample, as `unchecked.one_sample`."""
+        relu = self.activation == "relu"
+        return unchecked.one_sample(self.pattern, self.values, self.bias, relu)
 
 
 def layers_of(steps: Sequence[nn.Module]) -> list[tuple[Condensed, str | None]]:
@@ -108,13 +120,12 @@ def link_of(layer: Condensed, activation: str | None) -> Link:
     """
     values, bias = layer._parameters["values"], layer._parameters["bias"]
     assert values is not None
-    parameters = (values,) if bias is None else (values, bias)
     shared, kept, given = layer.shared, layer._link, layer._buffers["weight_given"]
     if (
         shared is None
         and given is None
         and isinstance(kept, Link)
-        and kept.holds(parameters, layer.pattern, activation)
+        and kept.holds(values, bias, layer.pattern, activation)
     ):
         return kept
     check_weights(values, layer)
@@ -127,6 +138,7 @@ def link_of(layer: Condensed, activation: str | None) -> Link:
     if biases is not None and given is not None:
         assert layer.weight_reserved is not None
         biases = np.where(layer.weight_reserved.numpy(), given.numpy(), biases)
+    parameters = (values,) if bias is None else (values, bias)
     taken, offset = as_values(pattern, numbers), as_bias(pattern, biases)
     link = Link(
         layer,

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sparse_core.kernels import Lookup, checked, reference
+from sparse_core.kernels import Lookup, checked, reference, unchecked
 from tests.sparse_core.kernels.patterns import Problem, close, problems
 
 GUARD = 96
@@ -84,6 +84,9 @@ def check_all(problem: Problem) -> None:
     close(db, reference.grad_bias(dy))
     one = checked.gemv(p, values, x[0], bias, out=guards.new(out))
     close(one, reference.forward(p, values, x[:1], bias)[0])
+    by_address = guards.new(1, out)
+    unchecked.one_sample(p, values, bias, False)(x.ctypes.data, by_address)
+    np.testing.assert_array_equal(by_address[0], one)
     if Lookup.suits(p):
         lookup = Lookup(p)
         lookup.refresh(values)

@@ -16,6 +16,7 @@ from sparse_core.kernels import (
     linear_forward,
     plan,
     reference,
+    unchecked,
 )
 from sparse_core.kernels import (
     checked as checked,
@@ -123,6 +124,9 @@ def test_one_sample(group: int, relu: bool) -> None:
         p, values = problem.pattern, problem.values
         y = checked.gemv(p, values, problem.x[0], problem.bias, relu=relu)
         close(y, reference.forward(p, values, problem.x, problem.bias, relu)[0])
+        by_address = np.empty((1, out), np.float32)
+        unchecked.one_sample(p, values, problem.bias, relu)(problem.x.ctypes.data, by_address)
+        np.testing.assert_array_equal(by_address[0], y)
 
 
 @pytest.mark.parametrize(
