@@ -65,8 +65,8 @@ class Move:
         if after.tail:
             used = after.out_features - int(after.rows[-1]) * after.group
             tail = int(after.indptr[-2])
-        carry = _carry_kernel(name_of(values.dtype))
-        carry(self.slots, after.group, tail, used, kept, values, initial)
+        carry = _carry_kernel(name_of(values.dtype), after.group)
+        carry(self.slots, tail, used, kept, values, initial)
 
     def places(self, capacity: int) -> NDArray[np.int64]:
         """Return where values came from: (capacity,), -1 for new weights and unused places."""
@@ -144,16 +144,21 @@ def between(before: Pattern, after: Pattern) -> Move:
 
 
 @once
-def _carry_kernel(dtype: str) -> Any:
+def _carry_kernel(dtype: str, group: int) -> Any:
     """Return the kernel of `Move.carry`: of slots from `tail` on, only `used` weights are used."""
 
-    @kernel(f"void(int32[::1], int64, int64, int64, {dtype}[::1], {dtype}[::1], float64)")
-    def carry(slots, group, tail, used, kept, values, initial):
-        for slot in range(slots.size):
-            old, width = slots[slot], group if slot < tail else used
+    @kernel(f"void(int32[::1], int64, int64, {dtype}[::1], {dtype}[::1], {dtype})")
+    def carry(slots, tail, used, kept, values, initial):
+        for slot in range(tail):
+            old = slots[slot]
             for r in range(group):
                 found = kept[max(old, 0) * group + r]  # without a branch: any place will do
-                values[slot * group + r] = found if (old >= 0) & (r < width) else initial
+                values[slot * group + r] = found if old >= 0 else initial
+        for slot in range(tail, slots.size):
+            old = slots[slot]
+            for r in range(group):
+                found = kept[max(old, 0) * group + r]
+                values[slot * group + r] = found if (old >= 0) & (r < used) else initial
         values[slots.size * group :] = initial
 
     return carry
@@ -252,29 +257,28 @@ def _outcome_kernel(index: str) -> Any:
         columns, indptr, rows, group, inputs, outputs, stays, chosen, dropped, grown, ablated,
         revived, sizes,
     ):  # fmt: skip
-        gone, come = np.empty(inputs, np.int64), np.empty(inputs, np.int64)
+        gone, come = np.empty(inputs + 1, np.int64), np.empty(inputs + 1, np.int64)
+        asked = np.zeros(inputs, np.bool_)
         drops = grows = losses = gains = k = c = 0
         for lane in range((outputs + group - 1) // group):
             at = stop = 0
             if k < rows.size and rows[k] == lane:
                 at, stop = indptr[k], indptr[k + 1]
                 k += 1
-            slots, lost, new, base = stop - at, 0, 0, lane * inputs
-            for slot in range(at, stop):
-                place = base + columns[slot]
-                while c < chosen.size and chosen[c] < place:
-                    come[new] = chosen[c] - base
-                    new += 1
-                    c += 1
-                if c < chosen.size and chosen[c] == place:
-                    c += 1
-                elif not stays[slot]:
-                    gone[lost] = columns[slot]
-                    lost += 1
+            slots, lost, new, base, begin = stop - at, 0, 0, lane * inputs, c
             while c < chosen.size and chosen[c] < base + inputs:
-                come[new] = chosen[c] - base
-                new += 1
+                asked[chosen[c] - base] = True
                 c += 1
+            for slot in range(at, stop):  # without branches: what is next overwrites what is not
+                column = np.int64(columns[slot])
+                gone[lost] = column
+                lost += not (stays[slot] | asked[column])
+                asked[column] = False
+            for i in range(begin, c):
+                column = chosen[i] - base
+                come[new] = column
+                new += asked[column]
+                asked[column] = False
             for row in range(lane * group, min(lane * group + group, outputs)):
                 for i in range(lost):
                     dropped[drops + i] = row * inputs + gone[i]

@@ -5,9 +5,10 @@
     best_outside    of a matrix of cells, but for some slots of a pattern and blocked places
     fill_lanes      of each lane of such a matrix, as many as the lane asks for
 
-Scores are compared as integers that are ordered like them, so all steps are integer arithmetic: a
-float's bits if it is not negative, else minus the bits of its magnitude. -inf is never selected.
-The k-th highest of a list is found digit by digit (a radix selection), that of a lane by bisection.
+Scores are compared as integers that are ordered like them (`sparse_core.kernels.thresholds`), so
+all steps are integer arithmetic. -inf is never selected. Of a matrix, few cells are compared in
+full: most lie below a bound that a few others show. Kernels write each place before they know
+whether it is selected, so results have room for one more.
 """
 
 # mypy: allow-untyped-defs, no-check-untyped-defs
@@ -23,11 +24,13 @@ from numpy.typing import NDArray
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.jit import inlined, kernel, once
 from sparse_core.kernels.slots import name_of
+from sparse_core.kernels.thresholds import collected_of, key_of, lowest_of, never, threshold_of
 
 Places = NDArray[np.int64]
 
 _SAMPLE = 4096  # cells that tell about where the threshold of a matrix is
-_SPARSEST = 16  # at least one of so many cells is looked at for that
+_SPARSEST = 5  # at least one of two to this power is looked at for that
+_FOLD = 16  # cells of a lane of which the highest may stand for all, to bound its threshold
 _NOWHERE = np.zeros((0, 0), np.bool_)
 
 
@@ -88,12 +91,12 @@ def best_outside(
     Returns:
         Places lane * in + column, ascending.
     """
-    bits, out = _bits(scores), np.empty(max(0, count), np.int64)
+    bits, out = _bits(scores), np.empty(max(0, count) + 1, np.int64)
     if count <= 0:
-        return out
-    stride = max(1, min(_SPARSEST, bits.size // _SAMPLE))
+        return out[:0]
+    shift = max(0, min(_SPARSEST, (bits.size // _SAMPLE).bit_length() - 1))
     found = _best_kernel(pattern.index, name_of(bits.dtype))(
-        *_arrays(bits, pattern, taken, blocked), count, stride, out
+        *_arrays(bits, pattern, taken, blocked), count, shift, out
     )
     return out[:found]
 
@@ -107,7 +110,7 @@ def fill_lanes(
 ) -> Places:
     """Select the `counts[i]` highest scores of lane i; arguments and result as `best_outside`."""
     bits, counts = _bits(scores), np.ascontiguousarray(counts).clip(0, scores.shape[1])
-    out = np.empty(int(counts.sum()), np.int64)
+    out = np.empty(int(counts.sum()) + 1, np.int64)
     found = _fill_kernel(pattern.index, name_of(bits.dtype))(
         *_arrays(bits, pattern, taken, blocked), counts, out
     )
@@ -127,90 +130,33 @@ def _arrays(
     return bits, *slots, walls, pattern.group
 
 
-# Orders -------------------------------------------------------------------------------------------
-
-
-@once
-def _never(bits: str) -> int:
-    """Return the integer that -inf becomes."""
-    return -int(np.array(np.inf, f"float{bits[3:]}").view(bits))
-
-
-@once
-def _key(bits: str) -> Any:
-    """Return a function that makes an integer with the order of the float with some bits."""
-    magnitude = int(np.iinfo(bits).max)
-
-    @inlined
-    def key(found):
-        number = np.int64(found)
-        return number if number >= 0 else -(number & magnitude)
-
-    return key
-
-
-@once
-def _threshold(bits: str) -> Any:
-    """Return a function that finds the `count`-th highest of some keys.
-
-    It takes (keys, size, count), with 1 <= count <= size, and returns a key and how many that are
-    equal to it belong to the highest; all above it do.
-    """
-    top = int(bits[3:]) - 11
-
-    @inlined
-    def threshold(keys, size, count):
-        counts = np.zeros(2048, np.int64)
-        for i in range(size):
-            counts[(keys[i] >> top) + 1024] += 1
-        digit = 2047
-        while counts[digit] < count:
-            count -= counts[digit]
-            digit -= 1
-        prefix, shift, left = np.int64(digit - 1024), top, counts[digit]
-        while shift > 0 and left != count:
-            width = min(11, shift)
-            counts[:] = 0
-            low = shift - width
-            for i in range(size):
-                if keys[i] >> shift == prefix:
-                    counts[(keys[i] >> low) & ((1 << width) - 1)] += 1
-            digit = 2047
-            while counts[digit] < count:
-                count -= counts[digit]
-                digit -= 1
-            prefix, shift, left = (prefix << width) | digit, low, counts[digit]
-        if shift > 0:
-            return (prefix << shift) - 1, np.int64(0)
-        return prefix, count
-
-    return threshold
-
-
 # Flat arrays --------------------------------------------------------------------------------------
 
 
 @once
 def _top_kernel(bits: str) -> Any:
     """Return the kernel of `top_of`: a function of (bits, among, count, chosen)."""
-    never, key, threshold = _never(bits), _key(bits), _threshold(bits)
+    least, key, threshold = never(bits), key_of(bits), threshold_of(bits)
 
     @kernel(f"void({bits}[::1], boolean[::1], int64, boolean[::1])")
     def top(scores, among, count, chosen):
-        keys, places = np.empty(scores.size, np.int64), np.empty(scores.size, np.int64)
-        size = 0
+        keys, size = np.empty(scores.size, scores.dtype), 0
         for i in range(scores.size):
-            keys[size], places[size] = key(scores[i]), i
-            size += among[i] and keys[size] > never
-        if size <= count:
-            for i in range(size):
-                chosen[places[i]] = True
-        elif count > 0:
+            keys[size] = key(scores[i])
+            size += among[i] and keys[size] > least
+        edge, room = np.int64(least), np.int64(0)
+        if count <= 0:
+            return
+        if size > count:
             edge, room = threshold(keys, size, count)
-            for i in range(size):
-                equal = keys[i] == edge and room > 0
-                chosen[places[i]] = keys[i] > edge or equal
-                room -= equal
+        for i in range(scores.size):
+            chosen[i] = among[i] & (key(scores[i]) > edge)
+        for i in range(scores.size):
+            if room == 0:
+                break
+            if among[i] and key(scores[i]) == edge:
+                chosen[i] = True
+                room -= 1
 
     return top
 
@@ -218,17 +164,17 @@ def _top_kernel(bits: str) -> Any:
 @once
 def _cut_kernel(bits: str) -> Any:
     """Return the kernel of `cut_lanes`: of `chosen`, slots that are not selected become False."""
-    never, key, threshold = _never(bits), _key(bits), _threshold(bits)
+    least, key, threshold = never(bits), key_of(bits), threshold_of(bits)
     highest = int(np.iinfo(np.int64).max)
 
     @kernel(f"void({bits}[::1], int64[::1], int32[::1], int64[::1], boolean[::1])")
     def cut(scores, indptr, rows, most, chosen):
-        keys = np.empty(scores.size, np.int64)
+        keys = np.empty(scores.size, scores.dtype)
         for i in range(rows.size):
             size, count = 0, most[rows[i]]
             for slot in range(indptr[i], indptr[i + 1]):
                 keys[size] = key(scores[slot])
-                chosen[slot] = chosen[slot] and keys[size] > never
+                chosen[slot] = chosen[slot] and keys[size] > least
                 size += chosen[slot]
             if size <= count:
                 continue
@@ -251,20 +197,50 @@ def _cut_kernel(bits: str) -> Any:
 def _load(bits: str) -> Any:
     """Return a function that writes the keys of a lane into a line.
 
-    It takes (scores, lane, first slot, last slot, columns, taken, blocked, group, line).
+    It takes (scores, lane, first slot, last slot, columns, taken, blocked, group, line), and
+    overwrites what follows them in the line.
     """
-    never, key = _never(bits), _key(bits)
+    least, key = never(bits), key_of(bits)
 
     @inlined
     def load(scores, lane, first, last, columns, taken, blocked, group, line):
-        for j in range(line.size):
+        width = scores.shape[1]
+        for j in range(width):
             line[j] = key(scores[lane, j])
         for row in range(lane * group, min(lane * group + group, blocked.shape[0])):
-            for j in range(line.size):
-                line[j] = never if blocked[row, j] else line[j]
+            for j in range(width):
+                line[j] = least if blocked[row, j] else line[j]
         for slot in range(first, last):
-            if taken[slot]:
-                line[columns[slot]] = never
+            j = np.int64(columns[slot])
+            line[j if taken[slot] else width] = least
+
+    return load
+
+
+@once
+def _load_some(bits: str) -> Any:
+    """Return a function that writes the keys of one in `1 << shift` cells of a lane into a line.
+
+    It takes (scores, lane, first slot, last slot, columns, taken, blocked, group, line, shift), and
+    returns how many there are.
+    """
+    least, key = never(bits), key_of(bits)
+
+    @inlined
+    def load(scores, lane, first, last, columns, taken, blocked, group, line, shift):
+        mask = (1 << shift) - 1
+        offset = lane & mask
+        size = max(0, (scores.shape[1] - offset + mask) >> shift)
+        for t in range(size):
+            line[t] = key(scores[lane, offset + (t << shift)])
+        for row in range(lane * group, min(lane * group + group, blocked.shape[0])):
+            for t in range(size):
+                line[t] = least if blocked[row, offset + (t << shift)] else line[t]
+        for slot in range(first, last):
+            place = np.int64(columns[slot]) - offset
+            if (place & mask) == 0 and place >= 0 and taken[slot]:
+                line[place >> shift] = least
+        return size
 
     return load
 
@@ -282,17 +258,18 @@ def _best_kernel(index: str, bits: str) -> Any:
     A sample of the cells tells where the threshold is about; those above a somewhat lower one are
     collected, and the highest of them selected. If there are too few, all candidates are collected.
     """
-    never, load, threshold = _never(bits), _load(bits), _threshold(bits)
+    least, threshold, collect = never(bits), threshold_of(bits), collected_of(bits)
+    load, load_some = _load(bits), _load_some(bits)
 
     @kernel(f"int64({_cells(index, bits)}, int64, int64, int64[::1])")
-    def best(scores, columns, indptr, rows, taken, blocked, group, count, stride, out):
+    def best(scores, columns, indptr, rows, taken, blocked, group, count, shift, out):
         lanes, width = scores.shape
-        line = np.empty(width, scores.dtype)
-        keys = np.empty(scores.size // stride + lanes, np.int64)
+        line, hits = np.empty(width + 1, scores.dtype), np.zeros(width + 8, np.bool_)
+        keys = np.empty((scores.size >> shift) + lanes, scores.dtype)
         places = np.empty(0, np.int64)
-        bound, size = np.int64(never), np.int64(0)
+        bound, size = np.int64(least), np.int64(0)
         for attempt in range(3):
-            if attempt == 0 and stride == 1:
+            if attempt == 0 and shift == 0:
                 continue
             size, stored = np.int64(0), 0
             for lane in range(lanes):
@@ -300,25 +277,29 @@ def _best_kernel(index: str, bits: str) -> Any:
                 if stored < rows.size and rows[stored] == lane:
                     first, last = indptr[stored], indptr[stored + 1]
                     stored += 1
-                load(scores, lane, first, last, columns, taken, blocked, group, line)
                 if attempt == 0:
-                    for j in range(lane % stride, width, stride):
+                    some = load_some(
+                        scores, lane, first, last, columns, taken, blocked, group, line, shift
+                    )
+                    for j in range(some):
                         keys[size] = line[j]
-                        size += line[j] > never
+                        size += line[j] > least
                     continue
-                if size + width > places.size:
-                    more = min(scores.size, 2 * places.size + 2 * count) + width
-                    wider, further = np.empty(more, np.int64), np.empty(more, np.int64)
+                load(scores, lane, first, last, columns, taken, blocked, group, line)
+                if size + width >= places.size:
+                    more = min(scores.size, 2 * places.size + 2 * count) + width + 1
+                    wider, further = np.empty(more, scores.dtype), np.empty(more, np.int64)
                     wider[:size], further[:size] = keys[:size], places[:size]
                     keys, places = wider, further
-                for j in range(width):
-                    if line[j] > bound:
-                        keys[size], places[size] = line[j], lane * width + j
-                        size += 1
-            if attempt > 0 and (size >= count or bound == never):
+                begin = size
+                size = collect(line[:width], bound + 1, hits, places, size)
+                for i in range(begin, size):
+                    keys[i] = line[places[i]]
+                    places[i] += lane * width
+            if attempt > 0 and (size >= count or bound == least):
                 break
-            wanted = count // stride + count // (4 * stride) + 64
-            bound = np.int64(never)
+            wanted = (count >> shift) + (count >> (shift + 2)) + 64
+            bound = np.int64(least)
             if attempt == 0 and wanted < size:
                 bound, _ = threshold(keys, size, wanted)
         if size <= count:
@@ -328,9 +309,8 @@ def _best_kernel(index: str, bits: str) -> Any:
         found = 0
         for i in range(size):
             equal = keys[i] == edge and room > 0
-            if keys[i] > edge or equal:
-                out[found] = places[i]
-                found += 1
+            out[found] = places[i]
+            found += keys[i] > edge or equal
             room -= equal
         return found
 
@@ -339,13 +319,20 @@ def _best_kernel(index: str, bits: str) -> Any:
 
 @once
 def _fill_kernel(index: str, bits: str) -> Any:
-    """Return the kernel of `fill_lanes`."""
-    never, load = _never(bits), _load(bits)
+    """Return the kernel of `fill_lanes`.
+
+    Of each few cells of a lane the highest is kept. What enough of these reach, enough cells of the
+    lane reach, and not many more: only those are compared in full.
+    """
+    least, load, collect = never(bits), _load(bits), collected_of(bits)
+    lowest, threshold = lowest_of(bits), threshold_of(bits)
 
     @kernel(f"int64({_cells(index, bits)}, int64[::1], int64[::1])")
     def fill(scores, columns, indptr, rows, taken, blocked, group, counts, out):
         lanes, width = scores.shape
-        line = np.empty(width, scores.dtype)
+        line, hits = np.empty(width + 1, scores.dtype), np.zeros(width + 8, np.bool_)
+        peaks, keys = np.empty(width, scores.dtype), np.empty(width, scores.dtype)
+        places = np.empty(width + 1, np.int64)
         stored = found = 0
         for lane in range(lanes):
             first = last = 0
@@ -356,36 +343,26 @@ def _fill_kernel(index: str, bits: str) -> Any:
             if count == 0:
                 continue
             load(scores, lane, first, last, columns, taken, blocked, group, line)
-            low, high, candidates = line[0], line[0], 0
-            for j in range(width):
-                low, high = min(low, line[j]), max(high, line[j])
-                candidates += line[j] > never
-            edge, room = np.int64(never), np.int64(0)
-            if candidates > count:
-                # At least `count` keys reach `lower`, fewer reach what is above `upper`.
-                lower, upper = max(np.int64(low), np.int64(never + 1)), np.int64(high)
-                exact = False
-                while lower < upper and not exact:
-                    middle = (lower >> 1) + (upper >> 1) + ((lower | upper) & 1)
-                    reach = 0
-                    for j in range(width):
-                        reach += line[j] >= middle
-                    exact = reach == count
-                    if reach >= count:
-                        lower = middle
-                    else:
-                        upper = middle - 1
-                edge, room = lower - 1, np.int64(0)
-                if not exact:
-                    above = 0
-                    for j in range(width):
-                        above += line[j] > lower
-                    edge, room = lower, count - above
-            for j in range(width):
-                equal = line[j] == edge and room > 0
-                if line[j] > edge or equal:
-                    out[found] = lane * width + j
-                    found += 1
+            fold = _FOLD
+            while fold > 1 and width < 2 * count * fold:
+                fold >>= 1
+            few = width // fold
+            peaks[:few] = line[:few]
+            for begin in range(few, width, few):
+                part = line[begin : min(begin + few, width)]
+                for j in range(part.size):
+                    peaks[j] = part[j] if part[j] > peaks[j] else peaks[j]
+            bound = max(np.int64(least + 1), lowest(peaks, few, count, count // 8))
+            size = collect(line[:width], bound, hits, places, 0)
+            for i in range(size):
+                keys[i] = line[places[i]]
+            edge, room = np.int64(least), np.int64(0)
+            if size > count:
+                edge, room = threshold(keys, size, count)
+            for i in range(size):
+                equal = keys[i] == edge and room > 0
+                out[found] = lane * width + places[i]
+                found += keys[i] > edge or equal
                 room -= equal
         return found
 

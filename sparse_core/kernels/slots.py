@@ -177,3 +177,23 @@ def places_kernel(index: str, old_index: str) -> Any:
                         places[place] = -1
 
     return find
+
+
+@once
+def count_kernel() -> Any:
+    """Return the walk that counts chosen slots.
+
+    Returns:
+        A function of (indptr, rows, chosen (slots,) bool, counts), of which `counts[row]` is
+        written for each of the rows.
+    """
+
+    @kernel("void(int64[::1], int32[::1], boolean[::1], int64[::1])")
+    def count(indptr, rows, chosen, counts):
+        for i in range(rows.size):
+            found = np.int32(0)
+            for slot in range(indptr[i], indptr[i + 1]):
+                found = np.int32(found + np.int32(chosen[slot]))
+            counts[rows[i]] = found
+
+    return count

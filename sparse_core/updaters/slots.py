@@ -22,6 +22,7 @@ from sparse_core.kernels.coordinates import ordered
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.moves import outcome
 from sparse_core.kernels.selection import best_outside, cut_lanes, fill_lanes, top_of
+from sparse_core.kernels.slots import count_kernel
 from sparse_core.updaters.ranked import Ranking
 from sparse_core.updaters.scene import Moment, Scene, Score, checked
 from sparse_core.weights.condensed import CondensedTensor
@@ -73,17 +74,19 @@ class RankedSlots(Ranking):
         """Score the active cells of one layer."""
         assert isinstance(tensor, CondensedTensor)
         pattern = tensor.layer.pattern
-        order, _ = ordered(pattern)
-        weights = torch.from_numpy(tensor.weight.detach().numpy().take(order)).unsqueeze(0)
+        stored = tensor.weight.detach().numpy()[: pattern.size]
+        order = None if pattern.group == 1 else ordered(pattern)[0]
+        weights = torch.from_numpy(
+            stored.copy() if order is None else stored.take(order)
+        ).unsqueeze(0)
         scene = StoredScene(
             tensor, moment, torch.ones_like(weights, dtype=torch.bool), stored=weights
         )
         scores = checked(drop(scene), "drop score", scene).squeeze(0)
-        keep = torch.zeros(pattern.size, dtype=scores.dtype)
-        if pattern.group > 1:
-            keep[torch.from_numpy(order)] = scores
-        else:
-            keep.copy_(scores)
+        keep = scores
+        if order is not None:
+            keep = torch.zeros(pattern.size, dtype=scores.dtype)
+            keep.scatter_(0, torch.from_numpy(order), scores)
         lane = torch.from_numpy(np.repeat(pattern.rows.astype(np.int64), np.diff(pattern.indptr)))
         if isinstance(tensor.structure, ConstantFanIn) and pattern.group > 1:
             keep = reduce(torch.add, keep.reshape(pattern.slots, pattern.group).unbind(1))
@@ -121,12 +124,15 @@ class RankedSlots(Ranking):
 
     def counts(self, cells: Tensor) -> Tensor:
         """Return how many of a set each lane has."""
-        return self._per_lane(self.lane[cells])
+        counts = np.zeros(-(-self.tensor.rows // self.pattern.group), np.int64)
+        count_kernel()(self.pattern.indptr, self.pattern.rows, cells.numpy(), counts)
+        return torch.from_numpy(counts)
 
     def promising(self, count: int) -> Tensor:
         """Return how many of the best inactive cells each lane has."""
         best = self._best_outside(self.active, count)
-        return self._per_lane(torch.from_numpy(best // self.tensor.cols))
+        lanes = -(-self.tensor.rows // self.pattern.group)
+        return torch.bincount(torch.from_numpy(best // self.tensor.cols), minlength=lanes)
 
     def refill(self, kept: Tensor, capacity: Tensor) -> Delta:
         """Bring every lane to its capacity."""
@@ -147,9 +153,6 @@ class RankedSlots(Ranking):
         if count <= 0:
             return np.empty(0, np.int64)
         return best_outside(self.grow, self.pattern, taken.numpy(), count, self.closed)
-
-    def _per_lane(self, lanes: Tensor) -> Tensor:
-        return torch.bincount(lanes, minlength=-(-self.tensor.rows // self.pattern.group))
 
     def _delta(self, stays: NDArray[np.bool_], grown: NDArray[np.int64]) -> Delta:
         """Return the Delta after which some slots are left and the cells at some places grown."""

@@ -322,7 +322,7 @@ class SparseTensor(ABC):
         if closed is None:
             return self.cols - self.spare
         taken = self.structure.any_in_cell(closed)
-        cells = taken.shape[1] - taken.sum(1)
+        cells = taken.shape[1] - taken.view(torch.uint8).sum(1, dtype=torch.int32)
         return int((cells if open_lanes is None else cells[open_lanes]).min()) - self.spare
 
     def _closed_rows(self) -> Tensor | None:
