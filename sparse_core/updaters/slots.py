@@ -119,7 +119,7 @@ class RankedSlots(Ranking):
 
     def strongest(self, count: int, live: Tensor | None = None) -> Tensor:
         """Return the active cells of highest drop scores."""
-        among = self.active if live is None else live[self.lane]
+        among = self.active if live is None else live.index_select(0, self.lane)
         return torch.from_numpy(top_of(selected(self.keep), among.numpy(), count))
 
     def counts(self, cells: Tensor) -> Tensor:
