@@ -11,10 +11,14 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from dstrl.policies.mixin import SparsePolicy
+from dstrl.policies.networks import SparseCritic
 from dstrl.settings import MASKED_RULES
 from sparse_core.layers.chain import watched
 from sparse_core.plain_steps import PlainSteps
 from sparse_core.step import CannotCompile
+
+SAME = (SparseCritic.forward,)
+"""Methods of sparse networks that compute what those of Stable-Baselines3 do."""
 
 
 def check_policy(model: Any) -> None:
@@ -65,7 +69,8 @@ def check_network(
         CannotCompile: If it may compute something else.
     """
     for method in (*methods, "extract_features"):
-        if getattr(type(network), method) is not getattr(original, method):
+        found = getattr(type(network), method)
+        if found is not getattr(original, method) and found not in SAME:
             raise CannotCompile(f"{name} has a method {method!r} of its own")
     extractor = network.features_extractor
     if type(extractor) is not FlattenExtractor:

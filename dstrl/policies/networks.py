@@ -18,6 +18,7 @@ from dstrl.policies.modes import QuickModes
 from dstrl.policies.roles import named, roles_of
 from sparse_core import sparsify
 from sparse_core.config import SparseConfig
+from sparse_core.layers.branches import run_branches
 from sparse_core.layers.choice import TYPICAL_BATCH
 from sparse_core.layers.dense import become_dense
 from sparse_core.layers.state import Condensed
@@ -79,6 +80,12 @@ class SparseTD3Actor(SparseNet, TD3Actor):
 
 class SparseCritic(QuickModes, ContinuousCritic):
     """The critics of SAC, TD3 and DDPG, which are not saved on their own."""
+
+    def forward(self, obs: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the values of all critics, `(batch, 1)` each, which read their input together."""
+        with torch.set_grad_enabled(not self.share_features_extractor):
+            features = self.extract_features(obs, self.features_extractor)
+        return run_branches(self.q_networks, torch.cat([features, actions], dim=1))
 
 
 class SparseQNetwork(SparseNet, QNetwork):

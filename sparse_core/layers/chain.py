@@ -45,6 +45,14 @@ def _runs(modules: nn.Sequential) -> Iterator[list[nn.Module]]:
         yield steps
 
 
+def whole_chain(network: CondensedSequential) -> list[nn.Module] | None:
+    """Return the modules of a network that is one chain, without hooks; else None."""
+    found = None if watched(network) else list(_runs(network))
+    if found is None or len(found) != 1 or not isinstance(found[0][0], CondensedLinear):
+        return None
+    return found[0]
+
+
 def neighbours(root: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
     """List the linear layers that would follow each other in one chain, were they condensed."""
     pairs: list[tuple[nn.Module, nn.Module]] = []

@@ -55,7 +55,7 @@ def run(steps: Sequence[nn.Module], input: Tensor) -> Tensor:
     if torch_path.looked_into():
         return torch_path.run(layers, input)
     input = _checked(layers[0][0], input)
-    if not is_for_kernels(input) or not all(_has_kernels(layer) for layer, _ in layers):
+    if not is_for_kernels(input) or not all(has_kernels(layer) for layer, _ in layers):
         return torch_path.run(layers, input)
     links = links_of(layers)
     if input.shape[0] == 1 and input.dim() == 2 and not torch.is_grad_enabled() and input.is_cpu:
@@ -78,7 +78,8 @@ def is_for_kernels(input: Tensor) -> bool:
     return input.dtype != torch.float64 and input.numel() > 0
 
 
-def _has_kernels(layer: Condensed) -> bool:
+def has_kernels(layer: Condensed) -> bool:
+    """Whether a layer's groups are such that kernels take them where it is."""
     return layer.group in CPU_GROUPS or layer.on_device
 
 
@@ -196,22 +197,45 @@ class _Chain(torch.autograd.Function):
             first, *others = torch_path.gradients(layers, tensors, gradient, asked)
             return (first, None, *others)
         signal = way.enter(gradient)
-        gradients: list[Tensor | None] = []
-        for index in range(len(links) - 1, -1, -1):
-            link, (before, seen) = links[index], ctx.kept[index]
-            if link.activation is not None:
-                signal = way.activation_backward(link.activation, signal, seen)
-            tap = link.layer.weight_tap
-            if tap.armed:
-                tap.receive_product(*way.watched(before, signal), link.parameters[0])
-            bias = needed.pop() if link.has_bias else False
-            wanted = Needed(index > 0 or needed[0], needed.pop(), bias)
-            signal, of_values, of_bias = way.backward(link, before, signal, wanted)
-            if link.has_bias:
-                gradients.append(_live_only(link, of_bias) if bias else None)
-            gradients.append(of_values if wanted.values else None)
+        signal, gradients = back(links, ctx.kept, way, signal, needed)
         first = way.leave(signal) if needed[0] else None
-        return (first, None, *reversed(gradients))
+        return (first, None, *gradients)
+
+
+def back(
+    links: Sequence[Any], kept: Sequence[tuple[Any, Any]], way: Way[Any, Any], signal: Any,
+    needed: list[bool],
+) -> tuple[Any, list[Tensor | None]]:  # fmt: skip
+    """Return the gradients of a chain, which taps that are armed see.
+
+    Args:
+        links: The layers.
+        kept: For each of them what its forward pass kept: its input, and what the gradient of its
+            activation has to see.
+        way: The way that they went.
+        signal: The gradient of the output, in the way's layout.
+        needed: Whether the gradient of the chain's input is asked for, and last of all whether
+            those of each layer's parameters are, which are taken off.
+
+    Returns:
+        The gradient of the input, in the way's layout, and of the parameters.
+    """
+    gradients: list[Tensor | None] = []
+    for index in range(len(links) - 1, -1, -1):
+        link, (before, seen) = links[index], kept[index]
+        if link.activation is not None:
+            signal = way.activation_backward(link.activation, signal, seen)
+        tap = link.layer.weight_tap
+        if tap.armed:
+            tap.receive_product(*way.watched(before, signal), link.parameters[0])
+        bias = needed.pop() if link.has_bias else False
+        wanted = Needed(index > 0 or needed[0], needed.pop(), bias)
+        signal, of_values, of_bias = way.backward(link, before, signal, wanted)
+        if link.has_bias:
+            trained = _live_only(link, of_bias) if bias and of_bias is not None else None
+            gradients.append(trained)
+        gradients.append(of_values if wanted.values else None)
+    return signal, gradients[::-1]
 
 
 def _version(tensor: Tensor) -> int:
