@@ -109,7 +109,9 @@ def sparsify(
             warn_starved(sparse, counts, structure, config, stacklevel=2)
     tensors = []
     for item in sparse:
-        tensor = _build(item, config, structure, counts[item.name])
+        divided = apart is not None and not any(item.matches(pattern) for pattern in apart)
+        own = _equal(structure) if divided else structure
+        tensor = _build(item, config, own, counts[item.name])
         tensor.initial_budget = initial[item.name]
         tensors.append(tensor)
     engine = Engine(module, config, selected, tensors)
@@ -125,6 +127,11 @@ def sparsify(
     if optimizer is not None:
         engine.attach(optimizer)
     return engine
+
+
+def _equal(structure: Structure) -> Structure:
+    """Return the structure for a layer that tasks divide among them."""
+    return replace(structure, equal=True) if isinstance(structure, ConstantFanIn) else structure
 
 
 def _build(item: Selected, config: SparseConfig, structure: Structure, budget: int) -> MaskedTensor:

@@ -186,7 +186,7 @@ class SparsePolicy(QuickModes, FollowsDevice):
             roles = named(part.root, part.roles)
             batch = self.sparse.batch or self.typical_batch
             engine = sparsify(part.root, config, roles=roles, batch=batch, apart=self.sparse_apart)
-        if not self._chose_optimizer:
+        if engine.tensors and not self._chose_optimizer:
             for optimizer in (part.optimizer, *part.also):
                 use_kernels(optimizer)
         engine.attach(part.optimizer, *part.also)

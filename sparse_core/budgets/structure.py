@@ -233,9 +233,12 @@ class ConstantFanIn(Structure):
     Attributes:
         group: So many consecutive neurons share their input columns and are ablated together; the
             last group is smaller where this does not divide the rows. 1 is SRigL as published.
+        equal: Neurons have k' weights and never one more, what is left of the budget stays unused.
+            Tasks that divide a layer among them find as much room in each neuron as in any other.
     """
 
     group: int = 1
+    equal: bool = False
 
     def least(self, rows: int, cols: int) -> int:
         """One weight a neuron."""
@@ -274,14 +277,15 @@ class ConstantFanIn(Structure):
     def capacity(self, budget: int, rows: int, cols: int, live: Tensor | None = None) -> Tensor:
         """K' = budget // live rows for live lanes, 0 for ablated ones; at most `cols`.
 
-        What is left of the budget goes to the first of the live lanes, which have k' + 1.
+        What is left of the budget goes to the first of the live lanes, which have k' + 1, unless
+        all are to be `equal`.
         """
         sizes = self.sizes(rows)
         live = torch.ones(len(sizes), dtype=torch.bool) if live is None else live
         of_live = live * sizes.to(live.device)
         neurons = int(of_live.sum())
         fan_in = min(cols, budget // neurons)
-        left = budget - fan_in * neurons if fan_in < cols else 0
+        left = budget - fan_in * neurons if fan_in < cols and not self.equal else 0
         return live * (fan_in + (of_live.cumsum(0) <= left).long())
 
     def sizes(self, rows: int) -> Tensor:

@@ -333,5 +333,5 @@ def test_conv_nets_and_models_that_know_nothing_of_us():
     for tensor, budget in zip(engine.tensors, budgets, strict=True):
         fan_in = tensor.active().sum(1)
         live = fan_in > 0
-        assert len(set(fan_in[live].tolist())) == 1
+        assert int(fan_in[live].max() - fan_in[live].min()) <= 1
         assert budget - int(live.sum()) < tensor.count() <= budget

@@ -52,7 +52,12 @@ CASES: dict[str, dict[str, Any]] = {
         method="rigl", sparsity=0.3, initial_sparsity=0.8, update_every=2, horizon=STEPS
     ),
     "shrinking": dict(
-        method="srigl", sparsity=0.8, initial_sparsity=0.3, update_every=3, horizon=9
+        method="srigl",
+        sparsity=0.8,
+        initial_sparsity=0.3,
+        min_fan_in=1,
+        update_every=3,
+        horizon=9,
     ),
     "pattern": dict(method="rigl", structure="2:4", sparsity=0.5, update_every=2),
     "guided": dict(method="gse", growth="sampled_graest", scope="global", update_every=2),

@@ -119,7 +119,7 @@ def test_sequentials_run_as_chains_online_and_in_targets():
     [
         (SAC, [256, 256], {}, True),
         (SAC, [64, 64], {}, True),
-        (SAC, [16, 16], {}, False),
+        (SAC, [16, 16], dict(min_fan_in=1), False),
         (SAC, [256, 256], dict(backend="masked"), False),
         (SAC, [64, 64], dict(batch=8), False),
         (SAC, [256, 256], dict(target="union"), False),

@@ -67,7 +67,7 @@ def test_as_many_tasks_fit_as_the_sparsity_says():
 MODELS = {
     "ppo": (ppo, 96),
     "ppo, reuse": (lambda: ppo(share="reuse"), 96),
-    "ppo, srigl": (lambda: ppo(SPARSE | {"method": "srigl"}), 96),
+    "ppo, srigl": (lambda: ppo(SPARSE | {"method": "srigl", "min_fan_in": 1}), 96),
     "ppo, split": (lambda: ppo(SPARSE | {"critic_sparsity": 0.9}), 96),
     "ppo, decay": (
         lambda: ppo(optimizer_class=torch.optim.AdamW, optimizer_kwargs={"weight_decay": 0.1}),

@@ -58,6 +58,7 @@ def test_what_the_neurons_do_not_divide_goes_to_the_first_of_them():
     live = torch.tensor([True, False, True, True])
     assert ConstantFanIn().capacity(10, 4, 10, live).tolist() == [4, 0, 3, 3]
     assert ConstantFanIn().capacity(13, 4, 3).tolist() == [3, 3, 3, 3]
+    assert ConstantFanIn(equal=True).capacity(10, 4, 10, live).tolist() == [3, 0, 3, 3]
     # Of 17 weights 12 make a fan-in of 2 in 6 neurons; a column more of the group of 4 leaves 1.
     assert ConstantFanIn(4).capacity(17, 6, 10).tolist() == [3, 2]
     assert [ConstantFanIn(4).quantum(rows, 10) for rows in (8, 6)] == [4, 6]

@@ -127,7 +127,7 @@ def test_an_ablated_neuron_has_no_bias_that_trains(decay):
         net,
         SparseConfig(
             method="srigl", sparsity=0.8, ablation_threshold=0.9, ablation_sticky=True,
-            update_every=4,
+            update_every=4, min_fan_in=1,
         ),
         optimizer,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sparse_core import Engine, SparseConfig, sparsify
 from sparse_core.schedule import Schedule
-from sparse_core.updaters.scene import Moment
+from sparse_core.updaters.scene import Moment, target
 
 SEEING: list[dict[str, Any]] = [
     dict(method="rigl"),
@@ -176,7 +176,7 @@ def test_what_an_idle_layer_holds_less_than_its_share_is_not_lost():
             step(net, optimizer, number, "left", *(["right"] if number != 9 else []))
             if number % 2 and number > 2:
                 moment = Moment.now(engine, Schedule.of(engine.config), 0)
-                wanted = sum(engine.updater.target(t, moment) for t in engine.tensors)
+                wanted = sum(target(t, moment) for t in engine.tensors)
                 assert sum(counts(engine)) == wanted
     assert sum(counts(engine)) == sum(tensor.budget for tensor in engine.tensors)
 

@@ -26,7 +26,7 @@ def test_records_of_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     dense, *_, condensed, _ = records
     # Weights, gradients and two moments of 1024 x 1024 weights and 1024 biases, two step counters.
     assert dense["bytes"] == 4 * 4 * (1024 * 1024 + 1024) + 2 * 4
-    assert condensed["ratio_to_dense"] == condensed["bytes"] / dense["bytes"] <= 0.18
+    assert condensed["ratio_to_dense"] == condensed["bytes"] / dense["bytes"] <= 0.2
     assert "condensed g=4" in capsys.readouterr().out
 
 

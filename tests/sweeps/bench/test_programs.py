@@ -85,7 +85,7 @@ def test_what_wrappers_add_to_a_step_is_printed_and_written(
     written = tmp_path / "added.json"
     code, out, _ = program("envs", "--rounds", "1", "--json", str(written))
     added = json.loads(written.read_text())
-    assert code in (0, 1) and len(added) == 12
+    assert code in (0, 1) and len(added) == 14
     assert all(name in out for name in added)
 
 

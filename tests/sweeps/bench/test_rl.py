@@ -15,6 +15,8 @@ from sweeps.bench.agents import CONTESTANTS, learner
 from sweeps.bench.learning import EPISODE, FreeEnv, Times
 from sweeps.bench.rl_records import Case, line, records
 
+pytestmark = pytest.mark.filterwarnings("ignore:Constant fan-in at sparsity=0.5")
+
 TINY = Case("sac", (8, 8), 0.5)
 TIMES = {
     "dense": Times([0.004, 0.004, 0.004, 0.004], [0.003]),
