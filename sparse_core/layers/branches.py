@@ -20,7 +20,7 @@ from sparse_core.layers.chain import CondensedSequential, whole_chain
 from sparse_core.layers.copies import release
 from sparse_core.layers.links import Link, layers_of, link_of
 from sparse_core.layers.passes import SMALL_BATCH, back, has_kernels
-from sparse_core.layers.torch_path import Layers
+from sparse_core.layers.torch_path import Layers, opaque
 from sparse_core.layers.ways import Blocked
 
 Chains = list[list[Link]]
@@ -38,7 +38,15 @@ def run_branches(networks: Sequence[nn.Module], input: Tensor) -> tuple[Tensor, 
     Returns:
         Their outputs.
     """
-    if torch.compiler.is_compiling() or (layers := _together(networks, input)) is None:
+    if all(type(network) is CondensedSequential for network in networks):
+        return _run(networks, input)
+    return tuple(network(input) for network in networks)
+
+
+@opaque
+def _run(networks: Sequence[nn.Module], input: Tensor) -> tuple[Tensor, ...]:
+    layers = _together(networks, input)
+    if layers is None:
         return tuple(network(input) for network in networks)
     chains = [[link_of(*layer) for layer in chain] for chain in layers]
     parameters = [p for links in chains for link in links for p in link.parameters]
@@ -72,7 +80,8 @@ def _together(networks: Sequence[nn.Module], input: Tensor) -> list[Layers] | No
         return None
     chains: list[Layers] = []
     for network in networks:
-        steps = whole_chain(network) if type(network) is CondensedSequential else None
+        assert isinstance(network, CondensedSequential)
+        steps = whole_chain(network)
         if steps is None:
             return None
         layers = layers_of(steps)

@@ -35,6 +35,7 @@ Layers = Sequence[tuple[Condensed, str | None]]
 """Condensed linear layers, each with the activation after it: `relu`, `tanh` or None."""
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -62,7 +63,7 @@ def looked_into() -> bool:
     )
 
 
-def opaque(function: Callable[[T, Tensor], Tensor]) -> Callable[[T, Tensor], Tensor]:
+def opaque(function: Callable[[T, Tensor], R]) -> Callable[[T, Tensor], R]:
     """Let `torch.compile` call a function as it stands, and compile what is before and after it.
 
     `torch.compiler.disable` does that too, but costs each call much more.
@@ -71,14 +72,14 @@ def opaque(function: Callable[[T, Tensor], Tensor]) -> Callable[[T, Tensor], Ten
 
     @skip
     @functools.wraps(function)
-    def call(owner: T, input: Tensor) -> Tensor:
+    def call(owner: T, input: Tensor) -> R:
         if get_eval_frame_callback() is None:
             return function(owner, input)
-        return cast(Tensor, apart(owner, input))
+        return cast(R, apart(owner, input))
 
     reason = "kernels are no graph; torch.export needs strict=False"
     vars(call)["_torchdynamo_disable_msg"] = reason
-    return cast(Callable[[T, Tensor], Tensor], call)
+    return cast(Callable[[T, Tensor], R], call)
 
 
 def weight_of(layer: Condensed, values: Tensor | None = None) -> Tensor:

@@ -168,7 +168,7 @@ def test_what_is_no_chain_alone_runs_by_itself(together, change):
     nets, x = twins(), torch.randn(10, 7)
     change(nets)
     same([o.detach() for o in run_branches(nets, x)], [o.detach() for o in one_by_one(nets, x)])
-    assert together == [False]
+    assert not any(together)
 
 
 @pytest.mark.parametrize("shape", [(1, 7), (2, 7), (0, 7), (3, 4, 7)])
@@ -184,3 +184,16 @@ def test_networks_are_what_they_are_now(together):
     other_memory(nets)
     same([o.detach() for o in run_branches(nets, x)], [o.detach() for o in one_by_one(nets, x)])
     assert together == [True, True]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+def test_what_is_around_them_is_compiled():
+    nets, x = twins(), torch.randn(10, 7)
+
+    def least(x):
+        return torch.min(*run_branches(nets, x + 1))
+
+    expected, found = least(x), torch.compile(least, backend="eager")(x)
+    assert torch.equal(found, expected)
+    found.sum().backward()
+    assert nets[0][0].values.grad is not None
