@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
+from sparse_core.checks import InputError
 from sparse_core.export.copies import inference_copy
 from sparse_core.layers.attention import called_linears
 from sparse_core.layers.companions import key
@@ -23,10 +25,16 @@ def to_torch_csr(module: nn.Module) -> nn.Module:
 
     Args:
         module: Any module with masked or condensed layers.
+
+    Raises:
+        InputError: If a sparse linear layer is bfloat16, which NumPy does not know.
     """
     result = inference_copy(module)
     for kind in (MaskedLinear, CondensedLinear):
         for layer in called_linears(result, kind):
+            dtype = next(layer.parameters()).dtype
+            if dtype == torch.bfloat16:
+                raise InputError(f"to_torch_csr: weights are {dtype}; call .float() first")
             become_csr(layer, _rows(layer))
     become_dense(result, Masked)
     forbid_fused_encoders(result)

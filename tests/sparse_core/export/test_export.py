@@ -223,3 +223,14 @@ def test_what_a_forward_pass_left_is_copied_without_its_graph(export):
     assert torch.equal(small.mean, out) and small.mean.grad_fn is None
     assert small.kept.last.loc.grad_fn is None and small.kept.all[0] is small.kept.last
     torch.testing.assert_close(small(x), out)
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+def test_bfloat16_is_refused_in_one_line_and_exported_as_float32(backend):
+    net, _ = sparse_mlp(backend, nn.ReLU)
+    x = torch.randn(5, 12)
+    net.bfloat16()
+    with pytest.raises(ValueError, match=r"^to_torch_csr: weights are torch.bfloat16; call .float"):
+        to_torch_csr(net)
+    net.float().eval()
+    torch.testing.assert_close(to_torch_csr(net)(x), net(x))
