@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import os
+import platform
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a full disk."""
+
+_HOST = re.sub(r"\W", "-", platform.node()) or "host"
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -51,7 +56,7 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     Raises:
         OSError: If it cannot be written; it names the file and nothing has changed.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.tmp")
     with _naming(path):
         try:
             with temporary.open("w", encoding="utf-8") as file:
@@ -70,6 +75,25 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def remove_left(folder: Path) -> None:
+    """Remove what processes of this machine began to write into a folder and were killed over."""
+    for left in folder.glob(f".*.{glob.escape(_HOST)}.*.tmp"):
+        process = left.name.split(".")[-2]
+        if process.isdecimal() and not _lives(int(process)):
+            with contextlib.suppress(OSError):
+                left.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def append_line(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ import jinja2
 
 from sweeps import plots, sources
 from sweeps import spec as specs
-from sweeps.files import write_text
+from sweeps.files import remove_left, write_text
 from sweeps.grid import Grid
 from sweeps.progress import run_name
 from sweeps.store import RunDir, State
@@ -52,6 +52,7 @@ class Report:
             OSError: If a file cannot be written; what was there before is whole.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        remove_left(folder)
         path = folder / "report.html"
         write_text(path, render(self))
         write_text(folder / "runs.csv", runs_csv(self.outcomes))

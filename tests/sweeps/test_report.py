@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from sweeps import worker
+from sweeps import files, worker
 from sweeps.grid import Grid, parse
 from sweeps.store import RunDir, prepare
 from sweeps.tables import duration, number, remarks, results_table, terminal_table
@@ -249,3 +252,26 @@ def test_numbers_have_the_decimals_that_a_reader_can_use(value: float, text: str
 )
 def test_durations_are_readable(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_what_a_killed_driver_began_to_write_is_removed(
+    toys: Toys, folders: Folders, tmp_path: Path
+) -> None:
+    grid = toys("kind: toy\nseeds: 1")
+    runs = finished(grid, folders(grid))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    out = tmp_path / "out"
+    out.mkdir()
+    left, living, elsewhere = (
+        out / f".report.html.{host}.{process}.tmp"
+        for host, process in (
+            (files._HOST, gone.pid),
+            (files._HOST, os.getppid()),
+            ("far", gone.pid),
+        )
+    )
+    for path in (left, living, elsewhere):
+        path.touch()
+    write_report(grid, out, runs)
+    assert [path.exists() for path in (left, living, elsewhere)] == [False, True, True]
