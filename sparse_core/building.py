@@ -11,9 +11,10 @@ from torch.optim import Optimizer
 from sparse_core import unknown_optimizers
 from sparse_core.averages import watch_averages
 from sparse_core.budgets.distributions import budgets, budgets_by_score
+from sparse_core.budgets.patterns import ConstantFanIn, Unstructured, structure_for
 from sparse_core.budgets.selection import Selected, select, selectable
 from sparse_core.budgets.starved import warn_starved
-from sparse_core.budgets.structure import ConstantFanIn, Structure, Unstructured, structure_for
+from sparse_core.budgets.structure import Structure
 from sparse_core.checks import InputError, at_least
 from sparse_core.config import SparseConfig
 from sparse_core.engine import Engine

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparse_core.budgets.patterns import ConstantFanIn
 from sparse_core.budgets.selection import Selected
-from sparse_core.budgets.structure import ConstantFanIn, Structure
+from sparse_core.budgets.structure import Structure
 from sparse_core.weights.tensor import SparseTensor
 
 

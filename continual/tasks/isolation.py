@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from continual.tasks.task import TaskState
-from sparse_core.budgets.structure import ConstantFanIn
+from sparse_core.budgets.patterns import ConstantFanIn
 from sparse_core.layers.sharing import Lent
 from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.tensor import SparseTensor

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from continual.tasks.capacity import LayerRoom
 from continual.tasks.task import head_of
 from sparse_core.budgets.distributions import budgets
+from sparse_core.budgets.patterns import structure_for
 from sparse_core.budgets.selection import Selected
-from sparse_core.budgets.structure import structure_for
 from sparse_core.checks import InputError, at_least
 from sparse_core.config import SparseConfig
 

@@ -21,10 +21,11 @@ from numbers import Real
 
 from torch import Tensor, nn
 
+from sparse_core.budgets.patterns import ConstantFanIn, NOfM
 from sparse_core.budgets.ranking import top_of_network
 from sparse_core.budgets.selection import Selected
 from sparse_core.budgets.shares import TINY, Share, allocate, targets_of
-from sparse_core.budgets.structure import ConstantFanIn, NOfM, Structure
+from sparse_core.budgets.structure import Structure
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
 from sparse_core.naming import distribution_named

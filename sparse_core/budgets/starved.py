@@ -6,8 +6,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 from sparse_core.budgets.distributions import least_fan_in
+from sparse_core.budgets.patterns import ConstantFanIn
 from sparse_core.budgets.selection import Selected
-from sparse_core.budgets.structure import ConstantFanIn, Structure
+from sparse_core.budgets.structure import Structure
 from sparse_core.config import SparseConfig
 
 ENOUGH = 0.5

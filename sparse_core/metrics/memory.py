@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sparse_core.budgets.structure import group_of
+from sparse_core.budgets.patterns import group_of
 from sparse_core.engine import Engine
 
 INDEX_BYTES = 4

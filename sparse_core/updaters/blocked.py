@@ -22,8 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparse_core.budgets.patterns import ConstantFanIn
 from sparse_core.budgets.ranking import MINUS_INFINITY
-from sparse_core.budgets.structure import ConstantFanIn
 from sparse_core.kernels.topk import top_blocks
 from sparse_core.updaters.scene import Scene, checked
 from sparse_core.updaters.slots import RankedSlots, ranks_slots

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparse_core.budgets.patterns import ConstantFanIn, Unstructured
 from sparse_core.budgets.ranking import MINUS_INFINITY, top_of_layer
-from sparse_core.budgets.structure import ConstantFanIn, Unstructured
 from sparse_core.updaters.ranked import Ranking
 from sparse_core.updaters.scene import Moment, Scene, Score, checked
 from sparse_core.updaters.slots import StoredScene

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_core.budgets.structure import ConstantFanIn, Unstructured
+from sparse_core.budgets.patterns import ConstantFanIn, Unstructured
 from sparse_core.kernels.coordinates import ordered
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.moves import outcome

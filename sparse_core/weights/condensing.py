@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import nn
 
+from sparse_core.budgets.patterns import ConstantFanIn, group_of
 from sparse_core.budgets.selection import Selected
-from sparse_core.budgets.structure import ConstantFanIn, Structure, group_of
+from sparse_core.budgets.structure import Structure
 from sparse_core.kernels.format import CPU_GROUPS
 from sparse_core.layers.choice import Candidate, fastest
 from sparse_core.layers.condensed import why_not_condensed

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from sparse_core.budgets.structure import group_of
+from sparse_core.budgets.patterns import group_of
 from sparse_core.layers.companions import forget, memories
 from sparse_core.layers.condensed import CondensedLinear, become_condensed
 from sparse_core.layers.dense import become_dense

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sparse_core.budgets.structure import group_of
+from sparse_core.budgets.patterns import group_of
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.weights.tensor import SparseTensor

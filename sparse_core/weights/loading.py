@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparse_core.budgets.structure import ConstantFanIn, Unstructured, group_of
+from sparse_core.budgets.patterns import ConstantFanIn, Unstructured, group_of
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
 from sparse_core.kernels.format import Pattern

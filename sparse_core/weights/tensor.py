@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sparse_core.budgets.structure import ConstantFanIn, Structure
+from sparse_core.budgets.patterns import ConstantFanIn
+from sparse_core.budgets.structure import Structure
 from sparse_core.layers.companions import key
 from sparse_core.layers.tap import GradientTap
 from sparse_core.weights.delta import Delta

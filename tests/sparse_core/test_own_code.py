@@ -13,8 +13,8 @@ import torch
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.budgets.distributions import budgets
+from sparse_core.budgets.patterns import structure_for
 from sparse_core.budgets.selection import select
-from sparse_core.budgets.structure import structure_for
 from sparse_core.metrics.training_flops import seen_by
 from sparse_core.updaters.blocked import RankedInBlocks
 from sparse_core.updaters.ranked import Ranked

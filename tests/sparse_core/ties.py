@@ -12,7 +12,8 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from sparse_core.budgets.structure import Structure, Unstructured
+from sparse_core.budgets.patterns import Unstructured
+from sparse_core.budgets.structure import Structure
 from sparse_core.weights.tensor import SparseTensor
 
 

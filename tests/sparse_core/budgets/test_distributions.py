@@ -7,9 +7,9 @@ from torch import nn
 from sparse_core import SparseConfig
 from sparse_core.budgets import densities
 from sparse_core.budgets.distributions import budgets, budgets_by_score
+from sparse_core.budgets.patterns import structure_for
 from sparse_core.budgets.selection import Selected, select
 from sparse_core.budgets.shares import Share, allocate
-from sparse_core.budgets.structure import structure_for
 from tests.sparse_core.networks import mlp
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sparse_core import Engine, SparseConfig, sparsify
+from sparse_core.budgets.patterns import Blocks, ConstantFanIn, NOfM, Unstructured
 from sparse_core.budgets.ranking import MINUS_INFINITY, top_within
-from sparse_core.budgets.structure import Blocks, ConstantFanIn, NOfM, Unstructured
 from sparse_core.updaters.scene import Moment, Scene
 from sparse_core.weights.tensor import SparseTensor
 from tests.sparse_core.networks import mlp, train

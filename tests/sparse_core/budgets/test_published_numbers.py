@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from sparse_core.budgets.distributions import budgets
+from sparse_core.budgets.patterns import structure_for
 from sparse_core.budgets.selection import select
-from sparse_core.budgets.structure import structure_for
 from sparse_core.config import SparseConfig
 from sparse_core.metrics.flops import inference_flops
 from sparse_core.metrics.training_flops import Cost, scheduled_training_flops, training_flops

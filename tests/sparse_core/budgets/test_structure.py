@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparse_core.budgets.patterns import Blocks, ConstantFanIn, NOfM, Unstructured, structure_for
 from sparse_core.budgets.ranking import MINUS_INFINITY, top_of_layer, top_of_network, top_per_lane
-from sparse_core.budgets.structure import Blocks, ConstantFanIn, NOfM, Unstructured, structure_for
 
 
 def bools(rows):

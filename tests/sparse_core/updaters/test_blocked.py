@@ -319,7 +319,7 @@ from sparse_core import Engine, SparseConfig
 from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers.condensed import store_condensed
-from sparse_core.budgets.structure import structure_for
+from sparse_core.budgets.patterns import structure_for
 
 n, k, method = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 rng = np.random.default_rng(0)

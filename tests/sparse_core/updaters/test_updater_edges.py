@@ -222,3 +222,14 @@ def test_an_embedding_is_full_without_its_row_of_padding():
     for budget in (15, 16):
         tensor.budget = tensor.initial_budget = budget
         assert tensor.full is (budget == 16)
+
+
+def test_a_frozen_layer_is_left_alone():
+    engine, tensor = one_layer(
+        mask=["xx..", "xx.."],
+        weight=[[0.9, 0.1, 0, 0], [0.2, 0.8, 0, 0]],
+        gradient=None,
+        method="set",
+    )
+    tensor.weight.requires_grad_(False)
+    assert torch.equal(after(engine, tensor, 0.5), bools(["xx..", "xx.."]))

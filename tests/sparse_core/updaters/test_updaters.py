@@ -391,14 +391,3 @@ def test_granet_prunes_then_regrows():
     )
     tensor.initial_budget = 8
     assert torch.equal(after(engine, tensor, 0.25, pruned=1.0), bools(["x..x", "xx.."]))
-
-
-def test_a_frozen_layer_is_left_alone():
-    engine, tensor = one_layer(
-        mask=["xx..", "xx.."],
-        weight=[[0.9, 0.1, 0, 0], [0.2, 0.8, 0, 0]],
-        gradient=None,
-        method="set",
-    )
-    tensor.weight.requires_grad_(False)
-    assert torch.equal(after(engine, tensor, 0.5), bools(["xx..", "xx.."]))
