@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import ContinuousCritic
 
 from dstrl.compiled.batches import Batches
-from dstrl.compiled.program import Program, trainer_of
+from dstrl.compiled.program import StepProgram, trainer_of
 from dstrl.compiled.refusals import check_policy, check_running_statistics
 from sparse_core.step import CannotCompile, Chain, Shape, Trainer
 from sparse_core.step.shape import Array
 
 
-class ActorCriticProgram(Program):
+class ActorCriticProgram(StepProgram):
     """The gradient step of an algorithm with one actor and several critics.
 
     Args:

@@ -10,13 +10,13 @@ from stable_baselines3 import DQN as Original
 from stable_baselines3.dqn.policies import QNetwork
 
 from dstrl.compiled.batches import Batches
-from dstrl.compiled.program import Program, trainer_of
+from dstrl.compiled.program import StepProgram, trainer_of
 from dstrl.compiled.refusals import check_policy
 from dstrl.compiled.training import Compiled
 from sparse_core.step import CannotCompile, Trainer
 
 
-class DQNProgram(Program):
+class DQNProgram(StepProgram):
     """DQN's gradient step; its target is moved by Stable-Baselines3, between training phases."""
 
     def __init__(self, model: Any, batch_size: int) -> None:
@@ -64,5 +64,5 @@ class DQN(Compiled, Original):
 
     logged = ("loss",)
 
-    def _make_program(self, batch_size: int) -> Program:
+    def _make_program(self, batch_size: int) -> StepProgram:
         return DQNProgram(self, batch_size)

@@ -131,10 +131,6 @@ class PPOProgram(Program):
             inside = np.abs(moved) <= clip
         return float(error @ error) / batch, np.float32(2 / batch) * error * inside
 
-    def step(self) -> dict[str, float]:
-        """Not of this algorithm: see `minibatch`."""
-        raise NotImplementedError
-
 
 class PPO(Compiled, Original):
     """Stable-Baselines3's PPO; see `dstrl.compiled`."""

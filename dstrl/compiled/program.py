@@ -96,6 +96,10 @@ class Program(ABC):
     def make_trainers(self) -> list[Trainer]:
         """Make what moves the parameters."""
 
+
+class StepProgram(Program):
+    """The program of an algorithm that draws each batch from a replay buffer by itself."""
+
     @abstractmethod
     def step(self) -> dict[str, float]:
         """Make a gradient step; return what is logged of it, without `train/`."""

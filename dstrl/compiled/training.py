@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from dstrl.compiled.program import Program
+from dstrl.compiled.program import Program, StepProgram
 from sparse_core.engine import Engine
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.plain_steps import PlainSteps
@@ -63,6 +63,7 @@ class Compiled(ABC):
             if program is None:
                 steps.append(self._own_step(batch_size))
             else:
+                assert isinstance(program, StepProgram)
                 steps.append(program.step())
         record = model.logger.record
         record("train/n_updates", model._n_updates, exclude="tensorboard")

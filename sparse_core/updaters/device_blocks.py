@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sparse_core.budgets.patterns import ConstantFanIn, Unstructured
 from sparse_core.budgets.ranking import MINUS_INFINITY, top_of_layer
+from sparse_core.updaters.blocked import LaneBlock
 from sparse_core.updaters.ranked import Ranking
 from sparse_core.updaters.scene import Moment, Scene, Score, checked
 from sparse_core.updaters.slots import StoredScene
@@ -28,21 +29,6 @@ def ranks_on_device(tensor: SparseTensor) -> bool:
     known = isinstance(tensor.structure, Unstructured | ConstantFanIn)
     large = isinstance(tensor, CondensedTensor) and tensor.layer.on_device and tensor.in_blocks
     return known and large
-
-
-@dataclass(frozen=True)
-class LaneBlock:
-    """The cells of a block of rows.
-
-    Attributes:
-        lanes: Their groups, which are rows of the matrix of cells.
-        slots: Their active cells, among all of the layer.
-        scores: `(lanes, cols)` grow scores.
-    """
-
-    lanes: slice
-    slots: slice
-    scores: Tensor
 
 
 @dataclass(frozen=True)
