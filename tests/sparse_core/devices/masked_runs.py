@@ -59,7 +59,7 @@ OTHER_RUNS: dict[str, dict[str, object]] = {
     "gmp, global": {"method": "gmp", "scope": "global"},
 }
 EXCUSED = {
-    "structure.py": "numbers of weights in each lane: the host asks for them",
+    "patterns.py": "numbers of weights in each lane: the host asks for them",
     "sampling.py": "samples are drawn on the CPU, so that all devices draw the same",
 }
 """Files that may make tensors on the CPU without a generator."""
