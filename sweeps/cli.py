@@ -80,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from sweeps.grid import load_grid
-    from sweeps.launchers.local import Options, launch
+    from sweeps.launchers.local import launch
+    from sweeps.launchers.options import Options
     from sweeps.progress import Board, Display
     from sweeps.store import State, prepare
 

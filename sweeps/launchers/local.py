@@ -1,71 +1,19 @@
-"""The local launcher: a pool of slots, each running one fresh child process after the other.
-
-Every worker leads a process group of its own, so that it outlives a killed driver (it goes on under
-its lock, and the next driver waits for it) and dies as a whole, children included, when it is
-stopped.
-"""
+"""The local launcher: a pool of slots, each bringing one run after the other to its end."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
-import signal
-import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from types import FrameType
+from collections.abc import Callable, Sequence
 
-from sparse_core.checks import InputError
-from sweeps import worker
+from sweeps.launchers.attempts import Attempts
 from sweeps.launchers.environment import worker_environment
-from sweeps.provenance import available_cpus
+from sweeps.launchers.interrupts import deaf_to_interrupts, terminate_as_interrupt
+from sweeps.launchers.options import Options
 from sweeps.store import RunDir, State
 
-POLL = 0.05
 WATCH = 0.25
-ORPHAN_POLL = 0.2
-GRACE = 5.0
-
-
-@dataclass(frozen=True)
-class Options:
-    """How runs are launched.
-
-    Attributes:
-        jobs: Runs at a time; None is as many as there are CPUs for.
-        threads: Threads of each run.
-        timeout: Seconds after which a run is killed and has failed; None is never.
-        retries: How often a run is started again after a signal killed it.
-    """
-
-    jobs: int | None = None
-    threads: int = 1
-    timeout: float | None = None
-    retries: int = 1
-
-    def __post_init__(self) -> None:
-        if self.jobs is not None and self.jobs < 1:
-            raise InputError(f"jobs={self.jobs!r}: must be an integer of at least 1", field="jobs")
-        if self.threads < 1:
-            raise InputError(
-                f"threads={self.threads!r}: must be an integer of at least 1", field="threads"
-            )
-        if self.timeout is not None and not self.timeout > 0:
-            raise InputError(
-                f"timeout={self.timeout!r}: must be a positive number of seconds", field="timeout"
-            )
-        if self.retries < 0:
-            raise InputError(
-                f"retries={self.retries!r}: must be an integer of at least 0", field="retries"
-            )
-
-    @property
-    def slots(self) -> int:
-        """Runs at a time."""
-        return self.jobs or max(1, available_cpus() // self.threads)
 
 
 def launch(runs: Sequence[RunDir], options: Options, watch: Callable[[], None]) -> None:
@@ -82,7 +30,7 @@ def launch(runs: Sequence[RunDir], options: Options, watch: Callable[[], None]) 
     """
     pool = _Pool(runs, options)
     slots = [_Slot(pool, number) for number in range(min(options.slots, len(runs)))]
-    with _terminate_as_interrupt():
+    with terminate_as_interrupt():
         try:
             for slot in slots:
                 slot.start()
@@ -91,7 +39,7 @@ def launch(runs: Sequence[RunDir], options: Options, watch: Callable[[], None]) 
                 watch()
         except BaseException:
             pool.stopping.set()
-            with _deaf_to_interrupts():
+            with deaf_to_interrupts():
                 for slot in slots:
                     if slot.ident is not None:
                         slot.ended.wait()
@@ -122,13 +70,13 @@ class _Slot(threading.Thread):
 
 
 class _Pool:
-    """The runs left to do, and what each slot does with one."""
+    """The runs left to do."""
 
     def __init__(self, runs: Sequence[RunDir], options: Options) -> None:
         self.stopping = threading.Event()
         self.faults: list[OSError] = []
-        self._options = options
-        self._environment = worker_environment(options.threads, os.environ)
+        environment = worker_environment(options.threads, os.environ)
+        self._attempts = Attempts(environment, options.timeout, options.retries, self.stopping)
         self._todo: queue.SimpleQueue[RunDir] = queue.SimpleQueue()
         for run in runs:
             if run.state() is State.FAILED:
@@ -139,103 +87,9 @@ class _Pool:
         """Take runs until none is left."""
         while not self.stopping.is_set():
             try:
-                self._bring_to_an_end(self._todo.get_nowait())
+                self._attempts.bring_to_an_end(self._todo.get_nowait())
             except queue.Empty:
                 return
             except OSError as fault:
                 self.faults.append(fault)
                 self.stopping.set()
-
-    def _bring_to_an_end(self, run: RunDir) -> None:
-        retries = self._options.retries
-        while not self.stopping.is_set() and run.result() is None:
-            if run.running():
-                self.stopping.wait(ORPHAN_POLL)
-                continue
-            try:
-                code = self._attempt(run)
-            except subprocess.TimeoutExpired as error:
-                run.fail({"type": "Timeout", "message": f"no result after {error.timeout:g} s"})
-                return
-            if self.stopping.is_set():
-                return
-            if code < 0 and retries > 0:
-                retries -= 1
-            elif code != worker.BUSY and run.result() is None:
-                if run.error() is None:
-                    run.fail({"type": "Exit", "message": _ending(code)})
-                return
-
-    def _attempt(self, run: RunDir) -> int:
-        """Run one child process to its end and return its exit code, negative for a signal."""
-        with run.log.open("ab") as log:
-            child = subprocess.Popen(
-                worker.command(run),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                start_new_session=True,
-            )
-        try:
-            return self._wait(child)
-        finally:
-            _signal_group(child, signal.SIGKILL)
-            child.wait()
-
-    def _wait(self, child: subprocess.Popen[bytes]) -> int:
-        timeout = self._options.timeout
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self.stopping.is_set():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return child.wait(POLL)
-            if timeout is not None and deadline is not None and time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired(child.args, timeout)
-        _signal_group(child, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return child.wait(GRACE)
-        return -signal.SIGKILL
-
-
-def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Send a signal to the child and to all that it has started, some of which may outlive it."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, number)
-
-
-def _ending(code: int) -> str:
-    if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return f"ended with exit code {code} and without a result"
-
-
-@contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM like Ctrl-C."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    with _handling(interrupt, signal.SIGTERM):
-        yield
-
-
-@contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Finish what is within, which takes `GRACE` seconds at most, in spite of further signals."""
-    with _handling(signal.SIG_IGN, signal.SIGINT), _handling(signal.SIG_IGN, signal.SIGTERM):
-        yield
-
-
-@contextlib.contextmanager
-def _handling(
-    handler: Callable[[int, FrameType | None], None] | signal.Handlers, number: signal.Signals
-) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, previous)

@@ -15,9 +15,10 @@ import pytest
 
 from sparse_core.checks import InputError
 from sweeps.grid import Grid, parse
-from sweeps.launchers import local
+from sweeps.launchers import attempts
 from sweeps.launchers.environment import numba_cache, worker_environment
-from sweeps.launchers.local import Options, launch
+from sweeps.launchers.local import launch
+from sweeps.launchers.options import Options
 from sweeps.provenance import THREAD_VARIABLES, available_cpus
 from sweeps.store import RunDir, State
 from tests.sweeps.toys import KIND
@@ -177,7 +178,7 @@ def test_sigterm_is_an_interrupt(toys: Toys, folders: Folders) -> None:
 def test_a_worker_that_ignores_sigterm_is_killed(
     toys: Toys, folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "GRACE", 0.2)
+    monkeypatch.setattr(attempts, "GRACE", 0.2)
     (run,) = folders(toys("kind: toy"))
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
     deaf += "print('deaf', flush=True); time.sleep(60)"

@@ -1,0 +1,120 @@
+"""Attempts at a run: one fresh child process after the other, until the run is done or has failed.
+
+Every worker leads a process group of its own, so that it outlives whoever started it (it goes on
+under its lock, and the next one who wants the run waits for it) and dies as a whole, children
+included, when it is stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from sweeps import worker
+from sweeps.store import RunDir
+
+POLL = 0.05
+ORPHAN_POLL = 0.2
+GRACE = 5.0
+
+
+class Stop(Protocol):
+    """Says when to stop; a `threading.Event` is one."""
+
+    def is_set(self) -> bool:
+        """Return whether to stop now."""
+        ...
+
+    def wait(self, timeout: float, /) -> object:
+        """Sleep for so many seconds, or until it is time to stop."""
+        ...
+
+
+class Attempts:
+    """Brings runs to their ends.
+
+    Args:
+        environment: Of the child processes.
+        timeout: Seconds after which a run is killed and has failed; None is never.
+        retries: How often a run is started again after a signal killed it.
+        stop: Once it is set, what is going on is stopped and nothing more is started.
+    """
+
+    def __init__(
+        self, environment: Mapping[str, str], timeout: float | None, retries: int, stop: Stop
+    ) -> None:
+        self._environment = dict(environment)
+        self._timeout = timeout
+        self._retries = retries
+        self._stop = stop
+
+    def bring_to_an_end(self, run: RunDir) -> None:
+        """Return once the run is done or failed, by whomever, or it is time to stop.
+
+        Raises:
+            OSError: If a process could not be started or a file not be written.
+        """
+        retries = self._retries
+        while not self._stop.is_set() and run.result() is None:
+            if run.running():
+                self._stop.wait(ORPHAN_POLL)
+                continue
+            try:
+                code = self._attempt(run)
+            except subprocess.TimeoutExpired as error:
+                run.fail({"type": "Timeout", "message": f"no result after {error.timeout:g} s"})
+                return
+            if self._stop.is_set():
+                return
+            if code < 0 and retries > 0:
+                retries -= 1
+            elif code != worker.BUSY and run.result() is None:
+                if run.error() is None:
+                    run.fail({"type": "Exit", "message": _ending(code)})
+                return
+
+    def _attempt(self, run: RunDir) -> int:
+        """Run one child process to its end and return its exit code, negative for a signal."""
+        with run.log.open("ab") as log:
+            child = subprocess.Popen(
+                worker.command(run),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                start_new_session=True,
+            )
+        try:
+            return self._wait(child)
+        finally:
+            _signal_group(child, signal.SIGKILL)
+            child.wait()
+
+    def _wait(self, child: subprocess.Popen[bytes]) -> int:
+        deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        while not self._stop.is_set():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return child.wait(POLL)
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(child.args, self._timeout or 0.0)
+        _signal_group(child, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.wait(GRACE)
+        return -signal.SIGKILL
+
+
+def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Send a signal to the child and to all that it has started, some of which may outlive it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code} and without a result"
