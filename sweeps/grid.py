@@ -9,18 +9,13 @@
         exclude: [{sparse.method: set, sparse.distribution: uniform}]
         seeds: 3
 
-A block's combinations are the cartesian product of `grid` over `base`, less what matches an entry
-of `exclude`, plus one for each entry of `include`; each is run with every seed. A file with a
-single block may have its keys at the top. Runs that say the same once canonical are one run.
+What a block says is in `sweeps.blocks`, the head of a file in `sweeps.header`. A file with a single
+block may have its keys at the top. Runs that say the same once canonical are one run.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -30,14 +25,11 @@ from sparse_core.checks import InputError
 from sparse_core.strict_yaml import read_yaml
 from sweeps import hooks, kinds
 from sweeps import spec as specs
+from sweeps.blocks import BLOCK_KEYS, Block, read_block
+from sweeps.fields import check_keys
+from sweeps.header import HEAD_KEYS, Header, read_header
 from sweeps.kinds import Kind
 from sweeps.sources import Fingerprints
-from sweeps.spec import unknown
-
-BLOCK_KEYS = ("kind", "base", "grid", "include", "exclude", "seeds")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{,99}")
-MOST_RUNS = 100_000
-"""Of a block: more were not meant, and would have to be held in memory all at once."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +76,26 @@ class Run:
 
 @dataclass(frozen=True)
 class Grid:
-    """A named list of different runs, in the order of the file."""
+    """A named list of different runs, in the order of the file.
 
-    name: str
+    Attributes:
+        header: What the file says about itself.
+        runs: The runs.
+        blocks: The blocks that they come from.
+        reference: How the grid was named.
+        text: The file.
+    """
+
+    header: Header
     runs: tuple[Run, ...]
+    blocks: tuple[Block, ...]
     reference: str
     text: str
+
+    @property
+    def name(self) -> str:
+        """The grid's name."""
+        return self.header.name
 
 
 def make_run(
@@ -158,30 +164,29 @@ def parse(text: str, reference: str = "") -> Grid:
     for key in BLOCK_KEYS:
         if key in document and not single:
             raise InputError(f"{key}: with 'blocks' it belongs into one of them")
-    _check_keys(document, ("name", "kinds", *(BLOCK_KEYS if single else ["blocks"])), "")
-    name = document.get("name")
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise InputError(
-            f"name={name!r}: must be text of letters, digits, '.', '_' and '-', at most 100",
-            field="name",
-        )
+    check_keys(document, (*HEAD_KEYS, *(BLOCK_KEYS if single else ["blocks"])))
+    header = read_header(document)
     own = _own_kinds(document.get("kinds", {}))
-    blocks = [{key: document[key] for key in BLOCK_KEYS if key in document}]
+    said = [{key: document[key] for key in BLOCK_KEYS if key in document}]
     if not single:
-        blocks = document["blocks"]
-        if not isinstance(blocks, list) or not blocks:
+        said = document["blocks"]
+        if not isinstance(said, list) or not said:
             raise InputError("blocks: must be a list of at least one block")
     runs: dict[str, Run] = {}
+    blocks = []
     fingerprints = Fingerprints()
-    for number, block in enumerate(blocks, start=1):
+    for number, values in enumerate(said, start=1):
         try:
-            for run in _expand(block, own, fingerprints):
+            block = read_block(values, own)
+            blocks.append(block)
+            for spec in block.specs():
+                run = make_run(block.kind_name, block.kind, spec, fingerprints)
                 runs.setdefault(run.run_id, run)
         except InputError as error:
             raise InputError(f"{error}" if single else f"block {number}: {error}") from error
     if not runs:
         raise InputError("exclude: leaves no run at all")
-    return Grid(name, tuple(runs.values()), reference or name, text)
+    return Grid(header, tuple(runs.values()), tuple(blocks), reference or header.name, text)
 
 
 def _own_kinds(values: Any) -> dict[str, Kind]:
@@ -197,122 +202,3 @@ def _own_kinds(values: Any) -> dict[str, Kind]:
         except InputError as error:
             raise error.below(f"kinds.{name}") from error
     return own
-
-
-def _expand(block: Any, own: Mapping[str, Kind], fingerprints: Fingerprints) -> Iterator[Run]:
-    if not isinstance(block, dict):
-        raise InputError(f"{block!r}: must be a mapping with {', '.join(BLOCK_KEYS)}")
-    _check_keys(block, BLOCK_KEYS, "")
-    kind_name = block.get("kind")
-    kind = kinds.find(kind_name, own)
-    assert isinstance(kind_name, str)
-    spec_type = kinds.spec_type(kind.spec)
-    base = _fields(spec_type, block.get("base", {}), "base")
-    axes = _axes(spec_type, block.get("grid", {}))
-    included = _entries(spec_type, block, "include")
-    excluded = _entries(spec_type, block, "exclude")
-    seeds = _seeds(block.get("seeds", 1))
-    count = (math.prod(map(len, axes)) + len(included)) * len(seeds)
-    if count > MOST_RUNS:
-        raise InputError(f"{count:,} runs: a block can have at most {MOST_RUNS:,}")
-    combinations = [
-        {**base, **dict(itertools.chain.from_iterable(choice))}
-        for choice in itertools.product(*axes)
-        if axes or not included
-    ]
-    combinations = [
-        values
-        for values in combinations
-        if not any(_matches(spec_type, values, entry) for entry in excluded)
-    ]
-    combinations += [{**base, **entry} for entry in included]
-    for values in combinations:
-        for seed in seeds:
-            try:
-                spec = specs.load(spec_type, {**values, "seed": seed})
-            except InputError as error:
-                raise _of_combination(error, spec_type, values, combinations) from error
-            yield make_run(kind_name, kind, spec, fingerprints)
-
-
-def _of_combination(
-    error: InputError,
-    spec_type: type[Any],
-    values: Mapping[str, Any],
-    combinations: Sequence[Mapping[str, Any]],
-) -> InputError:
-    """Return an error with a way out if its field's value is only wrong beside other values."""
-    name = error.field or ""
-    for other in combinations:
-        if name in values and other.get(name, ...) == values[name]:
-            with contextlib.suppress(InputError):
-                specs.load(spec_type, other)
-                return InputError(
-                    f"{error}; leave this combination out with 'exclude', or use 'blocks'",
-                    field=name,
-                )
-    return error
-
-
-def _axes(spec_type: type[Any], values: Any) -> list[list[list[tuple[str, Any]]]]:
-    """Return, for each axis, its choices; a choice is a list of fields and values."""
-    if not isinstance(values, dict):
-        raise InputError(
-            f"grid={values!r}: must be a mapping of fields to lists of values", field="grid"
-        )
-    axes = []
-    for name, choices in values.items():
-        if not isinstance(choices, list) or not choices:
-            raise InputError(f"grid.{name}={choices!r}: must be a list of at least one value")
-        axes.append(
-            [list(_fields(spec_type, {name: choice}, "grid").items()) for choice in choices]
-        )
-    return axes
-
-
-def _entries(spec_type: type[Any], block: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    entries = block.get(key, [])
-    if not isinstance(entries, list) or not all(entry for entry in entries):
-        raise InputError(
-            f"{key}={entries!r}: must be a list of mappings of fields to values", field=key
-        )
-    return [_fields(spec_type, entry, key) for entry in entries]
-
-
-def _fields(spec_type: type[Any], values: Any, section: str) -> dict[str, Any]:
-    """Return dotted fields and coerced values; errors name the section and the field."""
-    if not isinstance(values, dict):
-        raise InputError(
-            f"{section}={values!r}: must be a mapping of fields to values", field=section
-        )
-    if "seed" in values:
-        raise InputError(f"{section}.seed: give 'seeds' of the block instead")
-    try:
-        flat = specs.flatten(values)
-        return {name: specs.coerce_field(spec_type, name, flat[name]) for name in flat}
-    except InputError as error:
-        raise error.below(section) from error
-
-
-def _matches(spec_type: type[Any], values: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
-    return all(
-        (values[name] if name in values else specs.default(spec_type, name)) == wanted
-        for name, wanted in entry.items()
-    )
-
-
-def _seeds(value: Any) -> Sequence[int]:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-        return range(value)
-    is_list = isinstance(value, list) and bool(value)
-    if is_list and all(type(seed) is int and seed >= 0 for seed in value):
-        return list(dict.fromkeys(value))
-    raise InputError(
-        f"seeds={value!r}: must be a number of at least 1, or a list of seeds >= 0", field="seeds"
-    )
-
-
-def _check_keys(values: Mapping[Any, Any], allowed: tuple[str, ...], prefix: str) -> None:
-    for key in values:
-        if key not in allowed:
-            raise InputError(f"{prefix}{key}: {unknown(str(key), allowed)}")

@@ -10,7 +10,9 @@ from importlib import resources
 from sparse_core.checks import one_of
 from sparse_core.imports import load
 from sparse_core.listing import Entry
+from sparse_core.strict_yaml import read_yaml
 from sweeps.grid import packaged
+from sweeps.header import read_header
 from sweeps.kinds import KINDS
 
 SPARSE, RL, CL = (
@@ -50,11 +52,11 @@ def described(what: str) -> list[Entry]:
 
 
 def grids() -> list[Entry]:
-    """Return the packaged grids, each with the first line of its comment."""
+    """Return the packaged grids, each with what it answers and how long it takes."""
     folder = resources.files("sweeps") / "grids"
     files = {name: folder / f"{name}.yaml" for name in packaged()}
     return [
-        Entry(name, _first_line(file.read_text("utf-8")), f"sweeps/grids/{file.name}")
+        Entry(name, _about(file.read_text("utf-8")), f"sweeps/grids/{file.name}")
         for name, file in files.items()
     ]
 
@@ -64,5 +66,12 @@ def kinds() -> list[Entry]:
     return [Entry(name, f"{kind.title}: {kind.score}", kind.spec) for name, kind in KINDS.items()]
 
 
-def _first_line(text: str) -> str:
-    return text.partition("\n")[0].removeprefix("# ")
+def _about(text: str) -> str:
+    header = read_header(read_yaml(text))
+    said = header.question or text.partition("\n")[0].removeprefix("# ")
+    return said if header.minutes is None else f"{said} {core_time(header.minutes)}"
+
+
+def core_time(minutes: float) -> str:
+    """Return the time of a grid on one core, as rough as it is known: `25 min`, `3 h`."""
+    return f"{minutes:.2g} min" if minutes < 90 else f"{float(f'{minutes / 60:.2g}'):g} h"

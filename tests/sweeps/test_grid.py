@@ -64,6 +64,11 @@ def told(grid: Grid) -> list[str]:
             "kind: toy\ngrid: {sparse: [{method: static}, {method: set, distribution: uniform}]}",
             ["static erk 0.001 0", "set uniform 0.001 0"],
         ),
+        (  # fields that go together, place by place, are one more axis
+            "kind: toy\ngrid: {rate: [1, 2]}\n"
+            "zip: {sparse.method: [static, set], sparse.distribution: [erk, uniform]}",
+            ["static erk 1 0", "set uniform 1 0", "static erk 2 0", "set uniform 2 0"],
+        ),
         (
             "blocks:\n- {kind: toy, base: {rate: 1}}\n- {kind: toy, grid: {rate: [1, 2]}}",
             ["dense erk 1 0", "dense erk 2 0"],
@@ -114,6 +119,24 @@ def test_an_excluded_combination_need_not_be_valid(toys: Toys) -> None:
         ("kind: toy\ngrid: {sparse.methd: [set]}", "grid.sparse.methd: unknown key; did you mean"),
         ("kind: toy\ngrid: {sparse.method: [sett]}", "sparse.method='sett': must be one of dense"),
         ("kind: toy\ngrid: {sparse.sparsity: [1.0], sparse.method: [set]}", "sparse.sparsity=1.0:"),
+        ("kind: toy\nzip: [rate]", "zip=['rate']: must be a mapping of fields to lists"),
+        ("kind: toy\nzip: {rate: 1}", "zip.rate=1: must be a list of at least one value"),
+        (
+            "kind: toy\nzip: {rate: [1, 2], points: [1, 2, 3]}",
+            "zip: must be lists of one length; rate has 2, points has 3",
+        ),
+        ("kind: toy\nzip: {rat: [1]}", "zip.rat: unknown key; did you mean 'rate'?"),
+        ("kind: toy\nzip: {rate: [1]}\ngrid: {rate: [1]}", "rate: is on two axes of the grid"),
+        ("kind: toy\ninclude: [{rate: 0}]", "include.rate=0.0: must be a positive number"),
+        ("question: [a]\nkind: toy", "question=['a']: must be a line that ends with '?'"),
+        ("question: Why.\nkind: toy", "question='Why.': must be a line that ends with '?'"),
+        (f"question: {'a' * 100}?\nkind: toy", "question='aaa"),
+        ("minutes: 0\nkind: toy", "minutes=0: must be a positive number"),
+        ("minutes: null\nkind: toy", "minutes=None: must be a positive number"),
+        ("tuned: yes\nkind: toy", "tuned=True: must be a mapping with 'grid', 'trials' and"),
+        ("tuned: {grid: a, seeds: [1]}\nkind: toy", "tuned.trials: missing, it has no default"),
+        ("tuned: {grid: a, trials: 0, seeds: [1]}\nkind: toy", "tuned.trials=0: must be an int"),
+        ("tuned: {grid: a, trials: 1, seeds: []}\nkind: toy", "tuned.seeds=[]: must be a list"),
         ("kind: toy\ninclude: {rate: 1}", "include={'rate': 1}: must be a list of mappings"),
         ("kind: toy\ninclude: [{rt: 1}]", "include.rt: unknown key"),
         ("kind: toy\nexclude: [{rates: 1}]", "exclude.rates: unknown key; did you mean 'rate' or"),
@@ -175,7 +198,7 @@ def test_wrong_frames_are_refused_in_one_line(text: str, message: str) -> None:
     assert str(error.value).startswith(message)
 
 
-WAY_OUT = "; leave this combination out with 'exclude', or use 'blocks'"
+WAY_OUT = "; leave out what cannot be run with 'exclude: {}', or use 'blocks'"
 
 
 @pytest.mark.parametrize(
@@ -184,7 +207,17 @@ WAY_OUT = "; leave this combination out with 'exclude', or use 'blocks'"
         (
             "grid: {sparse.method: [set, rigl], sparse.growth: [random, gradient]}",
             "sparse.growth='gradient': method 'set' can use random, unfired, importance, "
-            "epitopological_soft, epitopological" + WAY_OUT,
+            "epitopological_soft, epitopological"
+            + WAY_OUT.format(
+                "[{sparse.method: set, sparse.growth: gradient}, "
+                "{sparse.method: rigl, sparse.growth: random}]"
+            ),
+        ),
+        (  # a third axis plays no part; one that is not to blame is not named
+            "grid: {sparse.method: [set, static], sparse.growth: [null, gradient], tasks: [2, 3]}\n"
+            "exclude: [{sparse.method: static, sparse.growth: gradient}]",
+            "sparse.growth='gradient': method 'set' can use random, unfired, importance, "
+            "epitopological_soft, epitopological",
         ),
         (
             "grid: {sparse.method: [rigl], sparse.growth: [random, gradient]}",

@@ -14,7 +14,7 @@ from sweeps import cli
 from sweeps.grid import packaged
 from sweeps.helptext import spelt_out, tables_spelt_out
 from sweeps.kinds import KINDS
-from sweeps.listing import LISTINGS, described
+from sweeps.listing import LISTINGS, core_time, described
 
 COLOURS = ("red", "blue")
 SIZES = {"small": 1, "large": 2}
@@ -74,8 +74,17 @@ def test_sources_can_be_found(what: str) -> None:
 def test_grids_say_in_their_first_line_what_they_are() -> None:
     entries = described("grids")
     assert [entry.name for entry in entries] == packaged()
-    assert all(entry.summary[-1] in ".?" and len(entry.summary) < 101 for entry in entries)
+    said = r"[^?]{,100}[?.]( [\d.]+ (min|h))?"
+    assert all(re.fullmatch(said, entry.summary) for entry in entries)
     assert [entry.name for entry in described("kinds")] == list(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "text"),
+    [(0.5, "0.5 min"), (7, "7 min"), (44.4, "44 min"), (90, "1.5 h"), (617, "10 h")],
+)
+def test_the_time_of_a_grid_is_as_rough_as_it_is_known(minutes: float, text: str) -> None:
+    assert core_time(minutes) == text
 
 
 def test_there_are_no_other_listings() -> None:
