@@ -5,6 +5,9 @@ results agree to a few units in the last place. An entry is treated alike in who
 what is left over at the end of a tensor: masked and condensed weights, which lie at different
 places, take the same steps to the bit. Only subnormal moments are zero here: those of a weight
 without a gradient decay to such numbers, stay there in torch, and make each step many times dearer.
+
+A lazy step looks at the gradient alone where that is zero, as it is in the rows of an embedding
+that no token of the batch named.
 """
 
 # mypy: allow-untyped-defs, no-check-untyped-defs
@@ -46,6 +49,7 @@ class Rule:
         centered: Whether RMSprop subtracts the squared mean of gradients.
         eps_inside: Whether RMSprop adds epsilon below the root, as TensorFlow does.
         polyak: Whether a target follows the parameters.
+        lazy: Whether entries whose gradient is zero keep their value and state.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Rule:
     centered: bool = False
     eps_inside: bool = False
     polyak: bool = False
+    lazy: bool = False
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -83,9 +88,11 @@ class Rule:
 class _Entry:
     """One vector of a tensor's entries: what is loaded, computed and stored."""
 
-    def __init__(self, v: Lanes, pointers: Sequence[Any], numbers: Sequence[Any], at: Any) -> None:
+    def __init__(
+        self, v: Lanes, pointers: Sequence[Any], numbers: Sequence[Any], at: Any, mask: Any
+    ) -> None:
         self.v, self.b, self.numbers = v, v.builder, numbers
-        self._pointers, self._at = pointers, at
+        self._pointers, self._at, self._mask = pointers, at, mask
         self.p = self.b.fmul(self.load(PARAMETER), numbers[SHRINK])
         gradient = self.b.fmul(self.load(GRADIENT), numbers[SIGN])
         self.g = v.fma(self.p, numbers[DECAY], gradient)
@@ -94,6 +101,8 @@ class _Entry:
         return self.v.load(self._pointers[column], self._at)
 
     def store(self, vector: Any, column: int) -> None:
+        if self._mask is not None:
+            vector = self.b.select(self._mask, vector, self.load(column))
         self.v.store(vector, self._pointers[column], self._at)
 
     def keep(self, moment: Any, column: int) -> Any:
@@ -205,17 +214,29 @@ def step_row(typing_context: Any, WHICH: Any, LANES: Any, line: Any, numbers: An
             v = Lanes(builder, width)
             every = [v.splat(scalar) for scalar in scalars]
             with loop(builder, start, stop, width) as at:
-                entry = _Entry(v, pointers, every, at)
-                _RULES[rule.name](entry, rule)
-                entry.store(entry.p, PARAMETER)
-                if rule.polyak:
-                    target, tau = entry.load(TARGET), every[TAU]
-                    one = ir.Constant(v.type, [1.0] * width)
-                    kept = builder.fmul(target, builder.fsub(one, tau))
-                    entry.store(v.fma(tau, entry.p, kept), TARGET)
+                if not rule.lazy:
+                    _step(_Entry(v, pointers, every, at, None), rule)
+                    continue
+                mask = builder.fcmp_unordered("une", v.load(pointers[GRADIENT], at), v.zero)
+                bits = builder.bitcast(mask, ir.IntType(width))
+                some = builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+                with builder.if_then(some):
+                    _step(_Entry(v, pointers, every, at, mask), rule)
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+def _step(entry: _Entry, rule: Rule) -> None:
+    """Make the step of one vector of entries, and of the target that follows them."""
+    v, builder = entry.v, entry.b
+    _RULES[rule.name](entry, rule)
+    entry.store(entry.p, PARAMETER)
+    if rule.polyak:
+        target, tau = entry.load(TARGET), entry.numbers[TAU]
+        one = ir.Constant(v.type, [1.0] * v.lanes)
+        kept = builder.fmul(target, builder.fsub(one, tau))
+        entry.store(v.fma(tau, entry.p, kept), TARGET)
 
 
 @intrinsic

@@ -2,11 +2,12 @@
 
     y = W[token]        constant fan-in: k of the entries of each token's vector are active
 
-The condensed form looks up the active weights of each token and puts them in their columns, in
-plain torch operations (where these are traced: in the dense matrix, since how many there are
-depends on the tokens); the gradient reaches the active weights of the tokens that were seen, and
-the row of `padding_idx` gets none. The dense gradient that growth looks at is zero for tokens that
-were not seen, in both forms.
+The condensed form looks up the active weights of each token and puts them in their columns; the
+gradient reaches the active weights of the tokens that were seen, and the row of `padding_idx` gets
+none. Kernels do this in float32 (`sparse_core.kernels.embedding`), operations of torch in other
+dtypes and where tasks share weights; where torch follows each operation, the dense matrix is looked
+up, since how many weights there are depends on the tokens. The dense gradient that growth looks at
+is zero for tokens that were not seen, in both forms.
 
 An embedding that `sparsify` made sparse (`SparseConfig.embeddings`) has role `input`. Its tokens
 are never ablated. The row of `padding_idx` has no active weights, so it reads as zeros, and counts
@@ -25,6 +26,7 @@ from sparse_core.kernels.gpu.support import DTYPES, check_offsets, why_not
 from sparse_core.layers import torch_path
 from sparse_core.layers.companions import forget
 from sparse_core.layers.copies import see_training
+from sparse_core.layers.gathered_rows import Gather
 from sparse_core.layers.kinds import become
 from sparse_core.layers.masked import Masked, become_masked, masked_weight
 from sparse_core.layers.state import Condensed
@@ -79,6 +81,10 @@ class CondensedEmbedding(Condensed, nn.Embedding):
         if self.on_device and self.values.dtype in DTYPES:
             self.refuse_shared()
             return device_look_up(self, self.values, tokens)
+        if self.values.dtype == torch.float32 and self.shared is None:
+            given = self.values, tokens, self.pattern, self.padding_idx
+            found: Tensor = Gather.apply(*given)  # type: ignore[no-untyped-call]
+            return found
         lengths = self.lengths.long()
         counts = lengths[tokens]
         owners = torch.repeat_interleave(counts)

@@ -3,12 +3,28 @@
 What a kernel cannot take (another device or number format, gaps in memory, sparse gradients,
 options that change what torch records) goes to the step of torch's class, which finds the state as
 it would have left it.
+
+With `lazy=True`, of an optimizer or of a parameter group, entries whose gradient is exactly zero
+sit the step out: neither they nor their moments change. That is for embeddings, where the rows that
+no token of the batch named have no gradient, and a batch names few. Dense Adam goes on moving such
+a row by its decaying moments; here it rests until it is named again. What follows from it:
+
+    moments         decay once for each batch that names the row, so they last longer than in Adam
+    bias            is corrected for the steps of the tensor, not of the row: after t steps the
+                    first one of a row moves it by lr (1 - b1) / sqrt(1 - b2) for large t (about
+                    3 lr by default), where Adam's own first step moves by lr
+    weight decay    applies to the rows that are named
+
+It is what `torch.optim.SparseAdam` does, but for entries of a named row whose gradient happens to
+be zero: these it moves. SGD without momentum and weight decay is lazy as it is.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from itertools import chain
 from operator import is_
 from typing import Any
@@ -30,7 +46,20 @@ class CompiledStep(Optimizer):
 
     A subclass says which kernel a parameter group takes and the numbers of a step. State is
     torch's, under torch's names.
+
+    Args:
+        params: Parameters or groups of them, as torch's optimizers take them.
+        args: Options of torch's optimizer.
+        lazy: Whether entries without a gradient sit a step out.
+        options: Options of torch's optimizer.
     """
+
+    def __init__(self, params: Any, *args: Any, lazy: bool = False, **options: Any) -> None:
+        super().__init__(params, *args, **options)
+        if lazy:
+            self.defaults["lazy"] = True
+            for group in self.param_groups:
+                group.setdefault("lazy", True)
 
     def _rule(self, group: Group) -> Rule:
         """Return the kernel of a parameter group: the same object for the same options."""
@@ -92,6 +121,8 @@ class CompiledStep(Optimizer):
         kept, work = self._kept(), []
         for index, group in enumerate(self.param_groups):
             rule, parameters = self._rule(group), [p for p in group["params"] if p.grad is not None]
+            if group.get("lazy"):
+                rule = _lazy(rule)
             gradients = [p.grad for p in parameters]
             found = kept.get(index)
             if found is not None and not found.holds(rule, parameters):
@@ -164,7 +195,37 @@ class CompiledStep(Optimizer):
                 stacklevel=4,
             )
         step = super().step.__func__  # type: ignore[attr-defined]
+        lazy = [p for g in self.param_groups if g.get("lazy") for p in g["params"]]
+        resting = [self._rest(p) for p in lazy if p.grad is not None]
         (step.__wrapped__ if getattr(step, "hooked", False) else step)(self)
+        for wake in resting:
+            wake()
+
+    @torch.no_grad()
+    def _rest(self, parameter: Tensor) -> Callable[[], None]:
+        """Return what undoes the coming step where the gradient is zero."""
+        where = parameter.grad == 0
+        value = parameter[where]
+        moments = {name: m[where] for name, m in self._moments(parameter)}
+
+        @torch.no_grad()
+        def undo() -> None:
+            parameter[where] = value
+            for name, moment in self._moments(parameter):
+                moment[where] = moments.get(name, 0.0)
+
+        return undo
+
+    def _moments(self, parameter: Tensor) -> list[tuple[str, Tensor]]:
+        """Return the state of a parameter that has its shape, but what counts steps."""
+        items = self.state.get(parameter, {}).items()
+        shape = parameter.shape
+        return [(n, t) for n, t in items if n != "step" and torch.is_tensor(t) and t.shape == shape]
+
+
+@cache
+def _lazy(rule: Rule) -> Rule:
+    return replace(rule, lazy=True)
 
 
 _profiled = Optimizer.profile_hook_step(CompiledStep._step)

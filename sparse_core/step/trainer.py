@@ -160,7 +160,7 @@ def _only_group(optimizer: Optimizer) -> dict[str, Any]:
     if len(optimizer.param_groups) != 1:
         raise CannotCompile(f"{name} has several groups of parameters")
     group: dict[str, Any] = optimizer.param_groups[0]
-    for option in ("capturable", "differentiable"):
+    for option in ("capturable", "differentiable", "lazy"):
         if group.get(option):
             raise CannotCompile(f"{name} has {option}=True")
     return group

@@ -11,7 +11,7 @@ from sparse_core.budgets.patterns import ConstantFanIn, group_of
 from sparse_core.budgets.selection import Selected
 from sparse_core.budgets.structure import Structure
 from sparse_core.kernels.format import CPU_GROUPS
-from sparse_core.layers.choice import Candidate, fastest
+from sparse_core.layers.choice import Candidate, condensed_embedding_pays, fastest
 from sparse_core.layers.condensed import why_not_condensed
 from sparse_core.layers.device_choice import condensed_pays_there
 from sparse_core.weights.tensor import SparseTensor
@@ -52,8 +52,6 @@ def worth_condensing(
 ) -> dict[SparseTensor, int]:
     """Return the tensors whose module trains fastest when they are condensed.
 
-    Embeddings are never chosen: their speed has not been measured.
-
     Args:
         capacities: Tensors that can be condensed, and how many values they can need.
         root: Their module.
@@ -66,11 +64,21 @@ def worth_condensing(
             t: capacity for t, capacity in capacities.items() if _pays_there(t, capacity, batch)
         }
     tensors = {tensor.layer: tensor for tensor in capacities}
-    chosen: set[nn.Module] = set()
+    chosen = {tensor.layer for tensor in capacities if _looked_up_faster(tensor, capacities, batch)}
     for path in _paths(tensors, neighbours(root)):
         layers = [_candidate(layer, tensors.get(layer), capacities) for layer in path]
         chosen |= {layer for layer, pays in zip(path, fastest(layers, batch), strict=True) if pays}
     return {t: capacity for t, capacity in capacities.items() if t.layer in chosen}
+
+
+def _looked_up_faster(
+    tensor: SparseTensor, capacities: Mapping[SparseTensor, int], batch: int
+) -> bool:
+    """Whether it is an embedding for which there are kernels, and these pay."""
+    if not isinstance(tensor.layer, nn.Embedding) or tensor.weight.dtype != torch.float32:
+        return False
+    density = min(1.0, capacities[tensor] / tensor.numel)
+    return condensed_embedding_pays(tensor.rows, tensor.cols, density, batch)
 
 
 def _pays_there(tensor: SparseTensor, capacity: int, batch: int) -> bool:

@@ -10,9 +10,16 @@ from torch import nn
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.layers import calibration
-from sparse_core.layers.choice import Candidate, cheapest, condensed_pays, fastest
+from sparse_core.layers.choice import (
+    Candidate,
+    cheapest,
+    condensed_embedding_pays,
+    condensed_pays,
+    fastest,
+)
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.layers.costs import Costs
+from sparse_core.layers.embedding import CondensedEmbedding
 from sparse_core.weights.condensed import CondensedTensor
 from tests.sparse_core.networks import mlp, train
 from tests.sparse_core.ties import Twins
@@ -214,3 +221,29 @@ def test_attention_keeps_masks_where_weights_are_read_without_a_call(backend):
     torch.testing.assert_close(block(x), twin(x))
     with torch.no_grad():
         torch.testing.assert_close(block.eval()(x), twin.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "size", "density", "tokens", "pays"),
+    [
+        (10, 16, 0.5, 256, False),  # 55 + 0.1 + 13 against 125 + ...
+        (1000, 64, 0.5, 256, False),  # 118 against 155
+        (1000, 256, 0.1, 32, True),  # 238 against 135
+        (10_000, 64, 0.5, 2048, True),  # 644 against 353
+        (70_000, 64, 0.2, 2048, True),
+    ],
+)
+def test_large_embeddings_pay(vocabulary, size, density, tokens, pays):
+    assert condensed_embedding_pays(vocabulary, size, density, tokens) is pays
+
+
+def test_auto_condenses_large_embeddings_in_float32():
+    def kind(vocabulary, dtype=torch.float32):
+        net = nn.ModuleList([nn.Embedding(vocabulary, 64), nn.Linear(64, 2)]).to(dtype)
+        config = SparseConfig(method="srigl", sparsity=0.8, embeddings=True, backend="auto")
+        sparsify(net, config)
+        return type(net[0])
+
+    assert kind(4000) is CondensedEmbedding
+    assert not issubclass(kind(50), CondensedEmbedding)
+    assert not issubclass(kind(4000, torch.float64), CondensedEmbedding)
