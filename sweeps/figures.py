@@ -14,7 +14,6 @@ from matplotlib.axes import Axes as Plot
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from sweeps import stats
 from sweeps.looks import Draw, Drawn, Group
 from sweeps.summary import Row
 
@@ -32,16 +31,29 @@ def curves_and_scores(canvas: Figure, group: Group) -> Drawn:
     group.legend(canvas)
     kind = group.summary.kind
     said = "; ".join(
-        f"{label}: {row.iqm.estimate:.4g} [{row.iqm.low:.4g}, {row.iqm.high:.4g}]"
-        for row, label in group.rows
-        if row.iqm is not None
+        f"{label}: {_spelt(row)}" for row, label in group.rows if row.estimate is not None
     )
+    dotted = any(row.baseline and row.runs for row, _ in group.rows)
     return Drawn(
-        f"Left: mean over seeds against {kind.x}, with its 95% interval. Right: final score of "
-        "each method; dot and bar are the IQM and its 95% interval, ticks below are single runs, "
-        "the dotted line is the dense baseline.",
-        f"{kind.score}, IQM with 95% interval: {said or 'no result'}",
+        f"Left: mean over seeds against {kind.x}, and the range of single runs. Right: final score "
+        f"of each method; dot and bar are the {ways(group)} and its 95% interval, ticks below are "
+        f"single runs{', the dotted line is the dense baseline' if dotted else ''}.",
+        f"{kind.score}, {ways(group)} with 95% interval: {said or 'no result'}",
     )
+
+
+def ways(group: Group) -> str:
+    """Say what stands for the scores of a group's rows."""
+    found = {row.estimate.way for row, _ in group.rows if row.estimate is not None}
+    return " or ".join(sorted(found)) or "mean"
+
+
+def _spelt(row: Row) -> str:
+    """Return a row's estimate with its interval and its number of seeds."""
+    assert row.estimate is not None
+    found = row.estimate.interval
+    ends = "" if found is None else f" [{found.low:.4g}, {found.high:.4g}]"
+    return f"{row.estimate.value:.4g}{ends} ({len(row.runs)})"
 
 
 def further_curves(canvas: Figure, group: Group) -> Drawn | None:
@@ -49,7 +61,7 @@ def further_curves(canvas: Figure, group: Group) -> Drawn | None:
     there = [
         (key, title, x[0] if x else group.summary.kind.x)
         for key, title, *x in group.summary.kind.panels
-        if any(key in row.panels for row, _ in group.rows)
+        if any(row.panel(key) for row, _ in group.rows)
     ]
     if not there:
         return None
@@ -60,7 +72,7 @@ def further_curves(canvas: Figure, group: Group) -> Drawn | None:
     for (key, title, x), plot in zip(there, plots, strict=False):
         plot.set_title(title)
         plot.set_xlabel(x)
-        rows = [(row, label, row.panels[key]) for row, label in group.rows if key in row.panels]
+        rows = [(row, label, row.panel(key)) for row, label in group.rows if row.panel(key)]
         _mean_curves(plot, group, rows)
         ends = ", ".join(f"{label} {_last(curves):.3g}" for _, label, curves in rows)
         said.append(f"{title}, last value: {ends}")
@@ -68,7 +80,7 @@ def further_curves(canvas: Figure, group: Group) -> Drawn | None:
         plot.set_axis_off()
     group.legend(canvas)
     return Drawn(
-        "Mean over seeds with its 95% interval, of each quantity that was measured: "
+        "Mean over seeds and range of single runs, of each quantity that was measured: "
         + ", ".join(title for _, title, _ in there)
         + ".",
         "; ".join(said),
@@ -101,7 +113,7 @@ def common_curve(curves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _curves(plot: Plot, group: Group) -> None:
-    plot.set_title("Mean over seeds, 95% interval")
+    plot.set_title("Mean and range of runs")
     plot.set_xlabel(group.summary.kind.x)
     plot.set_ylabel(group.summary.kind.y)
     _mean_curves(plot, group, [(row, label, row.curves) for row, label in group.rows])
@@ -117,7 +129,7 @@ def _mean_curves(
             continue
         whole = whole and bool((x == np.round(x)).all())
         look = group.look(row)
-        middle, low, high = stats.band(y, stats.generator("band", row.task, row.label))
+        middle, low, high = y.mean(axis=0), y.min(axis=0), y.max(axis=0)
         style: dict[str, Any] = {"color": look.colour, "linestyle": look.line, "linewidth": 1.7}
         if len(x) <= FEW_POINTS:
             step = np.diff(x).min() if len(x) > 1 else 1.0
@@ -140,7 +152,7 @@ def _last(curves: Sequence[np.ndarray]) -> float:
 
 
 def _scores(plot: Plot, group: Group) -> None:
-    plot.set_title("Final score: IQM, 95% interval, single runs")
+    plot.set_title(f"Final score: {ways(group)}, 95% interval, runs")
     plot.set_xlabel(group.summary.kind.score)
     plot.set_ylim(len(group.rows) - 0.4, -0.6)
     plot.set_yticks(range(len(group.rows)), [label for _, label in group.rows])
@@ -149,7 +161,7 @@ def _scores(plot: Plot, group: Group) -> None:
     plot.spines["left"].set_visible(False)
     for place, (row, _) in enumerate(group.rows):
         look = group.look(row)
-        if row.iqm is None:
+        if row.estimate is None:
             plot.text(
                 0.02,
                 place,
@@ -161,7 +173,7 @@ def _scores(plot: Plot, group: Group) -> None:
             )
             continue
         if row.baseline:
-            plot.axvline(row.iqm.estimate, color="#999999", linewidth=0.9, linestyle=(0, (2, 2)))
+            plot.axvline(row.estimate.value, color="#999999", linewidth=0.9, linestyle=(0, (2, 2)))
         plot.plot(
             row.scores,
             [place + 0.24] * len(row.scores),
@@ -171,10 +183,10 @@ def _scores(plot: Plot, group: Group) -> None:
             color=look.colour,
             alpha=0.7,
         )
-        if len(row.seeds) > 1:
-            plot.hlines(place, row.iqm.low, row.iqm.high, color=look.colour, linewidth=2.2)
+        if (found := row.estimate.interval) is not None:
+            plot.hlines(place, found.low, found.high, color=look.colour, linewidth=2.2)
         plot.plot(
-            [row.iqm.estimate],
+            [row.estimate.value],
             [place],
             marker=look.marker,
             markersize=7,

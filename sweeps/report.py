@@ -12,12 +12,14 @@ import jinja2
 
 from sweeps import plots, sources
 from sweeps import spec as specs
+from sweeps.facts import Facts
 from sweeps.files import remove_left, write_text
 from sweeps.grid import Grid
 from sweeps.progress import run_name
+from sweeps.records import as_csv, run_records, table_records
 from sweeps.store import RunDir, State
 from sweeps.summary import Outcome, Summary, collect, summarise
-from sweeps.tables import duration, remarks, results_table, runs_csv, table_csv
+from sweeps.tables import comparisons, duration, remarks, results_table, unpaired
 
 
 class Report:
@@ -36,14 +38,14 @@ class Report:
 
     def __init__(self, grid: Grid, runs: Mapping[str, RunDir]) -> None:
         self.grid = grid
-        self.outcomes = tuple(collect(grid, runs))
+        self.outcomes = tuple(collect(grid.runs, runs))
         self.summaries = tuple(summarise(self.outcomes))
         self.earlier = _earlier(grid, runs)
 
     @property
     def missing(self) -> int:
         """The number of runs without a result."""
-        return sum(outcome.result is None for outcome in self.outcomes)
+        return sum(outcome.facts is None for outcome in self.outcomes)
 
     def write(self, folder: Path) -> Path:
         """Write `report.html`, `runs.csv` and `table.csv`; return the path of the page.
@@ -55,8 +57,8 @@ class Report:
         remove_left(folder)
         path = folder / "report.html"
         write_text(path, render(self))
-        write_text(folder / "runs.csv", runs_csv(self.outcomes))
-        write_text(folder / "table.csv", table_csv(self.summaries))
+        write_text(folder / "runs.csv", as_csv(run_records(self.outcomes)))
+        write_text(folder / "table.csv", as_csv(table_records(self.summaries)))
         return path
 
 
@@ -71,24 +73,26 @@ def render(report: Report) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["minus"] = lambda text: text.replace("-", "\N{MINUS SIGN}")
-    results = [outcome.result for outcome in outcomes if outcome.result is not None]
+    results = [outcome.facts for outcome in outcomes if outcome.facts is not None]
     return environment.get_template("report.html.jinja").render(
         name=grid.name,
         sections=[
             {
                 "summary": summary,
-                "table": results_table(summary),
+                "table": results_table(summary, whole=True),
+                "comparisons": comparisons(summary),
+                "unpaired": unpaired(summary),
                 "remarks": remarks(summary),
                 "panels": plots.panels(summary),
                 "settings": _settings(summary, outcomes),
-                "few": any(0 < len(row.seeds) < 4 for row in summary.rows),
+                "ways": {row.estimate.way for row in summary.rows if row.estimate is not None},
             }
             for summary in summaries
         ],
         total=len(outcomes),
         done=len(results),
         missing=_missing(outcomes, summaries),
-        wall=duration(sum(result["provenance"]["wall_s"] for result in results)),
+        wall=duration(sum(facts.measured["wall_s"] for facts in results)),
         provenance=_provenance(results),
         earlier=report.earlier,
         command=f"dst sweep run {shlex.quote(grid.reference)}",
@@ -134,7 +138,7 @@ def _missing(outcomes: Sequence[Outcome], summaries: Sequence[Summary]) -> list[
     reasons = {State.PENDING: "not run yet", State.RUNNING: "still running"}
     missing = []
     for outcome in outcomes:
-        if outcome.result is not None:
+        if outcome.facts is not None:
             continue
         missing.append(
             {
@@ -148,9 +152,9 @@ def _missing(outcomes: Sequence[Outcome], summaries: Sequence[Summary]) -> list[
     return missing
 
 
-def _provenance(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _provenance(results: Sequence[Facts]) -> list[tuple[str, str]]:
     """Return where the results come from; what differs among them is listed with counts."""
-    origins = [result["provenance"] for result in results]
+    origins = [facts.origin for facts in results]
     facts = [
         ("Code", _counted(_commit(origin.get("git")) for origin in origins)),
         ("Own code", _own_code(origins)),

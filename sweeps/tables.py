@@ -1,87 +1,117 @@
-"""Tables: the rows of a summary as text, for the terminal, the report and CSV files."""
+"""Tables: the rows of a summary as text, for the terminal and the report."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from sparse_core.listing import Entry
-from sweeps import spec as specs
 from sweeps.axes import DENSE, DISTRIBUTION, METHOD, short
-from sweeps.stats import Interval
-from sweeps.summary import Outcome, Row, Summary, still, updates
+from sweeps.estimates import MANY
+from sweeps.summary import Row, Summary
 
 NOTHING = "-"
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table of text: how many leading columns are words, the header and the rows."""
+    """A table of text.
+
+    Attributes:
+        words: How many leading columns are words.
+        header: The heading of each column.
+        rows: The cells of each row.
+        strong: Row and column of the differences that survive the correction for their number.
+    """
 
     words: int
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    strong: frozenset[tuple[int, int]] = frozenset()
 
 
-def results_table(summary: Summary) -> TextTable:
-    """Return the results of one kind as a table of text."""
-    several = len(summary.tasks) > 1
-    axes = [name for name in summary.axes.names if name in _shown(summary)]
-    words = (("task",) if several else ()) + tuple(short(name) for name in axes) or ("run",)
-    compared = any(row.difference is not None for row in summary.rows)
-    extra = {
-        key: heading
-        for key, heading in summary.kind.extra
-        if any(row.extra[key] is not None for row in summary.rows)
-    }
-    moving = any(row.updates is not None for row in summary.rows)
-    header = (
-        *words,
-        "seeds",
-        "mean",
-        "IQM [95% interval]",
-        *([f"vs {DENSE}, paired [95%]"] if compared else []),
-        *extra.values(),
-        "sparsity",
-        *(["updates"] if moving else []),
-        "wall time",
+Cell = Callable[[Row], str]
+
+
+def results_table(summary: Summary, *, whole: bool = False) -> TextTable:
+    """Return the results of one kind as a table of text.
+
+    Args:
+        summary: The results.
+        whole: Also show probabilities before the correction and, where a row has fewer than ten
+            seeds, the scores of single runs.
+    """
+    rows = summary.rows
+    words = _words(summary)
+    places = decimals(score for row in rows for score in row.scores)
+    compared = any(row.difference is not None for row in rows)
+    columns: list[tuple[str, Cell]] = [*words, ("seeds", _seeds)]
+    for way, heading in (("mean", "mean [95% t]"), ("IQM", "IQM [95% bootstrap]")):
+        if any(row.estimate is not None and row.estimate.way == way for row in rows) or (
+            way == "mean" and all(row.estimate is None for row in rows)
+        ):
+            columns.append((heading, partial(_estimate, way=way, form=f",.{places}f")))
+    if whole and any(0 < len(row.runs) < MANY for row in rows):
+        columns.append(("single runs", partial(_singles, places=places)))
+    if compared:
+        heading = f"less {DENSE}, paired [95% t]"
+        columns.append((heading, partial(_difference, form=f"+,.{places}f")))
+        columns += [("p", partial(_probability, of="p"))] if whole else []
+        columns.append(("p (Holm)", partial(_probability, of="p_holm")))
+    for key, heading in summary.kind.extra:
+        if any(row.extra(key) is not None for row in rows):
+            columns.append((heading, partial(_extra, key=key, places=places)))
+    columns.append(("sparsity reached", _achieved))
+    if any(row.updates is not None for row in rows):
+        columns.append(("updates", lambda row: _optional(row.updates, 0)))
+    columns.append(("wall time", _wall))
+    first = len(words) + 1
+    marked = next((i for i, (name, _) in enumerate(columns) if name.startswith("less ")), first)
+    return TextTable(
+        len(words),
+        tuple(name for name, _ in columns),
+        tuple(tuple(cell(row) for _, cell in columns) for row in rows),
+        frozenset(
+            (place, marked)
+            for place, row in enumerate(rows)
+            if row.difference is not None and row.difference.holds
+        ),
     )
-    places = decimals(score for row in summary.rows for score in row.scores)
-    rows = []
-    for row in summary.rows:
-        names = [row.task] if several else []
-        names += [_value(row.values.get(name, ...)) for name in axes]
-        rows.append(
-            (
-                *(names or [row.label]),
-                _seeds(row),
-                NOTHING if row.mean is None else number(row.mean.estimate, places),
-                _interval(row.iqm, row, f",.{places}f"),
-                *([_interval(row.difference, row, f"+,.{places}f")] if compared else []),
-                *(_optional(row.extra[key], places) for key in extra),
-                NOTHING if row.achieved is None else f"{100 * row.achieved:.2f}%",
-                *([_optional(row.updates, 0)] if moving else []),
-                NOTHING if row.wall_s is None else duration(row.wall_s),
-            )
-        )
-    return TextTable(len(words), header, tuple(rows))
+
+
+def comparisons(summary: Summary) -> str:
+    """Say how many differences were tested together; empty if none were."""
+    count = sum(row.difference is not None for row in summary.rows)
+    if not count:
+        return ""
+    held = sum(row.difference is not None and row.difference.holds for row in summary.rows)
+    tests = "one difference is" if count == 1 else f"{count} differences are"
+    return (
+        f"{tests} tested by Student's paired t test with Holm's correction; "
+        f"{held} at most 5%, in bold"
+    )
+
+
+def unpaired(summary: Summary) -> list[str]:
+    """Return a sentence for each row that cannot be compared seed by seed with dense runs."""
+    return [
+        f"{_named(summary, row)}: its seeds are not those of the dense runs, so nothing is paired"
+        for row in summary.rows
+        if row.unpaired
+    ]
 
 
 def remarks(summary: Summary) -> list[str]:
     """Return a sentence for each row with runs whose topology never moved as its method would."""
-    several = len(summary.tasks) > 1
     said = []
     for row in summary.rows:
         if row.still:
-            name = f"{row.task}: {row.label}" if several else row.label
+            name = _named(summary, row)
             example = dict.fromkeys(row.still)
             others = ", and others alike" if len(example) > 1 else ""
             said.append(
@@ -98,8 +128,13 @@ def terminal_table(summary: Summary) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, heading in enumerate(content.header):
         table.add_column(heading, justify="left" if index < content.words else "right")
-    for row in content.rows:
-        table.add_row(*row)
+    for place, row in enumerate(content.rows):
+        table.add_row(
+            *(
+                Text(cell, "bold" if (place, column) in content.strong else "")
+                for column, cell in enumerate(row)
+            )
+        )
     return table
 
 
@@ -109,63 +144,6 @@ def listing_table(entries: Sequence[Entry]) -> Table:
     for entry in entries:
         table.add_row(Text(entry.name, "bold"), Text(entry.summary), Text(entry.source, "dim"))
     return table
-
-
-def table_csv(summaries: Sequence[Summary]) -> str:
-    """Return one line for each row of the summaries, with full precision."""
-    records = []
-    for summary in summaries:
-        for row in summary.rows:
-            records.append(
-                {
-                    "kind": summary.kind_name,
-                    "task": row.task,
-                    "label": row.label,
-                    **row.values,
-                    "seeds": len(row.seeds),
-                    "planned": row.planned,
-                    **_interval_fields("mean", row.mean),
-                    **_interval_fields("iqm", row.iqm),
-                    **_interval_fields("difference_to_dense", row.difference),
-                    **row.extra,
-                    "sparsity_requested": row.requested,
-                    "sparsity_achieved": row.achieved,
-                    "updates": row.updates,
-                    "runs_without_update": len(row.still) if row.updates is not None else None,
-                    "wall_s": row.wall_s,
-                }
-            )
-    return _csv(records)
-
-
-def runs_csv(outcomes: Sequence[Outcome]) -> str:
-    """Return one line for each run, done or not: what it is, what came out and what it cost."""
-    records = []
-    for outcome in outcomes:
-        result = outcome.result or {}
-        provenance = result.get("provenance", {})
-        layers = result.get("layers", [])
-        records.append(
-            {
-                "run_id": outcome.run.run_id,
-                "kind": outcome.run.kind_name,
-                "state": outcome.state.value,
-                **specs.shown(outcome.run.spec),
-                "score": result.get("score"),
-                "sparsity_requested": result.get("sparsity", {}).get("requested"),
-                "sparsity_achieved": result.get("sparsity", {}).get("achieved"),
-                "sparsity_active": result.get("sparsity", {}).get("active"),
-                "sparsity_total": result.get("sparsity", {}).get("total"),
-                "active_weights": sum(layer["active"] for layer in layers) if result else None,
-                "total_weights": sum(layer["total"] for layer in layers) if result else None,
-                "updates": updates(result),
-                "without_update": still(result) or None,
-                **{key: provenance.get(key) for key in ("wall_s", "cpu_s", "peak_rss_mb")},
-                "attempts": outcome.folder.attempts(),
-                "error": outcome.message or None,
-            }
-        )
-    return _csv(records)
 
 
 def decimals(values: Iterable[float]) -> int:
@@ -188,12 +166,25 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _shown(summary: Summary) -> set[str]:
-    """Return the axes that get a column: method, distribution, and what else tells runs apart."""
-    return {METHOD, DISTRIBUTION, *summary.axes.telling}
+def _words(summary: Summary) -> list[tuple[str, Cell]]:
+    """Return the columns that say which row it is."""
+    axes = summary.axes
+    shown = {METHOD, DISTRIBUTION, *axes.telling}
+    columns: list[tuple[str, Cell]] = []
+    if len(summary.tasks) > 1:
+        columns.append(("task", lambda row: row.task))
+    for name in axes.names:
+        if name in shown:
+            columns.append((short(name), partial(_value, name=name)))
+    return columns or [("run", lambda row: row.label)]
 
 
-def _value(value: Any) -> str:
+def _named(summary: Summary, row: Row) -> str:
+    return f"{row.task}: {row.label}" if len(summary.tasks) > 1 else row.label
+
+
+def _value(row: Row, name: str) -> str:
+    value = row.values.get(name, ...)
     if value is ...:
         return NOTHING
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -204,33 +195,50 @@ def _seeds(row: Row) -> str:
     return str(found) if found == row.planned else f"{found} of {row.planned}"
 
 
+def _estimate(row: Row, way: str, form: str) -> str:
+    found = row.estimate
+    if found is None or found.way != way:
+        return NOTHING
+    ends = "" if found.interval is None else _between(found.interval.low, found.interval.high, form)
+    return format(found.value, form) + ends
+
+
+def _singles(row: Row, places: int) -> str:
+    few = 0 < len(row.runs) < MANY
+    return " ".join(number(score, places) for score in row.scores) if few else NOTHING
+
+
+def _difference(row: Row, form: str) -> str:
+    gap = row.difference
+    if gap is None:
+        return NOTHING
+    of = f" ({gap.pairs} pairs)" if gap.pairs < len(row.runs) else ""
+    return format(gap.value, form) + _between(gap.low, gap.high, form) + of
+
+
+def _between(low: float, high: float, form: str) -> str:
+    return f" [{low:{form}}, {high:{form}}]"
+
+
+def _probability(row: Row, of: str) -> str:
+    if row.difference is None:
+        return NOTHING
+    value: float = getattr(row.difference, of)
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _extra(row: Row, key: str, places: int) -> str:
+    return _optional(row.extra(key), places)
+
+
+def _achieved(row: Row) -> str:
+    return NOTHING if row.achieved is None else f"{100 * row.achieved:.2f}%"
+
+
+def _wall(row: Row) -> str:
+    seconds = row.measured("wall_s")
+    return NOTHING if seconds is None else duration(seconds)
+
+
 def _optional(value: float | None, places: int) -> str:
     return NOTHING if value is None else number(value, places)
-
-
-def _interval(interval: Interval | None, row: Row, form: str) -> str:
-    if interval is None:
-        return NOTHING
-    estimate, low, high = (format(value, form) for value in interval)
-    return f"{estimate} [{low}, {high}]" if len(row.seeds) > 1 else estimate
-
-
-def _interval_fields(name: str, interval: Interval | None) -> dict[str, float | None]:
-    values = interval or (None, None, None)
-    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
-
-
-def _csv(records: Sequence[dict[str, Any]]) -> str:
-    columns = list(dict.fromkeys(name for record in records for name in record))
-    file = io.StringIO()
-    writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {name: _harmless(value) for name, value in record.items()} for record in records
-    )
-    return file.getvalue()
-
-
-def _harmless(value: Any) -> Any:
-    """Return a value that no spreadsheet takes for a formula: text like one follows a quote."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in FORMULA else value

@@ -13,10 +13,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from sparse_core.checks import InputError
 from sweeps import worker
+from sweeps.facts import extra, still, updates
 from sweeps.grid import Run
 from sweeps.launchers.environment import worker_environment
 from sweeps.store import RunDir, is_number, prepare
-from sweeps.summary import extra, still, updates
 from sweeps.tables import duration, number
 
 

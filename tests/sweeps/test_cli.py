@@ -48,7 +48,7 @@ def test_a_sweep_runs_reports_and_then_has_nothing_to_do(
     lines = out.splitlines()
     assert lines[0] == "toys: 4 runs, 4 to do, 1 at a time, threads of each: 1"
     assert sum(line.startswith("[") for line in lines) == 4
-    assert "10.2 [10.0, 10.5]" in out
+    assert "10.2 [3.9, 16.6]" in out
     assert lines[-1] == "report: runs/toys/report.html"
     assert (tmp_path / "runs/toys/report.html").exists()
     code, out, err = here("sweep", "run", grid)

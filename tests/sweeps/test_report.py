@@ -65,26 +65,42 @@ def test_styles_load_nothing(report: Written) -> None:
 def test_the_figure_is_one_inline_svg_that_says_what_it_shows(page: Page) -> None:
     assert sum(tag == "svg" for tag, _ in page.tags) == 1
     (said,) = page.attributes("aria-label")
-    assert said.startswith("tower. final height (m), IQM with 95% interval: dense: 10.5 [10, 11];")
+    assert said.startswith(
+        "tower. final height (m), mean with 95% interval: dense: 10.5 [8.709, 12.29] (3);"
+    )
 
 
 def test_every_group_has_its_row_baseline_first(report: Written) -> None:
     (summary,) = report.summaries
     table = results_table(summary)
-    assert table.header[:5] == ("method", "distribution", "seeds", "mean", "IQM [95% interval]")
+    assert table.header == (
+        "method",
+        "distribution",
+        "seeds",
+        "mean [95% t]",
+        "less dense, paired [95% t]",
+        "p (Holm)",
+        "sparsity reached",
+        "wall time",
+    )
+    sure = "<0.001"
     assert [row[:-1] for row in table.rows] == [
-        ("dense", "-", "3", "10.5", "10.5 [10.0, 11.0]", "-", "0.00%"),
-        ("set", "erk", "3", "9.5", "9.5 [9.0, 10.0]", "-1.0 [-1.0, -1.0]", "90.00%"),
-        ("set", "uniform", "3", "8.5", "8.5 [8.0, 9.0]", "-2.0 [-2.0, -2.0]", "90.00%"),
-        ("static", "erk", "3", "8.5", "8.5 [8.0, 9.0]", "-2.0 [-2.0, -2.0]", "90.00%"),
-        ("static", "uniform", "3", "7.5", "7.5 [7.0, 8.0]", "-3.0 [-3.0, -3.0]", "90.00%"),
+        ("dense", "-", "3", "10.5 [8.7, 12.3]", "-", "-", "0.00%"),
+        ("set", "erk", "3", "9.5 [7.7, 11.3]", "-1.0 [-1.0, -1.0]", sure, "90.00%"),
+        ("set", "uniform", "3", "8.5 [6.7, 10.3]", "-2.0 [-2.0, -2.0]", sure, "90.00%"),
+        ("static", "erk", "3", "8.5 [6.7, 10.3]", "-2.0 [-2.0, -2.0]", sure, "90.00%"),
+        ("static", "uniform", "3", "7.5 [5.7, 9.3]", "-3.0 [-3.0, -3.0]", sure, "90.00%"),
     ]
+    assert table.strong == {(row, 4) for row in range(1, 5)}
+    whole = results_table(summary, whole=True)
+    assert (whole.header[4], whole.header[6]) == ("single runs", "p")
+    assert [row[4] for row in whole.rows][:2] == ["10.0 10.5 11.0", "9.0 9.5 10.0"]
     assert all(row[-1].endswith(" s") for row in table.rows)
 
 
 def test_the_page_shows_all_that_the_table_says(report: Written, page: Page) -> None:
     text = page.text.replace("\N{MINUS SIGN}", "-")
-    for row in results_table(report.summaries[0]).rows:
+    for row in results_table(report.summaries[0], whole=True).rows:
         assert all(cell in text for cell in row)
 
 
@@ -118,7 +134,11 @@ def test_table_csv_has_full_precision(report: Written) -> None:
     with (report.path.parent / "table.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [line["label"] for line in lines][:2] == ["dense", "set erk"]
-    assert (lines[1]["iqm"], lines[1]["iqm_low"], lines[1]["iqm_high"]) == ("9.5", "9.0", "10.0")
+    assert (lines[1]["estimate"], lines[1]["estimate_by"]) == ("9.5", "mean")
+    half = 6.2053468 * 0.5 / 3**0.5  # the 0.9875 quantile of t with two degrees of freedom
+    assert float(lines[1]["estimate_low"]) == pytest.approx(9.5 - half)
+    assert (lines[1]["p_t"], lines[1]["p_permutation"]) == ("0.0", "0.25")
+    assert lines[1]["probability_better_than_dense"] == str(0.5 / 9)
     assert lines[1]["difference_to_dense"] == "-1.0"
     assert lines[0]["difference_to_dense"] == ""
     assert lines[1]["sparsity_achieved"] == "0.9"
@@ -148,7 +168,7 @@ def test_what_failed_or_was_not_run_is_listed(toys: Toys, folders: Folders, tmp_
     assert page.text.count("not run yet") == 3
     rows = results_table(report.summaries[0]).rows
     assert [row[:3] for row in rows] == [
-        ("fine", "2", "10.2"),
+        ("fine", "2", "10.2 [3.9, 16.6]"),
         ("raise", "0 of 2", "-"),
         ("print", "0 of 2", "-"),
     ]

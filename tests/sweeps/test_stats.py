@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy.special import ndtr, stdtrit
 from scipy.stats import mannwhitneyu, trim_mean
 
 from sweeps import stats
@@ -169,11 +170,17 @@ def test_paired_differences_know_that_seeds_are_shared() -> None:
         stats.paired_difference(better, easy[:2], stats.generator("pairs"))
 
 
-def test_bands_are_pointwise_intervals_of_the_mean() -> None:
-    middle, low, high = stats.band([[0.0, 1.0, 4.0], [1.0, 1.0, 0.0]], stats.generator("band"))
-    assert middle.tolist() == [0.5, 1.0, 2.0]
-    assert low.tolist() == [0.0, 1.0, 0.0]
-    assert high.tolist() == [1.0, 1.0, 4.0]
+def test_an_expanded_interval_reaches_as_far_out_as_students_t() -> None:
+    # Hesterberg 2015, section 3.4: of ten scores, percentiles 0.86 and 99.14 instead of 2.5.
+    scores = np.random.default_rng(0).normal(size=(10, 1))
+    draws = {"repetitions": 20_000, "confidence": 0.95}
+    plain = stats.interval(stats.mean, scores, stats.generator("x"), **draws)
+    wide = stats.interval(stats.mean, scores, stats.generator("x"), expand=True, **draws)
+    level = 2 * ndtr(stdtrit(9, 0.975) * (10 / 9) ** 0.5) - 1
+    assert (1 - level) / 2 == pytest.approx(0.0086, abs=5e-5)
+    same = stats.interval(stats.mean, scores, stats.generator("x"), confidence=level)
+    assert wide == same and wide.low < plain.low < plain.high < wide.high
+    assert stats.interval(stats.mean, [[3.0]], stats.generator("x"), expand=True) == (3, 3, 3)
 
 
 def test_generators_are_told_apart_by_name_and_seed_alone() -> None:
