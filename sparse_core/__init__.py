@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from sparse_core.export.csr import to_torch_csr
     from sparse_core.export.onnx import to_onnx
     from sparse_core.kernels import warmup
+    from sparse_core.layers.condensed import CondensedLinear
     from sparse_core.method import Method
     from sparse_core.rules import drop_rule, growth_rule
 
 __all__ = [
+    "CondensedLinear",
     "Engine",
     "InputError",
     "Method",
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "CondensedLinear": "sparse_core.layers.condensed",
     "Engine": "sparse_core.engine",
     "InputError": "sparse_core.checks",
     "Method": "sparse_core.method",

@@ -26,6 +26,7 @@ from sparse_core.naming import growth_rule_named
 from sparse_core.rules import growth_of
 from sparse_core.updaters import updater_for
 from sparse_core.updaters.demands import demands
+from sparse_core.weights.born import born_tensor, check_born
 from sparse_core.weights.initialisation import draw_mask, initialise
 from sparse_core.weights.masked import MaskedTensor
 from sparse_core.weights.ranks import is_wrapped
@@ -64,6 +65,11 @@ def sparsify(
             that as many tasks fit as exact densities allow (`sparse_core.budgets.distributions`).
             None: no tasks.
 
+    A linear layer that has no memory yet, such as one that was built under
+    `torch.device("meta")`, gets it here, for its active weights only. Layers that were born
+    condensed (`CondensedLinear(..., fan_in=32)`) keep topology and weights. Both need constant
+    fan-in and the condensed backend.
+
     Returns:
         The engine, also found as `module.sparse_engine`.
 
@@ -90,6 +96,7 @@ def sparsify(
     if not config.facts.sparse:
         sparse = []
     _check_unshared(module, sparse)
+    check_born(module, sparse, config, scored=scores is not None)
     _check_embeddings(sparse, structure)
     _check_rules(sparse, config)
     _check_scores(sparse, scores)
@@ -112,7 +119,11 @@ def sparsify(
     for item in sparse:
         divided = apart is not None and not any(item.matches(pattern) for pattern in apart)
         own = _equal(structure) if divided else structure
-        tensor = _build(item, config, own, counts[item.name])
+        tensor: SparseTensor
+        if item.born and isinstance(own, ConstantFanIn):
+            tensor = born_tensor(item, config, own, counts[item.name])
+        else:
+            tensor = _build(item, config, own, counts[item.name])
         tensor.initial_budget = initial[item.name]
         tensors.append(tensor)
     engine = Engine(module, config, selected, tensors)
@@ -167,10 +178,10 @@ def _condense(engine: Engine, module: nn.Module, batch: int, keep_masked: Collec
     from sparse_core.weights.conversion import condensed_from
 
     config = engine.config
-    capacities = {
+    capacities: dict[SparseTensor, int] = {
         tensor: capacity_of(tensor, config.slack)
         for tensor in engine.tensors
-        if tensor.name not in keep_masked
+        if tensor.name not in keep_masked and isinstance(tensor, MaskedTensor)
     }
     if config.backend == "auto":
         capacities = worth_condensing(capacities, module, batch)
@@ -183,7 +194,9 @@ def _condense(engine: Engine, module: nn.Module, batch: int, keep_masked: Collec
 def _start(engine: Engine, tensor: SparseTensor, scores: Tensor | None) -> None:
     config = engine.config
     method = config.facts
-    if not config.density_moves:
+    if not isinstance(tensor, MaskedTensor):
+        pass
+    elif not config.density_moves:
         tensor.start(draw_mask(tensor, config, scores=scores))
         if not method.latent:
             initialise(tensor, config.initialisation, config.seed)
@@ -250,7 +263,7 @@ def _check_unshared(module: nn.Module, sparse: Sequence[Selected]) -> None:
             full = f"{path}.{name}" if path else name
             users.setdefault(id(parameter), {}).setdefault((id(child), name), full)
     for item in sparse:
-        names = list(users[id(item.layer.get_parameter(item.parameter))].values())
+        names = list(users[id(item.weight)].values())
         if len(names) > 1:
             raise InputError(
                 f"layer {item.name!r}: its weight is shared by {len(names)} layers "

@@ -33,6 +33,8 @@ OPTIMIZER_STATES = ("zero", "keep", "freeze", "layer_mean")
 SCOPES = ("layer", "global")
 BACKENDS = ("masked", "condensed", "auto")
 
+DEFAULT_SPARSITY = 0.9
+
 MOVING_FIELDS = (
     "growth",
     "drop",
@@ -56,6 +58,10 @@ class SparseConfig(InForce):
         method: One of `sparse_core.registry.METHODS`, or `package.module:NAME` of a `Method`.
             `dense` leaves the network alone, `static` never moves the topology.
         sparsity: Fraction of the selected weights that is inactive, in [0, 1).
+            With `fan_in` it plays no part and is left at its default.
+        fan_in: Active weights of each neuron, in every layer, instead of a sparsity: a count, which
+            says at once what a layer of a million inputs has. The structure is constant fan-in, and
+            `distribution` and `min_fan_in` play no part. None: `sparsity` counts.
         distribution: How the budget is shared among layers: one of
             `sparse_core.registry.DISTRIBUTIONS`, or `package.module:NAME` of a function such as
             those in `sparse_core.budgets.densities`.
@@ -131,7 +137,8 @@ class SparseConfig(InForce):
     """
 
     method: str = "rigl"
-    sparsity: float = 0.9
+    sparsity: float = DEFAULT_SPARSITY
+    fan_in: int | None = None
     distribution: str = "erk"
     layer_sparsity: tuple[tuple[str, float], ...] = ()
     growth: str | None = None
@@ -224,8 +231,29 @@ class SparseConfig(InForce):
             one_of("never_ablate", role, ROLES)
         if self.growth is not None:
             check_growth(self.growth, self.method)
+        self._check_fan_in()
         self._check_structure()
         self._check_backend()
+
+    def _check_fan_in(self) -> None:
+        if self.fan_in is None:
+            return
+        at_least("fan_in", self.fan_in, 1)
+        if self.sparsity != DEFAULT_SPARSITY:
+            raise InputError(
+                f"fan_in={self.fan_in}: sparsity={self.sparsity} says the same in another way, "
+                "give one of them",
+                field="fan_in",
+            )
+        structure = self.structure_in_force
+        if self.facts.sparse and structure != "constant_fan_in":
+            raise InputError(
+                f"fan_in={self.fan_in}: needs structure constant_fan_in, not {structure}",
+                field="fan_in",
+            )
+        if self.density_moves or self.dense_in_budget:
+            why = "dense_in_budget" if self.dense_in_budget else f"method {self.method!r}"
+            raise InputError(f"fan_in={self.fan_in}: {why} needs a sparsity", field="fan_in")
 
     def _check_backend(self) -> None:
         if self.backend == "condensed" and self.needs_masks is not None:
@@ -305,8 +333,10 @@ class SparseConfig(InForce):
             changes["growth"] = None
         if changes["drop"] == method.drop:
             changes["drop"] = None
-        if self.structure == method.structure:
+        if self.structure == (method.structure if self.fan_in is None else "constant_fan_in"):
             changes["structure"] = None
+        if self.fan_in is not None:
+            changes |= _defaults(["distribution", "min_fan_in"])
         changes |= _defaults(field for field in owned_fields() if field not in method.fields)
         if not self.ablates:
             changes |= _defaults(["ablation_threshold", "ablation_sticky"])

@@ -160,7 +160,7 @@ class Engine(HasClock):
 
     def __repr__(self) -> str:
         return (
-            f"Engine({self.config.method}, requested sparsity {self.config.sparsity}, "
+            f"Engine({self.config.method}, requested {self.config.asked}, "
             f"achieved {self.sparsity:.6f}, of the whole network {self.network_sparsity:.6f}, "
             f"{self.updates} updates in {self.steps} steps)\n{counts.table(self.layers())}"
         )

@@ -17,6 +17,7 @@ class InForce:
 
     method: str
     sparsity: float
+    fan_in: int | None
     growth: str | None
     drop: str | None
     structure: str | None
@@ -37,6 +38,11 @@ class InForce:
     def density(self) -> float:
         """Fraction of the selected weights that is active."""
         return 0.0 if self.sparsity >= 1 else 1.0 - self.sparsity
+
+    @property
+    def asked(self) -> str:
+        """What was asked for, in words: a sparsity or a fan-in."""
+        return f"sparsity {self.sparsity}" if self.fan_in is None else f"fan-in {self.fan_in}"
 
     @property
     def density_moves(self) -> bool:
@@ -71,7 +77,10 @@ class InForce:
 
     @property
     def structure_in_force(self) -> str:
-        """The structure in force: the configured one, else the method's own."""
+        """The structure in force: the configured one, else what `fan_in` needs, or the method's."""
+        if self.structure is None and self.fan_in is not None:
+            if "constant_fan_in" in self.facts.structures:
+                return "constant_fan_in"
         return self.structure or self.facts.structure
 
     def in_force(self) -> dict[str, object]:

@@ -33,7 +33,7 @@ def left_dense(
         selected: What was selected of it.
         embeddings: Whether embeddings can be.
     """
-    taken = {id(item.layer.get_parameter(item.parameter)) for item in selected}
+    taken = {id(item.weight) for item in selected}
     readers: dict[nn.Module, nn.Module] = {}
     found: dict[str, str] = {}
     for name, module in root.named_modules():

@@ -28,6 +28,7 @@ from sparse_core.budgets.shares import TINY, Share, allocate, targets_of
 from sparse_core.budgets.structure import Structure
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
+from sparse_core.layers.state import Condensed
 from sparse_core.naming import distribution_named
 
 
@@ -58,6 +59,7 @@ def budgets(
     """
     result = {tensor.name: tensor.numel for tensor in tensors}
     dense = {t.name for t in tensors if any(t.matches(pattern) for pattern in config.kept_dense)}
+    _check_fan_in([t for t in tensors if t.name not in dense], config)
     own = {t.name: own_sparsity(t, config) for t in tensors if t.name not in dense}
     for tensor in tensors:
         sparsity = own.get(tensor.name)
@@ -83,6 +85,18 @@ def budgets(
     return result | {t.name: count for t, count in zip(sharing, counts, strict=True)}
 
 
+def _check_fan_in(tensors: Sequence[Selected], config: SparseConfig) -> None:
+    own = [pattern for pattern, _ in config.layer_sparsity]
+    for tensor in tensors:
+        narrow = config.fan_in is not None and config.fan_in > tensor.cols
+        if narrow and not any(tensor.matches(pattern) for pattern in own):
+            raise InputError(
+                f"fan_in={config.fan_in}: layer {tensor.name!r} has {tensor.cols} inputs; use "
+                "fewer, keep it dense, or give it a layer_sparsity",
+                field="fan_in",
+            )
+
+
 def budgets_by_score(
     tensors: Sequence[Selected], total: int, scores: Mapping[str, Tensor]
 ) -> dict[str, int]:
@@ -101,8 +115,17 @@ def budgets_by_score(
 
 
 def own_sparsity(tensor: Selected, config: SparseConfig) -> float | None:
-    """Return the sparsity that `layer_sparsity` gives a tensor (the first match), or None."""
-    return next((s for pattern, s in config.layer_sparsity if tensor.matches(pattern)), None)
+    """Return the sparsity that a tensor has outside the shared budget, or None.
+
+    That of a layer which was born condensed is its own. `layer_sparsity` gives one (the first
+    match), and so does `fan_in`.
+    """
+    if isinstance(tensor.layer, Condensed):
+        return 1 - tensor.layer.pattern.nnz / tensor.numel
+    for pattern, sparsity in config.layer_sparsity:
+        if tensor.matches(pattern):
+            return sparsity
+    return None if config.fan_in is None else 1 - config.fan_in / tensor.cols
 
 
 def _relative_densities(tensors: Sequence[Selected], distribution: str) -> list[float]:
@@ -139,6 +162,8 @@ def least_fan_in(tensor: Selected, structure: Structure, config: SparseConfig) -
     It is `min_fan_in` in input layers with constant fan-in, all inputs where there are fewer. What
     the network is given has nothing to take its place, unlike the outputs of a wide hidden layer.
     """
+    if config.fan_in is not None or isinstance(tensor.layer, Condensed):
+        return 0
     reads = tensor.role == "input" and not isinstance(tensor.layer, nn.Embedding)
     return (
         min(tensor.cols, config.min_fan_in) if reads and isinstance(structure, ConstantFanIn) else 0

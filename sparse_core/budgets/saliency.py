@@ -70,7 +70,7 @@ def grasp(module: nn.Module, loss: Loss, *, embeddings: bool = False) -> dict[st
 
 
 def _weight(item: Selected) -> nn.Parameter:
-    return item.layer.get_parameter(item.parameter)
+    return item.weight
 
 
 def _used(

@@ -1,9 +1,10 @@
 """Which tensors of a module become sparse, and which role each plays.
 
-Selected are the weights of linear and convolutional layers, the projections of attention and, on
-request, embeddings. The first one has the role `input`, the last one `output`, the others `hidden`.
-Embeddings are `input` wherever they are, and attention's input projections are `qkv`. A caller can
-give other roles, as policies with two heads do.
+Selected are the weights of linear layers (also of those that were born condensed) and convolutional
+ones, the projections of attention and, on request, embeddings. The first one has the role `input`,
+the last one `output`, the others `hidden`. Embeddings are `input` wherever they are, and
+attention's input projections are `qkv`. A caller can give other roles, as policies with two heads
+do.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from sparse_core.layers import (
     PROJECTIONS,
     MaskedMultiheadAttention,
 )
+from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.layers.kinds import become, computes_as
 from sparse_core.layers.masked import become_masked
 from sparse_core.registry import ROLES
@@ -52,6 +54,18 @@ class Selected:
     role: str
     shape: tuple[int, ...]
     parent: nn.Module | None = None
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The parameter itself; of a layer that was born condensed its values."""
+        if isinstance(self.layer, CondensedLinear):
+            return self.layer.values
+        return self.layer.get_parameter(self.parameter)
+
+    @property
+    def born(self) -> bool:
+        """Whether there never was a dense weight: the layer is condensed, or on the meta device."""
+        return isinstance(self.layer, CondensedLinear) or self.weight.is_meta
 
     @property
     def rows(self) -> int:
@@ -163,7 +177,10 @@ def select(
                 role = given
                 unmatched.discard(pattern)
         full = f"{name}.{parameter}" if name else parameter
-        shape = tuple(layer.get_parameter(parameter).shape)
+        if isinstance(layer, CondensedLinear):
+            shape: tuple[int, ...] = layer.dense_shape
+        else:
+            shape = tuple(layer.get_parameter(parameter).shape)
         selected.append(Selected(full, layer, parameter, role, shape, parent))
     if unmatched:
         raise InputError(
@@ -185,6 +202,9 @@ def _candidates(
     seen: set[int] = set()
     unread: set[nn.Module] = set()
     for name, module in root.named_modules():
+        if isinstance(module, CondensedLinear) and id(module.values) not in seen:
+            seen.add(id(module.values))
+            yield name, module, "weight", None
         attends = isinstance(module, nn.MultiheadAttention)
         if takes(module, embeddings=embeddings) is None or module in unread:
             if isinstance(module, nn.MultiheadAttention):

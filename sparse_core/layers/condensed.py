@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sparse_core.checks import InputError
-from sparse_core.kernels.format import Pattern
+from sparse_core.checks import InputError, at_least, one_of
+from sparse_core.kernels.format import GROUPS, Pattern
 from sparse_core.kernels.gpu.support import why_not
+from sparse_core.layers.born import drawn_bias, drawn_pattern, drawn_values
 from sparse_core.layers.kinds import become
 from sparse_core.layers.passes import run
 from sparse_core.layers.single import of_one_sample
 from sparse_core.layers.state import Condensed
 from sparse_core.layers.torch_path import opaque
+from sparse_core.streams import stream
 
 REPLACED = ("weight", "values", "bias")
 """The parameters that condensing replaces; layers of a derived class may have others."""
@@ -28,8 +31,54 @@ REPLACED = ("weight", "values", "bias")
 class CondensedLinear(Condensed, nn.Linear):
     """`nn.Linear` with condensed weights, `(..., in)` to `(..., out)`.
 
-    Made from an `nn.Linear` in place by `sparsify(..., backend="condensed")` or `become_condensed`.
+    Made from an `nn.Linear` in place by `sparsify(..., backend="condensed")` or `become_condensed`,
+    or born with a random topology: no matrix of all weights is made at any moment. `sparsify` takes
+    a layer that was born as it is.
+
+        CondensedLinear(768, 670_091, fan_in=32)
+
+    Args:
+        in_features: Inputs.
+        out_features: Neurons.
+        bias: Whether it has a bias.
+        fan_in: Active weights of each neuron.
+        group: Consecutive neurons that share their columns, one of
+            `sparse_core.kernels.format.GROUPS`.
+        seed: Seeds topology and weights, apart from every other random stream.
+        dtype: float32 or float64; None: torch's default.
+
+    Raises:
+        InputError: If there are fewer inputs than `fan_in`, or something is not supported.
     """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        fan_in: int,
+        group: int = 1,
+        seed: int = 0,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        for name, value in (("in_features", in_features), ("out_features", out_features)):
+            at_least(name, value, 1)
+        at_least("fan_in", fan_in, 1)
+        one_of("group", group, GROUPS)
+        if fan_in > in_features:
+            raise InputError(
+                f"fan_in={fan_in}: must be at most {in_features}, the inputs", field="fan_in"
+            )
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = in_features, out_features
+        self.register_parameter("bias", None)
+        shape, lengths = (out_features, in_features), np.full(-(-out_features // group), fan_in)
+        pattern = drawn_pattern(shape, lengths, group, stream(seed, "mask"))
+        values = drawn_values(pattern, "scaled", stream(seed, "initialisation"), dtype)
+        if bias:
+            self.bias = nn.Parameter(drawn_bias(shape, stream(seed, "bias"), dtype))
+        store_condensed(self, pattern, values)
 
     @property
     def dense_shape(self) -> tuple[int, int]:

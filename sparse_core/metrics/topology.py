@@ -62,9 +62,12 @@ def exploration(engine: Engine) -> Fractions:
         R_s = weights that have ever been active / all weights
 
     In-time over-parameterisation, ITOP (Liu et al. 2021, section 3). Where the topology never moves
-    it is the density.
+    it is the density. Layers so large that nobody remembers which of their weights were ever active
+    (`sparse_core.weights.condensed.REMEMBERED_BELOW`) are left out.
     """
     ever = [(tensor, tensor.seen()) for tensor in engine.tensors]
+    if engine.updater is not None:
+        ever = [(tensor, seen) for tensor, seen in ever if seen is not None]
     return _shares(
         (
             tensor.name,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sparse_core.checks import InputError
 from sparse_core.rules import drop_rule, growth_rule
 from sparse_core.updaters.scene import Scene
 
@@ -56,7 +57,12 @@ def random(scene: Scene) -> Tensor:
 @growth_rule(by_rows=True)
 def unfired(scene: Scene) -> Tensor:
     """Uniform random, weights that have never been active first (ITOP, Liu et al. 2021)."""
-    assert scene.seen is not None
+    if scene.seen is None:
+        raise InputError(
+            f"layer {scene.tensor.name!r}: has too many weights to remember which were ever "
+            "active; use growth='random'",
+            field="growth",
+        )
     return scene.random("growth") + (~scene.seen).double()
 
 

@@ -28,6 +28,9 @@ from sparse_core.weights.tensor import ALL, SparseTensor
 BLOCKS_ABOVE = 1 << 24
 """Weights of a matrix above which an update looks at it a block of rows at a time."""
 
+REMEMBERED_BELOW = 1 << 28
+"""Weights of a matrix, active or not, from which on nobody remembers which were ever active."""
+
 _PLAIN = (torch.float32, torch.float64)  # what compiled walks take
 
 
@@ -122,7 +125,13 @@ class CondensedTensor(OnDevice):
 
     @by_device
     def remember(self, seen: Tensor | None = None) -> None:
-        """Keep track of which weights have ever been active, from here on."""
+        """Keep track of which weights have ever been active, from here on.
+
+        Of `REMEMBERED_BELOW` weights or more nothing is kept: a bit for each weight, active or not,
+        would be the largest part of the layer.
+        """
+        if self.numel >= REMEMBERED_BELOW:
+            return
         if seen is None:
             packed = np.zeros(-(-self.numel // 8), np.uint8)
             set_bits(packed, positions_of(self.layer.pattern))

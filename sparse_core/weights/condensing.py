@@ -32,9 +32,11 @@ def capacity_of(tensor: SparseTensor, slack: float = 0.0) -> int:
     structure = tensor.structure
     if not isinstance(structure, ConstantFanIn):
         return most
-    sizes = structure.sizes(tensor.rows).tolist()
-    unused = structure.group - sizes[-1]
+    sizes = structure.sizes(tensor.rows)
+    unused = structure.group - int(sizes[-1])
     needed = [tensor.count()]
+    if not unused:
+        return max(most, *needed)
     for live in _possible_lanes(tensor, len(sizes)):
         widest = min(tensor.cols, most // (live * structure.group - unused) + 1)
         needed.append(min(most, live * structure.group * tensor.cols) + unused * widest)
@@ -127,12 +129,14 @@ def why_masked(item: Selected, structure: Structure, *, asked: bool) -> str | No
         asked: Whether condensed layers were asked for. Groups for GPUs are then condensed on the
             CPU too, where they compute with dense weights: the network may be on its way.
     """
-    weight, group = item.layer.get_parameter(item.parameter), group_of(structure)
+    weight, group = item.weight, group_of(structure)
     lookup = isinstance(item.layer, nn.Embedding)
     if item.parent is not None:
         return f"{type(item.parent).__name__} reads it without a call"
     if not (lookup or isinstance(item.layer, nn.Linear)) or item.parameter != "weight":
         return f"{type(item.layer).__name__} trains with masks only"
+    if item.born:
+        return None
     reason = why_not_condensed(weight)
     if reason is not None:
         return reason
