@@ -3,6 +3,7 @@
     dst sweep run GRID       do all runs of a grid that have no result yet, then report
     dst sweep status GRID    say where they stand
     dst sweep report GRID    write the report again
+    dst sweep export DIR     print or write results as CSV, Parquet, Markdown or LaTeX
     dst train KIND ...       do one run: rl, cl, crl, xmc, package.module:NAME
     dst enjoy RUN            play an episode of a finished run
     dst bench NAME ...       measure speed: kernels, layers, rl, cl, updates
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "run": _run,
             "status": _status,
             "report": _report,
+            "export": _export,
             "enjoy": _enjoy,
             "list": _list,
         }
@@ -149,6 +151,13 @@ def _report(options: argparse.Namespace) -> int:
     grid = load_grid(options.grid)
     folders = _folders(grid, options.runs_dir)
     _write_report(grid, options.out or options.runs_dir / grid.name, folders, _console())
+    return OK
+
+
+def _export(options: argparse.Namespace) -> int:
+    from sweeps.export import export
+
+    sys.stdout.write(export(options.folder, options.format, options.what, options.out))
     return OK
 
 

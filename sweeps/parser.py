@@ -22,6 +22,12 @@ BENCHMARKS = {
     "cl": ("sweeps.bench.cl:main", "training of a task, evaluation of an earlier one"),
     "updates": ("sweeps.bench.updates:main", "what an update of the topology costs, in steps"),
 }
+FORMATS = ("csv", "parquet", "latex", "markdown")
+"""In which results can be exported."""
+
+EXPORTS = ("runs", "curves", "table")
+"""What can be exported: a line for each run, all curves, or a line for each method."""
+
 GRID = "a YAML file, or the name of a packaged grid (dst list grids)"
 EXAMPLES = """examples:
   dst sweep run quickstart            a packaged grid; run it again to go on after any interruption
@@ -67,6 +73,7 @@ def make() -> argparse.ArgumentParser:
     report.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write; default: beside the runs"
     )
+    _export_options(actions.add_parser("export", help="print or write results for other programs"))
     train = groups.add_parser(
         "train",
         help=f"do one run: {', '.join(KINDS)}",
@@ -129,6 +136,20 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how often a run that a signal killed is tried again; default: %(default)s",
     )
+
+
+def _export_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Print or write the results in a folder of runs, for other programs."
+    parser.set_defaults(action="export")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="such as runs/quickstart")
+    parser.add_argument("--format", choices=FORMATS, default="csv", help="default: %(default)s")
+    parser.add_argument(
+        "--what",
+        choices=EXPORTS,
+        help="a line for each run, all curves, or the table of the report; default: the table in "
+        "markdown and latex, else runs",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: print it")
 
 
 def _enjoy_options(parser: argparse.ArgumentParser) -> None:
