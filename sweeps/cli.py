@@ -87,7 +87,9 @@ def _run(options: argparse.Namespace) -> int:
     from sweeps.progress import Board, Display
     from sweeps.store import State, prepare
 
-    launching = Options(options.jobs, options.threads, options.timeout, options.retries)
+    launching = Options(
+        options.jobs, options.threads, options.timeout, options.retries, start=options.start
+    )
     _set_data(options.data)
     grid = load_grid(options.grid)
     folders = _folders(grid, options.runs_dir)

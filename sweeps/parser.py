@@ -136,6 +136,12 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how often a run that a signal killed is tried again; default: %(default)s",
     )
+    parser.add_argument(
+        "--start",
+        metavar="HOW",
+        help="forkserver (default on Linux): from a process that has imported the libraries once; "
+        "spawn: each in a fresh one",
+    )
 
 
 def _export_options(parser: argparse.ArgumentParser) -> None:

@@ -314,7 +314,9 @@ def _has_provenance(result: Mapping[str, Any]) -> bool:
         return False
     git, versions = origin.get("git"), origin.get("versions", {})
     is_commit = isinstance(git, Mapping) and isinstance(git.get("commit"), str) and "dirty" in git
-    costs = [origin[key] for key in ("setup_s", "cpu_s", "peak_rss_mb") if key in origin]
+    costs = [
+        origin[key] for key in ("setup_s", "start_cpu_s", "cpu_s", "peak_rss_mb") if key in origin
+    ]
     return (
         all(map(is_number, costs)) and (git is None or is_commit) and isinstance(versions, Mapping)
     )

@@ -80,6 +80,7 @@ def _run(run: RunDir, attempt: int, reporter: _Reporter) -> dict[str, Any]:
         )
     _limit_torch(origin["threads"])
     origin["setup_s"] = setup.read()["wall_s"]
+    origin["start_cpu_s"] = round(time.process_time(), 3)
     meter = provenance.Meter()
     reporter(0.0, {})
     result = runner(spec, run.output, reporter)

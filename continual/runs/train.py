@@ -29,6 +29,7 @@ from continual.strategies.plugins import MaskIsolation
 from continual.tasks.inference import infer_tasks
 from continual.tasks.masks import TaskMasks
 from continual.tasks.overlap import capacity_used, masks_of_shared, overlaps, task_flops
+from sparse_core.ahead import import_ahead
 from sparse_core.metrics.tally import UpdateTally, weights
 from sparse_core.tickets import Legacy, Round
 
@@ -36,6 +37,11 @@ Progress = Callable[[float, Mapping[str, float]], None]
 
 EVAL_BATCH = 500
 """Test images that are evaluated together."""
+
+
+def ahead() -> None:
+    """Import what runs import as they go, for a process that forks them."""
+    import_ahead("sklearn.datasets", "sklearn.model_selection")
 
 
 def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from dstrl.policies.mixin import SparsePolicy
+from dstrl.policies.names import policies
 from dstrl.policies.targets import begin_alike
 from dstrl.runs import references
 from dstrl.runs.build import build, make_env, replay_callback
@@ -24,6 +25,7 @@ from dstrl.runs.spec import RLSpec
 from dstrl.watching.callbacks import SparseCallback
 from dstrl.watching.plasticity import Plasticity
 from dstrl.watching.recovery import SwitchWatch, recovery_times
+from sparse_core.ahead import import_ahead
 from sparse_core.metrics.tally import UpdateTally, weights
 from sparse_core.tickets import Legacy, Round
 
@@ -37,6 +39,12 @@ PROGRESS_EVERY = 0.5
 """Seconds between two reports of progress."""
 
 Progress = Callable[[float, Mapping[str, float]], None]
+
+
+def ahead() -> None:
+    """Import what runs import as they go, for a process that forks them."""
+    policies()
+    import_ahead()
 
 
 def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:

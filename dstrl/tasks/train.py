@@ -23,6 +23,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
+from dstrl.policies.names import policies
 from dstrl.runs.build import ALGORITHMS, build, replay_callback, vectorised
 from dstrl.runs.evaluate import Evaluator
 from dstrl.runs.saved import save
@@ -34,6 +35,7 @@ from dstrl.tasks.names import continual_policies
 from dstrl.tasks.spec import CRLSpec
 from dstrl.watching.callbacks import SparseCallback
 from dstrl.watching.plasticity import Plasticity
+from sparse_core.ahead import import_ahead
 from sparse_core.checks import InputError, within
 from sparse_core.metrics.tally import UpdateTally, weights
 
@@ -97,6 +99,12 @@ def _reset_entropy(model: Any) -> None:
     with torch.no_grad():
         model.log_ent_coef.fill_(math.log(initial))
     optimizer.state.clear()
+
+
+def ahead() -> None:
+    """Import what runs import as they go, for a process that forks them."""
+    policies()
+    import_ahead()
 
 
 def run(spec: CRLSpec, out: Path, progress: Progress) -> dict[str, Any]:

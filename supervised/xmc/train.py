@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparse_core.ahead import import_ahead
 from sparse_core.checks import InputError
 from sparse_core.engine import Engine
 from sparse_core.metrics.tally import UpdateTally, weights
@@ -30,6 +31,11 @@ Progress = Callable[[float, Mapping[str, float]], None]
 
 KS = (1, 3, 5)
 """Metrics are taken of so many predictions."""
+
+
+def ahead() -> None:
+    """Import what runs import as they go, for a process that forks them."""
+    import_ahead()
 
 
 def run(spec: XMCSpec, out: Path, progress: Progress) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Attempts at a run: one fresh child process after the other, until the run is done or has failed.
+"""Attempts at a run: one child process after the other, until the run is done or has failed.
+
+A child is forked by a server that has imported what runs need (`sweeps.launchers.forking`), or is
+a fresh process; the runs are equal.
 
 Every worker leads a process group of its own, so that it outlives whoever started it (it goes on
 under its lock, and the next one who wants the run waits for it) and dies as a whole, children
@@ -16,11 +19,14 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from sweeps import worker
+from sweeps.launchers.forking import Forked, Servers
 from sweeps.store import RunDir
 
 POLL = 0.05
 ORPHAN_POLL = 0.2
 GRACE = 5.0
+
+Child = subprocess.Popen[bytes] | Forked
 
 
 class Stop(Protocol):
@@ -43,15 +49,23 @@ class Attempts:
         timeout: Seconds after which a run is killed and has failed; None is never.
         retries: How often a run is started again after a signal killed it.
         stop: Once it is set, what is going on is stopped and nothing more is started.
+        servers: They fork the child processes; None: each is a fresh one.
     """
 
     def __init__(
-        self, environment: Mapping[str, str], timeout: float | None, retries: int, stop: Stop
+        self,
+        environment: Mapping[str, str],
+        timeout: float | None,
+        retries: int,
+        stop: Stop,
+        *,
+        servers: Servers | None = None,
     ) -> None:
         self._environment = dict(environment)
         self._timeout = timeout
         self._retries = retries
         self._stop = stop
+        self._servers = servers
 
     def bring_to_an_end(self, run: RunDir) -> None:
         """Return once the run is done or failed, by whomever, or it is time to stop.
@@ -80,8 +94,19 @@ class Attempts:
 
     def _attempt(self, run: RunDir) -> int:
         """Run one child process to its end and return its exit code, negative for a signal."""
+        child = self._start(run)
+        try:
+            return self._wait(child)
+        finally:
+            _signal_group(child, signal.SIGKILL)
+            child.wait()
+            if isinstance(child, Forked):
+                child.close()
+
+    def _start(self, run: RunDir) -> Child:
         with run.log.open("ab") as log:
-            child = subprocess.Popen(
+            forked = self._servers.start(run, log.fileno()) if self._servers is not None else None
+            return forked or subprocess.Popen(
                 worker.command(run),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -89,26 +114,21 @@ class Attempts:
                 env=self._environment,
                 start_new_session=True,
             )
-        try:
-            return self._wait(child)
-        finally:
-            _signal_group(child, signal.SIGKILL)
-            child.wait()
 
-    def _wait(self, child: subprocess.Popen[bytes]) -> int:
+    def _wait(self, child: Child) -> int:
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         while not self._stop.is_set():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return child.wait(POLL)
             if deadline is not None and time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired(child.args, self._timeout or 0.0)
+                raise subprocess.TimeoutExpired(str(child.pid), self._timeout or 0.0)
         _signal_group(child, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             return child.wait(GRACE)
         return -signal.SIGKILL
 
 
-def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def _signal_group(child: Child, number: signal.Signals) -> None:
     """Send a signal to the child and to all that it has started, some of which may outlive it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, number)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from sweeps.launchers.attempts import Attempts
 from sweeps.launchers.environment import worker_environment
+from sweeps.launchers.forking import Servers
 from sweeps.launchers.interrupts import deaf_to_interrupts, terminate_as_interrupt
 from sweeps.launchers.options import Options
 from sweeps.store import RunDir, State
@@ -44,6 +45,8 @@ def launch(runs: Sequence[RunDir], options: Options, watch: Callable[[], None]) 
                     if slot.ident is not None:
                         slot.ended.wait()
             raise
+        finally:
+            pool.close()
     if pool.faults:
         raise pool.faults[0]
     watch()
@@ -76,12 +79,20 @@ class _Pool:
         self.stopping = threading.Event()
         self.faults: list[OSError] = []
         environment = worker_environment(options.threads, os.environ)
-        self._attempts = Attempts(environment, options.timeout, options.retries, self.stopping)
+        self._servers = Servers(environment, self.stopping) if options.forks else None
+        self._attempts = Attempts(
+            environment, options.timeout, options.retries, self.stopping, servers=self._servers
+        )
         self._todo: queue.SimpleQueue[RunDir] = queue.SimpleQueue()
         for run in runs:
             if run.state() is State.FAILED:
                 run.forget_error()
             self._todo.put(run)
+
+    def close(self) -> None:
+        """End what is left once all slots have ended."""
+        if self._servers is not None:
+            self._servers.close()
 
     def work(self) -> None:
         """Take runs until none is left."""

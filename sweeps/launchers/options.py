@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparse_core.checks import InputError
+from sparse_core.checks import InputError, one_of
 from sweeps.provenance import available_cpus
+
+STARTS = ("forkserver", "spawn")
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Options:
         retries: How often a run is started again after a signal killed it.
         address: Where the launcher's scheduler is; None: the launcher starts its own.
         settings: The launcher's own settings.
+        start: How the process of a run begins, one of `STARTS`; None is `forkserver` where there is
+            such a thing, on Linux.
     """
 
     jobs: int | None = None
@@ -29,6 +34,7 @@ class Options:
     retries: int = 1
     address: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    start: str | None = None
 
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:
@@ -45,6 +51,14 @@ class Options:
             raise InputError(
                 f"retries={self.retries!r}: must be an integer of at least 0", field="retries"
             )
+
+        if self.start is not None:
+            one_of("start", self.start, STARTS)
+
+    @property
+    def forks(self) -> bool:
+        """Whether runs are forked by a server."""
+        return sys.platform == "linux" if self.start is None else self.start == "forkserver"
 
     @property
     def slots(self) -> int:

@@ -192,7 +192,7 @@ def test_a_worker_that_ignores_sigterm_is_killed(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        launch([run], Options(), interrupt)
+        launch([run], Options(start="spawn"), interrupt)
     assert run.state() is State.PENDING
 
 
@@ -296,6 +296,7 @@ def test_as_many_runs_at_a_time_as_there_are_cpus_for() -> None:
         ({"threads": 0}, "threads=0: must be an integer of at least 1"),
         ({"timeout": 0.0}, "timeout=0.0: must be a positive number of seconds"),
         ({"retries": -1}, "retries=-1: must be an integer of at least 0"),
+        ({"start": "fork"}, "start='fork': must be one of forkserver, spawn"),
     ],
 )
 def test_wrong_options_are_refused(wrong: dict[str, int], message: str) -> None:
