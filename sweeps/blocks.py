@@ -10,7 +10,7 @@
 
 A block's cells are the cartesian product of `grid`, and of the places in the lists of `zip` as one
 more axis, over `base`, less what matches an entry of `exclude`, plus one for each entry of
-`include`; each is run with every seed.
+`include`. `search` and `tuning_seeds` say how `dst tune` tunes each cell (`sweeps.tuning`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from sweeps import spec as specs
 from sweeps.combinations import way_out
 from sweeps.fields import check_keys, matches, read_entries, read_fields, read_seeds
 from sweeps.kinds import Kind
+from sweeps.search import Search, read_search
 
 BLOCK_KEYS = (
     "kind",
@@ -36,6 +37,8 @@ BLOCK_KEYS = (
     "include",
     "exclude",
     "seeds",
+    "search",
+    "tuning_seeds",
 )
 MOST_RUNS = 100_000
 """Of a block: more were not meant, and would have to be held in memory all at once."""
@@ -56,6 +59,8 @@ class Block:
         product: How many of the cells, from the first, are of the product of the axes.
         axes: The fields that the axes set.
         seeds: The seeds that each cell is run with.
+        search: What `dst tune` searches; None: nothing.
+        tuning_seeds: The seeds of the trials.
     """
 
     kind_name: str
@@ -65,6 +70,8 @@ class Block:
     product: int
     axes: tuple[str, ...]
     seeds: Sequence[int]
+    search: Search | None = None
+    tuning_seeds: Sequence[int] = ()
 
     def specs(self) -> Iterator[Any]:
         """Yield the spec of each cell with each seed.
@@ -129,6 +136,7 @@ def read_block(values: Any, own: Mapping[str, Kind]) -> Block:
         for cell in _product(base, axes, alone=not included)
         if not any(matches(spec_type, cell, entry) for entry in excluded)
     ]
+    search, tuning_seeds = _tuning(spec_type, values, names, seeds)
     return Block(
         kind_name,
         kind,
@@ -137,7 +145,31 @@ def read_block(values: Any, own: Mapping[str, Kind]) -> Block:
         len(product),
         names,
         seeds,
+        search,
+        tuning_seeds,
     )
+
+
+def _tuning(
+    spec_type: type[Any], values: Mapping[str, Any], axes: Sequence[str], seeds: Sequence[int]
+) -> tuple[Search | None, Sequence[int]]:
+    if "search" not in values and "tuning_seeds" not in values:
+        return None, ()
+    for key in ("search", "tuning_seeds"):
+        if key not in values:
+            raise InputError(f"{key}: must be given, for the block is to be tuned", field=key)
+    tuning_seeds = read_seeds("tuning_seeds", values["tuning_seeds"], number=False)
+    if both := sorted({*tuning_seeds} & {*seeds}):
+        raise InputError(
+            f"tuning_seeds={list(tuning_seeds)}: {both[0]} is among the seeds that are reported; "
+            "the two must have none in common",
+            field="tuning_seeds",
+        )
+    search = read_search(values["search"], spec_type)
+    for name in search.names:
+        if name in axes:
+            raise InputError(f"search.{name}: is an axis of the grid too", field=f"search.{name}")
+    return search, tuning_seeds
 
 
 def _product(

@@ -4,6 +4,7 @@
     dst sweep status GRID    say where they stand
     dst sweep report GRID    write the report again
     dst sweep export DIR     print or write results as CSV, Parquet, Markdown or LaTeX
+    dst tune GRID            find values for each method of a grid
     dst train KIND ...       do one run: rl, cl, crl, xmc, package.module:NAME
     dst enjoy RUN            play an episode of a finished run
     dst bench NAME ...       measure speed: kernels, layers, rl, cl, updates
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "status": _status,
             "report": _report,
             "export": _export,
+            "tune": _tune,
             "enjoy": _enjoy,
             "list": _list,
         }
@@ -182,6 +184,24 @@ def _write_report(grid: Grid, out: Path, folders: dict[str, RunDir], console: Co
         _say(console, report.earlier)
     _say(console, f"report: {report.write(out)}")
     return report.missing
+
+
+def _tune(options: argparse.Namespace) -> int:
+    from sweeps.grid import load_grid
+    from sweeps.launchers.local import launch
+    from sweeps.launchers.options import Options
+    from sweeps.tuning.command import tune
+    from sweeps.tuning.studies import Proposer
+
+    launching = Options(
+        options.jobs, options.threads, options.timeout, options.retries, start=options.start
+    )
+    proposer = Proposer(options.sampler, options.pruner, options.trials)
+    _set_data(options.data)
+    grid = load_grid(options.grid)
+    _check_runs_dir(options.runs_dir)
+    done = tune(grid, options.runs_dir / grid.name, proposer, launch, launching, _console())
+    return OK if done else FAILED
 
 
 def _train(kind_name: str, words: Sequence[str]) -> int:

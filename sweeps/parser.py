@@ -10,6 +10,7 @@ from typing import NoReturn
 from sparse_core.checks import InputError
 from sweeps.kinds import KINDS
 from sweeps.listing import LISTINGS
+from sweeps.tuning.studies import PRUNERS, SAMPLERS
 
 DATA = "DST_DATA"
 """Environment variable: the folder of data sets."""
@@ -33,6 +34,7 @@ EXAMPLES = """examples:
   dst sweep run quickstart            a packaged grid; run it again to go on after any interruption
   dst sweep run grids/mine.yaml --jobs 8
   dst sweep status mine.yaml --watch  from another terminal
+  dst tune mine.yaml --trials 20      a learning rate for each method
   dst train rl --env CartPole-v1 --sparse.method srigl --sparse.sparsity 0.95
   dst train rl --preset rlx2 --algo td3 --env HalfCheetah-v5
   dst train cl --benchmark permuted-digits --sparse.distribution uniform
@@ -74,6 +76,7 @@ def make() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="DIR", help="where to write; default: beside the runs"
     )
     _export_options(actions.add_parser("export", help="print or write results for other programs"))
+    _tune_options(_action(groups, "tune", "find values for each method of a grid by equal trials"))
     train = groups.add_parser(
         "train",
         help=f"do one run: {', '.join(KINDS)}",
@@ -156,6 +159,24 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
         "markdown and latex, else runs",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: print it")
+
+
+def _tune_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--trials", type=int, required=True, metavar="N", help="of each method")
+    parser.add_argument(
+        "--sampler",
+        default="tpe",
+        metavar="NAME",
+        help=f"{', '.join(SAMPLERS)}, or package.module:NAME; default: %(default)s",
+    )
+    parser.add_argument(
+        "--pruner",
+        default="none",
+        metavar="NAME",
+        help=f"{', '.join(PRUNERS)}, or package.module:NAME: whether trials are given up between "
+        "their seeds; default: %(default)s",
+    )
+    _run_options(parser)
 
 
 def _enjoy_options(parser: argparse.ArgumentParser) -> None:

@@ -205,9 +205,14 @@ def status_table(board: Board) -> Table:
 
 def run_name(run: Run, axes: Axes) -> str:
     """Return a run's name among the runs of its grid."""
+    return f"{cell_name(run, axes)}, seed {run.spec.seed}"
+
+
+def cell_name(run: Run, axes: Axes) -> str:
+    """Return the name that a run shares with the same run of other seeds."""
     name = f"{run.kind_name} {axes.task_of(run)}".strip()
     label = f": {axes.label(run)}" if axes.telling else ""
-    return f"{name}{label}, seed {run.spec.seed}"
+    return f"{name}{label}"
 
 
 def watch(display: Display, board: Board, sleep: Callable[[float], None] = time.sleep) -> None:

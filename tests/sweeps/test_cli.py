@@ -199,6 +199,13 @@ WRONG = [
     ("sweep", "the following arguments are required: ACTION"),
     ("sweep ru", "invalid choice: 'ru'"),
     ("swep", "invalid choice: 'swep'"),
+    ("tune good.yaml --trials 0", "trials=0: must be an integer of at least 1"),
+    ("tune good.yaml", "the following arguments are required: --trials"),
+    ("tune good.yaml --trials 1", "grid 'good': search: must be given in each block that is to"),
+    ("tune good.yaml --trials 1 --sampler best", "sampler='best': must be one of tpe, random,"),
+    ("tune good.yaml --trials 1 --pruner all", "pruner='all': must be one of none, median,"),
+    ("tune range.yaml --trials 1", "search.rate: low=2 must be less than high=1"),
+    ("tune seeds.yaml --trials 1", "tuning_seeds=[1]: 1 is among the seeds that are reported;"),
     ("train", "the following arguments are required: KIND"),
     ("train lr", "invalid choice: 'lr'"),
     ("list", "the following arguments are required: WHAT"),
@@ -279,6 +286,8 @@ def files(tmp_path: Path, grid_file: GridFile) -> None:
         "good": "base: {}",
         "sparsity": "base: {sparse: {method: set, sparsity: 1}}",
         "data": "base: {note: needs data}",
+        "range": "search: {rate: {low: 2, high: 1}}\ntuning_seeds: [9]",
+        "seeds": "search: {rate: [1, 2]}\ntuning_seeds: [1]\nseeds: 2",
     }.items():
         (tmp_path / f"{name}.yaml").write_text(content.replace("base: {rat: 1}", text))
     frame = "name: x\nblocks:\n- kind: rl\n  grid: {{sparse.method: [{}]}}\n  base: {}\n"
