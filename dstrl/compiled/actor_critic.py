@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import ContinuousCritic
 
 from dstrl.compiled.batches import Batches
+from dstrl.compiled.observations import Observations
 from dstrl.compiled.program import StepProgram, trainer_of
-from dstrl.compiled.refusals import check_policy, check_running_statistics
+from dstrl.compiled.refusals import check_policy
 from sparse_core.step import CannotCompile, Chain, Shape, Trainer
 from sparse_core.step.shape import Array
 
@@ -31,15 +32,15 @@ class ActorCriticProgram(StepProgram):
     Attributes:
         features: Numbers in an observation.
         actions: Numbers in an action.
+        observations: Of the batch.
+        following: The observations that come next.
         now: Inputs of the critics for observations and what the actor proposes there.
-        then: Those for the next observations.
-        observed: Observations alone, both if `batches` is two.
-        followed: Observations that come next, alone.
+        then: Those of their targets for the next observations.
+        observed: What the actor reads, both if `batches` is two.
     """
 
     def __init__(self, model: Any, batch_size: int, batches: int) -> None:
         check_policy(model)
-        check_running_statistics(model)
         super().__init__(model, batch_size)
         self.critics = self._values_of("critic")
         self._critic_targets = self._values_of("critic_target")
@@ -50,13 +51,13 @@ class ActorCriticProgram(StepProgram):
             raise CannotCompile("critics do not read observations as they are")
         self._batches = Batches(model, self.shape)
         self.lay = self._batches.lay
+        self.observations = Observations(self.shape, features)
+        self.following = Observations(self.shape, features)
         both, trained = Shape.of(batch_size, batches=2), self.shape.trained
         self.proposed = both.forward(width)
         self.now, self.then = self.proposed[:trained], self.proposed[trained:]
         self._taken = self.shape.forward(width)
-        observed = both.forward(features)
-        self.observed = observed if batches == 2 else observed[:trained]
-        self.followed = observed[trained:]
+        self.observed = both.forward(features) if batches == 2 else self.shape.forward(features)
 
     def _values_of(self, name: str) -> list[Chain]:
         critic = self.network(name, ContinuousCritic, "forward", "q1_forward")
@@ -75,16 +76,14 @@ class ActorCriticProgram(StepProgram):
         Returns:
             `(batch,)` rewards, and discounts that are zero at the end of episodes.
         """
-        now, features = self.observed[: self.shape.trained], self.features
-        actions, rewards, remaining = self._batches.draw(now, self.followed)
-        self.now[:, :features] = now
-        self.then[:, :features] = self.followed
-        self._taken[:, :features] = now
-        self.lay(actions.reshape(len(actions), -1), self._taken, 0, features)
+        drawn = self._batches.draw(self.observations.raw, self.following.raw)
+        actions, rewards, remaining = drawn
+        self.lay(actions.reshape(len(actions), -1), self._taken, 0, self.features)
         return rewards, remaining
 
-    def following(self) -> Array:
+    def value_of_following(self) -> Array:
         """Return `(batch,)`, what the targets think that comes next is worth."""
+        self.following.read(self.policy.critic_target.features_extractor, self.then)
         return self._least([chain.forward(self.then) for chain in self._critic_targets])[0]
 
     def learn_values(self, wanted: Array, weight: float) -> float:
@@ -98,6 +97,7 @@ class ActorCriticProgram(StepProgram):
             The loss.
         """
         batch, loss = self.batch_size, 0.0
+        self.observations.read(self.policy.critic.features_extractor, self._taken)
         for chain in self.critics:
             error = chain.forward(self._taken).reshape(-1)[:batch] - wanted
             loss += weight * float(error @ error) / batch
@@ -116,6 +116,7 @@ class ActorCriticProgram(StepProgram):
             `(batch,)` values, and `(trained, actions, tile)`, the gradient of *minus* their mean.
         """
         batch = self.batch_size
+        self.observations.read(self.policy.critic.features_extractor, self.now)
         values, chosen = self._least([chain.forward(self.now) for chain in critics])
         of_action: Array | None = None
         for index, chain in enumerate(critics):

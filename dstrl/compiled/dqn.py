@@ -10,6 +10,7 @@ from stable_baselines3 import DQN as Original
 from stable_baselines3.dqn.policies import QNetwork
 
 from dstrl.compiled.batches import Batches
+from dstrl.compiled.observations import Observations
 from dstrl.compiled.program import StepProgram, trainer_of
 from dstrl.compiled.refusals import check_policy
 from dstrl.compiled.training import Compiled
@@ -29,6 +30,8 @@ class DQNProgram(StepProgram):
         if features != math.prod(model.observation_space.shape):
             raise CannotCompile("the network does not read observations as they are")
         self._batches = Batches(model, self.shape)
+        self._observations = Observations(self.shape, features)
+        self._following = Observations(self.shape, features)
         self._now, self._next = self.shape.forward(features), self.shape.forward(features)
         self._places = np.divmod(np.arange(batch_size), self.shape.tile)
         self.bind()
@@ -41,11 +44,14 @@ class DQNProgram(StepProgram):
     def step(self) -> dict[str, float]:
         """Make a gradient step."""
         model, batch = self.model, self.batch_size
-        actions, rewards, remaining = self._batches.draw(self._now, self._next)
+        drawn = self._batches.draw(self._observations.raw, self._following.raw)
+        actions, rewards, remaining = drawn
+        self._following.read(self.policy.q_net_target.features_extractor, self._next)
         following = self._target.forward(self._next).max(axis=1).reshape(-1)[:batch]
         wanted = rewards + remaining * following
         tiles, lanes = self._places
         chosen = tiles, actions.reshape(-1), lanes
+        self._observations.read(self.policy.q_net.features_extractor, self._now)
         error = self._values.forward(self._now)[chosen] - wanted
         size = np.abs(error)
         loss = float(np.where(size < 1, 0.5 * error * error, size - 0.5).mean())

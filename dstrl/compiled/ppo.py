@@ -14,17 +14,17 @@ import numpy as np
 import torch
 from stable_baselines3 import PPO as Original
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
+from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.utils import explained_variance
 from torch import nn
 
 from dstrl.compiled.action_laws import law_of
 from dstrl.compiled.batches import column_of, lay_kernel, rows_of
+from dstrl.compiled.observations import Observations, check_extractor
 from dstrl.compiled.program import Program
 from dstrl.compiled.refusals import check_network, check_policy
 from dstrl.compiled.training import Compiled
-from sparse_core.layers.chain import watched
 from sparse_core.step import CannotCompile, Trainer
 from sparse_core.step.shape import Array
 
@@ -48,9 +48,7 @@ class PPOProgram(Program):
         policy = self.policy
         check_network(policy, "policy", ActorCriticPolicy, _METHODS)
         for name in ("pi_features_extractor", "vf_features_extractor"):
-            extractor = getattr(policy, name)
-            if type(extractor) is not FlattenExtractor or watched(extractor):
-                raise CannotCompile(f"{name} is a {type(extractor).__name__}")
+            check_extractor(getattr(policy, name), f"policy.{name}")
         mlp = policy.mlp_extractor
         if type(mlp) is not MlpExtractor:
             raise CannotCompile(f"mlp_extractor is a {type(mlp).__name__}")
@@ -58,6 +56,7 @@ class PPOProgram(Program):
         self._law = law_of(policy)
         self._actor = self.chain(nn.Sequential(mlp.policy_net, policy.action_net), "actor")
         self._value = self.chain(nn.Sequential(mlp.value_net, policy.value_net), "value")
+        self._observations = Observations(self.shape, self._actor.in_features)
         self._observed = self.shape.forward(self._actor.in_features)
         self._lay = lay_kernel(self.shape.tile)
         self.bind()
@@ -77,7 +76,8 @@ class PPOProgram(Program):
             What is logged of it, without `train/`; whether training is over.
         """
         model, batch = self.model, self.batch_size
-        self._lay(rows_of(data.observations), self._observed, 0, 0)
+        self._lay(rows_of(data.observations), self._observations.raw, 0, 0)
+        self._observations.read(self.policy.pi_features_extractor, self._observed)
         outputs = self._actor.forward(self._observed).transpose(0, 2, 1)
         outputs = outputs.reshape(-1, outputs.shape[2])[:batch]
         log_prob, entropy = self._law.evaluate(outputs, data.actions.numpy())
@@ -120,7 +120,10 @@ class PPOProgram(Program):
     def _of_values(self, data: RolloutBufferSamples, clip: float | None) -> tuple[float, Array]:
         """Return the loss of the value network, and its gradient by `(batch,)` values."""
         batch = self.batch_size
-        values, wanted = self._value.forward(self._observed), column_of(data.returns)
+        policy, wanted = self.policy, column_of(data.returns)
+        if policy.vf_features_extractor is not policy.pi_features_extractor:
+            self._observations.read(policy.vf_features_extractor, self._observed)
+        values = self._value.forward(self._observed)
         values = values.reshape(-1)[:batch]
         if clip is None:
             error, inside = values - wanted, np.ones(batch, np.bool_)
@@ -154,6 +157,7 @@ class PPO(Compiled, Original):
             Original.train(self)
             return
         model: Any = self
+        self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         clips = Clips(model.clip_range(self._current_progress_remaining), None)
         if model.clip_range_vf is not None:

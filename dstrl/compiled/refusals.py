@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
+from dstrl.compiled.observations import check_extractor
 from dstrl.policies.mixin import SparsePolicy
 from dstrl.policies.networks import SparseCritic
 from dstrl.settings import MASKED_RULES
-from sparse_core.layers.chain import watched
 from sparse_core.plain_steps import PlainSteps
 from sparse_core.step import CannotCompile
 
@@ -72,18 +70,9 @@ def check_network(
         found = getattr(type(network), method)
         if found is not getattr(original, method) and found not in SAME:
             raise CannotCompile(f"{name} has a method {method!r} of its own")
-    extractor = network.features_extractor
-    if type(extractor) is not FlattenExtractor:
-        raise CannotCompile(f"{name} has a {type(extractor).__name__}")
-    if watched(extractor) or has_hooks(network):
+    check_extractor(network.features_extractor, name)
+    if has_hooks(network):
         raise CannotCompile(f"{name} has hooks")
-
-
-def check_running_statistics(model: Any) -> None:
-    """Refuse networks with running statistics, which target networks follow too."""
-    statistics: Mapping[str, Any] = vars(model)
-    if any(value for name, value in statistics.items() if "batch_norm_stats" in name):
-        raise CannotCompile("networks have running statistics")
 
 
 def has_hooks(network: nn.Module) -> bool:

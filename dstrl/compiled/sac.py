@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3 import SAC as Original
+from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.sac.policies import Actor
 
 from dstrl.compiled.actor_critic import ActorCriticProgram
@@ -57,11 +58,13 @@ class SACProgram(ActorCriticProgram):
         logged, coefficient = self._learn_entropy()
         start = self.shape.trained * self.shape.tile
         log_prob = self._gaussian.log_prob[start : start + self.batch_size]
-        following = self.following() - np.float32(coefficient) * log_prob
+        following = self.value_of_following() - np.float32(coefficient) * log_prob
         logged["critic_loss"] = self.learn_values(rewards + remaining * following, 0.5)
         self._move_critic.step(self.model.tau)
         logged["actor_loss"] = self._learn_actor(coefficient)
-        self.model._n_updates += 1
+        model = self.model
+        polyak_update(model.batch_norm_stats, model.batch_norm_stats_target, 1.0)
+        model._n_updates += 1
         self.after("critic", "actor")
         return logged
 
@@ -72,6 +75,9 @@ class SACProgram(ActorCriticProgram):
             noise[index].normal_()
             first_tile = index * self.shape.trained
             self.lay(noise[index].numpy(), gaussian.noise, first_tile, 0)
+        extractor, trained = self.policy.actor.features_extractor, self.shape.trained
+        self.observations.read(extractor, self.observed[:trained])
+        self.following.read(extractor, self.observed[trained:])
         latent = self._latent.forward(self.observed)
         gaussian.draw(self._mean.forward(latent), self._log_std.forward(latent))
         self.proposed[:, self.features :] = gaussian.action

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from stable_baselines3 import DDPG as OriginalDDPG
 from stable_baselines3 import TD3 as OriginalTD3
+from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.td3.policies import Actor
 
 from dstrl.compiled.actor_critic import ActorCriticProgram
@@ -24,6 +25,7 @@ class TD3Program(ActorCriticProgram):
         self._actor = self.chain(self.network("actor", Actor, "forward").mu, "actor.mu")
         target = self.network("actor_target", Actor, "forward")
         self._actor_target = self.chain(target.mu, "actor_target.mu")
+        self._followed = self.shape.forward(self.features)
         self._noise = torch.empty(batch_size, self.actions)
         self._tiled_noise = self.shape.forward(self.actions)
         self.bind()
@@ -43,11 +45,14 @@ class TD3Program(ActorCriticProgram):
         delayed = model._n_updates % model.policy_delay != 0
         rewards, remaining = self.sample()
         self._propose_next()
-        logged = {"critic_loss": self.learn_values(rewards + remaining * self.following(), 1.0)}
+        wanted = rewards + remaining * self.value_of_following()
+        logged = {"critic_loss": self.learn_values(wanted, 1.0)}
         self._move_critic.step(0.0 if delayed else model.tau)
         self.after("critic")
         if not delayed:
             logged["actor_loss"] = self._learn_actor()
+            polyak_update(model.critic_batch_norm_stats, model.critic_batch_norm_stats_target, 1.0)
+            polyak_update(model.actor_batch_norm_stats, model.actor_batch_norm_stats_target, 1.0)
             self.after("actor")
         return logged
 
@@ -57,12 +62,14 @@ class TD3Program(ActorCriticProgram):
         noise.normal_(0, model.target_policy_noise)
         noise.clamp_(-model.target_noise_clip, model.target_noise_clip)
         self.lay(noise.numpy(), self._tiled_noise, 0, 0)
-        action = self._actor_target.forward(self.followed)
+        self.following.read(self.policy.actor_target.features_extractor, self._followed)
+        action = self._actor_target.forward(self._followed)
         np.add(action, self._tiled_noise, out=action)
         np.clip(action, -1, 1, out=self.then[:, self.features :])
 
     def _learn_actor(self) -> float:
         """Move the actor towards what the first critic values; return the loss."""
+        self.observations.read(self.policy.actor.features_extractor, self.observed)
         self.now[:, self.features :] = self._actor.forward(self.observed)
         values, of_action = self.judge(self.critics[:1])
         self._actor.backward(of_action)

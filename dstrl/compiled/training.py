@@ -57,6 +57,7 @@ class Compiled(ABC):
             return
         steps: list[Mapping[str, float]] = []
         model: Any = self
+        model.policy.set_training_mode(True)
         model._update_learning_rate(_optimizers(model))
         for _ in range(gradient_steps):
             program = self._ready(batch_size)

@@ -132,9 +132,7 @@ def build(
         start = linear(value)
         if start is not None:
             hyper[name] = LinearSchedule(start, 0.0, 1.0)
-    # Running statistics are beyond compiled steps, and a warning would say so.
-    compiled = spec.compiled and not residual
-    made = COMPILED.get(spec.algo, algorithm) if compiled else algorithm
+    made = COMPILED.get(spec.algo, algorithm) if spec.compiled else algorithm
     return made(
         policy,
         envs,

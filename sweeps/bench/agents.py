@@ -9,7 +9,9 @@ from typing import Any
 import stable_baselines3 as sb3
 
 import dstrl
+from dstrl.policies.simba import ACTOR, SparseSimbaSACPolicy
 from sweeps.bench.learning import FreeEnv, Learner, arguments
+from sweeps.bench.rl_records import Case
 
 POLICIES: Mapping[str, Any] = {
     "sac": dstrl.SparseSACPolicy,
@@ -56,32 +58,28 @@ def compiled(algo: str) -> Any:
     return getattr(dstrl, algo.upper(), None)
 
 
-def learner(
-    algo: str,
-    net_arch: tuple[int, ...],
-    sparsity: float,
-    contestant: Contestant,
-    method: str,
-    clock: str = "wall",
-) -> Learner:
+def learner(case: Case, contestant: Contestant, method: str, clock: str = "wall") -> Learner:
     """Make an agent that has its first topology behind it, and all its kernels.
 
     Args:
-        algo: `sac`, `td3` or `ppo`.
-        net_arch: Hidden layers.
-        sparsity: Of the sparse contestants.
+        case: What to train.
         contestant: One that this process trains.
         method: What moves the topology, at the default interval.
         clock: Name of a clock of `sweeps.bench.learning.CLOCKS`.
     """
+    algo = case.algo
     kind = compiled(algo) if contestant.library == "dstrl" else getattr(sb3, algo.upper())
     policy: Any = "MlpPolicy"
-    policy_kwargs: dict[str, Any] = {"net_arch": list(contestant.net_arch or net_arch)}
+    policy_kwargs: dict[str, Any] = {"net_arch": list(contestant.net_arch or case.net_arch)}
+    if case.network == "simba":
+        policy = SparseSimbaSACPolicy
+        policy_kwargs = {"net_arch": {"pi": list(ACTOR), "qf": list(case.net_arch)}}
+        policy_kwargs["sparse"] = {"method": "dense"}
     if contestant.backend != "dense":
-        policy = POLICIES[algo]
+        policy = POLICIES[algo] if case.network == "mlp" else policy
         policy_kwargs["sparse"] = dict(
             method=method,
-            sparsity=sparsity,
+            sparsity=case.sparsity,
             backend=contestant.backend,
             group=contestant.group,
         )

@@ -10,8 +10,9 @@ SBX, the JAX sister of Stable-Baselines3, with dense networks (extra `peers`; it
 its own). They take turns of 20 steps, PPO of one rollout. Records `learn` are milliseconds of a
 step of the environment; records `train` of a gradient step alone, of PPO's update phase. A median
 leaves out updates of the topology, one in a hundred gradient steps; a mean has them, as whole
-hundreds of steps are timed. `simba` is the critic of SimBa by itself: forward and backward pass
-and AdamW's step.
+hundreds of steps are timed. `sac-simba-90` is SAC with SimBa's networks, actor 128 x 1 and critics
+512 x 2 (SBX has none); `simba` is the critic of SimBa by itself, 512 x 2 and 128 x 1: forward and
+backward pass and AdamW's step.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ CASES = (
     Case("td3", (1024, 1024), 0.95),
     Case("ppo", (64, 64), 0.9),
     Case("ppo", (256, 256), 0.9),
+    Case("sac", (512, 512), 0.8, "simba"),
+    Case("sac", (512, 512), 0.9, "simba"),
 )
 NAMES = ("sac", "td3", "ppo", *(case.name for case in CASES), "simba")
 """What `--cases` takes: all of an algorithm's, or one."""
@@ -76,6 +79,8 @@ def measure(
             contestant = CONTESTANTS[name]
             if contestant.net_arch and contestant.net_arch >= case.net_arch:
                 continue
+            if case.network != "mlp" and (contestant.net_arch or contestant.library == "sbx"):
+                continue
             if contestant.library == "dstrl" and compiled(case.algo) is None:
                 continue
             if contestant.library == "sbx":
@@ -87,9 +92,7 @@ def measure(
                 opened.callback(other.close)
                 ready[name] = other
             else:
-                ready[name] = learner(
-                    case.algo, case.net_arch, case.sparsity, contestant, METHOD, clock
-                )
+                ready[name] = learner(case, contestant, METHOD, clock)
         times = in_turns(ready, rounds, {n for n in ready if CONTESTANTS[n].backend != "dense"})
         for name, turns in ready.items():
             why = getattr(getattr(turns, "model", None), "uncompiled", None)
@@ -146,9 +149,11 @@ def measured(given: Any) -> Iterator[list[Record]]:
         turns = -(-rounds // 3) if case.algo == "ppo" else -(-rounds // 5) * 5
         yield measure(case, chosen, turns, given.clock, given.threads, given.peer_python)
     if "simba" in given.cases:
+        from sweeps.bench.simba import SIZES
         from sweeps.bench.simba import measure as measure_critic
 
-        yield measure_critic(rounds, given.clock)
+        for size in SIZES:
+            yield measure_critic(size, rounds, given.clock)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -17,16 +17,25 @@ METHOD = "srigl"
 
 @dataclass(frozen=True)
 class Case:
-    """What an agent is."""
+    """What an agent is.
+
+    Attributes:
+        algo: `sac`, `td3` or `ppo`.
+        net_arch: Hidden layers; of SimBa the blocks of the critic, whose actor has one of 128.
+        sparsity: Of the sparse contestants.
+        network: `mlp` or `simba`.
+    """
 
     algo: str
     net_arch: tuple[int, ...]
     sparsity: float
+    network: str = "mlp"
 
     @property
     def name(self) -> str:
-        """Algorithm, width and percentage, such as `sac-256-90`."""
-        return f"{self.algo}-{self.net_arch[0]}-{100 * self.sparsity:.0f}"
+        """Algorithm, width and percentage, such as `sac-256-90`, or `sac-simba-90`."""
+        size = self.net_arch[0] if self.network == "mlp" else self.network
+        return f"{self.algo}-{size}-{100 * self.sparsity:.0f}"
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ def records(case: Case, what: str, times: Mapping[str, Times]) -> list[Record]:
         dense = contestant.backend == "dense"
         found.append(
             Record(
-                case.algo,
+                case.algo if case.network == "mlp" else f"{case.algo}-{case.network}",
                 contestant.net_arch or case.net_arch,
                 0.0 if dense else case.sparsity,
                 "dense" if dense else METHOD,
@@ -89,7 +98,7 @@ def line(record: Record) -> str:
     arch = "x".join(map(str, record.net_arch))
     library = record.library if record.algo != "simba" else ""
     text = (
-        f"{record.algo:5s} {record.measure} {arch:>9s} {record.sparsity:4.0%} {library:5s} "
+        f"{record.algo:9s} {record.measure} {arch:>9s} {record.sparsity:4.0%} {library:5s} "
         f"{record.backend:>9s} group {record.group}: median {record.median_ms:7.2f} ms "
         f"x{record.ratio_to_dense:.2f}, mean {record.mean_ms:7.2f} ms "
         f"x{record.mean_ratio_to_dense:.2f}"

@@ -1,8 +1,8 @@
 """The critic of SimBa by itself: bare modules, a training step with AdamW.
 
-Two residual blocks of width 512 (Lee et al. 2025, "SimBa: Simplicity Bias for Scaling Up
+Two residual blocks of width 512, or one of 128 (Lee et al. 2025, "SimBa: Simplicity Bias for Scaling Up
 Parameters in Deep Reinforcement Learning", section 4): a linear embedding of 17 observed numbers
-and 6 actions, twice x + W2 relu(W1 layer_norm(x)) with four times the width inside, a last
+and 6 actions, blocks x + W2 relu(W1 layer_norm(x)) with four times the width inside, a last
 layer_norm and a linear head. Layers have one sparsity; the head stays dense. The running
 normalisation of observations is left out. Condensed critics have the AdamW of `sparse_core.optim`,
 others torch's fused one.
@@ -20,7 +20,10 @@ from sweeps.bench.timing import in_turns
 if TYPE_CHECKING:
     from torch import nn
 
-WIDTH, BLOCKS, BATCH = 512, 2, 256
+SIZES = ((512, 2), (128, 1))
+"""Width and number of blocks: SimBa's critic, and a critic of the size of its actor."""
+
+BATCH = 256
 SETTINGS = (
     ("masked", 0.9, 1),
     ("condensed", 0.8, 1),
@@ -30,7 +33,7 @@ SETTINGS = (
 """Backend, sparsity and group."""
 
 
-def critic() -> nn.Module:
+def critic(width: int, blocks: int) -> nn.Module:
     """Return the dense critic."""
     from torch import Tensor, nn
 
@@ -39,21 +42,25 @@ def critic() -> nn.Module:
 
         def __init__(self) -> None:
             super().__init__()
-            inside = 4 * WIDTH
-            layers = nn.Linear(WIDTH, inside), nn.ReLU(), nn.Linear(inside, WIDTH)
-            self.inner = nn.Sequential(nn.LayerNorm(WIDTH), *layers)
+            inside = 4 * width
+            layers = nn.Linear(width, inside), nn.ReLU(), nn.Linear(inside, width)
+            self.inner = nn.Sequential(nn.LayerNorm(width), *layers)
 
         def forward(self, x: Tensor) -> Tensor:
             y: Tensor = x + self.inner(x)
             return y
 
-    blocks = [Block() for _ in range(BLOCKS)]
-    head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 1)
-    return nn.Sequential(nn.Linear(OBSERVATIONS + ACTIONS, WIDTH), *blocks, *head)
+    head = nn.LayerNorm(width), nn.Linear(width, 1)
+    first = nn.Linear(OBSERVATIONS + ACTIONS, width)
+    return nn.Sequential(first, *[Block() for _ in range(blocks)], *head)
 
 
 def training_step(
-    backend: str, sparsity: float, group: int, device: str = "cpu"
+    backend: str,
+    sparsity: float,
+    group: int,
+    device: str = "cpu",
+    size: tuple[int, int] = SIZES[0],
 ) -> Callable[[], object]:
     """Return a training step on random data; `backend="dense"` for dense weights."""
     import torch
@@ -62,7 +69,7 @@ def training_step(
     from sparse_core.optim import AdamW
 
     torch.manual_seed(0)
-    net = critic().to(device)
+    net = critic(*size).to(device)
     if backend != "dense":
         config = SparseConfig(
             method="static",
@@ -90,10 +97,11 @@ def training_step(
     return step
 
 
-def measure(rounds: int, clock: str) -> list[Record]:
+def measure(size: tuple[int, int], rounds: int, clock: str) -> list[Record]:
     """Time the training steps in turns.
 
     Args:
+        size: Width and number of blocks.
         rounds: Turns of each.
         clock: Name of a clock of `sweeps.bench.learning.CLOCKS`.
     """
@@ -101,7 +109,7 @@ def measure(rounds: int, clock: str) -> list[Record]:
         f"{backend} {sparsity} {group}": (backend, sparsity, group)
         for backend, sparsity, group in SETTINGS
     }
-    calls = {name: training_step(*setting) for name, setting in settings.items()}
+    calls = {name: training_step(*setting, size=size) for name, setting in settings.items()}
     medians = in_turns(calls, rounds=rounds, block=0.05, clock=CLOCKS[clock])
     found = []
     for name, (backend, sparsity, group) in settings.items():
@@ -109,7 +117,7 @@ def measure(rounds: int, clock: str) -> list[Record]:
         method = "dense" if backend == "dense" else "static"
         found.append(
             Record(
-                "simba", (WIDTH,) * BLOCKS, sparsity, method, group, backend, round(median, 3),
+                "simba", (size[0],) * size[1], sparsity, method, group, backend, round(median, 3),
                 round(ratio, 3), "step", "torch", round(median, 3), round(ratio, 3), None,
             )
         )  # fmt: skip

@@ -11,6 +11,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import dstrl
+from dstrl.policies.simba import SparseSimbaSACPolicy, SparseSimbaTD3Policy
 
 POLICIES = {
     "SAC": "SparseSACPolicy",
@@ -18,6 +19,7 @@ POLICIES = {
     "DDPG": "SparseTD3Policy",
     "DQN": "SparseDQNPolicy",
 }
+SIMBA = {"SAC": SparseSimbaSACPolicy, "TD3": SparseSimbaTD3Policy, "DDPG": SparseSimbaTD3Policy}
 
 
 class Still(gym.Env):
@@ -48,6 +50,7 @@ def agent(
     envs=1,
     dtype=np.float32,
     normalise=False,
+    simba=False,
     **more,
 ):
     """An agent of `dstrl` whose replay buffer is full of noise."""
@@ -60,7 +63,7 @@ def agent(
         "horizon": 4000,
         "min_fan_in": 1,
     }
-    policy = getattr(dstrl, POLICIES[algorithm])
+    policy = SIMBA[algorithm] if simba else getattr(dstrl, POLICIES[algorithm])
     options = {"net_arch": list(arch), "sparse": rules | (sparse or {})} | (kwargs or {})
     more = {"buffer_size": 500, "seed": 1, "device": "cpu"} | more
     world = DummyVecEnv([lambda: Still(features, actions, algorithm == "DQN", dtype)] * envs)

@@ -7,7 +7,7 @@ import pytest
 from stable_baselines3.common.utils import polyak_update
 from torch import nn
 
-from tests.dstrl.compiled.lab import POLICIES, agent, bring, step, twin_of, worst
+from tests.dstrl.compiled.lab import POLICIES, SIMBA, agent, bring, step, twin_of, worst
 
 CASES = {
     "plain": {},
@@ -23,14 +23,15 @@ CASES = {
 CLOSE = 1e-6
 """Of each tensor's largest entry: float32 sums of some hundred terms, in another order."""
 
-MASKED = 1e-5
-"""The same where Stable-Baselines3's forward pass sums in another order too, by dense products."""
+OTHER_SUMS = 1e-5
+"""The same where Stable-Baselines3's own forward pass sums in another order too: dense products of
+masked layers, and the means and variances of LayerNorm."""
 
 
 def compare(algorithm, options, batch, steps):
     """Compare single steps from the states along a run; return how many of them were compiled."""
-    masked = options.get("sparse", {}).get("backend") in ("auto", "masked")
-    model, close = agent(algorithm, **options), MASKED if masked else CLOSE
+    other = options.get("sparse", {}).get("backend") in ("auto", "masked") or "simba" in options
+    model, close = agent(algorithm, **options), OTHER_SUMS if other else CLOSE
     twin = twin_of(model, algorithm, **options)
     compiled = 0
     for seed in range(steps):
@@ -71,6 +72,47 @@ def test_from_200_states_along_a_run_one_step_is_the_same(algorithm, case):
     if case in ("plain", "odd sizes", "groups"):
         chains = model._program._chains
         assert any(layer.dead is not None for chain in chains for layer in chain.layers)
+
+
+RESIDUAL = {
+    "simba": {"simba": True, "arch": (24, 24)},
+    "bro, odd": {"simba": True, "arch": (17,), "kwargs": {"block": "bro"}, "features": 5},
+    "groups": {"simba": True, "arch": (32,), "sparse": {"group": 4}},
+}
+
+
+@pytest.mark.parametrize("algorithm", SIMBA)
+@pytest.mark.parametrize("case", RESIDUAL)
+def test_residual_networks_and_their_running_statistics_move_alike(algorithm, case):
+    compiled, model = compare(algorithm, {"arch": (16,)} | RESIDUAL[case], 20, 10)
+    assert compiled >= 4
+    extractor = model.critic.features_extractor
+    assert extractor.running_count == 0 and extractor.running_new_count >= 200
+    model.policy.set_training_mode(False)
+    assert extractor.running_count >= 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", SIMBA)
+@pytest.mark.parametrize("case", RESIDUAL)
+def test_from_200_states_of_residual_networks_one_step_is_the_same(algorithm, case):
+    compiled, _ = compare(algorithm, {"arch": (16,)} | RESIDUAL[case], 20, 200)
+    assert compiled >= 100
+
+
+def test_statistics_in_force_are_what_compiled_networks_read():
+    options = {"simba": True, "arch": (16,)}
+    model = agent(**options)
+    for seed in range(4):
+        model.policy.set_training_mode(False)  # as each collection of transitions does
+        step(model, 16, seed)
+    for name in ("actor", "critic"):
+        assert getattr(model, name).features_extractor.running_count > 0
+    twin = twin_of(model, **options)
+    bring(twin, model)
+    step(model, 16, 5)
+    step(twin, 16, 5)
+    assert model._program is not None and worst(model, twin)[0] <= OTHER_SUMS
 
 
 BUFFERS = {

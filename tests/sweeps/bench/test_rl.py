@@ -36,7 +36,7 @@ def test_the_environment_is_of_halfcheetahs_sizes_and_ends_by_itself():
 
 @pytest.mark.parametrize(("algo", "steps"), [("sac", 7), ("td3", 7)])
 def test_each_step_of_the_environment_has_its_gradient_step(algo, steps):
-    made = learner(algo, (8, 8), 0.5, CONTESTANTS["condensed-4"], "srigl")
+    made = learner(Case(algo, (8, 8), 0.5), CONTESTANTS["condensed-4"], "srigl")
     for _ in range(2):
         times = made.block(steps)
         assert len(times.steps) == len(times.trains) == steps
@@ -48,7 +48,7 @@ def test_a_block_of_ppo_is_a_rollout(monkeypatch):
     monkeypatch.setattr(
         "sweeps.bench.agents.arguments", lambda algo: dict(n_steps=16, batch_size=8, device="cpu")
     )
-    made = learner("ppo", (8, 8), 0.5, CONTESTANTS["masked"], "srigl")
+    made = learner(Case("ppo", (8, 8), 0.5), CONTESTANTS["masked"], "srigl")
     times = made.block(5)
     assert len(times.steps) == len(times.trains) == 1
     assert made.model.num_timesteps == 16
@@ -91,6 +91,16 @@ def test_cases_are_chosen_by_algorithm_or_by_name(monkeypatch):
     assert list(rl.measured(given)) == [["sac-1024-95"], ["td3-256-90"], ["td3-1024-95"]]
 
 
+def test_a_case_of_simba_has_its_networks_in_every_contestant(monkeypatch):
+    case = Case("sac", (8, 8), 0.5, "simba")
+    assert case.name == "sac-simba-50"
+    for name in ("dense", "masked", "compiled-4"):
+        made = learner(case, CONTESTANTS[name], "srigl")
+        made.block(3)
+        assert made.model.critic.qf0[1].inner[1].out_features == 32
+        assert getattr(made.model, "uncompiled", None) is None
+
+
 def test_every_contestant_is_a_record(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(rl, "CASES", (TINY,))
     monkeypatch.setattr(rl, "INTERVAL", 2)
@@ -106,7 +116,7 @@ def test_every_contestant_is_a_record(tmp_path, monkeypatch, capsys):
     ]
     assert found[0] == found[0] | {"algo": "sac", "net_arch": [8, 8], "ratio_to_dense": 1.0}
     out = capsys.readouterr().out
-    assert f"sbx: {sbx.INSTALL}\n" in out and out.count("sac   learn       8x8") == 3
+    assert f"sbx: {sbx.INSTALL}\n" in out and out.count("sac       learn       8x8") == 3
 
 
 @pytest.fixture
