@@ -1,8 +1,8 @@
 """The critic of SimBa by itself: bare modules, a training step with AdamW.
 
-Two residual blocks of width 512, or one of 128 (Lee et al. 2025, "SimBa: Simplicity Bias for Scaling Up
-Parameters in Deep Reinforcement Learning", section 4): a linear embedding of 17 observed numbers
-and 6 actions, blocks x + W2 relu(W1 layer_norm(x)) with four times the width inside, a last
+Two residual blocks of width 512, or one of 128 (Lee et al. 2025, "SimBa: Simplicity Bias for
+Scaling Up Parameters in Deep Reinforcement Learning", section 4): a linear embedding of 17 observed
+numbers and 6 actions, blocks x + W2 relu(W1 layer_norm(x)) with four times the width inside, a last
 layer_norm and a linear head. Layers have one sparsity; the head stays dense. The running
 normalisation of observations is left out. Condensed critics have the AdamW of `sparse_core.optim`,
 others torch's fused one.
