@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
+from stable_baselines3.common.torch_layers import FlattenExtractor
 
 from dstrl.compiled.batches import lay_kernel
 from dstrl.policies.normalising import RunningNormalisation
@@ -22,11 +22,11 @@ EXTRACTORS = (FlattenExtractor, RunningNormalisation)
 """Those that are known."""
 
 
-def check_extractor(extractor: BaseFeaturesExtractor, name: str) -> None:
+def check_extractor(extractor: Any, name: str) -> None:
     """Check that it is known how a network reads observations.
 
     Args:
-        extractor: Of the network.
+        extractor: The network's module that makes features of observations.
         name: Of the network.
 
     Raises:
