@@ -11,7 +11,7 @@ import stable_baselines3 as sb3
 import dstrl
 from dstrl.policies.simba import ACTOR, SparseSimbaSACPolicy
 from sweeps.bench.learning import FreeEnv, Learner, arguments
-from sweeps.bench.rl_records import Case
+from sweeps.bench.rl_cases import Case
 
 POLICIES: Mapping[str, Any] = {
     "sac": dstrl.SparseSACPolicy,

@@ -25,7 +25,8 @@ from typing import Any, Protocol
 
 from sweeps.bench.command import Parser, exit_code, parser, set_threads
 from sweeps.bench.learning import Times
-from sweeps.bench.rl_records import METHOD, Case, Record, line, records, write
+from sweeps.bench.rl_cases import CASES, METHOD, Case
+from sweeps.bench.rl_records import Record, line, records, write
 from sweeps.bench.timing import machine
 
 STEPS = 20
@@ -34,18 +35,6 @@ STEPS = 20
 INTERVAL = 100
 """Gradient steps between two updates of the topology, the default."""
 
-
-CASES = (
-    Case("sac", (256, 256), 0.9),
-    Case("sac", (1024, 1024), 0.9),
-    Case("sac", (1024, 1024), 0.95),
-    Case("td3", (256, 256), 0.9),
-    Case("td3", (1024, 1024), 0.95),
-    Case("ppo", (64, 64), 0.9),
-    Case("ppo", (256, 256), 0.9),
-    Case("sac", (512, 512), 0.8, "simba"),
-    Case("sac", (512, 512), 0.9, "simba"),
-)
 NAMES = ("sac", "td3", "ppo", *(case.name for case in CASES), "simba")
 """What `--cases` takes: all of an algorithm's, or one."""
 

@@ -10,32 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sweeps.bench.learning import Times
-
-METHOD = "srigl"
-"""What moves the topology."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """What an agent is.
-
-    Attributes:
-        algo: `sac`, `td3` or `ppo`.
-        net_arch: Hidden layers; of SimBa the blocks of the critic, whose actor has one of 128.
-        sparsity: Of the sparse contestants.
-        network: `mlp` or `simba`.
-    """
-
-    algo: str
-    net_arch: tuple[int, ...]
-    sparsity: float
-    network: str = "mlp"
-
-    @property
-    def name(self) -> str:
-        """Algorithm, width and percentage, such as `sac-256-90`, or `sac-simba-90`."""
-        size = self.net_arch[0] if self.network == "mlp" else self.network
-        return f"{self.algo}-{size}-{100 * self.sparsity:.0f}"
+from sweeps.bench.rl_cases import METHOD, Case
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import pytest
 from sweeps.bench import rl, sbx, sbx_worker
 from sweeps.bench.agents import CONTESTANTS, learner
 from sweeps.bench.learning import EPISODE, FreeEnv, Times
-from sweeps.bench.rl_records import Case, line, records
+from sweeps.bench.rl_cases import Case
+from sweeps.bench.rl_records import line, records
 
 pytestmark = pytest.mark.filterwarnings("ignore:Constant fan-in at sparsity=0.5")
 
