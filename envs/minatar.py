@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 
 from sparse_core.checks import InputError
+from sparse_core.imports import extra_of
 
 GAMES = ("asterix", "breakout", "freeway", "seaquest", "space_invaders")
 
@@ -25,9 +26,7 @@ def minatar(game: str, render_mode: str | None = None, **settings: Any) -> gym.E
     try:
         from minatar.gym import BaseEnv
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"env={game!r}: {error}; MinAtar is an extra: pip install '.[minatar]'", field="env"
-        ) from None
+        raise InputError(f"env={game!r}: {error}{extra_of('minatar')}", field="env") from None
     env: gym.Env[Any, Any] = BaseEnv(
         game, render_mode=render_mode, use_minimal_action_set=True, **settings
     )

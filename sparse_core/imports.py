@@ -18,6 +18,16 @@ from typing import Any
 
 from sparse_core.checks import InputError
 
+EXTRAS = {
+    "ale_py": "atari",
+    "cv2": "atari",
+    "minatar": "minatar",
+    "mujoco": "mujoco",
+    "optuna": "tune",
+    "sb3_contrib": "contrib",
+}
+"""Modules of others that come with one of this project's extras, and which."""
+
 REFERENCE = re.compile(r"[^\W\d]\w*(\.\w+)*:[^\W\d]\w*(\.\w+)*")
 
 
@@ -98,11 +108,18 @@ def check_module(field: str, value: str, module_name: str, expected: str) -> Non
         InputError: In one line, if it is not.
     """
     if source(module_name) is None and _missing(module_name):
+        way_out = extra_of(module_name) or f"; it must hold {expected}"
         raise InputError(
             f"{field}={value!r}: there is no module {module_name!r} here or among what is "
-            f"installed{_hidden(module_name)}; it must hold {expected}",
+            f"installed{_hidden(module_name)}{way_out}",
             field=field,
         )
+
+
+def extra_of(module_name: str) -> str:
+    """Return how to install a module of another's, to end a message; empty: not by an extra."""
+    extra = EXTRAS.get(module_name.partition(".")[0])
+    return "" if extra is None else f": pip install 'dstrl[{extra}]'"
 
 
 def source(reference: str) -> Path | None:

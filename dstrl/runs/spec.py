@@ -6,13 +6,13 @@ This module imports no torch, so that a sweep's driver can read and check a run 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dstrl.runs import presets, references
 from dstrl.runs.hyperparameters import ALGORITHMS, check, defaults, is_tuned
+from dstrl.runs.libraries import missing_for_wrappers, missing_library
 from dstrl.seeds import derive
 from dstrl.settings import SPLIT_KEYS, TARGET_RULES, Settings
 from sparse_core.checks import InputError, at_least, one_of, positive, within
@@ -245,7 +245,7 @@ class RLSpec:
             )
 
     def check_data(self) -> None:
-        """Look for the libraries that the environment needs.
+        """Look for the libraries that the environment and its wrappers need.
 
         Raises:
             InputError: If one is missing, with the extra to install if it is one of this project's.
@@ -253,6 +253,9 @@ class RLSpec:
         missing = missing_library(self.env)
         if missing is not None:
             raise InputError(f"env={self.env!r}: {missing}", field="env")
+        missing = missing_for_wrappers(self.wrappers)
+        if missing is not None:
+            raise InputError(f"wrappers={list(self.wrappers)}: {missing}", field="wrappers")
 
     def settings(self) -> Settings:
         """Return what the policy is told about sparsity; masks are seeded by the run's seed."""
@@ -314,23 +317,3 @@ class RLSpec:
         if settings.split:
             return spec
         return dataclasses.replace(spec, sparse=self.sparse.canonical())
-
-
-@functools.cache
-def missing_library(env: str) -> str | None:
-    """Say which library one of Gymnasium's own environments lacks; None: none, or it is another's.
-
-    Only making it tells, which may be dear or have effects with the environments of others.
-    """
-    import gymnasium
-
-    made_by = gymnasium.registry[env].entry_point if env in gymnasium.registry else None
-    if not isinstance(made_by, str) or not made_by.startswith("gymnasium.envs."):
-        return None
-    try:
-        gymnasium.make(env).close()
-    except gymnasium.error.DependencyNotInstalled as error:
-        if ".mujoco" in made_by:
-            return "needs MuJoCo: pip install 'dstrl[mujoco]'"
-        return " ".join(str(error).split())
-    return None

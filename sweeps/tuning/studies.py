@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_core.checks import InputError
-from sparse_core.imports import is_reference, load
+from sparse_core.imports import extra_of, is_reference, load
 from sweeps.search import Choices, Space
 
 SAMPLERS: Mapping[str, str] = {
@@ -208,7 +208,7 @@ def check_installed() -> None:
     try:
         import optuna  # noqa: F401
     except ModuleNotFoundError as error:
-        raise InputError(f"dst tune: {error}: pip install 'dstrl[tune]'") from None
+        raise InputError(f"dst tune: {error}{extra_of('optuna')}") from None
 
 
 def open_journal(folder: Path) -> Any:

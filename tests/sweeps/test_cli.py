@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from dstrl.runs.spec import missing_library
+from dstrl.runs.libraries import missing_library
+from sparse_core.checks import InputError
+from sparse_core.imports import check_module, extra_of
 from sweeps import cli
 from sweeps.kinds import KINDS
 from sweeps.listing import LISTINGS
@@ -330,6 +332,46 @@ def test_a_missing_library_is_named_before_anything_runs(here: Here, tmp_path: P
     for words in ("sweep run mujoco_hopper", "train rl --env Hopper-v5 --algo sac"):
         assert here(*words.split()) == (2, "", said)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "fields", "said"),
+    [
+        (
+            "minatar",
+            "env: worlds/minatar-breakout-v0, algo: dqn",
+            "env='worlds/minatar-breakout-v0': needs MinAtar: pip install 'dstrl[minatar]'",
+        ),
+        (
+            "cv2",
+            "wrappers: ['gymnasium.wrappers:AtariPreprocessing']",
+            "wrappers=['gymnasium.wrappers:AtariPreprocessing']: needs OpenCV: pip install "
+            "'dstrl[atari]'",
+        ),
+    ],
+)
+def test_missing_extras_are_named_before_anything_runs(
+    module: str,
+    fields: str,
+    said: str,
+    here: Here,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    missing_library.cache_clear()
+    (tmp_path / "x.yaml").write_text(f"name: x\nkind: rl\nbase: {{{fields}}}\nseeds: 2\n")
+    assert here("sweep", "run", "x.yaml") == (2, "", f"dst: {said}\n")
+    assert not (tmp_path / "runs").exists()
+    missing_library.cache_clear()
+
+
+def test_a_module_of_an_extra_is_named_with_it() -> None:
+    with pytest.raises(InputError) as error:
+        check_module("env", "ale_py:ALE/Pong-v5", "no_such_module", "environments")
+    assert str(error.value).endswith("; it must hold environments")
+    assert extra_of("ale_py.roms") == ": pip install 'dstrl[atari]'"
+    assert extra_of("json") == ""
 
 
 def test_event_files_need_tensorboard(
