@@ -1,4 +1,4 @@
-"""YAML read strictly: a key given twice is an error, and `1e-3` is a number."""
+"""YAML read strictly: a key given twice is an error, `1e-3` is a number and `1:30:00` is none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sparse_core.checks import InputError
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, but a key given twice is an error, and `1e-3` is a number."""
+    """PyYAML's safe loader, but strict about keys and in its eye for numbers."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -31,6 +31,10 @@ _StrictLoader.add_implicit_resolver(
     re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+"),
     list("-+0123456789"),
 )
+for _digit in "-+0123456789":  # ahead of YAML 1.1's numbers to the base of 60
+    _StrictLoader.yaml_implicit_resolvers[_digit].insert(
+        0, ("tag:yaml.org,2002:str", re.compile(r"[-+]?\d[\d_]*(:\d+)+(\.\d*)?$"))
+    )
 
 
 def read_yaml(text: str) -> Any:

@@ -1,6 +1,7 @@
 """`dst`: the command line.
 
     dst sweep run GRID       do all runs of a grid that have no result yet, then report
+    dst sweep prepare GRID   make the directories of the runs and print their paths
     dst sweep status GRID    say where they stand
     dst sweep report GRID    write the report again
     dst sweep export DIR     print or write results as CSV, Parquet, Markdown or LaTeX
@@ -31,6 +32,7 @@ from sparse_core.imports import load
 from sweeps import kinds
 from sweeps.files import FULL
 from sweeps.kinds import KINDS
+from sweeps.launchers.engine import SchedulerLost
 from sweeps.parser import BENCHMARKS, DATA
 from sweeps.parser import make as make_parser
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
     from sweeps.grid import Grid
     from sweeps.kinds import Kind
+    from sweeps.launchers.choice import Launcher
+    from sweeps.launchers.options import Options
     from sweeps.store import RunDir
 
 OK, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -60,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser.parse_args(words)
         commands = {
             "run": _run,
+            "prepare": _prepare,
             "status": _status,
             "report": _report,
             "export": _export,
@@ -77,34 +82,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = "" if error.filename is None else f"{str(error.filename)!r}: "
         print(f"dst: {where}{error.strerror}", file=sys.stderr)
         return FAILED
+    except SchedulerLost as error:
+        print(f"dst: {error}; the same command goes on with what is left", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("dst: interrupted; the same command goes on with what is left", file=sys.stderr)
         return INTERRUPTED
 
 
 def _run(options: argparse.Namespace) -> int:
-    from sweeps.grid import load_grid
-    from sweeps.launchers.local import launch
-    from sweeps.launchers.options import Options
     from sweeps.progress import Board, Display
-    from sweeps.store import State, prepare
+    from sweeps.store import State
 
-    launching = Options(
-        options.jobs, options.threads, options.timeout, options.retries, start=options.start
-    )
-    _set_data(options.data)
-    grid = load_grid(options.grid)
-    folders = _folders(grid, options.runs_dir)
-    for run in grid.runs:
-        run.check_data()
-    for run in grid.runs:
-        prepare(folders[run.run_id], run.record())
-    board = Board(grid.runs, folders, launching.slots)
+    launch, launching = _launcher(options)
+    grid, folders = _prepared(options)
+    local = options.launcher == "local"
+    board = Board(grid.runs, folders, launching.slots if local else launching.jobs)
     left = len(grid.runs) - board.count(State.DONE)
     console = _console()
+    where = f"{launching.slots} at a time" if local else f"launcher {options.launcher}"
     _say(
         console,
-        f"{grid.name}: {len(grid.runs)} runs, {left} to do, {launching.slots} at a time, "
+        f"{grid.name}: {len(grid.runs)} runs, {left} to do, {where}, "
         f"threads of each: {launching.threads}",
     )
     with Display(board, grid.name, console) as display:
@@ -119,6 +118,47 @@ def _run(options: argparse.Namespace) -> int:
             for line in watched.folder.log_tail().splitlines():
                 print(f"  | {line}", file=sys.stderr)
     return FAILED if missing else OK
+
+
+def _launcher(options: argparse.Namespace) -> tuple[Launcher, Options]:
+    """Return what brings runs to their ends and how, checked before anything is written."""
+    from sweeps.launchers.choice import find, read_settings
+    from sweeps.launchers.options import Options
+
+    launching = Options(
+        options.jobs,
+        options.threads,
+        options.timeout,
+        options.retries,
+        options.address,
+        read_settings(options.launcher_options),
+        options.start,
+    )
+    launch = find(options.launcher)
+    launch([], launching, lambda: None)
+    return launch, launching
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    _, folders = _prepared(options)
+    for folder in folders.values():
+        print(folder.path)
+    return OK
+
+
+def _prepared(options: argparse.Namespace) -> tuple[Grid, dict[str, RunDir]]:
+    """Read a grid, look for what its runs need, and make their directories."""
+    from sweeps.grid import load_grid
+    from sweeps.store import prepare
+
+    _set_data(options.data)
+    grid = load_grid(options.grid)
+    folders = _folders(grid, options.runs_dir)
+    for run in grid.runs:
+        run.check_data()
+    for run in grid.runs:
+        prepare(folders[run.run_id], run.record())
+    return grid, folders
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -188,14 +228,10 @@ def _write_report(grid: Grid, out: Path, folders: dict[str, RunDir], console: Co
 
 def _tune(options: argparse.Namespace) -> int:
     from sweeps.grid import load_grid
-    from sweeps.launchers.local import launch
-    from sweeps.launchers.options import Options
     from sweeps.tuning.command import tune
     from sweeps.tuning.studies import Proposer
 
-    launching = Options(
-        options.jobs, options.threads, options.timeout, options.retries, start=options.start
-    )
+    launch, launching = _launcher(options)
     proposer = Proposer(options.sampler, options.pruner, options.trials)
     _set_data(options.data)
     grid = load_grid(options.grid)

@@ -14,6 +14,7 @@ from sparse_core.strict_yaml import read_yaml
 from sweeps.grid import packaged
 from sweeps.header import read_header
 from sweeps.kinds import KINDS
+from sweeps.launchers.choice import LAUNCHERS
 
 SPARSE, RL, CL = (
     f"{package}.listing:described" for package in ("sparse_core", "dstrl", "continual")
@@ -31,6 +32,7 @@ LISTINGS = {
     "strategies": CL,
     "grids": "sweeps.listing:grids",
     "kinds": "sweeps.listing:kinds",
+    "launchers": "sweeps.listing:launchers",
 }
 """Where each listing comes from: the packages' take its name, those of this module nothing."""
 
@@ -64,6 +66,11 @@ def grids() -> list[Entry]:
 def kinds() -> list[Entry]:
     """Return the kinds of runs, each with what it is and what its score is."""
     return [Entry(name, f"{kind.title}: {kind.score}", kind.spec) for name, kind in KINDS.items()]
+
+
+def launchers() -> list[Entry]:
+    """Return the launchers of sweeps, each with what it maps runs over."""
+    return [Entry(name, text, source) for name, (source, text) in LAUNCHERS.items()]
 
 
 def _about(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from sparse_core.checks import InputError
 from sweeps.kinds import KINDS
+from sweeps.launchers.choice import LAUNCHERS
 from sweeps.listing import LISTINGS
 from sweeps.tuning.studies import PRUNERS, SAMPLERS
 
@@ -33,6 +34,7 @@ GRID = "a YAML file, or the name of a packaged grid (dst list grids)"
 EXAMPLES = """examples:
   dst sweep run quickstart            a packaged grid; run it again to go on after any interruption
   dst sweep run grids/mine.yaml --jobs 8
+  dst sweep run mine.yaml --launcher slurm --launcher-options gpu.yaml
   dst sweep status mine.yaml --watch  from another terminal
   dst tune mine.yaml --trials 20      a learning rate for each method
   dst train rl --env CartPole-v1 --sparse.method srigl --sparse.sparsity 0.95
@@ -67,6 +69,9 @@ def make() -> argparse.ArgumentParser:
     sweep = groups.add_parser("sweep", help="run a grid of experiments, look at it, report on it")
     actions = sweep.add_subparsers(metavar="ACTION", required=True)
     _run_options(_action(actions, "run", "do all runs without a result, then write the report"))
+    _action(
+        actions, "prepare", "make the directories of all runs and print their paths, one a line"
+    )
     status = _action(actions, "status", "say where each run stands")
     status.add_argument("--watch", action="store_true", help="go on until all runs have ended")
     report = _action(
@@ -119,6 +124,7 @@ def _action(
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
+    _launcher_options(parser)
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="runs at a time; default: CPUs / threads"
     )
@@ -177,6 +183,26 @@ def _tune_options(parser: argparse.ArgumentParser) -> None:
         "their seeds; default: %(default)s",
     )
     _run_options(parser)
+
+
+def _launcher_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--launcher",
+        default="local",
+        metavar="NAME",
+        help=f"one of {', '.join(LAUNCHERS)}, or package.module:NAME; default: %(default)s",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="of a scheduler that is running (dask, ray); default: one of its own",
+    )
+    parser.add_argument(
+        "--launcher-options",
+        type=Path,
+        metavar="FILE",
+        help="YAML file of settings for the launcher, such as partition, time and memory",
+    )
 
 
 def _enjoy_options(parser: argparse.ArgumentParser) -> None:

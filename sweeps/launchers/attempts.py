@@ -16,6 +16,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Protocol
 
 from sweeps import worker
@@ -50,6 +51,7 @@ class Attempts:
         retries: How often a run is started again after a signal killed it.
         stop: Once it is set, what is going on is stopped and nothing more is started.
         servers: They fork the child processes; None: each is a fresh one.
+        folder: Where the child processes start; None: here.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class Attempts:
         stop: Stop,
         *,
         servers: Servers | None = None,
+        folder: Path | None = None,
     ) -> None:
         self._environment = dict(environment)
         self._timeout = timeout
         self._retries = retries
         self._stop = stop
         self._servers = servers
+        self._folder = folder
 
     def bring_to_an_end(self, run: RunDir) -> None:
         """Return once the run is done or failed, by whomever, or it is time to stop.
@@ -112,6 +116,7 @@ class Attempts:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
+                cwd=self._folder,
                 start_new_session=True,
             )
 

@@ -17,12 +17,15 @@ from sparse_core.command import ROOT
 from sweeps.provenance import THREAD_VARIABLES
 
 
-def worker_environment(threads: int, inherited: Mapping[str, str]) -> dict[str, str]:
+def worker_environment(
+    threads: int, inherited: Mapping[str, str], folder: Path | None = None
+) -> dict[str, str]:
     """Return the environment of a worker with this many threads.
 
     Args:
         threads: Threads of each numerical library.
         inherited: The driver's environment. Its thread counts are overruled, the rest is kept.
+        folder: Where the worker starts; None: here.
     """
     environment = {
         "NUMBA_CACHE_DIR": str(numba_cache(inherited)),
@@ -31,16 +34,16 @@ def worker_environment(threads: int, inherited: Mapping[str, str]) -> dict[str, 
         **inherited,
         "PYTHONUNBUFFERED": "1",
     }
-    return importable(environment) | dict.fromkeys(THREAD_VARIABLES, str(threads))
+    return importable(environment, folder) | dict.fromkeys(THREAD_VARIABLES, str(threads))
 
 
-def importable(environment: Mapping[str, str]) -> dict[str, str]:
+def importable(environment: Mapping[str, str], folder: Path | None = None) -> dict[str, str]:
     """Return an environment in which children that start with `python -P` find our packages.
 
-    They start apart from the current folder, so that nothing in it hides a package; a checkout that
-    is not installed may have been found there alone.
+    They start apart from their folder, here if it is None, so that nothing in it hides a package; a
+    checkout that is not installed may have been found there alone.
     """
-    if Path.cwd() != ROOT:
+    if (folder or Path.cwd()) != ROOT:
         return dict(environment)
     path = filter(None, [environment.get("PYTHONPATH"), str(ROOT)])
     return {**environment, "PYTHONPATH": os.pathsep.join(path)}

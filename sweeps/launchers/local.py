@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 
+from sparse_core.checks import InputError
 from sweeps.launchers.attempts import Attempts
 from sweeps.launchers.environment import worker_environment
 from sweeps.launchers.forking import Servers
@@ -26,9 +27,13 @@ def launch(runs: Sequence[RunDir], options: Options, watch: Callable[[], None]) 
         watch: Called again and again from this thread while runs are going on, and once at the end.
 
     Raises:
+        InputError: If there are settings of another launcher.
         KeyboardInterrupt: On Ctrl-C or SIGTERM, after all workers were stopped; their runs are
             pending again.
     """
+    if options.address is not None or options.settings:
+        name = "launcher_options" if options.address is None else "address"
+        raise InputError(f"{name}: launcher 'local' takes none, only others do", field=name)
     pool = _Pool(runs, options)
     slots = [_Slot(pool, number) for number in range(min(options.slots, len(runs)))]
     with terminate_as_interrupt():

@@ -261,6 +261,14 @@ WRONG = [
     ("train rl --preset", "--preset: must be followed by a value"),
     ("train cl --preset rlx2", "--preset: unknown option"),
     ("train cl --tensorboard", "--tensorboard: runs of kind 'cl' write no event files"),
+    (
+        "sweep run good.yaml --launcher pbs",
+        "launcher='pbs': must be one of local, dask, ray, slurm",
+    ),
+    ("sweep run good.yaml --launcher a:b", "launcher='a:b': there is no module 'a'"),
+    ("sweep run good.yaml --address host:1", "address: launcher 'local' takes none"),
+    ("sweep run good.yaml --launcher-options no.yaml", "'no.yaml': cannot be read: No such file"),
+    ("sweep run good.yaml --launcher-options good.yaml", "launcher_options: launcher 'local'"),
     ("train rl stray", "'stray': must follow an option, which begins with --"),
     ("train cl --benchmark digits", "benchmark='digits': must be one of "),
     ("train cl --tasks 0", "tasks=0: must be an integer of at least 1"),
@@ -313,6 +321,44 @@ def test_every_wrong_value_ends_in_one_line(
     assert captured.err.startswith("dst: ") and captured.err.count("\n") == 1
     assert said in captured.err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(
+    ("launcher", "module"), [("dask", "distributed"), ("ray", "ray"), ("slurm", "submitit")]
+)
+def test_a_launcher_that_is_not_installed_is_named_before_anything_is_written(
+    launcher: str, module: str, here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    code, out, err = here("sweep", "run", "good.yaml", "--launcher", launcher)
+    assert (code, out) == (2, "")
+    assert err.endswith(f"is not installed: pip install 'dstrl[{launcher}]'\n")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.usefixtures("files")
+def test_a_slurm_that_is_not_there_is_one_line(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeps.launchers.slurm.need", lambda launcher, module: None)
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    code, out, err = here("sweep", "run", "good.yaml", "--launcher", "slurm")
+    assert (code, out) == (2, "")
+    assert err.startswith("dst: launcher='slurm': there is no sbatch here") and err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_directories_can_be_prepared_for_any_scheduler(
+    here: Here, grid_file: GridFile, runs_of: RunsOf
+) -> None:
+    grid = grid_file("kind: toy\nseeds: 2")
+    code, out, err = here("sweep", "prepare", grid)
+    assert (code, err) == (0, "")
+    assert [Path(line).absolute() for line in out.splitlines()] == [r.path for r in runs_of(grid)]
+    for line in out.splitlines():
+        subprocess.run([sys.executable, "-m", "sweeps.worker", line], check=True)
+    assert here("sweep", "run", grid)[1].startswith("toys: 2 runs, 0 to do")
 
 
 @pytest.fixture
