@@ -131,6 +131,25 @@ KINDS = {
             ("propensity_precision_at_5", "PSP@5 (%)"),
         ),
     ),
+    "rec": Kind(
+        spec="supervised.rec.spec:RecSpec",
+        runner="supervised.rec.train:run",
+        title="Recommendation",
+        task=("dataset", "model"),
+        score="recall (%)",
+        x="epochs",
+        y="recall on pairs held out (%)",
+        percent=True,
+        extra=(
+            ("ndcg", "nDCG (%)"),
+            ("supervised.rec.columns:megabytes", "weights and indices (MB)"),
+            ("supervised.rec.columns:training_megabytes", "with gradients and moments (MB)"),
+        ),
+        panels=(
+            ("entries.items", "active entries of an item", "training pairs of the item"),
+            ("entries.users", "active entries of a user", "training pairs of the user"),
+        ),
+    ),
 }
 
 

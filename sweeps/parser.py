@@ -42,6 +42,7 @@ EXAMPLES = """examples:
   dst train cl --benchmark permuted-digits --sparse.distribution uniform
   dst train crl --sequence cartpole --sparse.method rigl --isolation hard
   dst train xmc --dataset bibtex --data DIR --sparse.method rigl --sparse.sparsity 0.97
+  dst train rec --dataset gowalla --data DIR --model mf --sparse.method srigl --sparse.sparsity 0.8
   dst enjoy runs/train/0123456789ab   writes an animated GIF
   dst list methods                    what --sparse.method can be, a line for each
 """

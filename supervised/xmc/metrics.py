@@ -12,19 +12,8 @@ import torch
 from torch import Tensor
 
 from sparse_core.checks import InputError, at_least
+from supervised.data.ranking import gains, hits
 from supervised.data.rows import Rows
-
-
-def hits(best: Tensor, labels: Rows) -> Tensor:
-    """Return which predictions are right, `(n, k) bool`.
-
-    Args:
-        best: Predicted labels, best first, `(n, k) int64`, each at most once in a row.
-        labels: The right ones, n rows.
-    """
-    keys = labels.owners * labels.width + labels.columns
-    asked = torch.arange(len(best))[:, None] * labels.width + best
-    return torch.isin(asked, keys)
 
 
 def precision(best: Tensor, labels: Rows, k: int) -> float:
@@ -54,11 +43,7 @@ def ndcg(best: Tensor, labels: Rows, k: int) -> float:
         InputError: If there are fewer predictions.
     """
     _check(best, labels, k)
-    discounts = (torch.arange(k, dtype=torch.float64) + 2).log2().reciprocal()
-    gained = (hits(best[:, :k], labels) * discounts).sum(1)
-    possible = torch.cat([discounts.new_zeros(1), discounts.cumsum(0)])
-    ideal = possible[labels.lengths.clamp(max=k)]
-    return float(torch.where(ideal > 0, gained / ideal.clamp(min=1e-12), 0.0).mean())
+    return float(gains(best, labels, k).mean())
 
 
 def propensities(counts: Tensor, samples: int, a: float = 0.55, b: float = 1.5) -> Tensor:

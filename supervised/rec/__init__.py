@@ -1,0 +1,1 @@
+"""One run of recommendation: its spec, models, samplers, metrics and training."""

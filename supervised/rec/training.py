@@ -1,0 +1,101 @@
+"""Optimizer steps of a recommender, and the epochs that they make."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sparse_core.streams import stream
+from supervised.data.rows import Rows
+from supervised.rec.losses import Loss
+from supervised.rec.models import Recommender
+from supervised.rec.sampling import Negatives
+
+
+def step(
+    model: Recommender,
+    optimizer: Optimizer,
+    loss: Loss,
+    batch: tuple[Tensor, Tensor, Tensor],
+    penalty: float,
+) -> float:
+    """Make one optimizer step, and return the loss without the penalty.
+
+    Args:
+        model: Scores the batch.
+        optimizer: Trains the model.
+        loss: Of `supervised.rec.losses`.
+        batch: Users `(n,)`, liked items `(n,)` and negative ones `(n, negatives)`.
+        penalty: Times half the squared length of the batch's vectors.
+    """
+    optimizer.zero_grad()
+    scored = model.scores(*batch)
+    value = loss(scored.liked, scored.negative)
+    total = value + penalty * scored.penalty if penalty else value
+    total.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return float(value.detach())
+
+
+class Epochs:
+    """Passes over the training pairs, each in an order and with negative items of its own.
+
+    What an epoch does is a function of the seed and its number: a run may go on from any of them.
+
+    Args:
+        likes: Items for training, a row a user.
+        batch_size: Pairs a step.
+        negatives: Negative items for each pair.
+        seed: The run's seed.
+    """
+
+    def __init__(self, likes: Rows, batch_size: int, negatives: int, seed: int) -> None:
+        self.users, self.items = likes.owners, likes.columns
+        self.sampler = Negatives(likes)
+        self.batch_size, self.negatives, self.seed = batch_size, negatives, seed
+
+    @property
+    def batches(self) -> int:
+        """Optimizer steps of an epoch."""
+        return -(-len(self.users) // self.batch_size)
+
+    def batches_of(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield users `(n,)`, liked items `(n,)` and negative ones `(n, negatives)`."""
+        order = torch.randperm(len(self.users), generator=stream(self.seed, "batches", epoch))
+        generator = stream(self.seed, "negatives", epoch)
+        for rows in torch.split(order, self.batch_size):
+            users = self.users[rows]
+            asked = users[:, None].expand(-1, self.negatives)
+            yield users, self.items[rows], self.sampler.draw(asked, generator)
+
+    def train(
+        self,
+        epoch: int,
+        model: nn.Module,
+        make_step: Callable[[tuple[Tensor, Tensor, Tensor]], float],
+        told: Callable[[int], None],
+    ) -> float:
+        """Train on each pair once; return the mean loss.
+
+        Args:
+            epoch: Counted from 1.
+            model: Put into training mode.
+            make_step: Makes the step of a batch and returns its loss.
+            told: Called with the number of steps done in this epoch.
+
+        Raises:
+            FloatingPointError: If a loss is NaN or infinite.
+        """
+        model.train()
+        total = 0.0
+        for index, batch in enumerate(self.batches_of(epoch), 1):
+            loss = make_step(batch)
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"the loss is {loss} in epoch {epoch}; try a smaller lr")
+            total += loss * len(batch[0])
+            told(index)
+        return total / len(self.users)
