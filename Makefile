@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 SHARED_DATA := ../shared/data
+SITE := NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs
 
 # One thread a process: oversubscribed cores are 40 times slower (docs/threads.md).
 export OMP_NUM_THREADS ?= 1
@@ -11,7 +12,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: sweep test test-portable bench test-sb3 test-contrib test-avalanche test-gpu slow check format clean
+.PHONY: sweep test test-portable bench test-sb3 test-contrib test-avalanche test-gpu slow check format docs docs-serve pictures clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11")'
@@ -57,6 +58,19 @@ test-gpu: $(READY)
 slow: $(READY)
 	@$(BIN)/python -m pytest -m slow
 
+# The site, strictly, in site/: a broken link or reference fails. It needs no network to be read.
+docs: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@$(SITE) build
+
+docs-serve: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@$(SITE) serve
+
+# The site's pictures; ARGS="update mask" draws some. `report` needs Chromium.
+pictures: $(READY)
+	@$(BIN)/python -m handbook.pictures $(ARGS)
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -68,4 +82,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache site

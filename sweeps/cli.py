@@ -10,6 +10,8 @@
     dst enjoy RUN            play an episode of a finished run
     dst bench NAME ...       measure speed: kernels, layers, rl, cl, updates
     dst list WHAT            say what names there are, a line for each
+    dst data list|get        say which data sets are there, fetch others
+    dst doctor               say what machine and installation this is, and what is wrong with it
 
 Exit codes: 0 all is well, 1 a run has failed or a file could not be written (a full disk), 2 wrong
 input (one line on stderr), 130 interrupted.
@@ -71,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "tune": _tune,
             "enjoy": _enjoy,
             "list": _list,
+            "doctor": _doctor,
+            "data list": _data_list,
+            "data get": _data_get,
         }
         return commands[options.action](options)
     except InputError as error:
@@ -280,6 +285,23 @@ def _list(options: argparse.Namespace) -> int:
 
     _console().print(listing_table(described(options.what)))
     return OK
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    return int(load("doctor", "sweeps.bench.doctor:main", "a function")())
+
+
+def _data_list(options: argparse.Namespace) -> int:
+    from sweeps.datasets import show
+
+    show(options.data, _console())
+    return OK
+
+
+def _data_get(options: argparse.Namespace) -> int:
+    from sweeps.datasets import get
+
+    return OK if get(options.names, options.data) else FAILED
 
 
 def _folders(grid: Grid, runs_dir: Path) -> dict[str, RunDir]:

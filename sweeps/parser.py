@@ -44,6 +44,8 @@ EXAMPLES = """examples:
   dst train xmc --dataset bibtex --data DIR --sparse.method rigl --sparse.sparsity 0.97
   dst train rec --dataset gowalla --data DIR --model mf --sparse.method srigl --sparse.sparsity 0.8
   dst enjoy runs/train/0123456789ab   writes an animated GIF
+  dst data get mnist --data DIR       fetches a data set
+  dst doctor                          is all well with machine and installation?
   dst list methods                    what --sparse.method can be, a line for each
 """
 
@@ -97,6 +99,11 @@ def make() -> argparse.ArgumentParser:
     for name, (_, text) in BENCHMARKS.items():
         names.add_parser(name, help=text)
     _enjoy_options(groups.add_parser("enjoy", help="play an episode of a finished run"))
+    _data_options(groups.add_parser("data", help="see which data sets are there, fetch others"))
+    doctor = groups.add_parser(
+        "doctor", help="say what machine and installation this is, and what is wrong with it"
+    )
+    doctor.set_defaults(action="doctor")
     listing = groups.add_parser(
         "list",
         help="say what names there are",
@@ -204,6 +211,21 @@ def _launcher_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="YAML file of settings for the launcher, such as partition, time and memory",
     )
+
+
+def _data_options(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="say which there are, and how to get the others")
+    listing.set_defaults(action="data list")
+    get = actions.add_parser(
+        "get", help="fetch some with the usual downloaders, which compare checksums"
+    )
+    get.set_defaults(action="data get")
+    get.add_argument("names", nargs="+", metavar="NAME", help="as dst data list says")
+    for child in (listing, get):
+        child.add_argument(
+            "--data", type=Path, metavar="DIR", help=f"folder of data sets; default: ${DATA}"
+        )
 
 
 def _enjoy_options(parser: argparse.ArgumentParser) -> None:

@@ -94,6 +94,11 @@ def mnist(root: Path, size: int = SIZE, download: bool = False) -> TaskData:
     return _torchvision("mnist", "MNIST", _grey, root, download)
 
 
+def fashion_mnist(root: Path, size: int = SIZE, download: bool = False) -> TaskData:
+    """Load Fashion-MNIST as torchvision stores it below `root`, scaled as MNIST is."""
+    return _torchvision("fashionmnist", "FashionMNIST", _grey, root, download)
+
+
 def cifar10(root: Path, size: int = SIZE, download: bool = False) -> TaskData:
     """Load CIFAR-10 as torchvision stores it below `root`."""
     return _torchvision("cifar10", "CIFAR10", _colour, root, download)

@@ -50,6 +50,15 @@ DATASETS: Mapping[str, Dataset] = {
     "mnist": Dataset(
         "MNIST", f"{_HERE}:mnist", 10, "MNIST/raw", "the files MNIST/raw/*-ubyte", 28, grey=True
     ),
+    "fashionmnist": Dataset(
+        "Fashion-MNIST",
+        f"{_HERE}:fashion_mnist",
+        10,
+        "FashionMNIST/raw",
+        "the files FashionMNIST/raw/*-ubyte",
+        28,
+        grey=True,
+    ),
     "cifar10": Dataset(
         "CIFAR-10", f"{_HERE}:cifar10", 10, _CIFAR10, f"the files {_CIFAR10}/data_batch_*", 32
     ),

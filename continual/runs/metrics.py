@@ -1,12 +1,12 @@
 """Metrics of continual learning, from the accuracy matrix.
 
-With a[i][j] the accuracy on task j after training on task i, and T the last task:
+With `a[i][j]` the accuracy on task j after training on task i, and T the last task:
 
-average             mean_j a[T][j]
-forgetting          mean_{j < T} max_{j <= i < T} a[i][j] - a[T][j]   (Chaudhry et al. 2018)
-backward transfer   mean_{j < T} a[T][j] - a[j][j]                    (Lopez-Paz and Ranzato 2017)
-forward transfer    mean_{j > 0} a[j-1][j] - b[j], b untrained        (same)
-intransigence       mean_j r[j] - a[j][j], r a reference, trained jointly    (Chaudhry et al. 2018)
+    average             mean_j a[T][j]
+    forgetting          mean_{j < T} max_{j <= i < T} a[i][j] - a[T][j]   (Chaudhry et al. 2018)
+    backward transfer   mean_{j < T} a[T][j] - a[j][j]               (Lopez-Paz and Ranzato 2017)
+    forward transfer    mean_{j > 0} a[j-1][j] - b[j], b untrained        (same)
+    intransigence       mean_j r[j] - a[j][j], r of joint training   (Chaudhry et al. 2018)
 """
 
 from __future__ import annotations

@@ -1,0 +1,77 @@
+"""MkDocs asks here for the pages that are made from the code, and for links that leave `docs`.
+
+What stands elsewhere already is not copied into `docs`: the changelog, the examples, every option
+and key, the API. `on_files` makes pages of it while the site is built.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from handbook import code, commands, examples, keys, names
+
+ROOT = Path(__file__).resolve().parents[1]
+MOVED = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "examples": "reference/examples.md",
+}
+"""Files beside `docs`, and where the site shows them."""
+
+LINK = re.compile(r"\]\((?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages."""
+    for path, text in generated():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def generated() -> Iterator[tuple[str, str]]:
+    """Yield path and Markdown of each generated page."""
+    yield "changelog.md", from_root("CHANGELOG.md")
+    yield "limits.md", section("README.md", "Limits")
+    yield "contributing.md", from_root("CONTRIBUTING.md")
+    yield "reference/commands.md", commands.page()
+    yield from keys.pages()
+    yield "reference/names.md", names.page()
+    yield "reference/examples.md", examples.page()
+    yield from code.pages()
+
+
+def from_root(name: str) -> str:
+    """Return a page beside `docs` with its links as they are within `docs`."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return re.sub(r"\]\((?!https?:|#)", "](../", text).replace("](../docs/", "](")
+
+
+def section(name: str, title: str) -> str:
+    """Return one section of a page beside `docs` as a page."""
+    text = from_root(name).partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    return f"# {title}\n{text}"
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Lead links out of `docs` to where the site shows what they mean."""
+
+    def lead(match: re.Match[str]) -> str:
+        folder = posixpath.dirname(page.file.src_uri)
+        place = posixpath.normpath(posixpath.join("docs", folder, match["path"]))
+        shown = next(
+            (MOVED[top] for top in MOVED if place == top or place.startswith(f"{top}/")), ""
+        )
+        if not shown:
+            return match[0]
+        anchor = match["anchor"] or examples.anchor(place)
+        return f"]({posixpath.relpath(shown, folder or '.')}{anchor})"
+
+    return LINK.sub(lead, markdown)

@@ -1,0 +1,1 @@
+"""The site's pictures, each drawn from a run of the code: `python -m handbook.pictures`."""

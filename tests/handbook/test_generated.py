@@ -1,0 +1,87 @@
+"""Generated pages say all that the code knows, and nothing breaks their tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import pytest
+
+from handbook import code, commands, examples, keys, names
+from handbook.tables import cell, escaped, table
+from sparse_core.command import PACKAGES
+from sparse_core.config import SparseConfig
+from sweeps.kinds import KINDS, spec_type
+from sweeps.listing import LISTINGS, described
+
+
+def test_a_cell_cannot_break_its_table():
+    text = table(("a", "b"), [("x | y", "1\n2")])
+    assert text.splitlines() == ["| a | b |", "|---|---|", r"| x \| y | 1 2 |"]
+    assert cell("<name>") == "&lt;name>"
+
+
+def test_prose_of_a_docstring_is_not_read_as_markdown():
+    assert escaped("a_b [c] `d_e[0]` *f*") == r"a\_b \[c\] `d_e[0]` \*f\*"
+
+
+@pytest.mark.parametrize(
+    ("hint", "words"),
+    [
+        (int | None, "integer or none"),
+        (tuple[float, ...], "list of number"),
+        (tuple[tuple[str, float], ...], "list of pair"),
+        (Mapping[str, int], "mapping"),
+        (bool, "true or false"),
+    ],
+)
+def test_annotations_in_words(hint, words):
+    assert keys.allowed(hint) == words
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_key_of_a_kind_is_explained(kind):
+    spec = spec_type(KINDS[kind].spec)
+    rows = {
+        key: meaning
+        for prefix, cls in keys.owners(spec)
+        for key, _, _, meaning in keys.rows(cls, prefix)
+    }
+    wanted = {f"`{field.name}`" for field in dataclasses.fields(spec) if field.name != "sparse"}
+    wanted |= {f"`sparse.{field.name}`" for field in dataclasses.fields(SparseConfig)}
+    assert wanted <= set(rows)
+    assert [key for key, meaning in rows.items() if not meaning] == []
+    assert "`METHODS`" not in keys.page(kind, KINDS[kind])
+
+
+def test_every_name_is_listed():
+    page = names.page()
+    for what in LISTINGS:
+        assert all(f"| `{entry.name}` |" in page for entry in described(what))
+
+
+def test_every_command_is_there():
+    page = commands.page()
+    for command in ("sweep run", "sweep status", "train rl", "bench kernels", "enjoy", "list"):
+        assert f"## dst {command}\n" in page
+    assert "`--jobs N`" in page and "%(default)s" not in page
+
+
+def test_every_exported_name_has_a_home_and_a_line():
+    for package in PACKAGES:
+        homes = code.exported(code.ROOT / package / "__init__.py")
+        for name, home in homes.items():
+            assert code.summary(home, name), f"{home}.{name}"
+    assert "[`sparsify`][sparse_core.building.sparsify]" in code.index()
+
+
+def test_every_module_has_a_page():
+    page = dict(code.pages())["reference/code/sparse_core.budgets.md"]
+    assert "::: sparse_core.budgets.densities" in page
+
+
+def test_examples_can_be_linked_to():
+    page = examples.page()
+    assert examples.anchor("examples/own_code") == "#examples-own-code-grid-yaml"
+    assert f"{{ {examples.anchor('examples/continual_rl.py')} }}" in page
+    assert examples.anchor("elsewhere") == ""
