@@ -3,6 +3,8 @@
     dst sweep run GRID       do all runs of a grid that have no result yet, then report
     dst sweep prepare GRID   make the directories of the runs and print their paths
     dst sweep status GRID    say where they stand
+    dst sweep plan GRID      say what would run, and how long it takes
+    dst sweep clean GRID     remove the directories of runs that the grid does not name
     dst sweep report GRID    write the report again
     dst sweep export DIR     print or write results as CSV, Parquet, Markdown or LaTeX
     dst tune GRID            find values for each method of a grid
@@ -68,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "run": _run,
             "prepare": _prepare,
             "status": _status,
+            "plan": _plan,
+            "clean": _clean,
             "report": _report,
             "export": _export,
             "tune": _tune,
@@ -191,6 +195,49 @@ def _status(options: argparse.Namespace) -> int:
         _say(console, remark)
     _say(console, f"{grid.name}: {len(board.runs)} runs: {counts}")
     return FAILED if board.count(State.FAILED) or board.count(State.UNREADABLE) else OK
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from sweeps.grid import load_grid
+    from sweeps.launchers.options import Options
+    from sweeps.plan import conclusion, plan_table, rows
+
+    slots = Options(options.jobs, options.threads).slots
+    _set_data(options.data)
+    grid = load_grid(options.grid)
+    cells = rows(grid, _folders(grid, options.runs_dir), options.runs_dir)
+    console = _console()
+    console.print(plan_table(cells))
+    for line in conclusion(grid, cells, slots):
+        _say(console, line)
+    return OK
+
+
+def _clean(options: argparse.Namespace) -> int:
+    from sweeps.clean import left_over, remove
+    from sweeps.grid import load_grid
+
+    _set_data(options.data)
+    grid = load_grid(options.grid)
+    _check_runs_dir(options.runs_dir)
+    left = left_over(options.runs_dir / grid.name, {run.run_id for run in grid.runs})
+    console = _console()
+    for one in left:
+        why = f"  stays: {one.stays}" if one.stays else ""
+        _say(console, f"{one.folder.path}  {one.state.value}  {one.what}{why}")
+    gone = [one for one in left if not one.stays]
+    size = sum(one.size for one in gone) / 1e6
+    _say(console, f"{grid.name}: {len(gone)} directories to remove, {size:.1f} MB")
+    if gone and (options.yes or _agreed("Remove them? [y/N] ")):
+        _say(console, f"removed {sum(map(remove, gone))}")
+    return OK
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -77,6 +77,10 @@ def make() -> argparse.ArgumentParser:
     )
     status = _action(actions, "status", "say where each run stands")
     status.add_argument("--watch", action="store_true", help="go on until all runs have ended")
+    plan = _action(actions, "plan", "say what would run, what there is, and how long it takes")
+    _slots_options(plan)
+    clean = _action(actions, "clean", "remove the directories of runs that the grid does not name")
+    clean.add_argument("--yes", action="store_true", help="do not ask")
     report = _action(
         actions, "report", "write report.html, table.csv and runs.csv from what there is"
     )
@@ -131,8 +135,7 @@ def _action(
     return parser
 
 
-def _run_options(parser: argparse.ArgumentParser) -> None:
-    _launcher_options(parser)
+def _slots_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="runs at a time; default: CPUs / threads"
     )
@@ -143,6 +146,11 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads of a run; default: %(default)s",
     )
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    _launcher_options(parser)
+    _slots_options(parser)
     parser.add_argument(
         "--timeout", type=float, metavar="S", help="seconds after which a run is given up"
     )
