@@ -12,7 +12,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: sweep test test-portable bench test-sb3 test-contrib test-avalanche test-gpu slow check format docs docs-serve pictures clean
+.PHONY: sweep test test-portable bench test-sb3 test-contrib test-avalanche test-gpu slow check format docs docs-serve pictures lock test-release clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11")'
@@ -54,6 +54,15 @@ test-gpu: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[gpu]'
 	@$(BIN)/python -m pytest -n 0 -m "slow or not slow" tests/sparse_core/kernels/gpu tests/sparse_core/devices \
 		tests/sparse_core/export/test_semi_structured.py $(ARGS)
+
+# First steps with the wheel in a fresh environment, outside the repository; ARGS="--oldest" and more.
+test-release: $(READY)
+	@$(BIN)/python -m tests.release.smoke $(ARGS)
+
+# Resolve uv.lock anew after a change of dependencies.
+lock: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv lock
 
 slow: $(READY)
 	@$(BIN)/python -m pytest -m slow

@@ -15,7 +15,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from handbook import code, commands, examples, keys, names
+from handbook import code, commands, examples, extras, keys, names
 
 ROOT = Path(__file__).resolve().parents[1]
 MOVED = {
@@ -61,7 +61,7 @@ def section(name: str, title: str) -> str:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead links out of `docs` to where the site shows what they mean."""
+    """Put in what is made, and lead links out of `docs` to where the site shows what they mean."""
 
     def lead(match: re.Match[str]) -> str:
         folder = posixpath.dirname(page.file.src_uri)
@@ -74,4 +74,4 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         anchor = match["anchor"] or examples.anchor(place)
         return f"]({posixpath.relpath(shown, folder or '.')}{anchor})"
 
-    return LINK.sub(lead, markdown)
+    return LINK.sub(lead, markdown.replace(extras.PLACE, extras.shown()))

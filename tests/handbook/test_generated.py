@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from handbook import code, commands, examples, keys, names
+from handbook import code, commands, examples, extras, keys, names
 from handbook.tables import cell, escaped, table
 from sparse_core.command import PACKAGES
 from sparse_core.config import SparseConfig
@@ -85,3 +85,8 @@ def test_examples_can_be_linked_to():
     assert examples.anchor("examples/own_code") == "#examples-own-code-grid-yaml"
     assert f"{{ {examples.anchor('examples/continual_rl.py')} }}" in page
     assert examples.anchor("elsewhere") == ""
+
+
+def test_every_extra_is_listed():
+    assert "| `onnx` | `onnx>=1.16`, `onnxscript>=0.5` |" in extras.shown()
+    assert extras.PLACE in (extras.ROOT / "docs" / "install.md").read_text(encoding="utf-8")
