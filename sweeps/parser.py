@@ -22,6 +22,7 @@ BENCHMARKS = {
     "rl": ("sweeps.bench.rl:main", "gradient steps of SAC"),
     "gpu": ("sweeps.bench.gpu:main", "condensed layers on a GPU, against dense, CSR and 2:4"),
     "cl": ("sweeps.bench.cl:main", "training of a task, evaluation of an earlier one"),
+    "rec": ("sweeps.bench.rec:main", "steps of recommenders with sparse tables"),
     "updates": ("sweeps.bench.updates:main", "what an update of the topology costs, in steps"),
 }
 FORMATS = ("csv", "parquet", "latex", "markdown")

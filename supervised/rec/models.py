@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supervised.data.rows import Rows
@@ -73,7 +74,8 @@ class Factors(nn.Module):
 
     def scores(self, users: Tensor, liked: Tensor, negative: Tensor) -> Scored:
         """Score a batch; see `Recommender`."""
-        return _products(*self._look_up(self.table, users, liked, negative))
+        vectors: Tensor = self.table(self._tokens(users, liked, negative))
+        return _products(_parts(vectors, negative), _penalty(vectors, users))
 
     def prepare(self) -> Tensor:
         """Return all vectors, `(users + items, size)`."""
@@ -85,14 +87,9 @@ class Factors(nn.Module):
         assert isinstance(prepared, Tensor)
         return prepared[users] @ prepared[self.users :].T
 
-    def _look_up(
-        self, table: nn.Module, users: Tensor, liked: Tensor, negative: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the rows of a batch: `(n, size)` twice and `(n, negatives, size)`."""
-        n = len(users)
-        tokens = torch.cat([users, liked + self.users, negative.reshape(-1) + self.users])
-        found = table(tokens)
-        return found[:n], found[n : 2 * n], found[2 * n :].reshape(*negative.shape, -1)
+    def _tokens(self, users: Tensor, liked: Tensor, negative: Tensor) -> Tensor:
+        """Return the rows of a batch: its users, liked items and negative ones."""
+        return torch.cat([users, liked + self.users, negative.reshape(-1) + self.users])
 
 
 class LightGCN(Factors):
@@ -112,11 +109,9 @@ class LightGCN(Factors):
 
     def scores(self, users: Tensor, liked: Tensor, negative: Tensor) -> Scored:
         """Score a batch; the penalty is that of e_0."""
-        first = super().prepare()
-        rows = self._look_up(_Rows(self._averaged(first)), users, liked, negative)
-        penalty = _products(*self._look_up(_Rows(first), users, liked, negative)).penalty
-        found = _products(*rows)
-        return Scored(found.liked, found.negative, penalty)
+        first, tokens = super().prepare(), self._tokens(users, liked, negative)
+        found = _parts(F.embedding(tokens, self._averaged(first)), negative)
+        return _products(found, _penalty(F.embedding(tokens, first), users))
 
     def prepare(self) -> Tensor:
         """Return all vectors, averaged, `(users + items, size)`."""
@@ -152,13 +147,15 @@ class NeuMF(Factors):
 
     def scores(self, users: Tensor, liked: Tensor, negative: Tensor) -> Scored:
         """Score a batch; the penalty is that of both vectors."""
-        product = self._look_up(self.table, users, liked, negative)
-        tower = self._look_up(self.tower_table, users, liked, negative)
-        user, tower_user = product[0], tower[0]
-        found = self._fused(user, product[1], tower_user, tower[1])
-        others = self._fused(user[:, None], product[2], tower_user[:, None], tower[2])
-        penalty = _products(*product).penalty + _products(*tower).penalty
-        return Scored(found, others, penalty)
+        tokens = self._tokens(users, liked, negative)
+        product, tower = self.table(tokens), self.tower_table(tokens)
+        user, one, many = _parts(product, negative)
+        tower_user, tower_one, tower_many = _parts(tower, negative)
+        return Scored(
+            self._fused(user, one, tower_user, tower_one),
+            self._fused(user[:, None], many, tower_user[:, None], tower_many),
+            _penalty(product, users) + _penalty(tower, users),
+        )
 
     def prepare(self) -> Tensor:
         """Return all vectors of the product and the network, `(users + items, 2 size)`."""
@@ -183,21 +180,24 @@ class NeuMF(Factors):
         return found.squeeze(-1)
 
 
-class _Rows(nn.Module):
-    """A matrix that is looked up like an embedding."""
-
-    def __init__(self, matrix: Tensor) -> None:
-        super().__init__()
-        self.matrix = matrix
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.matrix[tokens]
+Parts = tuple[Tensor, Tensor, Tensor]
 
 
-def _products(user: Tensor, liked: Tensor, negative: Tensor) -> Scored:
-    squares = user.square().sum() + liked.square().sum() + negative.square().sum()
-    return Scored(
-        (user * liked).sum(-1),
-        (user[:, None] * negative).sum(-1),
-        squares / (2 * len(user)),
-    )
+def _parts(vectors: Tensor, negative: Tensor) -> Parts:
+    """Cut the vectors of a batch in those of users, of liked items and of negative ones.
+
+    Returns:
+        `(n, size)` twice, and `(n, negatives, size)`.
+    """
+    n = len(negative)
+    user, liked, others = torch.split(vectors, [n, n, negative.numel()])
+    return user, liked, others.reshape(*negative.shape, -1)
+
+
+def _penalty(vectors: Tensor, users: Tensor) -> Tensor:
+    return vectors.square().sum() / (2 * len(users))
+
+
+def _products(parts: Parts, penalty: Tensor) -> Scored:
+    user, liked, negative = parts
+    return Scored((user * liked).sum(-1), (user[:, None] * negative).sum(-1), penalty)

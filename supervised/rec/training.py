@@ -66,11 +66,11 @@ class Epochs:
     def batches_of(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield users `(n,)`, liked items `(n,)` and negative ones `(n, negatives)`."""
         order = torch.randperm(len(self.users), generator=stream(self.seed, "batches", epoch))
-        generator = stream(self.seed, "negatives", epoch)
+        asked = self.users[:, None].expand(-1, self.negatives)
+        # Drawn together: in the order of users this is several times faster than batch by batch.
+        drawn = self.sampler.draw(asked, stream(self.seed, "negatives", epoch))
         for rows in torch.split(order, self.batch_size):
-            users = self.users[rows]
-            asked = users[:, None].expand(-1, self.negatives)
-            yield users, self.items[rows], self.sampler.draw(asked, generator)
+            yield self.users[rows], self.items[rows], drawn[rows]
 
     def train(
         self,
