@@ -10,6 +10,9 @@ import pytest
 
 from sparse_core.checks import InputError
 from sweeps.grid import Grid, load_grid, packaged, parse
+from sweeps.plan import rows
+from sweeps.store import RunDir
+from sweeps.tuning.cells import tuned_cells
 from tests.sweeps.toys import KIND
 
 Toys = Callable[[str], Grid]
@@ -249,10 +252,18 @@ def test_a_missing_grid_names_the_packaged_ones() -> None:
 
 
 @pytest.mark.parametrize("name", packaged())
-def test_packaged_grids_are_valid_and_named_like_their_files(name: str) -> None:
+def test_packaged_grids_are_valid_and_named_like_their_files(name: str, tmp_path: Path) -> None:
     grid = load_grid(name)
     assert grid.name == name
-    assert grid.runs
+    assert grid.header.question and grid.header.minutes
+    cells = rows(grid, {run.run_id: RunDir(tmp_path / run.run_id) for run in grid.runs}, tmp_path)
+    assert sum(row.left for row in cells) == len(grid.runs)
+
+
+def test_methods_are_tuned_alike() -> None:
+    cells = tuned_cells(load_grid("rl_tuning"))
+    assert len(cells) == 2 * 4
+    assert all(list(cell.spaces) == ["hyper.learning_rate"] for cell in cells)
 
 
 def test_quickstart_is_the_promised_grid() -> None:
