@@ -26,7 +26,6 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from torch.optim.swa_utils import AveragedModel
 
 from sparse_core.budgets.selection import masked_type
-from sparse_core.export.convolution import CondensedConv2d
 from sparse_core.layers.chain import CondensedSequential
 from sparse_core.layers.companions import forget, is_companion, key
 from sparse_core.layers.dense import become_dense
@@ -59,8 +58,7 @@ def _can_be_averaged(root: nn.Module) -> bool:
     """Whether it is a sparse network in training, and not one with several tasks."""
     engines = engines_in(root)
     sparse = bool(engines) or any(isinstance(m, (Masked, Condensed)) for m in root.modules())
-    exported = any(isinstance(m, CondensedConv2d) for m in root.modules())
-    return sparse and not exported and not any(engine.many_tasks for engine in engines)
+    return sparse and not any(engine.many_tasks for engine in engines)
 
 
 def _become_average(root: nn.Module) -> None:
@@ -95,7 +93,8 @@ def _forget_training(layer: Masked) -> None:
 
 def _mask(layer: nn.Module, name: str, form: type[nn.Module], mask: Tensor) -> None:
     become_masked(layer, form, name)
-    layer.get_buffer(key(name, "mask")).copy_(mask)
+    buffer = layer.get_buffer(key(name, "mask"))
+    buffer.copy_(mask.reshape(buffer.shape))
     layer._non_persistent_buffers_set.add(key(name, "mask"))  # it follows from the weight
 
 
@@ -160,8 +159,9 @@ class Dense:
 
     def _dense(self, module: nn.Module, name: str, parameter: Tensor) -> Tensor:
         if isinstance(module, Condensed) and name == "values":
-            self.masks.append(torch.from_numpy(module.pattern.to_mask()))
-            return module.dense_weight()
+            shape = module.weight_shape
+            self.masks.append(torch.from_numpy(module.pattern.to_mask()).reshape(shape))
+            return module.dense_weight().reshape(shape)
         if isinstance(module, Masked) and name in masked_parameters(module):
             self.masks.append(module.get_buffer(key(name, "mask")) != 0)
             with torch.no_grad():

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from sparse_core.checks import InputError
-from sparse_core.export.convolution import become_condensed_conv, conv_pays
 from sparse_core.export.copies import inference_copy
 from sparse_core.export.folding import remove_ablated
 from sparse_core.layers import MaskedConv2d, MaskedEmbedding
@@ -15,6 +14,8 @@ from sparse_core.layers.chain import chain
 from sparse_core.layers.choice import TYPICAL_BATCH
 from sparse_core.layers.companions import key
 from sparse_core.layers.condensed import store_condensed
+from sparse_core.layers.condensed_conv import store_condensed_conv, why_not_condensed_conv
+from sparse_core.layers.conv_choice import conv_pays
 from sparse_core.layers.dense import become_dense
 from sparse_core.layers.embedding import become_condensed_embedding
 from sparse_core.layers.fused import allow_fused_encoders
@@ -32,8 +33,8 @@ def condense(module: nn.Module, batch: int = TYPICAL_BATCH) -> nn.Module:
     folded into the bias of the next layer, where that is known: inside `nn.Sequential`, through
     elementwise activations. A Sequential is taken to be run as a whole. Elsewhere ablated neurons
     stay, without weights. Sparse `nn.Conv2d` layers are condensed where that is not slower, by the
-    rule in `sparse_core.layers.choice`; masked embeddings become condensed, other layers dense ones
-    with zeros.
+    rule in `sparse_core.layers.conv_choice`; masked embeddings become condensed, other layers dense
+    ones with zeros.
 
     Args:
         module: Any module with masked or condensed layers, in any state of its training.
@@ -52,8 +53,8 @@ def condense(module: nn.Module, batch: int = TYPICAL_BATCH) -> nn.Module:
         if isinstance(child, Condensed):
             child.forget_training()
     for child in list(result.modules()):
-        if isinstance(child, MaskedConv2d) and conv_pays(child, batch):
-            become_condensed_conv(child)
+        if isinstance(child, MaskedConv2d):
+            _condense_convolution(child, batch)
     for child in list(result.modules()):
         if isinstance(child, MaskedEmbedding):
             become_condensed_embedding(child, child.get_buffer(key("weight", "mask")) != 0)
@@ -62,6 +63,16 @@ def condense(module: nn.Module, batch: int = TYPICAL_BATCH) -> nn.Module:
     allow_fused_encoders(result)
     chain(result)
     return result.requires_grad_(False)
+
+
+def _condense_convolution(layer: MaskedConv2d, batch: int) -> None:
+    mask = layer.get_buffer(key("weight", "mask")) != 0
+    rows = Rows.of_matrix(layer.weight.detach().flatten(1).numpy(), mask.flatten(1).numpy())
+    group = rows.group() if layer.out_channels // layer.groups % rows.group() == 0 else 1
+    possible = why_not_condensed_conv(layer, group) is None
+    if possible and conv_pays(layer, rows.values.size, group, batch):
+        become_dense(layer)
+        store_condensed_conv(layer, *rows.condensed(group))
 
 
 def _condense_linear(layer: nn.Linear) -> None:

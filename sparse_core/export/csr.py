@@ -10,6 +10,7 @@ from sparse_core.export.copies import inference_copy
 from sparse_core.layers.attention import called_linears
 from sparse_core.layers.companions import key
 from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.layers.condensed_conv import CondensedConv2d
 from sparse_core.layers.csr import become_csr
 from sparse_core.layers.dense import become_dense
 from sparse_core.layers.fused import forbid_fused_encoders
@@ -37,6 +38,7 @@ def to_torch_csr(module: nn.Module) -> nn.Module:
                 raise InputError(f"to_torch_csr: weights are {dtype}; call .float() first")
             become_csr(layer, _rows(layer))
     become_dense(result, Masked)
+    become_dense(result, CondensedConv2d)
     forbid_fused_encoders(result)
     return result.requires_grad_(False)
 

@@ -17,10 +17,10 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -58,6 +58,9 @@ HALF_DENSE = ((128, 128), (256, 256))
 CHAINS = (64, 256)
 """Widths of chains of three layers with ReLU between them."""
 
+C = TypeVar("C")
+K = TypeVar("K")
+
 Widths = tuple[int, ...]
 Kind = tuple[str, Widths, float]
 """`masked` or `condensed`; inputs, outputs of the first layer, and so on; density."""
@@ -73,52 +76,76 @@ def costs(batch: int, group: int) -> Costs:
     Raises:
         InputError: If `SPARSE_CORE_COSTS` is neither `measured` nor `shipped`.
     """
+    return _kept(batch, group, torch.get_num_threads()) if measures() else shipped(batch, group)
+
+
+def measures() -> bool:
+    """Whether costs of this machine are asked for.
+
+    Raises:
+        InputError: If `SPARSE_CORE_COSTS` is neither `measured` nor `shipped`.
+    """
     wanted = os.environ.get(COSTS_VARIABLE) or "measured"
     one_of(COSTS_VARIABLE, wanted, ("measured", "shipped"))
-    if wanted == "shipped":
-        return shipped(batch, group)
-    return _kept(batch, group, torch.get_num_threads())
+    return wanted == "measured"
 
 
 @cache
 def _kept(batch: int, group: int, threads: int) -> Costs:
+    return kept(
+        f"{batch}-{group}-{threads}",
+        Costs,
+        lambda: measured(batch, group),
+        lambda: shipped(batch, group),
+    )
+
+
+def kept(name: str, kind: type[C], measure: Callable[[], C], otherwise: Callable[[], C]) -> C:
+    """Return costs that were kept before, else measure and keep them.
+
+    Args:
+        name: What they are the costs of.
+        kind: The dataclass that they are.
+        measure: Measures them.
+        otherwise: What they are where no folder can be written.
+    """
     for directory in jit.cache_dirs():
-        found = _read(directory / _place(batch, group, threads))
+        found = _read(directory / place(name), kind)
         if found is not None:
             return found
     directory_to_write = jit.cache_dir()
     if directory_to_write is None:
-        return shipped(batch, group)
-    return _keep(directory_to_write / _place(batch, group, threads), measured(batch, group))
+        return otherwise()
+    return _keep(directory_to_write / place(name), measure(), kind)
 
 
-def _place(batch: int, group: int, threads: int) -> Path:
-    """Return where costs lie in a folder of compiled kernels."""
+def place(name: str) -> Path:
+    """Return where costs of a name lie in a folder of compiled kernels."""
     digest = hashlib.sha256(f"{jit.fingerprint()} {torch.__version__}".encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
-    return Path("costs") / f"{digest.hexdigest()[:16]}-{batch}-{group}-{threads}.json"
+    return Path("costs") / f"{digest.hexdigest()[:16]}-{name}.json"
 
 
-def _read(path: Path) -> Costs | None:
+def _read(path: Path, kind: type[C]) -> C | None:
     """Read costs; None if there are none, or others than ours."""
     try:
-        return Costs(**json.loads(path.read_text()))
+        return kind(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _keep(path: Path, found: Costs) -> Costs:
+def _keep(path: Path, found: C, kind: type[C]) -> C:
     """Write costs unless another process was faster, and return what is kept."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
         with os.fdopen(handle, "w") as file:
-            file.write(json.dumps(asdict(found)))
+            file.write(json.dumps(vars(found)))
         try:
             os.link(temporary, path)  # fails where somebody else's are
         except FileExistsError:
-            if _read(path) is None:
+            if _read(path, kind) is None:
                 os.replace(temporary, path)
         except OSError:
             os.replace(temporary, path)  # a file system without links
@@ -126,7 +153,7 @@ def _keep(path: Path, found: Costs) -> Costs:
             os.unlink(temporary)
     except OSError:
         return found
-    return _read(path) or found
+    return _read(path, kind) or found
 
 
 def measured(batch: int, group: int) -> Costs:
@@ -143,7 +170,7 @@ def measured(batch: int, group: int) -> Costs:
     kinds += [(name, (width,) * 4, DENSITY) for name in ("masked", "condensed") for width in CHAINS]
     with torch.inference_mode(False), torch.enable_grad():
         calls = {kind: _pass(kind, samples, group) for kind in kinds}
-        return fitted(_fastest(calls), batch / samples)
+        return fitted(fastest(calls), batch / samples)
 
 
 def fitted(times: Mapping[Kind, float], more: float = 1.0) -> Costs:
@@ -174,8 +201,18 @@ def fitted(times: Mapping[Kind, float], more: float = 1.0) -> Costs:
 def _least_squares(times: Mapping[Kind, float]) -> list[float]:
     """Return nanoseconds of a call, a weight and a feature, none negative."""
     table = np.array([_counts(widths, density) for _, widths, density in times])
-    relative = table / (1e9 * np.array(list(times.values())))[:, None]
-    found, used = np.zeros(3), np.ones(3, bool)
+    return least_squares(table, 1e9 * np.array(list(times.values())))
+
+
+def least_squares(table: NDArray[np.float64], times: NDArray[np.float64]) -> list[float]:
+    """Return the costs whose relative errors are least, none negative.
+
+    Args:
+        table: (cases, costs), how often each cost occurs in each case.
+        times: (cases,), what each case costs.
+    """
+    relative, costs = table / times[:, None], table.shape[1]
+    found, used = np.zeros(costs), np.ones(costs, bool)
     while used.any():
         found[:] = 0
         found[used] = np.linalg.lstsq(relative[:, used], np.ones(len(relative)), rcond=None)[0]
@@ -222,7 +259,7 @@ def _pass(kind: Kind, samples: int, group: int) -> Callable[[], object]:
         if name == "masked":
             become_masked(layer, MaskedLinear)
         else:
-            mask = _mask(random, rows, cols, density, group)
+            mask = random_mask(random, rows, cols, density, group)
             become_condensed(layer, torch.from_numpy(mask), group=group)
         layers += [layer, nn.ReLU()]
     net = nn.Sequential(*layers[:-1])
@@ -237,7 +274,7 @@ def _pass(kind: Kind, samples: int, group: int) -> Callable[[], object]:
     return call
 
 
-def _mask(
+def random_mask(
     random: np.random.Generator, rows: int, cols: int, density: float, group: int
 ) -> NDArray[np.bool_]:
     """Return a mask of constant fan-in, equal within groups of rows."""
@@ -247,7 +284,7 @@ def _mask(
     return np.repeat(mask, group, axis=0)[:rows]
 
 
-def _fastest(calls: Mapping[Kind, Callable[[], object]]) -> dict[Kind, float]:
+def fastest(calls: Mapping[K, Callable[[], object]]) -> dict[K, float]:
     """Return the seconds of a call of each in the fastest of some blocks, made in turns.
 
     One thread is timed by its own processor time, whatever else the machine does. The first call of

@@ -26,15 +26,6 @@ measured on one core for v of 10 to 70,000, sizes of 16 to 256 and n of 32 to 20
 goes through its whole matrix for every batch, so from about 100,000 weights on the condensed one
 wins, by 3 to 20 times from a million on. With several tokens a sample, n is larger than the batch
 that is asked for, which is no reason against it.
-
-For the inference of a convolution the two forms cost, in ns for each output position and sample,
-
-    masked     0.0133 filters taps
-    condensed  w(group) filters taps d + 1.0 (inputs read + filters)    w = 0.1, or 0.055 from g = 4
-
-measured on the convolutions of a Nature CNN and on 3x3 ones of 16 to 256 channels in batches of 8
-and 32: from 64 channels on, the condensed form wins at 95 %, in groups of four at 90 %, by 1.1 to
-2.4 times. First layers with few channels, and batches below 8, stay dense.
 """
 
 from __future__ import annotations
@@ -53,15 +44,6 @@ CLEAR = 3.0
 """Times that one backend has to be faster by the shipped costs to be chosen without a measurement.
 
 BLAS of processors of one instruction set differs by a factor of two relative to the kernels."""
-
-CONV_DENSE_NS = 0.0133
-"""What a weight of a dense convolution costs for each output position and sample."""
-
-CONV_CONDENSED_NS = {1: 0.1, 2: 0.1, 4: 0.055, 8: 0.055}
-"""What an active weight of a condensed convolution costs, by group."""
-
-CONV_BATCH = 8
-"""Samples from which condensed convolutions are considered."""
 
 
 @dataclass(frozen=True)
@@ -172,21 +154,3 @@ def _is_clear(path: Sequence[Candidate], i: int, costs: Costs) -> bool:
     joints += [layer.rows for other in after if other.density is not None]
     shape = layer.rows, layer.cols, layer.density
     return costs.advantage(*shape) >= CLEAR or costs.advantage(*shape, joints) <= 1 / CLEAR
-
-
-def condensed_conv_pays(
-    filters: int, taps: int, inputs: int, density: float, group: int, batch: int
-) -> bool:
-    """Whether a condensed convolution is at least as fast in inference, by the rule above.
-
-    Args:
-        filters: Output channels.
-        taps: Dense weights of a filter.
-        inputs: Input values for each output position: input channels times both strides.
-        density: Fraction of the weights that is active.
-        group: Consecutive filters that share their columns.
-        batch: Samples of a batch.
-    """
-    dense = CONV_DENSE_NS * filters * taps
-    condensed = CONV_CONDENSED_NS[group] * filters * taps * density + inputs + filters
-    return batch >= CONV_BATCH and condensed <= dense

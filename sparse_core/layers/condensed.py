@@ -116,13 +116,23 @@ def become_condensed(
     if reason is not None:
         raise InputError(f"condensed layers: {reason}")
     pattern = Pattern.from_mask(mask.cpu().numpy(), group)
+    store_condensed(layer, pattern, values_of(pattern, weight, capacity))
+    assert isinstance(layer, CondensedLinear)
+    layer.values.requires_grad_(weight.requires_grad)
+
+
+def values_of(pattern: Pattern, weight: Tensor, capacity: int | None) -> Tensor:
+    """Return the values of a pattern in a matrix, where and of the dtype that it is.
+
+    Args:
+        pattern: The active weights.
+        weight: `(rows, cols)`.
+        capacity: How many values, if the pattern does not need more.
+    """
     capacity = pattern.size if capacity is None else max(capacity, pattern.size)
     # NumPy has no bfloat16, which float32 holds exactly.
     exact = weight.detach().float() if weight.dtype == torch.bfloat16 else weight.detach()
-    values = torch.from_numpy(pattern.condense(exact.cpu().numpy(), capacity)).to(weight)
-    store_condensed(layer, pattern, values)
-    assert isinstance(layer, CondensedLinear)
-    layer.values.requires_grad_(weight.requires_grad)
+    return torch.from_numpy(pattern.condense(exact.cpu().numpy(), capacity)).to(weight)
 
 
 def why_not_condensed(weight: Tensor) -> str | None:

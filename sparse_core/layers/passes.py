@@ -124,7 +124,16 @@ def way_of(links: Sequence[Any], batch: int, *, train: bool) -> Way[Any, Any]:
 
 def _checked(layer: Condensed, input: Tensor) -> Tensor:
     """Return an input that is right, in the dtype of the weights."""
-    features, values = layer.dense_shape[1], layer._parameters["values"]
+    check_place(layer, input)
+    features = layer.dense_shape[1]
+    if input.dim() == 0 or input.shape[-1] != features:
+        raise InputError(f"input must be (..., {features}), got {tuple(input.shape)}")
+    return as_weights(layer, input)
+
+
+def check_place(layer: Condensed, input: Tensor) -> None:
+    """Raise an InputError unless an input is where the weights are."""
+    values = layer._parameters["values"]
     assert values is not None
     if not values.is_cpu:
         check_weights(values, layer)
@@ -132,8 +141,16 @@ def _checked(layer: Condensed, input: Tensor) -> Tensor:
         raise InputError(
             f"{layer}: its input is on {input.device}, its weights are on {values.device}"
         )
-    if input.dim() == 0 or input.shape[-1] != features:
-        raise InputError(f"input must be (..., {features}), got {tuple(input.shape)}")
+
+
+def as_weights(layer: Condensed, input: Tensor) -> Tensor:
+    """Return an input in the dtype of the weights.
+
+    Raises:
+        TypeError: If it has another one, outside autocast.
+    """
+    values = layer._parameters["values"]
+    assert values is not None
     if input.dtype == values.dtype:
         return input
     check_weights(values, layer)
@@ -232,7 +249,7 @@ def back(
         wanted = Needed(index > 0 or needed[0], needed.pop(), bias)
         signal, of_values, of_bias = way.backward(link, before, signal, wanted)
         if link.has_bias:
-            trained = _live_only(link, of_bias) if bias and of_bias is not None else None
+            trained = live_only(link, of_bias) if bias and of_bias is not None else None
             gradients.append(trained)
         gradients.append(of_values if wanted.values else None)
     return signal, gradients[::-1]
@@ -243,7 +260,8 @@ def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-def _live_only(link: Any, of_bias: Tensor) -> Tensor:
+def live_only(link: Any, of_bias: Tensor) -> Tensor:
+    """Return the gradient of a bias, zero where neurons do not train."""
     live = link.layer._buffers["weight_live"]
     if live is not None:
         of_bias[~live] = 0

@@ -74,6 +74,11 @@ class Condensed(Copied):
         """Rows and columns of the matrix."""
         raise NotImplementedError
 
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the dense weight, whose matrix this is."""
+        return self.dense_shape
+
     def remember_pattern(self, pattern: Pattern, capacity: int) -> None:
         """Make the buffers of a topology for `capacity` values, and set it."""
         slots, groups = -(-capacity // pattern.group), pattern.lengths.size
@@ -207,7 +212,7 @@ class Condensed(Copied):
         weights, capacity = self.weight_frozen.numpy(), self.values.numel()
         if self.weight_lent is None:
             return Reused.among(self.pattern, protected.numpy(), weights, capacity)
-        return Lent.beside(self.pattern, self.weight_lent.numpy(), weights, capacity)
+        return Lent.beside(self.pattern, self.weight_lent.flatten(1).numpy(), weights, capacity)
 
     def forget_training(self) -> None:
         """Drop the companions that only training needs; see `MEMORIES`."""
@@ -244,7 +249,8 @@ class Condensed(Copied):
         return torch.from_numpy(self.pattern.expand(self.values.detach().numpy()))
 
     def _take_dense_form(self, latent: bool) -> None:
-        weight = nn.Parameter(self.dense_weight(), self.values.requires_grad)
+        weight = self.dense_weight().reshape(self.weight_shape)
+        weight = nn.Parameter(weight, self.values.requires_grad)
         parameters = {
             "weight" if name == "values" else name: weight if name == "values" else parameter
             for name, parameter in self._parameters.items()
@@ -286,7 +292,7 @@ class Condensed(Copied):
             self._lineage.before, self._lineage.mixed = [], False
         try:
             if f"{prefix}weight" in state_dict:
-                to_condensed(state_dict, prefix, self.pattern, self.values)
+                to_condensed(state_dict, prefix, self.pattern, self.values, self.weight_shape)
             for name in ("values", "columns", "lengths"):
                 given, own = state_dict.get(prefix + name), getattr(self, name)
                 if given is not None and given.shape != own.shape:

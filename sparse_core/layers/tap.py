@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
+
+Product = Callable[[Tensor, Tensor, slice], Tensor]
+
+
+def linear_product(x: Tensor, dy: Tensor, rows: slice) -> Tensor:
+    """Return some rows of the gradient of a linear layer's weight, dy^T x."""
+    return dy.reshape(-1, dy.shape[-1])[:, rows].T @ x.reshape(-1, x.shape[-1])
 
 
 class GradientTap:
@@ -23,6 +32,7 @@ class GradientTap:
         value: The gradient, in the weight's shape, but for `products`; None if none flowed.
         products: Inputs and output gradients whose product is not in `value` yet.
         wants_signals: Whether the layer's inputs and output gradients are watched too.
+        product: The gradient of inputs and output gradients, some rows of it.
         inputs: Per backward pass the layer's input, `(..., in)`.
         outputs: Per backward pass the gradient of its output, `(..., out)`.
         scale: A factor for the gradient: how `.grad` was scaled since.
@@ -31,6 +41,7 @@ class GradientTap:
     def __init__(self) -> None:
         self.armed = False
         self.wants_signals = False
+        self.product: Product = linear_product
         self.forget()
 
     def arm(self, on: bool) -> None:
@@ -116,10 +127,7 @@ class GradientTap:
     def gradient_rows(self, rows: slice) -> Tensor | None:
         """Return some rows of the gradient; no other rows are computed."""
         parts = [] if self.value is None else [self.value[rows]]
-        parts += [
-            dy.reshape(-1, dy.shape[-1])[:, rows].T @ x.reshape(-1, x.shape[-1])
-            for x, dy in self.products
-        ]
+        parts += [self.product(x, dy, rows) for x, dy in self.products]
         if not parts:
             return None
         total = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]

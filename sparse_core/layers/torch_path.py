@@ -14,7 +14,7 @@ slower, gives the same numbers, and has all their derivatives:
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar, cast
 
 import torch
@@ -187,18 +187,24 @@ def _through(
 ) -> tuple[Tensor, list[_Stage]]:
     remaining, stages = iter(parameters), []
     for layer, activation in layers:
-        weight, bias = weight_of(layer, next(remaining)), _bias_of(layer, remaining)
+        weight = weight_of(layer, next(remaining))
+        bias = bias_of(layer, None if layer._parameters["bias"] is None else next(remaining))
         output = F.linear(x, weight, bias)
         stages.append(_Stage(x, weight, output))
         x = output if activation is None else _ACTIVATIONS[activation](output)
     return x, stages
 
 
-def _bias_of(layer: Condensed, remaining: Iterator[Tensor]) -> Tensor | None:
-    """Take a layer's bias as it is read; no gradient flows to neurons that do not train."""
-    if layer._parameters["bias"] is None:
+def bias_of(layer: Condensed, bias: Tensor | None) -> Tensor | None:
+    """Return a layer's bias as it is read; no gradient flows to neurons that do not train.
+
+    Args:
+        layer: The layer.
+        bias: Its bias, or what stands for it; None if it has none.
+    """
+    if bias is None:
         return None
-    bias, live = next(remaining), layer.weight_live
+    live = layer.weight_live
     if layer.weight_given is not None:
         assert layer.weight_reserved is not None
         bias = torch.where(layer.weight_reserved, layer.weight_given, bias)

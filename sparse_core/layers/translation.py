@@ -11,6 +11,7 @@ bits in condensed ones.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_core.kernels.format import GROUPS, Pattern
-from sparse_core.layers.companions import COMPANIONS, key
+from sparse_core.layers.companions import COMPANIONS, MEMORIES, key
 
 State = dict[str, Any]
 
+MATRICES = tuple(name for name in MEMORIES if name != "seen")
+"""Companions that are numbers of all weights in both forms, as matrices in condensed layers."""
 
-def to_condensed(state: State, prefix: str, own: Pattern, values: Tensor) -> None:
+
+def to_condensed(
+    state: State, prefix: str, own: Pattern, values: Tensor, shape: tuple[int, ...]
+) -> None:
     """Replace a dense or masked layer's entries by those of a condensed one, in place.
 
     Args:
@@ -32,6 +38,7 @@ def to_condensed(state: State, prefix: str, own: Pattern, values: Tensor) -> Non
         prefix: What their names begin with.
         own: The condensed layer's topology.
         values: Its values.
+        shape: Of its dense weight.
 
     Raises:
         ValueError: If the weight has another shape, or the topology does not fit. Nothing is
@@ -40,12 +47,12 @@ def to_condensed(state: State, prefix: str, own: Pattern, values: Tensor) -> Non
     weight, mask = state.get(f"{prefix}weight"), state.get(key(f"{prefix}weight", "mask"))
     if not isinstance(weight, Tensor) or f"{prefix}values" in state:
         return
-    shape = (own.out_features, own.in_features)
     if tuple(weight.shape) != shape:
         raise ValueError(f"size mismatch for weight: {tuple(weight.shape)} there, {shape} here")
+    weight = weight.flatten(1)
     pattern, room = own, values.numel()
     if isinstance(mask, Tensor):
-        pattern = Pattern.from_mask((mask != 0).cpu().numpy(), own.group)
+        pattern = Pattern.from_mask((mask != 0).flatten(1).cpu().numpy(), own.group)
         if pattern.size > room:
             raise ValueError(f"needs {pattern.size} values, there is room for {room}")
         slots = -(-room // own.group)
@@ -57,8 +64,12 @@ def to_condensed(state: State, prefix: str, own: Pattern, values: Tensor) -> Non
     dense = _exact(weight.to(values.dtype))
     state[f"{prefix}values"] = torch.from_numpy(pattern.condense(dense, room)).to(values.dtype)
     del state[f"{prefix}weight"]
+    for name in MATRICES:
+        mean = state.get(key(f"{prefix}weight", name))
+        if isinstance(mean, Tensor):
+            state[key(f"{prefix}weight", name)] = mean.flatten(1)
     seen = state.get(key(f"{prefix}weight", "seen"))
-    if isinstance(seen, Tensor) and seen.dim() == 2:
+    if isinstance(seen, Tensor) and seen.dim() > 1:
         bits = np.packbits((seen != 0).cpu().numpy())
         state[key(f"{prefix}weight", "seen")] = torch.from_numpy(bits)
 
@@ -79,16 +90,20 @@ def to_masked(state: State, prefix: str, shape: tuple[int, ...]) -> None:
     if f"{prefix}weight" in state or not all(isinstance(part, Tensor) for part in parts):
         return
     values, columns, lengths = (part.detach().cpu() for part in parts if part is not None)
-    if len(shape) != 2:
+    if len(shape) < 2:
         raise ValueError(f"is condensed there, here its weight is {shape}")
-    rows, cols = shape
+    rows, cols = shape[0], prod(shape[1:])
     group = _group(rows, values.numel(), columns.numel(), lengths.numel())
     pattern = Pattern.from_lengths(integers(columns), integers(lengths), cols, rows, group)
-    dense = torch.from_numpy(pattern.expand(_exact(values)))
+    dense = torch.from_numpy(pattern.expand(_exact(values))).reshape(shape)
     state[f"{prefix}weight"] = dense.to(values.dtype)
-    state[key(f"{prefix}weight", "mask")] = torch.from_numpy(pattern.to_mask())
+    state[key(f"{prefix}weight", "mask")] = torch.from_numpy(pattern.to_mask()).reshape(shape)
     for name in own:
         del state[name]
+    for name in MATRICES:
+        mean = state.get(key(f"{prefix}weight", name))
+        if isinstance(mean, Tensor):
+            state[key(f"{prefix}weight", name)] = mean.reshape(shape)
     seen = state.get(key(f"{prefix}weight", "seen"))
     if isinstance(seen, Tensor) and seen.dim() == 1:
         flags = np.unpackbits(seen.byte().cpu().numpy())[: rows * cols].astype(np.bool_)

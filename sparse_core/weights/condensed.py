@@ -46,8 +46,8 @@ class CondensedTensor(OnDevice):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the dense weight: `(rows, cols)`."""
-        return self.layer.dense_shape
+        """Shape of the dense weight."""
+        return self.layer.weight_shape
 
     @property
     def stands_for(self) -> Tensor | None:
@@ -150,8 +150,8 @@ class CondensedTensor(OnDevice):
             values: `(rows, cols)`, what they are worth, if this task may read them: those that
                 its mask includes, which do not train, or that it is lent.
         """
-        self.set_companion("protected", None if mask is None else mask.clone())
-        self.set_companion("frozen", None if values is None else values.clone())
+        self.set_companion("protected", None if mask is None else mask.flatten(1).clone())
+        self.set_companion("frozen", None if values is None else values.flatten(1).clone())
         self.refresh()
 
     def fixed(self) -> list[tuple[nn.Parameter, Tensor]]:
@@ -165,7 +165,7 @@ class CondensedTensor(OnDevice):
     @by_device
     def start(self, mask: Tensor) -> None:
         """Set a mask, `(rows, cols)` bool; weights that stay keep their values."""
-        self._move_to(Pattern.from_mask(mask.numpy(), self.layer.group))
+        self._move_to(Pattern.from_mask(mask.flatten(1).numpy(), self.layer.group))
 
     @by_device
     def enforce(self) -> None:
@@ -269,7 +269,8 @@ class CondensedTensor(OnDevice):
     @by_device
     def stored(self, matrix: Tensor) -> Tensor:
         """Bring the active entries of a `(rows, cols)` matrix into the layout of the values."""
-        chosen = self.layer.pattern.condense(matrix.numpy(), self.weight.numel())
+        flat = matrix.reshape(self.rows, self.cols).numpy()
+        chosen = self.layer.pattern.condense(flat, self.weight.numel())
         return torch.from_numpy(chosen)
 
     @by_device

@@ -13,6 +13,7 @@ from sparse_core.budgets.structure import Structure
 from sparse_core.kernels.format import CPU_GROUPS
 from sparse_core.layers.choice import Candidate, condensed_embedding_pays, fastest
 from sparse_core.layers.condensed import why_not_condensed
+from sparse_core.layers.condensed_conv import why_not_condensed_conv
 from sparse_core.layers.device_choice import condensed_pays_there
 from sparse_core.weights.tensor import SparseTensor
 
@@ -65,8 +66,9 @@ def worth_condensing(
         return {
             t: capacity for t, capacity in capacities.items() if _pays_there(t, capacity, batch)
         }
-    tensors = {tensor.layer: tensor for tensor in capacities}
-    chosen = {tensor.layer for tensor in capacities if _looked_up_faster(tensor, capacities, batch)}
+    tensors = {t.layer: t for t in capacities if not isinstance(t.layer, nn.Conv2d)}
+    chosen = {t.layer for t, c in capacities.items() if _convolution_pays(t, c, batch)}
+    chosen |= {t.layer for t in capacities if _looked_up_faster(t, capacities, batch)}
     for path in _paths(tensors, neighbours(root)):
         layers = [_candidate(layer, tensors.get(layer), capacities) for layer in path]
         chosen |= {layer for layer, pays in zip(path, fastest(layers, batch), strict=True) if pays}
@@ -81,6 +83,16 @@ def _looked_up_faster(
         return False
     density = min(1.0, capacities[tensor] / tensor.numel)
     return condensed_embedding_pays(tensor.rows, tensor.cols, density, batch)
+
+
+def _convolution_pays(tensor: SparseTensor, capacity: int, batch: int) -> bool:
+    """Whether a weight is that of a convolution that trains faster condensed."""
+    layer = tensor.layer
+    if not isinstance(layer, nn.Conv2d) or tensor.weight.dtype != torch.float32:
+        return False
+    from sparse_core.layers.conv_choice import conv_pays
+
+    return conv_pays(layer, min(capacity, tensor.numel), group_of(tensor.structure), batch)
 
 
 def _pays_there(tensor: SparseTensor, capacity: int, batch: int) -> bool:
@@ -133,6 +145,8 @@ def why_masked(item: Selected, structure: Structure, *, asked: bool) -> str | No
     lookup = isinstance(item.layer, nn.Embedding)
     if item.parent is not None:
         return f"{type(item.parent).__name__} reads it without a call"
+    if isinstance(item.layer, nn.Conv2d):
+        return why_not_condensed_conv(item.layer, group)
     if not (lookup or isinstance(item.layer, nn.Linear)) or item.parameter != "weight":
         return f"{type(item.layer).__name__} trains with masks only"
     if item.born:

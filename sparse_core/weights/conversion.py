@@ -18,6 +18,8 @@ from torch.optim import Optimizer
 from sparse_core.budgets.patterns import group_of
 from sparse_core.layers.companions import forget, memories
 from sparse_core.layers.condensed import CondensedLinear, become_condensed
+from sparse_core.layers.condensed_conv import CondensedConv2d, become_condensed_conv
+from sparse_core.layers.conv import MaskedConv2d
 from sparse_core.layers.dense import become_dense
 from sparse_core.layers.embedding import become_condensed_embedding
 from sparse_core.layers.linear import MaskedLinear
@@ -29,12 +31,12 @@ from sparse_core.weights.tensor import SparseTensor
 
 
 def condensed_from(tensor: MaskedTensor, capacity: int) -> CondensedTensor:
-    """Turn a masked linear layer or embedding into a condensed one, in place.
+    """Turn a masked linear layer, convolution or embedding into a condensed one, in place.
 
     Optimizers get its values in the place of the dense weight when they adopt the tensor.
 
     Args:
-        tensor: The weight of a `MaskedLinear` or `MaskedEmbedding`.
+        tensor: The weight of a `MaskedLinear`, `MaskedConv2d` or `MaskedEmbedding`.
         capacity: Weights there is room for.
 
     Returns:
@@ -44,14 +46,16 @@ def condensed_from(tensor: MaskedTensor, capacity: int) -> CondensedTensor:
         ValueError: If the device or dtype cannot be condensed.
     """
     layer, mask = tensor.layer, tensor.active()
-    seen, dense = tensor.seen(), tensor.weight
-    kept = {w: m for w, m in memories(layer, "weight").items() if w != "seen"}
+    seen, dense, group = tensor.seen(), tensor.weight, group_of(tensor.structure)
+    kept = {w: m.flatten(1) for w, m in memories(layer, "weight").items() if w != "seen"}
     forget(layer, "weight")
     if isinstance(layer, nn.Embedding):
         become_condensed_embedding(layer, mask, capacity=capacity)
+    elif isinstance(layer, nn.Conv2d):
+        become_condensed_conv(layer, mask, group=group, capacity=capacity)
     else:
         assert isinstance(layer, nn.Linear)
-        become_condensed(layer, mask, group=group_of(tensor.structure), capacity=capacity)
+        become_condensed(layer, mask, group=group, capacity=capacity)
     assert isinstance(layer, Condensed)
     condensed = CondensedTensor(
         tensor.name, layer, "weight", tensor.role, tensor.structure, tensor.budget
@@ -67,7 +71,7 @@ def condensed_from(tensor: MaskedTensor, capacity: int) -> CondensedTensor:
 
 
 def masked_from(tensor: SparseTensor, *optimizers: Optimizer) -> SparseTensor:
-    """Turn a condensed linear layer into a masked one, in place.
+    """Turn a condensed linear layer or convolution into a masked one, in place.
 
     Args:
         tensor: Its weight; that of any other layer is left alone. There must be no weights of other
@@ -78,15 +82,15 @@ def masked_from(tensor: SparseTensor, *optimizers: Optimizer) -> SparseTensor:
         The masked weight.
     """
     layer = tensor.layer
-    if not isinstance(layer, CondensedLinear):
+    if not isinstance(layer, (CondensedLinear, CondensedConv2d)):
         return tensor
     assert tensor.protected is None
     values, seen = layer.values, tensor.seen()
     index = layer.index if layer.on_device else None
     pattern = None if layer.on_device else layer.pattern
-    mask, kept = layer.mask(), memories(layer, "weight")
+    shape, mask, kept = layer.weight_shape, layer.mask(), memories(layer, "weight")
     become_dense(layer)
-    become_masked(layer, MaskedLinear)
+    become_masked(layer, MaskedConv2d if isinstance(layer, nn.Conv2d) else MaskedLinear)
     masked = MaskedTensor(
         tensor.name, layer, "weight", tensor.role, tensor.structure, tensor.budget
     )
@@ -95,15 +99,15 @@ def masked_from(tensor: SparseTensor, *optimizers: Optimizer) -> SparseTensor:
     if seen is not None:
         kept["seen"] = seen.to(masked.mask.dtype)
     for what, memory in kept.items():
-        masked.set_companion(what, memory)
+        masked.set_companion(what, memory.reshape(shape))
 
     def dense(value: Any) -> Any:
         if not torch.is_tensor(value) or value.shape != values.shape:
             return value
         if index is not None:
-            return index.matrix(value)
+            return index.matrix(value).reshape(shape)
         assert pattern is not None
-        return torch.from_numpy(pattern.expand(value.numpy()))
+        return torch.from_numpy(pattern.expand(value.numpy())).reshape(shape)
 
     for optimizer in optimizers:
         for group in optimizer.param_groups:

@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparse_core.budgets.ranking import MINUS_INFINITY
 from sparse_core.weights.condensed import CondensedTensor
@@ -60,8 +60,8 @@ class DenseGradient:
         the layer is not linear.
         """
         tap, rows, cols = self._tap, self.tensor.rows, self.tensor.cols
-        linear = len(self.tensor.shape) == 2 and all(x.shape[-1] == cols for x in tap.inputs)
-        if not tap.inputs or not linear:
+        linear = len(self.tensor.shape) == 2 and not isinstance(self.tensor.layer, nn.Conv2d)
+        if not tap.inputs or not linear or any(x.shape[-1] != cols for x in tap.inputs):
             return None
         inputs = torch.cat([x.reshape(-1, cols) for x in tap.inputs])
         return inputs, torch.cat([dy.reshape(-1, rows) for dy in tap.outputs])
@@ -131,7 +131,7 @@ class DenseGradient:
         tap, tensor = self._tap, self.tensor
         if not self.flowed:
             tap.forget()
-        if self._whole:
+        if self._whole or isinstance(tensor.layer, nn.Conv2d):
             gradient = tap.gradient()
             tap.value = ranks.mean(tensor.like_dense() if gradient is None else gradient)
         else:

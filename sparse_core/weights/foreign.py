@@ -17,19 +17,19 @@ from torch.optim import Optimizer
 
 from sparse_core.budgets.patterns import group_of
 from sparse_core.kernels.format import Pattern
-from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.layers.state import Condensed
 from sparse_core.weights.tensor import SparseTensor
 
 
 def foreign(
     tensors: Iterable[SparseTensor], state: Mapping[str, Any], prefix: str
 ) -> list[SparseTensor]:
-    """Return the weights of linear layers whose other form a module's state holds."""
+    """Return the weights of layers whose other form a module's state holds."""
     found = []
     for tensor in tensors:
         layer = f"{prefix}{tensor.name.removesuffix(tensor.parameter)}"
-        other = "weight" if isinstance(tensor.layer, CondensedLinear) else "values"
-        if isinstance(tensor.layer, nn.Linear) and f"{layer}{other}" in state:
+        other = "weight" if isinstance(tensor.layer, Condensed) else "values"
+        if isinstance(tensor.layer, (nn.Linear, nn.Conv2d)) and f"{layer}{other}" in state:
             found.append(tensor)
     return found
 
@@ -60,15 +60,14 @@ def _own(moments: Any, tensor: SparseTensor) -> Any:
     if not torch.is_tensor(moments) or moments.shape == tensor.weight.shape:
         return moments
     layer, weight = tensor.layer, tensor.weight
-    if isinstance(layer, CondensedLinear):
-        if tuple(moments.shape) != layer.dense_shape:
+    if isinstance(layer, Condensed):
+        if tuple(moments.shape) != layer.weight_shape:
             return moments
-        values: Tensor = torch.from_numpy(
-            layer.pattern.condense(moments.detach().cpu().numpy(), weight.numel())
-        )
+        flat = moments.detach().flatten(1).cpu().numpy()
+        values: Tensor = torch.from_numpy(layer.pattern.condense(flat, weight.numel()))
         return values
     pattern = Pattern.from_mask(tensor.active().cpu().numpy(), group_of(tensor.structure))
     if moments.dim() != 1 or moments.numel() < pattern.size:
         return moments
     dense: Tensor = torch.from_numpy(pattern.expand(moments.detach().cpu().numpy()))
-    return dense
+    return dense.reshape(weight.shape)

@@ -1,0 +1,296 @@
+"""A condensed convolution of images of one size: outputs and gradients.
+
+Images are taken as (batch, numbers): channels first or last. A tile of samples is copied in,
+multiplied, and copied back while it is in the cache; several threads take several tiles at once.
+Results do not depend on the number of threads. Masked and dense convolutions give the same numbers
+to rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparse_core.kernels import conv_index, plan
+from sparse_core.kernels.buffers import empty
+from sparse_core.kernels.conv_index import ConvIndex
+from sparse_core.kernels.conv_shape import Frame, Layout, Window
+from sparse_core.kernels.conv_tiles import (
+    channel_sums_kernel,
+    copy_kernel,
+    dots_kernel,
+    scatter_kernel,
+    sums_kernel,
+)
+from sparse_core.kernels.format import CPU_GROUPS, Pattern
+from sparse_core.kernels.take import taker
+from sparse_core.kernels.threads import available, team
+
+Array = NDArray[np.float32]
+
+_TILES_OF_THREAD = 2  # tiles of a thread that are in memory at once
+_MOST_FLOATS = 1 << 31  # of a tile, whose places are int32
+
+
+@dataclass(frozen=True)
+class Images:
+    """A batch of images.
+
+    Attributes:
+        numbers: (batch, channels * height * width) float32, C-contiguous.
+        last: Whether channels are last in each image, else first.
+    """
+
+    numbers: Array
+    last: bool = False
+
+
+class _Side:
+    """The images that are read, or those that are written, and their tiles."""
+
+    def __init__(self, frame: Frame, channels: int, planes: int, tile: int) -> None:
+        self.channels, self.tile = channels, tile
+        self.size = frame.size(planes, tile)
+        self.frame = frame.numbers(planes, tile)
+        self._channels, self._pixels = frame.channels(channels, tile), frame.pixels(tile)
+        self._spare = planes - channels
+
+    def _runs(self, last: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        return (self._pixels, self._channels) if last else (self._channels, self._pixels)
+
+    def empty(self, tiles: int) -> Array:
+        """Return room for some tiles."""
+        return empty(tiles, self.size)
+
+    def enter(self, images: Images, first: int, tiles: Array, threads: int) -> None:
+        """Copy images to tiles, from sample `first` on."""
+        if self._spare:
+            begin = self.frame[0] + self.channels * self.frame[2]
+            tiles[:, begin : begin + self._spare * self.frame[2]] = 0
+        run = copy_kernel(True, self.tile, threads > 1)
+        with team(threads):
+            run(images.numbers, first, tiles, self.frame, *self._runs(images.last))
+
+    def leave(self, tiles: Array, images: Images, first: int, threads: int) -> None:
+        """Copy tiles to images, from sample `first` on."""
+        run = copy_kernel(False, self.tile, threads > 1)
+        with team(threads):
+            run(images.numbers, first, tiles, self.frame, *self._runs(images.last))
+
+
+class Convolution:
+    """The products of a pattern with images of one size.
+
+    Args:
+        pattern: The weights, (filters, channels / groups * kernel height * kernel width).
+        window: The convolution.
+        height: Of the images.
+        width: Of the images.
+
+    Raises:
+        ValueError: If there is no kernel for them: see `why_not`.
+    """
+
+    def __init__(self, pattern: Pattern, window: Window, height: int, width: int) -> None:
+        reason = why_not(pattern.group, window, height, width)
+        if reason is not None:
+            raise ValueError(reason)
+        self.pattern = pattern
+        self.layout = layout = Layout(window, height, width, pattern.group)
+        planes = -(-window.filters // pattern.group) * pattern.group
+        self._x = _Side(layout.x, window.channels, window.channels, layout.tile)
+        self._y = _Side(layout.y, window.filters, planes, layout.tile)
+        self._zeros: Array = np.zeros(max(planes, window.channels), np.float32)
+        self._none: NDArray[np.int32] = np.empty(0, np.int32)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the indices."""
+        made = [v for v in vars(self).values() if isinstance(v, ConvIndex)]
+        return sum({id(index): index.nbytes for index in made}.values())
+
+    def forward(self, values: Array, x: Images, bias: Array | None, threads: int = 1) -> Images:
+        """Convolve images.
+
+        Args:
+            values: (at least pattern.size,) weights.
+            x: (batch, channels * height * width).
+            bias: (filters,), or None.
+            threads: Threads to use.
+
+        Returns:
+            (batch, filters * output height * output width), channels where they are in `x`.
+        """
+        batch, (height, width) = len(x.numbers), self.layout.out
+        out = Images(empty(batch, self._y.channels * height * width), x.last)
+        step, threads = self._step(batch, threads)
+        x_tiles, y_tiles = self._x.empty(step), self._y.empty(step)
+        full = self._zeros
+        if bias is not None:
+            full = np.zeros_like(self._zeros)
+            full[: bias.size] = bias
+        for first, tiles in self._parts(batch, step):
+            self._x.enter(x, first, x_tiles[:tiles], threads)
+            self._outputs(values, x_tiles[:tiles], full, y_tiles[:tiles], threads)
+            self._y.leave(y_tiles[:tiles], out, first, threads)
+        return out
+
+    def backward(
+        self, values: Array, x: Images, dy: Images, *, of_x: bool = True, of_values: bool = True,
+        of_bias: bool = True, threads: int = 1,
+    ) -> tuple[Images | None, Array | None, Array | None]:  # fmt: skip
+        """Return gradients of the input, the values and the bias.
+
+        Args:
+            values: (at least pattern.size,) weights.
+            x: What `forward` was given.
+            dy: The gradient of its result.
+            of_x: Whether the gradient of the input is wanted.
+            of_values: Whether that of the values is.
+            of_bias: Whether that of the bias is.
+            threads: Threads to use.
+
+        Returns:
+            Each of them, or None; that of the values is (values.size,).
+        """
+        batch = len(dy.numbers)
+        step, threads = self._step(batch, threads)
+        dx = Images(empty(*x.numbers.shape), x.last) if of_x else None
+        dvalues = np.zeros(values.size, np.float32) if of_values else None
+        db = np.zeros(self._y.channels, np.float32) if of_bias else None
+        x_tiles, y_tiles = self._x.empty(step), self._y.empty(step)
+        if of_x and self.layout.gathers:
+            values = self._take(values, threads)
+        for first, tiles in self._parts(batch, step):
+            of_y = y_tiles[:tiles]
+            self._y.enter(dy, first, of_y, threads)
+            if dvalues is not None:
+                self._x.enter(x, first, x_tiles[:tiles], threads)
+                self._dots(x_tiles[:tiles], of_y, dvalues, threads)
+            if db is not None:
+                with team(threads):
+                    run = channel_sums_kernel(self.layout.tile, threads > 1)
+                    run(of_y, self._y.frame, db)
+            if dx is not None:
+                self._inputs(values, of_y, x_tiles[:tiles], threads)
+                self._x.leave(x_tiles[:tiles], dx, first, threads)
+        return dx, dvalues, db
+
+    def _step(self, batch: int, threads: int) -> tuple[int, int]:
+        """Return how many tiles are computed together, and by how many threads."""
+        tiles = -(-batch // self.layout.tile)
+        threads = available(threads)
+        if tiles == 1 or threads == 1:
+            return 1, 1
+        return min(tiles, _TILES_OF_THREAD * threads), threads
+
+    def _parts(self, batch: int, step: int) -> list[tuple[int, int]]:
+        """Return the first sample of each run of tiles, and how many there are in it."""
+        tiles = -(-batch // self.layout.tile)
+        return [(t * self.layout.tile, min(step, tiles - t)) for t in range(0, tiles, step)]
+
+    @property
+    def _per_channel(self) -> float:
+        """Weights of a row in each channel that it can read."""
+        pattern, window = self.pattern, self.layout.window
+        return pattern.slots * window.groups / (max(1, pattern.groups) * window.channels)
+
+    @cached_property
+    def _forward_index(self) -> ConvIndex:
+        return self._of_filters(self.layout.forward)
+
+    @cached_property
+    def _dots_index(self) -> ConvIndex:
+        return self._of_filters(self.layout.dots)
+
+    def _of_filters(self, patch: Any) -> ConvIndex:
+        layout = self.layout
+        block = layout.channels_of_block(patch, layout.window.stride, self._per_channel)
+        return conv_index.of_filters(self.pattern, layout, block)
+
+    @cached_property
+    def _backward_index(self) -> ConvIndex:
+        layout, pattern = self.layout, self.pattern
+        if not layout.gathers:
+            return self._forward_index
+        window = layout.window
+        per_filter = pattern.slots * window.groups / (window.channels * window.filters)
+        block = layout.channels_of_block(layout.backward, (1, 1), per_filter)
+        return conv_index.of_channels(pattern, layout, block)
+
+    def _take(self, values: Array, threads: int) -> Array:
+        return taker(self._backward_index.source, threads)(values)
+
+    def _outputs(self, values: Array, x: Array, bias: Array, out: Array, threads: int) -> None:
+        layout, index = self.layout, self._forward_index
+        down, across = layout.window.stride
+        run = sums_kernel(layout.group, layout.tile, layout.forward, across, threads > 1)
+        with team(threads):
+            run(
+                values, index.offsets, index.splits, index.rows, self.pattern.absent, bias,
+                x, self._x.frame, down, out, self._y.frame,
+            )  # fmt: skip
+
+    def _inputs(self, values: Array, dy: Array, dx: Array, threads: int) -> None:
+        layout, index = self.layout, self._backward_index
+        down, across = layout.window.stride
+        with team(threads):
+            if layout.gathers:
+                run = sums_kernel(1, layout.tile, layout.backward, 1, threads > 1)
+                run(
+                    values, index.offsets, index.splits, index.rows, self._none, self._zeros,
+                    dy, self._y.frame, 1, dx, self._x.frame,
+                )  # fmt: skip
+                return
+            run = scatter_kernel(layout.group, layout.tile, layout.backward, across, threads > 1)
+            run(
+                values, index.offsets, index.splits, index.rows, dy, self._y.frame,
+                dx, self._x.frame, down,
+            )  # fmt: skip
+
+    def _dots(self, x: Array, dy: Array, dvalues: Array, threads: int) -> None:
+        layout, index = self.layout, self._dots_index
+        down, across = layout.window.stride
+        bounds = plan.row_bounds(self.pattern, threads)
+        longest = int(np.diff(index.splits, axis=0).max(initial=1))
+        partial = empty(threads, longest * layout.group * layout.tile)
+        run = dots_kernel(layout.group, layout.tile, layout.dots, across, threads > 1)
+        with team(threads):
+            run(
+                index.offsets, index.splits, index.rows, bounds, x, self._x.frame, down,
+                dy, self._y.frame, layout.band, partial, dvalues,
+            )  # fmt: skip
+
+
+def why_not(group: int, window: Window, height: int, width: int) -> str | None:
+    """Return why there is no kernel for a convolution, or None if there is one.
+
+    Args:
+        group: Consecutive filters that share their weights' places.
+        window: The convolution.
+        height: Of the images.
+        width: Of the images.
+    """
+    if group not in CPU_GROUPS:
+        return f"groups of {group} filters are for GPUs, kernels for the CPU take {CPU_GROUPS}"
+    if window.groups > 1 and window.filters // window.groups % group:
+        return f"groups of {group} filters do not divide {window.filters // window.groups} filters"
+    out = window.output(height, width)
+    if min(out) < 1:
+        return f"images of {height} x {width} are smaller than the kernel"
+    layout = Layout(window, height, width, group)
+    sizes = (layout.x.size(window.channels, layout.tile),
+             layout.y.size(window.filters + group, layout.tile))  # fmt: skip
+    if max(sizes) >= _MOST_FLOATS:
+        return f"images of {height} x {width} are too large"
+    return None
+
+
+def convolution(pattern: Pattern, window: Window, height: int, width: int) -> Convolution:
+    """Return the products of a pattern with images of one size, made once."""
+    key = ("convolution", window, height, width)
+    return plan.keep(pattern, key, lambda: Convolution(pattern, window, height, width))
