@@ -194,7 +194,7 @@ def why_not_condensed_conv(layer: nn.Conv2d, group: int) -> str | None:
         return f"on {weight.device.type} convolutions train with masks only"
     if weight.dtype not in (torch.float32, torch.float64):
         return f"its dtype is {weight.dtype}, not float32 or float64"
-    if layer.in_channels == layer.groups:
+    if layer.in_channels == layer.groups > 1:
         return "a depthwise convolution is as fast with masks"
     if group not in CPU_GROUPS:
         return f"its groups have {group} filters, kernels for the CPU are for {CPU_GROUPS}"

@@ -30,3 +30,14 @@ def sparseprop_layer(dense: nn.Linear) -> nn.Module | None:
     layer: Any = SparseLinear.from_dense(dense)
     assert isinstance(layer, nn.Module)
     return layer
+
+
+def sparseprop_convolution(dense: nn.Conv2d) -> nn.Module | None:
+    """Return a sparseprop convolution with the weights of a dense one; None: not installed."""
+    try:
+        from sparseprop.modules import SparseConv2d
+    except ImportError:
+        return None
+    layer: Any = SparseConv2d.from_dense(dense)
+    assert isinstance(layer, nn.Module)
+    return layer

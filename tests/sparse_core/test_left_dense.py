@@ -187,12 +187,13 @@ def test_tied_weights_are_named_where_they_were_selected():
 
 
 def conv_net() -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 64))
+    return nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Flatten(), nn.Linear(144, 64))
 
 
 def test_a_layer_that_cannot_be_condensed_is_named_where_that_was_asked_for():
     match = (
-        r"stay masked under backend='condensed': '0.weight' \(Conv2d trains with masks only\). "
+        r"stay masked under backend='condensed': '0.weight' \(a depthwise convolution is as fast "
+        r"with masks\). "
         "backend='auto'"
     )
     with pytest.warns(UserWarning, match=match) as told:

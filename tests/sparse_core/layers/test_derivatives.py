@@ -14,9 +14,9 @@ from torch.func import functional_call, jacfwd, jacrev, jvp, vmap
 from torch.func import grad as grad_of
 
 from sparse_core import SparseConfig, condense, sparsify
-from sparse_core.export.convolution import become_condensed_conv
 from sparse_core.layers.chain import CondensedSequential
 from sparse_core.layers.condensed import CondensedLinear, become_condensed
+from sparse_core.layers.condensed_conv import become_condensed_conv
 from sparse_core.layers.embedding import become_condensed_embedding, become_masked_embedding
 
 pytestmark = pytest.mark.filterwarnings(
@@ -182,15 +182,14 @@ def test_a_convolution():
     masked = nn.Conv2d(2, 4, 3)
     sparsify(masked, SparseConfig(method="static", sparsity=0.5))
     condensed = copy.deepcopy(masked)
-    become_condensed_conv(condensed)
-    condensed.product.requires_grad_(True)
+    become_condensed_conv(condensed, condensed.weight_mask != 0)
     x = torch.randn(1, 2, 5, 5, requires_grad=True)
     found = []
-    for layer, weight in ((masked, masked.weight), (condensed, condensed.product.values)):
+    for layer, weight in ((masked, masked.weight), (condensed, condensed.values)):
         (slope,) = grad(layer(x).tanh().sum(), x, create_graph=True)
         by_input, by_weight = grad(slope.pow(2).sum(), [x, weight])
         if layer is condensed:
-            matrix = layer.product.pattern.expand(by_weight.numpy())
+            matrix = layer.pattern.expand(by_weight.numpy())
             by_weight = torch.from_numpy(matrix).reshape(4, 2, 3, 3)
         found.append([slope.detach(), by_input, by_weight])
     assert all(part.any() for part in found[0])

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sparse_core import InputError, SparseConfig, sparsify
-from sparse_core.export.convolution import become_condensed_conv
+from sparse_core.layers.condensed_conv import become_condensed_conv
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -67,7 +67,7 @@ def test_half_precision_is_refused_in_one_line(dtype, given):
     assert "\n" not in str(e.value) and str(dtype) in str(e.value) and ".float()" in str(e.value)
     convolution = nn.Conv2d(2, 4, 3)
     sparsify(convolution, SparseConfig(method="static", sparsity=0.5))
-    become_condensed_conv(convolution)
+    become_condensed_conv(convolution, convolution.weight_mask != 0)
     with pytest.raises(InputError, match=r"CondensedConv2d\("):
         convolution.to(dtype)(torch.zeros(1, 2, 5, 5, dtype=dtype))
 

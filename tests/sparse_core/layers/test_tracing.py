@@ -15,8 +15,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from sparse_core import SparseConfig, condense, sparsify
-from sparse_core.export.convolution import CondensedConv2d
 from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.layers.condensed_conv import CondensedConv2d
 from sparse_core.layers.embedding import CondensedEmbedding
 from sparse_core.layers.sharing import Lent, Reused
 from tests.sparse_core.networks import mlp
@@ -57,7 +57,7 @@ def convolution():
 
 
 def made(build, form, monkeypatch):
-    monkeypatch.setattr("sparse_core.export.condense.conv_pays", lambda layer, batch: True)
+    monkeypatch.setattr("sparse_core.export.condense.conv_pays", lambda *facts: True)
     net, inputs, kind = build()
     net = condense(net) if form == "condense" else net.eval()
     assert any(type(layer) is kind for layer in net.modules())

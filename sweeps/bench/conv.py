@@ -1,0 +1,209 @@
+"""Speed of condensed convolutions in training, modules under autograd: `dst bench conv`.
+
+Measures, in one run and in turns, forward and backward passes of single layers of 3 x 3 (images in,
+images out, gradients of input, weights and bias), of four such layers with normalisation and ReLU
+behind each, and gradient steps of DQN with the CNN of Mnih et al. (2015). `dense` is the faster of
+`nchw` and `channels_last`, torch's layouts of dense convolutions; a mask over the weight is what a
+simulation of sparsity costs. Convolutions of sparseprop are measured where it is installed (extra
+`peers`). Beside a ratio stands the rate of useful operations, two for each active weight, output
+pixel, sample and product, and its fraction of the core's multiply-add peak.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from sweeps.bench.command import Calls, Case, Setting, exit_code, run
+from sweeps.bench.timing import Record, records
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+LAYERS = ((64, 16, 32), (64, 32, 32), (128, 8, 64), (256, 8, 32))
+"""Channels, height and width of images, batch."""
+
+SPARSITIES = (0.9, 0.95)
+GROUPS = (1, 4)
+DEPTH = 4
+DQN_BATCH = 32
+
+
+def layer(setting: Setting) -> Iterator[list[Record]]:
+    """Forward and backward passes of one layer of 3 x 3."""
+    yield from _passes("layer", 1, LAYERS[:1] if setting.quick else LAYERS, setting)
+
+
+def chain(setting: Setting) -> Iterator[list[Record]]:
+    """Forward and backward passes of four layers with normalisation and ReLU behind each."""
+    yield from _passes("chain", DEPTH, LAYERS[:1] if setting.quick else LAYERS, setting)
+
+
+def _passes(
+    case: str, depth: int, layers: tuple[tuple[int, int, int], ...], setting: Setting
+) -> Iterator[list[Record]]:
+    import torch
+
+    for channels, size, batch in layers:
+        for sparsity in SPARSITIES[:1] if setting.quick else SPARSITIES:
+            nets = _nets(channels, depth, sparsity)
+            calls: Calls = {}
+            for name, net in nets.items():
+                last = name == "channels_last"
+                layout = torch.channels_last if last else torch.contiguous_format
+                shape = batch, channels, size, size
+                calls[name] = _step(net.to(memory_format=layout), shape, layout)  # type: ignore[call-overload]
+            medians = setting.turns(calls)
+            medians["dense"] = min(medians["nchw"], medians["channels_last"])
+            work = {name: 2.0 * 3 * batch * size**2 * _weights(nets[name]) for name in nets} | {
+                "dense": 2.0 * 3 * batch * size**2 * _weights(nets["nchw"])
+            }
+            whole = f"{case} {size}x{size}"
+            shape_of = channels, channels
+            yield records(
+                whole, shape_of, batch, sparsity, setting.threads, medians, work, setting.peak
+            )
+
+
+def _nets(channels: int, depth: int, sparsity: float) -> dict[str, nn.Module]:
+    """Return the contestants: modules of the same shape."""
+    from sweeps.bench.peers import sparseprop_convolution
+
+    nets = {"nchw": _dense(channels, depth), "channels_last": _dense(channels, depth)}
+    nets["masked"] = _sparse(channels, depth, sparsity, "masked", 1)
+    peer = sparseprop_convolution(_pruned(channels, sparsity)) if depth == 1 else None
+    if peer is not None:
+        nets["sparseprop"] = peer
+    for group in GROUPS:
+        nets[f"condensed:{group}"] = _sparse(channels, depth, sparsity, "condensed", group)
+    return nets
+
+
+def _dense(channels: int, depth: int) -> nn.Module:
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for _ in range(depth):
+        layers.append(nn.Conv2d(channels, channels, 3, padding=1))
+        layers += [nn.BatchNorm2d(channels), nn.ReLU()] if depth > 1 else []
+    return nn.Sequential(*layers)
+
+
+def _sparse(channels: int, depth: int, sparsity: float, backend: str, group: int) -> nn.Module:
+    from sparse_core import SparseConfig, sparsify
+
+    net = _dense(channels, depth)
+    config: dict[str, Any] = dict(structure="constant_fan_in", group=group, backend=backend)
+    config |= dict(method="static", sparsity=sparsity, distribution="uniform", dense=())
+    sparsify(net, SparseConfig(**config))
+    return net
+
+
+def _pruned(channels: int, sparsity: float) -> nn.Conv2d:
+    """Return a dense convolution with zeros."""
+    from torch import nn
+
+    from sparse_core.layers.dense import become_dense
+
+    net = _sparse(channels, 1, sparsity, "masked", 1)
+    become_dense(net)
+    found = next(net.children())
+    assert isinstance(found, nn.Conv2d)
+    return found
+
+
+def _weights(net: nn.Module) -> float:
+    """Return the active weights of a network's convolutions."""
+    from sparse_core.layers.state import Condensed
+
+    total = 0
+    for module in net.modules():
+        if isinstance(module, Condensed):
+            total += module.pattern.nnz
+        elif hasattr(module, "weight_mask"):
+            total += int(module.weight_mask.sum())
+        elif hasattr(module, "kernel_size"):
+            total += int((module.weight != 0).sum())
+    return float(total)
+
+
+def _step(
+    net: nn.Module, shape: tuple[int, ...], layout: torch.memory_format
+) -> Callable[[], object]:
+    """Return a forward and backward pass; its gradients are new every time."""
+    import torch
+
+    x = torch.randn(shape).contiguous(memory_format=layout).requires_grad_()
+    dy = torch.randn(shape).contiguous(memory_format=layout)
+
+    def call() -> object:
+        x.grad = None
+        net.zero_grad()
+        out = net(x)
+        out.backward(dy)
+        return out
+
+    return call
+
+
+def dqn(setting: Setting) -> Iterator[list[Record]]:
+    """Gradient steps of DQN on images of 4 x 84 x 84, batch 32, at 90 %."""
+    calls: Calls = {"dense": _dqn_step("dense", 1), "masked": _dqn_step("masked", 1)}
+    for group in GROUPS:
+        calls[f"condensed:{group}"] = _dqn_step("auto", group)
+    medians = setting.turns(calls)
+    nothing = dict.fromkeys(calls, 0.0)  # what is useful of it is not counted
+    yield records(
+        "dqn", (4 * 84 * 84, 6), DQN_BATCH, 0.9, setting.threads, medians, nothing, setting.peak
+    )
+
+
+def _dqn_step(backend: str, group: int) -> Callable[[], object]:
+    """Return a gradient step, replay included, on random images."""
+    import gymnasium as gym
+    import numpy as np
+    import stable_baselines3 as sb3
+    from stable_baselines3.common.logger import Logger
+
+    from dstrl import SparseDQNCnnPolicy
+
+    class Images(gym.Env[Any, Any]):
+        """Random images, six actions."""
+
+        observation_space = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8)
+        action_space = gym.spaces.Discrete(6)
+
+        def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+            return self.observation_space.sample(), {}
+
+        def step(self, _: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            return self.observation_space.sample(), 0.0, False, False, {}
+
+    options: dict[str, Any] = dict(buffer_size=500, batch_size=DQN_BATCH, seed=0, device="cpu")
+    policy: Any = "CnnPolicy"
+    if backend != "dense":
+        fields: dict[str, Any] = dict(
+            method="srigl", sparsity=0.9, group=group, backend=backend, min_fan_in=1
+        )
+        policy = SparseDQNCnnPolicy
+        options["policy_kwargs"] = {"sparse": fields}
+    model = sb3.DQN(policy, Images(), learning_starts=100, train_freq=1000, **options)
+    model.set_logger(Logger(None, []))
+    model.learn(200)
+    return lambda: model.train(1, DQN_BATCH)
+
+
+CASES: dict[str, Case] = {"layer": layer, "chain": chain, "dqn": dqn}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmark."""
+    return run("dst bench conv", __doc__, CASES, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code("dst bench conv", main))
