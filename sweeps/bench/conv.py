@@ -118,16 +118,17 @@ def _pruned(channels: int, sparsity: float) -> nn.Conv2d:
 
 def _weights(net: nn.Module) -> float:
     """Return the active weights of a network's convolutions."""
+    from torch import nn
+
     from sparse_core.layers.state import Condensed
 
     total = 0
     for module in net.modules():
         if isinstance(module, Condensed):
             total += module.pattern.nnz
-        elif hasattr(module, "weight_mask"):
-            total += int(module.weight_mask.sum())
-        elif hasattr(module, "kernel_size"):
-            total += int((module.weight != 0).sum())
+        elif isinstance(module, nn.Conv2d):
+            active = module._buffers.get("weight_mask")
+            total += int(((module.weight if active is None else active) != 0).count_nonzero())
     return float(total)
 
 
