@@ -7,8 +7,10 @@ Values are those in force: where a spec says None for a method's own growth rule
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sparse_core.checks import InputError
@@ -32,7 +34,9 @@ class Axes:
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        self._flat = {run.run_id: specs.shown(run.spec) for run in runs}
+        self._groups = {run.run_id: _without_seed(run) for run in runs}
+        groups = {self.group(run): run for run in runs}
+        self._flat = {group: specs.shown(run.spec) for group, run in groups.items()}
         names = dict.fromkeys(
             [METHOD, DISTRIBUTION, *(name for flat in self._flat.values() for name in flat)]
         )
@@ -45,8 +49,10 @@ class Axes:
             for name, choices in self._choices.items()
             if len(choices) > 1 and name not in (_SEED, *self.task)
         )
-        self._groups = {run.run_id: _without_seed(run) for run in runs}
-        groups = {self.group(run): run for run in runs}
+        self._tasks = {group: self._task(flat) for group, flat in self._flat.items()}
+        self._beside = {name: self._neighbours(name) for name in self.names}
+        self._fixed = {name for name in self.names if self._follows_task(name)}
+        self._known: dict[tuple[Any, ...], bool] = {}
         self._values = {group: self._part(run) for group, run in groups.items()}
         self.telling = self._fewest(groups)
 
@@ -66,22 +72,51 @@ class Axes:
 
     def task_of(self, run: Run) -> str:
         """Return what the run learns."""
-        flat = self._flat[run.run_id]
+        return self._tasks[self.group(run)]
+
+    def _task(self, flat: Mapping[str, Any]) -> str:
         return ", ".join(text(name, flat[name]) for name in self.task if flat[name] is not None)
 
-    def _fewest(self, groups: dict[str, Run]) -> tuple[str, ...]:
+    def _fewest(self, groups: Iterable[str]) -> tuple[str, ...]:
         """Leave out, from the last, every axis but the method that is not needed."""
         kept = list(self.names)
         for name in reversed(self.names):
-            if name == METHOD:
-                continue
             rest = [other for other in kept if other != name]
-            if all(
-                self.task_of(one) != self.task_of(other) or self._apart(first, second, rest)
-                for (first, one), (second, other) in itertools.combinations(groups.items(), 2)
+            if name == METHOD or self._alone_tells(name, rest, groups):
+                continue
+            if name in self._fixed or all(
+                self._tasks[first] != self._tasks[second] or self._apart(first, second, rest)
+                for first, second in itertools.combinations(groups, 2)
             ):
                 kept = rest
         return tuple(kept)
+
+    def _alone_tells(self, name: str, rest: Sequence[str], groups: Iterable[str]) -> bool:
+        """Return whether there are groups that this axis alone tells apart, a quick first look."""
+        seen: dict[str, Any] = {}
+        for group in groups:
+            values = self._values[group]
+            if name in values:
+                like = repr((self._tasks[group], [values.get(other, ...) for other in rest]))
+                if seen.setdefault(like, values[name]) != values[name]:
+                    return True
+        return False
+
+    def _follows_task(self, name: str) -> bool:
+        """Return whether all groups of a task have the same value, so that it tells none apart."""
+        values: dict[str, Any] = {}
+        return all(
+            values.setdefault(self._tasks[group], flat.get(name)) == flat.get(name)
+            for group, flat in self._flat.items()
+        )
+
+    def _neighbours(self, name: str) -> set[str]:
+        """Return the groups beside which there is one that differs in this field alone."""
+        alike: dict[str, list[str]] = {}
+        for group, flat in self._flat.items():
+            rest = repr([(other, value) for other, value in flat.items() if other != name])
+            alike.setdefault(rest, []).append(group)
+        return {group for found in alike.values() if len(found) > 1 for group in found}
 
     def _apart(self, first: str, second: str, names: Iterable[str]) -> bool:
         """Return whether two groups differ on an axis on which both have a value.
@@ -96,22 +131,28 @@ class Axes:
         return any((name in one) != (name in other) for name in names)
 
     def _part(self, run: Run) -> dict[str, Any]:
-        flat = self._flat[run.run_id]
+        group = self.group(run)
+        flat = self._flat[group]
         own = {name: flat.get(name) for name in self.names if name in flat or name == METHOD}
         known = specs.in_force(run.spec)
         return {
             name: value
             for name, value in own.items()
             if name == METHOD
-            or (
-                value is not None
-                if name in known
-                else any(
-                    _matters(run, name, other) for other in self._choices[name] if other != value
-                )
-                or _needed(run, name)
-            )
+            or group in self._beside[name]
+            or (value is not None if name in known else self._plays_a_part(run, name, value))
         }
+
+    def _plays_a_part(self, run: Run, name: str, value: Any) -> bool:
+        """Return whether another value would make another run, or other fields need this one."""
+        flat = self._flat[self.group(run)]
+        key = (name, repr(value), self.task_of(run), flat.get(METHOD))
+        if name in self._fixed and key in self._known:
+            return self._known[key]
+        others = (other for other in self._choices[name] if other != value)
+        found = any(_matters(run, name, other) for other in others) or _needed(run, name)
+        self._known[key] = found
+        return found
 
 
 def text(name: str, value: Any) -> str:
@@ -127,8 +168,10 @@ def short(name: str) -> str:
 
 
 def _without_seed(run: Run) -> str:
-    spec = specs.load(type(run.spec), {**specs.plain(run.spec), _SEED: 0})
-    return specs.run_id(run.kind_name, spec, run.sources)
+    """Return what a run's canonical spec and its sources say, but for the seed."""
+    fields = {name: value for name, value in specs.plain(run.spec).items() if name != _SEED}
+    content = json.dumps([run.kind_name, fields, dict(run.sources)], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def _matters(run: Run, name: str, value: Any) -> bool:

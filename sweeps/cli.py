@@ -246,7 +246,8 @@ def _report(options: argparse.Namespace) -> int:
     _set_data(options.data)
     grid = load_grid(options.grid)
     folders = _folders(grid, options.runs_dir)
-    _write_report(grid, options.out or options.runs_dir / grid.name, folders, _console())
+    out = options.out or options.runs_dir / grid.name
+    _write_report(grid, out, folders, _console(), options.figure, options.figures)
     return OK
 
 
@@ -257,12 +258,19 @@ def _export(options: argparse.Namespace) -> int:
     return OK
 
 
-def _write_report(grid: Grid, out: Path, folders: dict[str, RunDir], console: Console) -> int:
+def _write_report(
+    grid: Grid,
+    out: Path,
+    folders: dict[str, RunDir],
+    console: Console,
+    figures: Sequence[str] = (),
+    files: str | None = None,
+) -> int:
     """Print a report's tables, write it, say where, and return the number of missing runs."""
     from sweeps.report import Report
     from sweeps.tables import remarks, terminal_table
 
-    report = Report(grid, folders)
+    report = Report(grid, folders, figures)
     for summary in report.summaries:
         console.print()
         console.print(terminal_table(summary))
@@ -275,6 +283,9 @@ def _write_report(grid: Grid, out: Path, folders: dict[str, RunDir], console: Co
     if report.earlier:
         _say(console, report.earlier)
     _say(console, f"report: {report.write(out)}")
+    if files is not None:
+        count = report.write_figures(out / "figures", files)
+        _say(console, f"figures: {count} files in {out / 'figures'}")
     return report.missing
 
 

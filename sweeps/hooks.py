@@ -148,7 +148,7 @@ class Player(Protocol):
 SPEC = "a dataclass with a field 'seed'"
 RUNNER = "a function run(spec, out, progress)"
 PLAYER = "a function enjoy(spec, output, file, seed)"
-FIGURE = "a function draw(canvas, group), see sweeps.looks.Draw"
+FIGURE = "a function draw(sheet), see sweeps.figures.sheet.Draw"
 MEASURE = "a function of a result that returns a number or None"
 
 
@@ -173,7 +173,7 @@ def is_player(found: object) -> TypeGuard[Player]:
 
 def is_figure(found: object) -> bool:
     """Whether an object can be called as a figure of a report is."""
-    return takes(found, 2)
+    return takes(found, 1)
 
 
 def is_measure(found: object) -> bool:

@@ -35,7 +35,8 @@ class Kind:
         panels: Further curves of a result to draw where there are any, a panel each: its key,
             dotted in a mapping (`plasticity.churn`), the panel's title with its unit, and what its
             first column is where that is not `x`.
-        figures: Further figures of the report: `package.module:NAME` of a `sweeps.looks.Draw` each.
+        figures: Further figures of the report: `package.module:NAME` of a
+            `sweeps.figures.sheet.Draw` each.
         player: Import string of a `sweeps.hooks.Player`; empty: there are no episodes to see.
         events: Whether the runner writes TensorBoard's event files if `DST_TENSORBOARD` is set.
     """
@@ -209,16 +210,6 @@ def player(reference: str) -> hooks.Player:
     return found
 
 
-def figure(reference: str) -> Callable[..., Any]:
-    """Import a figure of a kind's own.
-
-    Raises:
-        InputError: If there is none, or it cannot be called as one.
-    """
-    found: Callable[..., Any] = load("figures", reference, hooks.FIGURE, hooks.is_figure)
-    return found
-
-
 def measure(reference: str) -> Callable[[Mapping[str, Any]], float | None]:
     """Import a function that takes a further number from a result.
 
@@ -247,7 +238,7 @@ def check(kind: Kind) -> type[Any]:
         elif reference or field == "runner":
             load(field, reference, expected)
     for reference in kind.figures:
-        figure(reference)
+        load("figures", reference, hooks.FIGURE, hooks.is_figure)
     for key, _ in kind.extra:
         if ":" in key:
             measure(key)

@@ -30,6 +30,7 @@ LISTINGS = {
     "datasets": CL,
     "networks": CL,
     "strategies": CL,
+    "figures": "sweeps.listing:figures",
     "grids": "sweeps.listing:grids",
     "kinds": "sweeps.listing:kinds",
     "launchers": "sweeps.listing:launchers",
@@ -61,6 +62,12 @@ def grids() -> list[Entry]:
         Entry(name, _about(file.read_text("utf-8")), f"sweeps/grids/{file.name}")
         for name, file in files.items()
     ]
+
+
+def figures() -> list[Entry]:
+    """Return the figures of the report, each with what it shows."""
+    found: list[Entry] = load("list", "sweeps.figures.registry:described", "a function", callable)()
+    return found
 
 
 def kinds() -> list[Entry]:

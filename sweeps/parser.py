@@ -26,6 +26,9 @@ BENCHMARKS = {
     "rec": ("sweeps.bench.rec:main", "steps of recommenders with sparse tables"),
     "updates": ("sweeps.bench.updates:main", "what an update of the topology costs, in steps"),
 }
+FIGURE_FORMATS = ("svg", "pdf", "png")
+"""In which figures can be written into files."""
+
 FORMATS = ("csv", "parquet", "latex", "markdown")
 """In which results can be exported."""
 
@@ -88,6 +91,17 @@ def make() -> argparse.ArgumentParser:
     )
     report.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write; default: beside the runs"
+    )
+    report.add_argument(
+        "--figures", choices=FIGURE_FORMATS, help="also write every panel into DIR/figures"
+    )
+    report.add_argument(
+        "--figure",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a figure to draw, of dst list figures or package.module:NAME; may be given several "
+        "times; default: all",
     )
     _export_options(actions.add_parser("export", help="print or write results for other programs"))
     _tune_options(_action(groups, "tune", "find values for each method of a grid by equal trials"))

@@ -1,159 +1,257 @@
-"""Plots: the report's figures of each task and setting, as SVG text."""
+"""Plates: the report's figures drawn, as SVG elements for the page and as files."""
 
 from __future__ import annotations
 
 import io
 import re
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from sparse_core.checks import InputError
-from sweeps import kinds
-from sweeps.axes import DISTRIBUTION, METHOD, text
-from sweeps.figures import FIGURES
-from sweeps.looks import Draw, Drawn, Group, looks
-from sweeps.summary import Row, Summary
+from sweeps.figures import registry
+from sweeps.figures.registry import Figure
+from sweeps.figures.sheet import MOST_PANELS, Panel, Sheet
+from sweeps.kinds import Kind
+from sweeps.looks import FAINT, INK, MUTED, ON_DARK, Look
+from sweeps.summary import Summary
 
 STYLE: dict[Any, Any] = {
-    "svg.fonttype": "path",
     "svg.hashsalt": "sweeps",
     "text.parse_math": False,
+    "text.color": INK,
     "font.family": "DejaVu Sans",
-    "font.size": 10,
+    "font.size": 8.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#444444",
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.labelcolor": INK,
     "axes.linewidth": 0.8,
-    "axes.labelsize": 10,
-    "axes.titlesize": 11,
+    "axes.labelsize": 8.5,
+    "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.titlepad": 10,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#E4E4E4",
+    "grid.color": FAINT,
     "grid.linewidth": 0.7,
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
 }
+FILE_PANELS = 200
+"""Panels of a figure in files."""
+
+_COLOUR = re.compile(r"#[0-9a-f]{6}")
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
 @dataclass(frozen=True)
-class Panel:
+class Plate:
     """One figure of a report.
 
     Attributes:
-        title: Task and setting.
-        svg: Its SVG element, which says in words what it shows.
+        name: Its name.
+        panels: The SVG element of each panel, which says in words what it shows, and whether it
+            needs the room of two.
+        legend: The SVG element of each key, and its name.
         caption: What is to be seen.
     """
 
-    title: str
-    svg: str
+    name: str
+    panels: tuple[tuple[str, bool], ...]
+    legend: tuple[tuple[str, str], ...]
     caption: str
 
 
-def panels(summary: Summary) -> list[Panel]:
-    """Draw all figures of each task and setting of the axes other than method and distribution.
+def chosen(names: Iterable[str], kinds: Iterable[Kind]) -> list[Figure]:
+    """Return figures.
+
+    Args:
+        names: Of figures; none: all, and those of the kinds.
+        kinds: Whose own figures are drawn too.
 
     Raises:
-        InputError: If a figure of the user's own fails.
+        InputError: If there is no such figure.
     """
-    found = FIGURES | {name: _guarded(name) for name in summary.kind.figures}
-    return [
-        panel
-        for group in _groups(summary)
-        for name, draw in found.items()
-        if (panel := _panel(group, name, draw)) is not None
-    ]
+    found = tuple(names) or (*registry.FIGURES, *(name for kind in kinds for name in kind.figures))
+    return [registry.find(name) for name in dict.fromkeys(found)]
 
 
-def _groups(summary: Summary) -> Iterator[Group]:
-    look = looks(summary)
-    named = METHOD in summary.axes.telling
-    others = [name for name in summary.axes.telling if named and name not in (METHOD, DISTRIBUTION)]
-    for task in summary.tasks:
-        rows = [row for row in summary.rows if row.task == task]
-        for setting in _settings(rows, others):
-            chosen = [row for row in rows if _belongs(row, others, setting)]
-            title = ", ".join(part for part in (task, *setting) if part) or summary.kind_name
-            yield Group(summary, title, [(row, _label(row)) for row in chosen], look)
+def plates(summary: Summary, figures: Iterable[str] = ()) -> list[Plate]:
+    """Draw figures of one kind for the page.
+
+    Args:
+        summary: The runs.
+        figures: Names; none: all, and those of the kind.
+
+    Raises:
+        InputError: If there is no such figure, or one of the user's own fails.
+    """
+    drawn = []
+    with mpl.rc_context(STYLE | {"svg.fonttype": "none"}):
+        for name, sheet, caption in _sheets(summary, figures, MOST_PANELS):
+            panels = tuple(
+                (_inline(panel, f"{summary.kind_name}-{name}-{place}"), panel.wide)
+                for place, panel in enumerate(sheet.panels)
+            )
+            legend = tuple((_key(look), label) for label, look in sheet.legend())
+            drawn.append(Plate(name, panels, legend, _whole(sheet, caption)))
+    return drawn
 
 
-def _panel(group: Group, name: str, draw: Draw) -> Panel | None:
-    with mpl.rc_context(STYLE):
-        canvas = Figure(figsize=(12, 4.4), layout="constrained")
-        drawn = draw(canvas, group)
-        if drawn is None:
-            return None
-        file = io.StringIO()
-        canvas.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    description = f"{group.title}. {drawn.numbers or drawn.caption}"
-    identity = f"{group.summary.kind_name} {group.title} {name}"
-    return Panel(group.title, _inline(file.getvalue(), identity, description), drawn.caption)
+def write_files(summary: Summary, folder: Path, form: str, figures: Iterable[str] = ()) -> int:
+    """Write every panel of figures into a file of its own, with its legend; return their number.
+
+    Raises:
+        InputError: If there is no such figure, or one of the user's own fails.
+        OSError: If a file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with mpl.rc_context(STYLE | {"svg.fonttype": "path", "pdf.fonttype": 42}):
+        for name, sheet, _ in _sheets(summary, figures, FILE_PANELS):
+            plain = name.partition(":")[2] or name
+            for place, panel in enumerate(sheet.panels, start=1):
+                _add_legend(sheet, panel)
+                path = folder / f"{summary.kind_name.rpartition(':')[2]}-{plain}-{place}.{form}"
+                panel.figure.savefig(
+                    path,
+                    format=form,
+                    bbox_inches="tight",
+                    dpi=200,
+                    metadata={"CreationDate": None} if form == "pdf" else None,
+                )
+                count += 1
+    return count
 
 
-def _guarded(name: str) -> Draw:
-    """Return a figure of the user's own, whose faults are told in one line."""
-    draw = kinds.figure(name)
+def _sheets(
+    summary: Summary, figures: Iterable[str], most: int
+) -> Iterator[tuple[str, Sheet, str]]:
+    names = tuple(figures) or (*registry.FIGURES, *summary.kind.figures)
+    for name in dict.fromkeys(names):
+        sheet = Sheet(summary, most)
+        caption = _drawn(name, sheet)
+        if sheet.panels:
+            yield name, sheet, caption
 
-    def guarded(canvas: Figure, group: Group, /) -> Drawn | None:
-        try:
-            drawn = draw(canvas, group)
-        except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            said = " ".join(f"{type(error).__name__}: {error}".split())
-            raise InputError(
-                f"figures={name!r}: failed: {said} ({where.filename}, line {where.lineno}); "
-                "results are kept, dst sweep report writes the report again",
-                field="figures",
-            ) from error
-        if drawn is None or isinstance(drawn, Drawn):
-            return drawn
+
+def _drawn(name: str, sheet: Sheet) -> str:
+    """Let a figure draw; faults of one of the user's own are told in one line."""
+    draw = registry.function(registry.find(name))
+    if name in registry.FIGURES:
+        return draw(sheet)
+    try:
+        caption: object = draw(sheet)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        said = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(
-            f"figures={name!r}: returned a {type(drawn).__name__}, must return a "
-            "sweeps.looks.Drawn or None",
+            f"figures={name!r}: failed: {said} ({where.filename}, line {where.lineno}); "
+            "results are kept, dst sweep report writes the report again",
             field="figures",
+        ) from error
+    if isinstance(caption, str):
+        return caption
+    raise InputError(
+        f"figures={name!r}: returned a {type(caption).__name__}, must return its caption",
+        field="figures",
+    )
+
+
+def _whole(sheet: Sheet, caption: str) -> str:
+    """Return a caption that also says how many seeds there are, and what was left out."""
+    said = [caption]
+    if seeds := sheet.seeds():
+        said.append(f"{seeds[0].upper()}{seeds[1:]} each." if sheet.shown else "")
+    if sheet.left_out:
+        total = len(sheet.panels) + sheet.left_out
+        said.append(
+            f"Shown are {len(sheet.panels)} of {total} panels; dst sweep report --figures svg "
+            "writes them all."
         )
-
-    return guarded
-
-
-def _settings(rows: Sequence[Row], others: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the settings that get a figure; dense rows stand in those of others if they fit."""
-    sparse = [_setting(row, others) for row in rows if not row.baseline]
-    dense = [_setting(row, others) for row in rows if row.baseline]
-    alone = [base for base in dense if not any(set(base) <= set(setting) for setting in sparse)]
-    return list(dict.fromkeys(sparse + alone))
+    return " ".join(part for part in said if part)
 
 
-def _belongs(row: Row, others: Sequence[str], setting: tuple[str, ...]) -> bool:
-    own = _setting(row, others)
-    return set(own) <= set(setting) if row.baseline else own == setting
-
-
-def _setting(row: Row, names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(text(name, row.values[name]) for name in names if name in row.values)
-
-
-def _label(row: Row) -> str:
-    """Return the row's label without what the title of its figure says."""
-    if row.method is None:
-        return row.label
-    return " ".join(str(row.values[name]) for name in (METHOD, DISTRIBUTION) if name in row.values)
-
-
-def _inline(svg: str, name: str, description: str) -> str:
-    """Return the SVG element alone, its ids made unique in a page that holds several."""
-    prefix = re.sub(r"\W+", "-", name).strip("-").lower()
+def _inline(panel: Panel, prefix: str) -> str:
+    """Return a panel's SVG element, its ids its own and its colours the page's."""
+    file = io.StringIO()
+    panel.figure.savefig(file, format="svg", transparent=True, metadata=_NO_METADATA)
+    svg = file.getvalue()
+    prefix = re.sub(r"\W+", "-", prefix).strip("-").lower()
     element = svg[svg.index("<svg") :]
     element = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', element)
     element = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', element)
     element = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", element)
-    return element.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1)
+    said = f"{panel.title}. {panel.said}" if panel.said else panel.title
+    element = element.replace("<svg ", f'<svg role="img" aria-label="{escape(said)}" ', 1)
+    return _themed(element)
+
+
+def _themed(svg: str) -> str:
+    """Replace colours that look otherwise on a dark page by variables of the page."""
+    return _COLOUR.sub(lambda match: variable(match[0]) if match[0] in ON_DARK else match[0], svg)
+
+
+def variable(colour: str) -> str:
+    """Return a colour as a variable of the page, with itself to fall back on."""
+    return f"var(--k{colour[1:]}, {colour})"
+
+
+def _key(look: Look) -> str:
+    """Return a short line as an SVG element, for a legend."""
+    colour = _themed(look.colour)
+    dashes = "" if look.line == "-" else ",".join(f"{1.7 * gap:g}" for gap in look.line[1])
+    width = 1.8 if look.marker else 3.5
+    style = f"stroke:{colour};stroke-width:{width};stroke-dasharray:{dashes or 'none'}"
+    dot = f'<path d="{_SHAPES[look.marker]}" style="fill:{colour}"/>' if look.marker else ""
+    return (
+        '<svg class="key" viewBox="0 0 34 12" width="34" height="12" aria-hidden="true">'
+        f'<path d="M1 6H33" style="{style}"/>{dot}</svg>'
+    )
+
+
+_SHAPES = {
+    "o": "M13.5 6a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0Z",
+    "s": "M14 3h6v6h-6Z",
+    "D": "M17 1.8L21.2 6L17 10.2L12.8 6Z",
+    "^": "M17 2L21 9.5H13Z",
+    "v": "M17 10L21 2.5H13Z",
+    "P": "M15.5 2h3v2.5h2.5v3h-2.5v2.5h-3v-2.5h-2.5v-3h2.5Z",
+    "X": "M14 2l3 2.5l3-2.5l1.5 1.5l-2.5 2.5l2.5 2.5l-1.5 1.5l-3-2.5l-3 2.5"
+    "l-1.5-1.5l2.5-2.5l-2.5-2.5Z",
+}
+
+
+def _add_legend(sheet: Sheet, panel: Panel) -> None:
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=look.colour,
+            linestyle=look.line,
+            marker=look.marker or None,
+            markersize=4,
+            linewidth=1.5 if look.marker else 3,
+        )
+        for _, look in sheet.legend()
+    ]
+    if handles:
+        panel.figure.legend(
+            handles,
+            [label for label, _ in sheet.legend()],
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0.0),
+            ncols=min(4, len(handles)),
+            frameon=False,
+            handlelength=2.6,
+        )

@@ -13,8 +13,10 @@ import jinja2
 from sweeps import plots, sources
 from sweeps import spec as specs
 from sweeps.facts import Facts
+from sweeps.figures import registry
 from sweeps.files import remove_left, write_text
 from sweeps.grid import Grid
+from sweeps.looks import ON_DARK
 from sweeps.progress import run_name
 from sweeps.records import as_csv, run_records, table_records
 from sweeps.store import RunDir, State
@@ -28,6 +30,7 @@ class Report:
     Args:
         grid: The grid.
         runs: The directory of each run, by its identity.
+        figures: Names of the figures that the page is to have; none: all.
 
     Attributes:
         outcomes: What became of each run.
@@ -36,9 +39,12 @@ class Report:
             these; empty if there are none.
     """
 
-    def __init__(self, grid: Grid, runs: Mapping[str, RunDir]) -> None:
+    def __init__(self, grid: Grid, runs: Mapping[str, RunDir], figures: Sequence[str] = ()) -> None:
         self.grid = grid
-        self.outcomes = tuple(collect(grid.runs, runs))
+        self.figures = tuple(figures)
+        kinds = {run.kind_name: run.kind for run in grid.runs}
+        wanted = plots.chosen(self.figures, kinds.values())
+        self.outcomes = tuple(collect(grid.runs, runs, registry.needs(wanted)))
         self.summaries = tuple(summarise(self.outcomes))
         self.earlier = _earlier(grid, runs)
 
@@ -61,6 +67,20 @@ class Report:
         write_text(folder / "table.csv", as_csv(table_records(self.summaries)))
         return path
 
+    def write_figures(self, folder: Path, form: str) -> int:
+        """Write every panel of every figure into a file of its own; return their number.
+
+        Args:
+            folder: Where to.
+            form: One of `sweeps.parser.FIGURE_FORMATS`.
+
+        Raises:
+            OSError: If a file cannot be written.
+        """
+        return sum(
+            plots.write_files(summary, folder, form, self.figures) for summary in self.summaries
+        )
+
 
 def render(report: Report) -> str:
     """Return the page."""
@@ -76,6 +96,7 @@ def render(report: Report) -> str:
     results = [outcome.facts for outcome in outcomes if outcome.facts is not None]
     return environment.get_template("report.html.jinja").render(
         name=grid.name,
+        on_dark=list(ON_DARK.items()),
         sections=[
             {
                 "summary": summary,
@@ -83,7 +104,7 @@ def render(report: Report) -> str:
                 "comparisons": comparisons(summary),
                 "unpaired": unpaired(summary),
                 "remarks": remarks(summary),
-                "panels": plots.panels(summary),
+                "plates": plots.plates(summary, report.figures),
                 "settings": _settings(summary, outcomes),
                 "ways": {row.estimate.way for row in summary.rows if row.estimate is not None},
             }

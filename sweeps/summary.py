@@ -45,9 +45,8 @@ class Row:
         planned: How many runs the grid has.
         runs: Those that have a result, by ascending seed.
         estimate: What stands for their scores.
+        others: The dense runs that they are compared with.
         difference: Their scores less those of the dense runs with the same seeds.
-        better: Probability that one of them beats a dense run (Agarwal et al. 2021).
-        unpaired: Whether there are dense runs, but fewer than two of the same seeds.
     """
 
     task: str
@@ -56,9 +55,8 @@ class Row:
     planned: int
     runs: tuple[Facts, ...]
     estimate: Estimate | None
+    others: tuple[Facts, ...]
     difference: Difference | None
-    better: float | None
-    unpaired: bool
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -74,6 +72,20 @@ class Row:
     def curves(self) -> tuple[stats.Floats, ...]:
         """X and y of each run's curve."""
         return tuple(run.curve for run in self.runs)
+
+    @property
+    def better(self) -> float | None:
+        """Probability that one of them beats a dense run (Agarwal et al. 2021)."""
+        if not self.runs or not self.others:
+            return None
+        theirs = [run.score for run in self.others]
+        columns = (np.array(values)[:, None] for values in (self.scores, theirs))
+        return float(stats.probability_of_improvement(*columns))
+
+    @property
+    def unpaired(self) -> bool:
+        """Whether there are dense runs, but fewer than two of the same seeds."""
+        return bool(self.others) and self.difference is None and len(self.runs) > 1
 
     @property
     def mean(self) -> float | None:
@@ -213,10 +225,6 @@ def _row(axes: Axes, run: Run, planned: int, runs: Sequence[Facts], others: Sequ
     theirs = {facts.seed: facts.score for facts in others}
     pair = [(facts.score, theirs[facts.seed]) for facts in runs if facts.seed in theirs]
     found = pairs.difference([one for one, _ in pair], [other for _, other in pair])
-    better = None
-    if scores and theirs:
-        columns = (np.array(values)[:, None] for values in (scores, list(theirs.values())))
-        better = float(stats.probability_of_improvement(*columns))
     return Row(
         task=axes.task_of(run),
         label=axes.label(run),
@@ -224,9 +232,8 @@ def _row(axes: Axes, run: Run, planned: int, runs: Sequence[Facts], others: Sequ
         planned=planned,
         runs=tuple(runs),
         estimate=estimate(scores, axes.group(run)),
+        others=tuple(others),
         difference=found,
-        better=better,
-        unpaired=bool(theirs) and found is None and len(scores) > 1,
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sparse_core.checks import InputError
-from sweeps import figures, worker
+from sweeps import worker
+from sweeps.figures import registry
 from sweeps.grid import Grid, parse
 from sweeps.report import Report
 from sweeps.store import RunDir, prepare
@@ -20,12 +22,10 @@ from tests.sweeps.reports import Page
 
 FIGURE, LINE = blocks_of("A new figure of the report")
 LAB = f"""
-import dataclasses
-from matplotlib.figure import Figure
-from sweeps.kinds import Kind
-from sweeps.looks import Drawn, Group
-
 {FIGURE}
+import dataclasses
+from sweeps.kinds import Kind
+
 @dataclasses.dataclass(frozen=True)
 class Bricks:
     height: float = 1.0
@@ -43,11 +43,11 @@ def squared(result):
 def broken(*anything):
     raise ValueError("no\\nbricks")
 
-def silent(canvas, group):
-    return None
+def silent(sheet):
+    return "nothing to draw"
 
-def chatty(canvas, group):
-    return "a caption"
+def mute(sheet):
+    return None
 
 number = 3
 BRICKS = Kind(
@@ -70,14 +70,14 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop("reclab", None)
 
 
-def report(grid: Grid, place: Path, do: bool = True) -> Report:
+def report(grid: Grid, place: Path, figures: Sequence[str] = (), do: bool = True) -> Report:
     """Do the runs of a grid and write their report."""
     folders = {run.run_id: RunDir(place / run.run_id) for run in grid.runs}
     for run in grid.runs:
         prepare(folders[run.run_id], run.record())
         if do:
             assert worker.execute(folders[run.run_id]) == worker.DONE
-    made = Report(grid, folders)
+    made = Report(grid, folders, figures)
     made.write(place)
     return made
 
@@ -107,37 +107,41 @@ def test_a_kind_is_a_spec_a_runner_and_a_line(lab: Path) -> None:
     assert page.open == [] and "Bricks" in page.text
 
 
+def panels(page: Page) -> list[str]:
+    """Return what the panels of a page say."""
+    return page.attributes("aria-label")
+
+
 def test_a_kind_has_figures_of_its_own(lab: Path) -> None:
     report(parse("name: a\nkind: reclab:BRICKS"), lab)
     page = Page((lab / "report.html").read_text())
-    assert sum(tag == "svg" for tag, _ in page.tags) == sum(tag == "figure" for tag, _ in page.tags)
-    assert len(page.attributes("aria-label")) == 2
-    assert page.attributes("aria-label")[1] == "reclab:BRICKS. Boxes of the height (m)."
+    assert panels(page)[-1] == "reclab:BRICKS"
+    assert page.text.count("Boxes of the height (m). 1 seed each.") == 0
     assert page.text.count("Boxes of the height (m).") == 1
     ids = page.attributes("id")
     assert len(ids) == len(set(ids))
 
 
-def test_a_figure_of_every_kind_is_a_function_and_a_line(
+def test_a_figure_of_every_kind_is_a_file_and_a_line(
     monkeypatch: pytest.MonkeyPatch, toys: Callable[[str], Grid], tmp_path: Path
 ) -> None:
-    found: dict[str, Any] = dict(vars(figures))
-    exec(FIGURE, found)
-    for name, draw in eval(f"{{{LINE}}}", found).items():
-        monkeypatch.setitem(figures.FIGURES, name, draw)
-    report(toys("kind: toy\ngrid: {task: [tower, bridge]}"), tmp_path)
+    module = types.ModuleType("sweeps.figures.spread")
+    exec(FIGURE, vars(module))
+    monkeypatch.setitem(sys.modules, "sweeps.figures.spread", module)
+    found: dict[str, Any] = dict(vars(registry))
+    for name, figure in eval(f"{{{LINE}}}", found).items():
+        monkeypatch.setitem(registry.FIGURES, name, figure)
+    report(toys("kind: toy\ngrid: {task: [tower, bridge]}"), tmp_path, ["spread"])
     page = Page((tmp_path / "report.html").read_text())
-    assert sum(tag == "svg" for tag, _ in page.tags) == 4
-    assert page.text.count("Boxes of the final height (m).") == 2
+    assert panels(page) == ["tower", "bridge"]
+    assert page.text.count("Boxes of the final height (m).") == 1
 
 
 def test_a_figure_with_nothing_to_draw_is_left_out(lab: Path) -> None:
     report(parse("name: a\nkind: reclab:BRICKS"), lab, do=False)
-    page = Page((lab / "report.html").read_text())
-    assert sum(tag == "svg" for tag, _ in page.tags) == 1
-    report(bricks(figures="['reclab:silent']"), lab / "other")
-    page = Page((lab / "other/report.html").read_text())
-    assert sum(tag == "svg" for tag, _ in page.tags) == 1
+    assert panels(Page((lab / "report.html").read_text())) == []
+    report(bricks(figures="['reclab:silent']"), lab / "other", ["reclab:silent"])
+    assert panels(Page((lab / "other/report.html").read_text())) == []
 
 
 @pytest.mark.parametrize(
@@ -146,11 +150,11 @@ def test_a_figure_with_nothing_to_draw_is_left_out(lab: Path) -> None:
         (
             {"figures": "['reclab:number']"},
             r"^kinds.bricks.figures='reclab:number': is an int in 'reclab' \(.*reclab.py\), must "
-            r"be a function draw\(canvas, group\)",
+            r"be a function draw\(sheet\)",
         ),
         (
-            {"figures": "['reclab:squared']"},
-            r"^kinds.bricks.figures='reclab:squared': is a function in",
+            {"figures": "['reclab:build']"},
+            r"^kinds.bricks.figures='reclab:build': is a function in",
         ),
         ({"figures": "['reclab:none']"}, r"has no 'none'; it must be a function draw\("),
         ({"figures": "spread"}, r"^kinds.bricks.figures='spread': must be a list"),
@@ -180,8 +184,8 @@ def test_what_is_no_figure_or_measure_is_refused_before_anything_runs(
             r"^figures='reclab:broken': failed: ValueError: no bricks \(.*reclab.py, line \d+\); ",
         ),
         (
-            {"figures": "['reclab:chatty']"},
-            r"^figures='reclab:chatty': returned a str, must return a sweeps.looks.Drawn or None$",
+            {"figures": "['reclab:mute']"},
+            r"^figures='reclab:mute': returned a NoneType, must return its caption$",
         ),
         (
             {"extra": "[['reclab:broken', x]]"},

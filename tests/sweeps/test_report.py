@@ -62,12 +62,14 @@ def test_styles_load_nothing(report: Written) -> None:
     assert all(url.startswith("#") for url in re.findall(r"url\(([^)]*)\)", html))
 
 
-def test_the_figure_is_one_inline_svg_that_says_what_it_shows(page: Page) -> None:
-    assert sum(tag == "svg" for tag, _ in page.tags) == 1
-    (said,) = page.attributes("aria-label")
-    assert said.startswith(
+def test_every_panel_is_an_inline_svg_that_says_what_it_shows(page: Page) -> None:
+    said = page.attributes("aria-label")
+    assert sum(attributes.get("role") == "img" for _, attributes in page.tags) == len(said)
+    assert said[0].startswith(
         "tower. final height (m), mean with 95% interval: dense: 10.5 [8.709, 12.29] (3);"
     )
+    assert said[1].startswith("tower. height (m) at the end: dense 10.5, set erk 9.5,")
+    assert said[2].startswith("tower. set erk: -1 [-1, -1], p 0.000;")
 
 
 def test_every_group_has_its_row_baseline_first(report: Written) -> None:

@@ -1,0 +1,113 @@
+"""Performance profiles, and the probability of beating a dense run (Agarwal et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sweeps import stats
+from sweeps.axes import DENSE
+from sweeps.estimates import MANY
+from sweeps.figures.normalised import scales
+from sweeps.figures.scores import forest, shortened
+from sweeps.figures.sheet import Sheet
+from sweeps.looks import MUTED
+from sweeps.summary import Row
+
+POINTS = 121
+REPETITIONS = 1_000
+MOST = 14
+
+
+def profiles(sheet: Sheet) -> str:
+    """Draw, for each method, the fraction of runs above every normalised score."""
+    scale = scales(sheet.summary)
+    groups = _across_tasks(sheet)
+    scores = {
+        label: [scale[row.task].of(row.scores) for row in rows] for label, rows in groups.items()
+    }
+    every = [value for found in scores.values() for column in found for value in column]
+    if len(groups) < 2 or len(every) < 4 or min(every) == max(every):
+        return ""
+    low, high = np.percentile(every, [0, 100])
+    grid = np.linspace(low - 0.02 * (high - low), high, POINTS)
+    plot = sheet.panel("Runs above a normalised score", wide=True)
+    for label, columns in list(scores.items())[:MOST]:
+        look = sheet.look(groups[label][0])
+        above = np.mean(
+            [stats.performance_profile(column[:, None], grid) for column in columns], axis=0
+        )
+        plot.step(grid, above, color=look.colour, linestyle=look.line, linewidth=1.5, where="post")
+    plot.set_xlabel("normalised score")
+    plot.set_ylabel("fraction of runs")
+    plot.set_ylim(0, 1.04)
+    said = ", or ".join(dict.fromkeys(found.said for found in scale.values()))
+    tasks = len(scale)
+    over = f", averaged over {tasks} tasks" if tasks > 1 else ""
+    left = f" The first {MOST} of {len(scores)} are shown." if len(scores) > MOST else ""
+    return f"Performance profiles: the fraction of runs above each score{over}; {said}.{left}"
+
+
+def improvement(sheet: Sheet) -> str:
+    """Draw the probability that a run of each row beats a dense run of the same task."""
+    groups = {
+        label: rows
+        for label, rows in _across_tasks(sheet).items()
+        if any(row.better is not None for row in rows)
+    }
+    chosen = list(groups.items())[: 2 * MOST]
+    if not chosen:
+        return ""
+    found = [_better(rows) for _, rows in chosen]
+    names = [f"{shortened(label)} ({_count(rows)})" for label, rows in chosen]
+    said = "; ".join(
+        f"{label} {it.estimate:.2f}" for (label, _), it in zip(chosen, found, strict=True)
+    )
+    plot = forest(sheet, f"Probability of a better run than {DENSE}", names, said)
+    plot.axvline(0.5, color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
+    plot.set_xlim(-0.03, 1.03)
+    plot.set_xlabel("probability of improvement")
+    for place, ((_, rows), it) in enumerate(zip(chosen, found, strict=True)):
+        look = sheet.look(rows[0])
+        if it.low < it.high:
+            plot.hlines(place, it.low, it.high, color=look.colour, linewidth=1.8)
+        plot.plot([it.estimate], [place], marker=look.marker, markersize=5, color=look.colour)
+    return (
+        f"Probability that a run scores higher than a {DENSE} run of the same task, ties half; "
+        f"0.5 is neither. Bars are 95% bootstrap intervals, from ten seeds on. Seeds in brackets."
+    )
+
+
+def _across_tasks(sheet: Sheet) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in sheet.summary.rows:
+        if row.runs:
+            found.setdefault(row.label, []).append(row)
+    return found
+
+
+def _count(rows: Sequence[Row]) -> str:
+    counts = sorted({len(row.runs) for row in rows})
+    return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
+
+
+def _better(rows: Sequence[Row]) -> stats.Interval:
+    """Return the mean over tasks of the probability, with an interval where there are many runs."""
+    known = [row for row in rows if row.better is not None]
+    estimate = float(np.mean([row.better for row in known]))
+    if any(min(len(row.runs), len(row.others)) < MANY for row in known):
+        return stats.Interval(estimate, estimate, estimate)
+    ends = [
+        stats.improvement_interval(
+            np.array(row.scores)[:, None],
+            np.array([run.score for run in row.others])[:, None],
+            stats.generator("improvement", row.task, row.label),
+            repetitions=REPETITIONS,
+        )
+        for row in known
+    ]
+    if len(ends) == 1:
+        return ends[0]
+    half = float(np.mean([(it.high - it.low) / 2 for it in ends])) / len(ends) ** 0.5
+    return stats.Interval(estimate, max(0.0, estimate - half), min(1.0, estimate + half))
