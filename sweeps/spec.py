@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import hashlib
 import json
 import math
@@ -27,6 +26,7 @@ from sweeps import hooks
 T = TypeVar("T")
 
 _HINTS: dict[type[Any], dict[str, Any]] = {}
+_FIELDS: dict[type[Any], tuple[dataclasses.Field[Any], ...]] = {}
 
 
 def load(cls: type[T], values: Mapping[str, Any]) -> T:
@@ -366,9 +366,10 @@ def _hints(cls: type[Any]) -> dict[str, Any]:
     return _HINTS[cls]
 
 
-@functools.cache
 def _fields(cls: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
-    return tuple(field for field in dataclasses.fields(cls) if field.init)
+    if cls not in _FIELDS:
+        _FIELDS[cls] = tuple(field for field in dataclasses.fields(cls) if field.init)
+    return _FIELDS[cls]
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
