@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sweeps.bench.command import Calls, Case, Setting, exit_code, run
@@ -57,14 +58,11 @@ def _passes(
                 calls[name] = _step(net.to(memory_format=layout), shape, layout)  # type: ignore[call-overload]
             medians = setting.turns(calls)
             medians["dense"] = min(medians["nchw"], medians["channels_last"])
-            work = {name: 2.0 * 3 * batch * size**2 * _weights(nets[name]) for name in nets} | {
-                "dense": 2.0 * 3 * batch * size**2 * _weights(nets["nchw"])
-            }
-            whole = f"{case} {size}x{size}"
-            shape_of = channels, channels
-            yield records(
-                whole, shape_of, batch, sparsity, setting.threads, medians, work, setting.peak
-            )
+            once = 2.0 * 3 * batch * size**2
+            work = {name: once * _weights(net) for name, net in nets.items()}
+            work["dense"] = work["nchw"]
+            facts = (channels, channels), batch, sparsity, setting.threads
+            yield records(f"{case} {size}x{size}", *facts, medians, work, setting.peak)
 
 
 def _nets(channels: int, depth: int, sparsity: float) -> dict[str, nn.Module]:
@@ -99,7 +97,7 @@ def _sparse(channels: int, depth: int, sparsity: float, backend: str, group: int
     net = _dense(channels, depth)
     config: dict[str, Any] = dict(structure="constant_fan_in", group=group, backend=backend)
     config |= dict(method="static", sparsity=sparsity, distribution="uniform", dense=())
-    sparsify(net, SparseConfig(**config))
+    sparsify(net, SparseConfig(**config), roles={"*": "hidden"})
     return net
 
 
@@ -157,10 +155,10 @@ def dqn(setting: Setting) -> Iterator[list[Record]]:
     for group in GROUPS:
         calls[f"condensed:{group}"] = _dqn_step("auto", group)
     medians = setting.turns(calls)
-    nothing = dict.fromkeys(calls, 0.0)  # what is useful of it is not counted
-    yield records(
-        "dqn", (4 * 84 * 84, 6), DQN_BATCH, 0.9, setting.threads, medians, nothing, setting.peak
-    )
+    uncounted = dict.fromkeys(calls, 0.0)
+    shape = 4 * 84 * 84, 6
+    found = records("dqn", shape, DQN_BATCH, 0.9, setting.threads, medians, uncounted, setting.peak)
+    yield [replace(record, gflops=None, of_peak=None) for record in found]
 
 
 def _dqn_step(backend: str, group: int) -> Callable[[], object]:
