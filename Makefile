@@ -12,7 +12,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: sweep test test-portable bench test-sb3 test-contrib test-avalanche test-gpu slow check format docs docs-serve pictures lock test-release clean
+.PHONY: sweep test test-portable bench test-sb3 test-contrib test-avalanche test-gpu slow check format docs docs-serve notebooks pictures lock test-release clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11")'
@@ -75,6 +75,11 @@ docs: $(READY)
 docs-serve: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@$(SITE) serve
+
+# Execute the notebooks, so that the site shows what comes out (minutes).
+notebooks: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs,data]'
+	@$(BIN)/python -m handbook.notebooks
 
 # The site's pictures; ARGS="update mask" draws some. `report` needs Chromium.
 pictures: $(READY)

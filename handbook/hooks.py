@@ -15,7 +15,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from handbook import code, commands, examples, extras, keys, names
+from handbook import code, commands, examples, extras, keys, names, notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 MOVED = {
@@ -36,8 +36,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def generated() -> Iterator[tuple[str, str]]:
-    """Yield path and Markdown of each generated page."""
+def generated() -> Iterator[tuple[str, str | bytes]]:
+    """Yield path and content of each generated page, and of pictures on them."""
     yield "changelog.md", from_root("CHANGELOG.md")
     yield "limits.md", section("README.md", "Limits")
     yield "contributing.md", from_root("CONTRIBUTING.md")
@@ -46,6 +46,7 @@ def generated() -> Iterator[tuple[str, str]]:
     yield "reference/names.md", names.page()
     yield "reference/examples.md", examples.page()
     yield from code.pages()
+    yield from notebooks.pages()
 
 
 def from_root(name: str) -> str:

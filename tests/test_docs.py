@@ -31,7 +31,7 @@ PAGES = [
 ]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
 
-MADE = re.compile(r"^docs/(reference/.+|limits|changelog|contributing)(\.md)?$")
+MADE = re.compile(r"^docs/(reference/.+|notebooks/.+|limits|changelog|contributing)(\.md)?$")
 """Pages that are made while the site is built, which is strict about links to them."""
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")

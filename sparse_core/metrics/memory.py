@@ -82,9 +82,9 @@ def memory(engine: Engine) -> Memory:
     dense, condensed = Bytes(), Bytes()
     for parameter in engine.root.parameters():
         moments = _moments(engine.optimizer, parameter)
-        whole = _plain(parameter, parameter.numel(), moments)
-        dense += whole
         tensor = sparse.get(id(parameter))
+        whole = _plain(parameter, parameter.numel() if tensor is None else tensor.numel, moments)
+        dense += whole
         if tensor is None or tensor.latent:
             condensed += whole
             continue

@@ -278,6 +278,22 @@ def test_memory_of_a_network_by_hand():
     assert found.ratio == (4 * values + indices) / (4 * 92)
 
 
+@pytest.mark.parametrize("method", ["srigl", "rigl"])
+def test_memory_is_the_same_whether_masked_or_condensed(method):
+    found = []
+    for backend in ("masked", "condensed"):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4))
+        optimizer = torch.optim.Adam(net.parameters())
+        config = SparseConfig(method=method, sparsity=0.5, backend=backend, min_fan_in=1)
+        engine = sparsify(net, config, optimizer)
+        net(torch.randn(8, 16)).sum().backward()
+        optimizer.step()
+        found.append(memory(engine))
+    assert found[0] == found[1]
+    assert found[1].dense.weights == 4 * (16 * 8 + 8 * 4 + 12)
+
+
 def test_memory_knows_momentum_frozen_parameters_and_shared_columns():
     net = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
     net[1].weight.requires_grad_(False)
