@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,21 @@ class Tuned:
         at_least("trials", self.trials, 1)
         if not self.seeds or any(seed < 0 for seed in self.seeds):
             raise InputError(f"seeds={list(self.seeds)}: must be a list of seeds >= 0", "seeds")
+
+    def said(self, reported: Collection[int]) -> str:
+        """Return what a reader of results must know of it.
+
+        Args:
+            reported: The seeds of the runs that are reported.
+        """
+        seeds = ", ".join(map(str, self.seeds))
+        text = f"{self.trials} trials of each method of {self.grid}, with seeds {seeds}"
+        if self.fields:
+            text += f", of {', '.join(self.fields)}"
+        both = [str(seed) for seed in self.seeds if seed in reported]
+        if both:
+            text += f"; the results are of seeds that it saw too ({', '.join(both)})"
+        return text
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def render(report: Report) -> str:
         done=len(results),
         missing=_missing(outcomes, summaries),
         wall=duration(sum(facts.measured["wall_s"] for facts in results)),
-        provenance=_provenance(results),
+        provenance=[*_tuning(grid), *_provenance(results)],
         earlier=report.earlier,
         command=f"dst sweep run {shlex.quote(grid.reference)}",
         grid=grid.text,
@@ -171,6 +171,12 @@ def _missing(outcomes: Sequence[Outcome], summaries: Sequence[Summary]) -> list[
             }
         )
     return missing
+
+
+def _tuning(grid: Grid) -> list[tuple[str, str]]:
+    """Return how the methods got their values, if the grid says so."""
+    tuned = grid.header.tuned
+    return [] if tuned is None else [("Tuning", tuned.said({run.spec.seed for run in grid.runs}))]
 
 
 def _provenance(results: Sequence[Facts]) -> list[tuple[str, str]]:

@@ -76,7 +76,7 @@ def tune(
         tuner = Tuner(cells, place, proposer, launch, say)
         seeds = list(grid.blocks[0].tuning_seeds)
         say(
-            f"{grid.name}: {len(searched)} methods, {proposer.trials} trials of each with seeds "
+            f"{grid.name}: {len(searched)} cells, {proposer.trials} trials of each with seeds "
             f"{', '.join(map(str, seeds))}; {options.slots} runs at a time"
         )
         tuner.work(_batch(len(searched), 1 if proposer.prunes else len(seeds), options.slots))

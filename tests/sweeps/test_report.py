@@ -186,6 +186,18 @@ def test_without_any_result_there_is_still_a_report(
     assert "0 of 15 runs have a result" in Page(report.path.read_text()).text
 
 
+def test_a_reader_is_told_how_methods_were_tuned(
+    toys: Toys, folders: Folders, tmp_path: Path
+) -> None:
+    head = "tuned: {grid: mine, trials: 7, seeds: [2, 100], fields: [rate]}\n"
+    grid = toys(f"{head}kind: toy\nseeds: 3")
+    written = write_report(grid, tmp_path / "out", finished(grid, folders(grid)))
+    assert (
+        "7 trials of each method of mine, with seeds 2, 100, of rate; the results are of seeds "
+        "that it saw too (2)" in written.path.read_text()
+    )
+
+
 def test_what_runs_say_is_escaped(toys: Toys, folders: Folders, tmp_path: Path) -> None:
     grid = toys("kind: toy\ngrid: {note: [<script>alert(1)</script>, b]}")
     runs = finished(grid, folders(grid))

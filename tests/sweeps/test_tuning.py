@@ -279,7 +279,7 @@ def test_the_command_writes_the_best_and_goes_on(
         return capsys.readouterr().out.splitlines()
 
     lines = command(2)
-    assert lines[0] == ("toys: 2 methods, 2 trials of each with seeds 100, 102; 1 runs at a time")
+    assert lines[0] == ("toys: 2 cells, 2 trials of each with seeds 100, 102; 1 runs at a time")
     assert lines[-1] == f"best: {tmp_path / 'tuning/best.yaml'}"
     assert len(command(3)) == 1 + 2 + 2 + 1
     best = parse((tmp_path / "tuning/best.yaml").read_text(), "best.yaml")
