@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from sweeps import spec as specs
 from sweeps.files import read_json
+from sweeps.grid import Grid
 from sweeps.store import OWN_FILES, RunDir, State
 
 LONGEST = 100
@@ -42,6 +43,26 @@ class Left:
         return f"it also holds {self.strangers[0]}" if self.strangers else ""
 
 
+def clean(grid: Grid, folder: Path, agreed: bool, say: Callable[[str], None]) -> None:
+    """List what the grid does not name, and remove it if the user agrees.
+
+    Args:
+        grid: The grid.
+        folder: That of its runs.
+        agreed: Do not ask.
+        say: Told each line.
+    """
+    left = left_over(folder, {run.run_id for run in grid.runs})
+    for one in left:
+        why = f"  stays: {one.stays}" if one.stays else ""
+        say(f"{one.folder.path}  {one.state.value}  {one.what}{why}")
+    gone = [one for one in left if not one.stays]
+    size = sum(one.size for one in gone) / 1e6
+    say(f"{grid.name}: {len(gone)} directories to remove, {size:.1f} MB")
+    if gone and (agreed or _agrees("Remove them? [y/N] ")):
+        say(f"removed {sum(map(remove, gone))}")
+
+
 def left_over(folder: Path, named: Collection[str]) -> list[Left]:
     """Return the directories of runs in a grid's folder that it does not name, by their names.
 
@@ -70,6 +91,13 @@ def remove(left: Left) -> bool:
         if taken:
             shutil.rmtree(left.folder.path)
         return taken
+
+
+def _agrees(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 def _said(record: dict[str, object]) -> str:

@@ -214,30 +214,14 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _clean(options: argparse.Namespace) -> int:
-    from sweeps.clean import left_over, remove
+    from sweeps.clean import clean
     from sweeps.grid import load_grid
 
     _set_data(options.data)
     grid = load_grid(options.grid)
     _check_runs_dir(options.runs_dir)
-    left = left_over(options.runs_dir / grid.name, {run.run_id for run in grid.runs})
-    console = _console()
-    for one in left:
-        why = f"  stays: {one.stays}" if one.stays else ""
-        _say(console, f"{one.folder.path}  {one.state.value}  {one.what}{why}")
-    gone = [one for one in left if not one.stays]
-    size = sum(one.size for one in gone) / 1e6
-    _say(console, f"{grid.name}: {len(gone)} directories to remove, {size:.1f} MB")
-    if gone and (options.yes or _agreed("Remove them? [y/N] ")):
-        _say(console, f"removed {sum(map(remove, gone))}")
+    clean(grid, options.runs_dir / grid.name, options.yes, lambda text: _say(_console(), text))
     return OK
-
-
-def _agreed(question: str) -> bool:
-    try:
-        return input(question).strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
 
 
 def _report(options: argparse.Namespace) -> int:
