@@ -25,7 +25,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sweeps.grid import Grid
-    from sweeps.kinds import Kind
     from sweeps.launchers.choice import Launcher
     from sweeps.launchers.options import Options
     from sweeps.store import RunDir
@@ -104,6 +102,7 @@ def _run(options: argparse.Namespace) -> int:
     from sweeps.store import State
 
     launch, launching = _launcher(options)
+    _track(options.track, options.runs_dir)
     grid, folders = _prepared(options)
     local = options.launcher == "local"
     board = Board(grid.runs, folders, launching.slots if local else launching.jobs)
@@ -253,6 +252,7 @@ def _write_report(
     """Print a report's tables, write it, say where, and return the number of missing runs."""
     from sweeps.report import Report
     from sweeps.tables import remarks, terminal_table
+    from sweeps.trackers.beside import trackers
 
     report = Report(grid, folders, figures)
     for summary in report.summaries:
@@ -266,7 +266,9 @@ def _write_report(
         )
     if report.earlier:
         _say(console, report.earlier)
-    _say(console, f"report: {report.write(out)}")
+    with trackers(out):
+        where = report.write(out)
+    _say(console, f"report: {where}")
     if files is not None:
         count = report.write_figures(out / "figures", files)
         _say(console, f"figures: {count} files in {out / 'figures'}")
@@ -301,8 +303,7 @@ def _train(kind_name: str, words: Sequence[str]) -> int:
     options = parse_train(kind, words, prog=f"dst train {kind_name}")
     _check_runs_dir(options.runs_dir)
     _set_data(options.data)
-    if options.tensorboard:
-        _set_tensorboard(kind_name, kind)
+    _track(options.track, options.runs_dir)
     run = make_run(kind_name, kind, options.spec)
     run.check_data()
     try:
@@ -369,13 +370,12 @@ def _set_data(folder: Path | None) -> None:
         )
 
 
-def _set_tensorboard(kind_name: str, kind: Kind) -> None:
-    """Tell the runner to write event files; they are not part of a run's identity."""
-    if not kind.events:
-        raise InputError(f"--tensorboard: runs of kind {kind_name!r} write no event files")
-    if find_spec("tensorboard") is None:
-        raise InputError("--tensorboard: is not installed: pip install 'dstrl[tensorboard]'")
-    os.environ["DST_TENSORBOARD"] = "1"
+def _track(names: str, runs_dir: Path) -> None:
+    """Tell this process and its workers which trackers follow runs; none is part of an identity."""
+    from sweeps.trackers.choice import announce
+
+    if names:
+        announce(names, runs_dir / "tracking")
 
 
 def _console() -> Console:

@@ -38,7 +38,6 @@ class Kind:
         figures: Further figures of the report: `package.module:NAME` of a
             `sweeps.figures.sheet.Draw` each.
         player: Import string of a `sweeps.hooks.Player`; empty: there are no episodes to see.
-        events: Whether the runner writes TensorBoard's event files if `DST_TENSORBOARD` is set.
     """
 
     spec: str
@@ -54,7 +53,6 @@ class Kind:
     panels: tuple[tuple[str, ...], ...] = ()
     figures: tuple[str, ...] = ()
     player: str = ""
-    events: bool = False
 
 
 PLASTICITY = (
@@ -78,7 +76,6 @@ KINDS = {
         extra=(("recovery_steps", "steps to recover after a change"),),
         panels=(*PLASTICITY, ("recovery", "steps to recover after a change", "changes")),
         player="dstrl.runs.enjoy:enjoy",
-        events=True,
     ),
     "cl": Kind(
         spec="continual.runs.spec:CLSpec",
@@ -111,7 +108,6 @@ KINDS = {
         ),
         panels=PLASTICITY,
         player="dstrl.tasks.enjoy:enjoy_tasks",
-        events=True,
     ),
     "xmc": Kind(
         spec="supervised.xmc.spec:XMCSpec",

@@ -15,6 +15,7 @@ from sweeps.grid import packaged
 from sweeps.header import read_header
 from sweeps.kinds import KINDS
 from sweeps.launchers.choice import LAUNCHERS
+from sweeps.trackers.choice import TRACKERS
 
 SPARSE, RL, CL = (
     f"{package}.listing:described" for package in ("sparse_core", "dstrl", "continual")
@@ -34,6 +35,7 @@ LISTINGS = {
     "grids": "sweeps.listing:grids",
     "kinds": "sweeps.listing:kinds",
     "launchers": "sweeps.listing:launchers",
+    "trackers": "sweeps.listing:trackers",
 }
 """Where each listing comes from: the packages' take its name, those of this module nothing."""
 
@@ -78,6 +80,11 @@ def kinds() -> list[Entry]:
 def launchers() -> list[Entry]:
     """Return the launchers of sweeps, each with what it maps runs over."""
     return [Entry(name, text, source) for name, (source, text) in LAUNCHERS.items()]
+
+
+def trackers() -> list[Entry]:
+    """Return the trackers of runs, each with where it shows them."""
+    return [Entry(name, text, source) for name, (source, _, text) in TRACKERS.items()]
 
 
 def _about(text: str) -> str:

@@ -31,7 +31,7 @@ from sweeps.kinds import Kind
 from sweeps.kinds import spec_type as spec_type_of
 from sweeps.spec import unknown
 
-TRAIN_FLAGS = ("out", "runs-dir", "data", "threads", "tensorboard")
+TRAIN_FLAGS = ("out", "runs-dir", "data", "threads", "track")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class TrainOptions:
         runs_dir: Where runs have their directories.
         data: Folder of data sets; None: what DST_DATA says.
         threads: Threads of the run.
-        tensorboard: Write event files to <out>/output/tensorboard.
+        track: Show the run in tensorboard, wandb, mlflow or package.module:NAME; with commas in
+            between for several.
     """
 
     spec: Any
@@ -52,7 +53,7 @@ class TrainOptions:
     runs_dir: Path = Path("runs")
     data: Path | None = None
     threads: int = 1
-    tensorboard: bool = False
+    track: str = ""
 
     def __post_init__(self) -> None:
         if self.threads < 1:

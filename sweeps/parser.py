@@ -11,6 +11,7 @@ from sparse_core.checks import InputError
 from sweeps.kinds import KINDS
 from sweeps.launchers.choice import LAUNCHERS
 from sweeps.listing import LISTINGS
+from sweeps.trackers.choice import TRACKERS
 from sweeps.tuning.studies import PRUNERS, SAMPLERS
 
 DATA = "DST_DATA"
@@ -228,6 +229,12 @@ def _launcher_options(parser: argparse.ArgumentParser) -> None:
         "--address",
         metavar="HOST:PORT",
         help="of a scheduler that is running (dask, ray); default: one of its own",
+    )
+    parser.add_argument(
+        "--track",
+        default="",
+        metavar="NAME",
+        help=f"show runs in {', '.join(TRACKERS)} or package.module:NAME; with commas for several",
     )
     parser.add_argument(
         "--launcher-options",

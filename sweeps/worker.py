@@ -23,6 +23,7 @@ from sweeps import kinds, provenance, sources
 from sweeps.hooks import Progress
 from sweeps.spec import load
 from sweeps.store import RunDir, fault_of
+from sweeps.trackers.beside import trackers
 
 DONE, FAILED, BUSY = 0, 1, 75
 PROGRESS_INTERVAL = 0.5
@@ -49,22 +50,27 @@ def execute(run: RunDir, observer: Progress | None = None) -> int:
         if run.result() is not None:
             return DONE
         attempt = run.begin()
-        reporter = _Reporter(run, observer)
-        try:
-            run.finish(_run(run, attempt, reporter))
-        except (Exception, SystemExit) as error:  # the one place: whatever ends a run is recorded
-            run.fail(
-                {
-                    "type": type(error).__name__,
-                    "input": isinstance(error, InputError),
-                    "message": str(error),
-                    "traceback": traceback.format_exc(),
-                    "attempt": attempt,
-                    "done": reporter.done,
-                }
-            )
-            return FAILED
-        return DONE
+        with trackers(run.path):
+            return _attempt(run, attempt, observer)
+
+
+def _attempt(run: RunDir, attempt: int, observer: Progress | None) -> int:
+    reporter = _Reporter(run, observer)
+    try:
+        run.finish(_run(run, attempt, reporter))
+    except (Exception, SystemExit) as error:  # the one place: whatever ends a run is recorded
+        run.fail(
+            {
+                "type": type(error).__name__,
+                "input": isinstance(error, InputError),
+                "message": str(error),
+                "traceback": traceback.format_exc(),
+                "attempt": attempt,
+                "done": reporter.done,
+            }
+        )
+        return FAILED
+    return DONE
 
 
 def _run(run: RunDir, attempt: int, reporter: _Reporter) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tests.own_modules import own_module  # noqa: E402
 
 __all__ = ["own_module"]
 
-SET_BY_OPTIONS = ("DST_DATA", "DST_TENSORBOARD")
+SET_BY_OPTIONS = ("DST_DATA", "DST_TRACK", "DST_TRACKING")
 ROOT = Path(__file__).resolve().parent.parent
 UNPACK = ROOT.parent / "shared" / "data" / "unpack"
 

@@ -70,7 +70,6 @@ OPTIMIZER = {"ppo": {"eps": 1e-5}}
 
 def build(
     spec: RLSpec,
-    tensorboard: str | None = None,
     *,
     make: Callable[[], gym.Env[Any, Any]] | None = None,
     policy: type[Any] | None = None,
@@ -80,7 +79,6 @@ def build(
 
     Args:
         spec: A resolved spec.
-        tensorboard: Folder of TensorBoard's event files; None: none are written.
         make: Makes one environment, instead of the spec's.
         policy: Instead of the algorithm's sparse policy.
         for_policy: More arguments of the policy.
@@ -139,7 +137,6 @@ def build(
         policy_kwargs=policy_kwargs,
         seed=spec.seed,
         device="cpu",
-        tensorboard_log=tensorboard,
         **hyper,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from dstrl.runs.evaluate import Evaluator
 from dstrl.runs.saved import save
 from dstrl.runs.spec import RLSpec
 from dstrl.watching.callbacks import SparseCallback
+from dstrl.watching.lines import lines
 from dstrl.watching.plasticity import Plasticity
 from dstrl.watching.recovery import SwitchWatch, recovery_times
 from sparse_core.ahead import import_ahead
@@ -31,9 +31,6 @@ from sparse_core.tickets import Legacy, Round
 
 FINAL_PART = 0.1
 """The score is the mean over this last part of the evaluations (Graesser et al. 2022)."""
-
-TENSORBOARD = "DST_TENSORBOARD"
-"""Environment variable: if it is not empty, event files are written to `<out>/tensorboard`."""
 
 PROGRESS_EVERY = 0.5
 """Seconds between two reports of progress."""
@@ -107,8 +104,7 @@ def _train(
     Returns:
         The result, and what is left to the next round.
     """
-    events = str(out / "tensorboard") if os.environ.get(TENSORBOARD) else None
-    model = build(spec, events)
+    model = build(spec)
     rounds = _rounds(policy_of(model), before)
     evaluator = Evaluator(lambda: make_env(spec), spec.eval_episodes, spec.seed)
     conductor = _Conductor(spec, evaluator, progress)
@@ -125,13 +121,13 @@ def _train(
         plasticity if spec.plasticity else None,
         conductor,
     ]
-    model.learn(
-        spec.steps or 0,
-        callback=[callback for callback in callbacks if callback is not None],
-        tb_log_name=spec.algo,
-    )
-    moves.end()
-    conductor.evaluate(final=True)
+    with lines(model, out):
+        model.learn(
+            spec.steps or 0,
+            callback=[callback for callback in callbacks if callback is not None],
+        )
+        moves.end()
+        conductor.evaluate(final=True)
     evaluator.close()
     save(model, out)
     assert model.env is not None
@@ -213,7 +209,7 @@ class _Conductor(BaseCallback):
         self.seconds.append(spent)
         self.logger.record("eval/mean_reward", mean)
         if not final:
-            self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+            self.logger.record("time/total_timesteps", self.num_timesteps)
             self.logger.dump(self.num_timesteps)
         self.report()
         self._started += self.spent - spent

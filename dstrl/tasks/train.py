@@ -9,7 +9,6 @@ stays is the trunk, as `dstrl.tasks.mixin` says.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,13 +26,14 @@ from dstrl.policies.names import policies
 from dstrl.runs.build import ALGORITHMS, build, replay_callback, vectorised
 from dstrl.runs.evaluate import Evaluator
 from dstrl.runs.saved import save
-from dstrl.runs.train import PROGRESS_EVERY, TENSORBOARD, Progress
+from dstrl.runs.train import PROGRESS_EVERY, Progress
 from dstrl.seeds import derive
 from dstrl.tasks.metrics import forgetting, performance, transfers
 from dstrl.tasks.mixin import ContinualPolicy
 from dstrl.tasks.names import continual_policies
 from dstrl.tasks.spec import CRLSpec
 from dstrl.watching.callbacks import SparseCallback
+from dstrl.watching.lines import lines
 from dstrl.watching.plasticity import Plasticity
 from sparse_core.ahead import import_ahead
 from sparse_core.checks import InputError, within
@@ -132,12 +132,13 @@ def run(spec: CRLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     """
     torch.set_num_threads(1)
     course = _Course(spec.resolve(), progress)
-    model = course.build(str(out / "tensorboard") if os.environ.get(TENSORBOARD) else None)
+    model = course.build()
     course.check(model)
     policy = _policy(model)
     moves = UpdateTally(policy.sparse_engines)
     for label in range(len(course.tasks)):
-        course.learn(model, label)
+        with lines(model, out / f"task_{label}"):
+            course.learn(model, label)
         moves.end(label)
     result: dict[str, Any] = {
         "score": performance(course.matrix),
@@ -164,11 +165,10 @@ def run(spec: CRLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     return result
 
 
-def make_model(spec: CRLSpec, tensorboard: str | None = None) -> BaseAlgorithm:
+def make_model(spec: CRLSpec) -> BaseAlgorithm:
     """Make the algorithm of a resolved spec, which has learnt nothing yet."""
     return build(
         spec.run,
-        tensorboard,
         make=spec.tasks[0].make,
         policy=continual_policies()[ALGORITHMS[spec.algo]],
         isolation=spec.isolation_in_force,
@@ -200,9 +200,9 @@ class _Course:
             for label, task in enumerate(self.tasks)
         ]
 
-    def build(self, tensorboard: str | None = None) -> BaseAlgorithm:
+    def build(self) -> BaseAlgorithm:
         """Make an algorithm that has learnt nothing yet."""
-        return make_model(self.spec, tensorboard)
+        return make_model(self.spec)
 
     def check(self, model: BaseAlgorithm) -> None:
         """Raise a ValueError if the tasks do not suit each other, or do not fit."""
@@ -282,7 +282,6 @@ class _Course:
         model.learn(
             run.steps or 1,
             callback=[callback for callback in callbacks if callback is not None],
-            tb_log_name=f"task_{label}",
         )
         _policy(model).end_task()
         self.learnt += 1

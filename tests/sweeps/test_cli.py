@@ -260,7 +260,8 @@ WRONG = [
     ("train rl --preset rlx2 --noise x", "noise='x': must be a number"),
     ("train rl --preset", "--preset: must be followed by a value"),
     ("train cl --preset rlx2", "--preset: unknown option"),
-    ("train cl --tensorboard", "--tensorboard: runs of kind 'cl' write no event files"),
+    ("train cl --track neptune", "track='neptune': must be one of tensorboard, wandb, mlflow, pac"),
+    ("sweep run good.yaml --track a:b", "track='a:b': there is no module 'a'"),
     (
         "sweep run good.yaml --launcher pbs",
         "launcher='pbs': must be one of local, dask, ray, slurm",
@@ -420,13 +421,16 @@ def test_a_module_of_an_extra_is_named_with_it() -> None:
     assert extra_of("json") == ""
 
 
-def test_event_files_need_tensorboard(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("words", ["train rl", "sweep run good.yaml"])
+@pytest.mark.usefixtures("files")
+def test_a_tracker_that_is_not_installed_is_named_before_anything_is_written(
+    words: str, here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeps.cli.find_spec", lambda name: None)
-    assert cli.main("train rl --tensorboard".split()) == 2
-    said = capsys.readouterr().err
-    assert said == "dst: --tensorboard: is not installed: pip install 'dstrl[tensorboard]'\n"
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    code, out, err = here(*words.split(), "--track", "mlflow")
+    assert (code, out) == (2, "")
+    assert err == "dst: track='mlflow': is not installed: pip install 'dstrl[mlflow]'\n"
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.usefixtures("files")

@@ -118,19 +118,21 @@ def test_training_stops_when_its_time_is_used(tmp_path, monkeypatch):
     assert reports[-1] == 1.0
 
 
-def test_event_files_are_written_if_they_are_wanted(tmp_path, monkeypatch):
-    run(small(), tmp_path / "without", quiet)
-    assert not (tmp_path / "without" / "tensorboard").exists()
-    monkeypatch.setenv("DST_TENSORBOARD", "1")
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
+def test_what_is_logged_is_written_if_a_tracker_follows_and_changes_nothing(tmp_path, monkeypatch):
+    untracked = run(small(), tmp_path / "without", quiet)
+    assert not (tmp_path / "without" / "progress.json").exists()
+    monkeypatch.setenv("DST_TRACK", "tensorboard")
     result = run(small(), tmp_path / "with", quiet)
-    (folder,) = (tmp_path / "with" / "tensorboard").iterdir()
-    events = EventAccumulator(str(folder)).Reload()
-    assert {"eval/mean_reward", "dst/policy/itop_rs", "train/loss"} <= set(events.Tags()["scalars"])
-    logged = [(event.step, event.value) for event in events.Scalars("eval/mean_reward")]
-    assert logged == [(x, pytest.approx(y)) for x, y in result["curve"]]
+    text = (tmp_path / "with" / "progress.json").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert {"eval/mean_reward", "dst/policy/itop_rs", "train/loss"} <= set().union(*lines)
+    logged = {
+        line["time/total_timesteps"]: line["eval/mean_reward"]
+        for line in lines
+        if "eval/mean_reward" in line
+    }
+    assert logged == {x: pytest.approx(y) for x, y in result["curve"]}
+    assert json.dumps(result) == json.dumps(untracked)
 
 
 @pytest.mark.parametrize(

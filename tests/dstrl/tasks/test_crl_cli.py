@@ -30,7 +30,7 @@ def own_environment(monkeypatch, tmp_path):
     for name in (*os.environ, "NUMBA_CACHE_DIR", "PYTHONFAULTHANDLER", "PYTHONUNBUFFERED"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.delenv("DST_DATA", raising=False)
-    monkeypatch.delenv("DST_TENSORBOARD", raising=False)
+    monkeypatch.delenv("DST_TRACK", raising=False)
     monkeypatch.chdir(tmp_path)
 
 
