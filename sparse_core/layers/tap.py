@@ -25,18 +25,24 @@ class GradientTap:
     the next `zero_grad`, just as in `.grad` itself.
 
     Kernels give a layer's inputs and output gradients, whose product is the gradient; operations of
-    torch give the gradient itself. Where both are given they are added up.
+    torch give the gradient itself, look-ups the gradients of the rows that were looked up. Where
+    several are given they are added up.
 
     Attributes:
         armed: Whether backward passes are watched.
-        value: The gradient, in the weight's shape, but for `products`; None if none flowed.
+        value: The gradient, in the weight's shape, but for `products` and `lookups`; None if none
+            flowed.
         products: Inputs and output gradients whose product is not in `value` yet.
+        lookups: Tokens `(n,)`, and gradients `(n, size)` of their rows, which are not in `value`
+            yet.
         wants_signals: Whether the layer's inputs and output gradients are watched too.
         product: The gradient of inputs and output gradients, some rows of it.
         inputs: Per backward pass the layer's input, `(..., in)`.
         outputs: Per backward pass the gradient of its output, `(..., out)`.
         scale: A factor for the gradient: how `.grad` was scaled since.
     """
+
+    _vocabulary = 0
 
     def __init__(self) -> None:
         self.armed = False
@@ -53,6 +59,7 @@ class GradientTap:
         """Forget what was seen."""
         self.value: Tensor | None = None
         self.products: list[tuple[Tensor, Tensor]] = []
+        self.lookups: list[tuple[Tensor, Tensor]] = []
         self.inputs: list[Tensor] = []
         self.outputs: list[Tensor] = []
         self.scale = 1.0
@@ -89,7 +96,7 @@ class GradientTap:
         shape: tuple[int, int],
         padding: int | None,
     ) -> None:
-        """Receive the gradient of `output` = W[tokens], and add it up in the rows of W.
+        """Receive the gradient of `output` = W[tokens]; it is added up in the rows of W on demand.
 
         Args:
             tokens: `(n,)` int64.
@@ -100,11 +107,15 @@ class GradientTap:
         """
         if not (self.armed and output.requires_grad):
             return
-        row = -1 if padding is None else padding
+        self._vocabulary = shape[0]
 
         def receive(gradient: Tensor) -> None:
-            dense = torch.ops.aten.embedding_dense_backward(gradient, tokens, shape[0], row, False)
-            self._receive(dense, weight)
+            self._begin(weight)
+            named, gradient = tokens, gradient.detach()
+            if padding is not None:
+                others = tokens != padding
+                named, gradient = tokens[others], gradient[others]
+            self.lookups.append((named, gradient))
 
         output.register_hook(receive)  # type: ignore[no-untyped-call]
 
@@ -116,22 +127,34 @@ class GradientTap:
     @property
     def flowed(self) -> bool:
         """Whether a gradient was seen."""
-        return self.value is not None or bool(self.products)
+        return self.value is not None or bool(self.products) or bool(self.lookups)
 
     def gradient(self) -> Tensor | None:
         """Return the gradient, computed from inputs and output gradients where necessary."""
         self.value = self.gradient_rows(slice(None))
-        self.products, self.scale = [], 1.0
+        self.products, self.lookups, self.scale = [], [], 1.0
         return self.value
 
     def gradient_rows(self, rows: slice) -> Tensor | None:
         """Return some rows of the gradient; no other rows are computed."""
         parts = [] if self.value is None else [self.value[rows]]
         parts += [self.product(x, dy, rows) for x, dy in self.products]
+        parts += [self._added_up(tokens, gradient, rows) for tokens, gradient in self.lookups]
         if not parts:
             return None
         total = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
         return total if self.scale == 1 else total * self.scale
+
+    def _added_up(self, tokens: Tensor, gradient: Tensor, rows: slice) -> Tensor:
+        """Add the gradients of rows that were looked up in some rows of the matrix."""
+        first, last, _ = rows.indices(self._vocabulary)
+        if last - first < self._vocabulary:
+            inside = (tokens >= first) & (tokens < last)
+            tokens, gradient = tokens[inside] - first, gradient[inside]
+        added: Tensor = torch.ops.aten.embedding_dense_backward(
+            gradient, tokens, last - first, -1, False
+        )
+        return added
 
     def receive_signals(self, input: Tensor, gradient: Tensor, weight: Tensor) -> None:
         """Add an input of the layer and the gradient of its output, by the rules of `.grad`."""

@@ -73,7 +73,11 @@ class RankedInBlocks(RankedSlots):
             active = tensor.active(rows)
             scene = Scene(tensor, self.scene.moment, active, rows.start, streams)
             scores = tensor.structure.cells(checked(self.grow_score(scene), "grow score", scene))
-            yield LaneBlock(lanes, slice(int(low), int(high)), scores.reshape(-1, tensor.cols))
+            scores = scores.reshape(-1, tensor.cols)
+            if tensor.padding is not None and lanes.start <= tensor.padding < lanes.stop:
+                padding = torch.tensor([tensor.padding - lanes.start])
+                scores = scores.index_fill(0, padding, MINUS_INFINITY)
+            yield LaneBlock(lanes, slice(int(low), int(high)), scores)
 
     def _spread(self, block: LaneBlock, of_slots: Tensor) -> Tensor:
         """Write values of active cells into the shape of a block of cells, zero elsewhere."""

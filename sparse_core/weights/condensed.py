@@ -62,10 +62,11 @@ class CondensedTensor(OnDevice):
     def in_blocks(self) -> bool:
         """Whether it is too large for dense matrices.
 
-        Never true with protected weights, or of embeddings: they need dense matrices anyway.
+        Never true with protected weights, or of embeddings on a GPU: they need dense matrices
+        anyway.
         """
-        dense = self.protected is not None or isinstance(self.layer, nn.Embedding)
-        return self.numel > BLOCKS_ABOVE and not dense
+        dense = isinstance(self.layer, nn.Embedding) and self.layer.on_device
+        return self.numel > BLOCKS_ABOVE and self.protected is None and not dense
 
     def row_blocks(self) -> Iterator[slice]:
         """Yield blocks of rows, whole groups each, of about a million weights."""

@@ -4,7 +4,8 @@ It is stored in one of three places, and no other code needs to know in which:
 
     the layer's tap          the gradient of the last backward pass
     inputs and outputs       of a condensed layer: their product is the gradient. It is computed on
-                             demand, for layers too large for dense matrices in blocks of rows only
+                             demand, for layers too large for dense matrices in blocks of rows only;
+                             so are sums of the gradients of an embedding's rows
     a running mean           over several steps, in buffers of the layer, hence in `state_dict`
 
 A mean that lacks the gradient of a step is filled with -inf, so that a `state_dict` tells this too.
@@ -131,7 +132,7 @@ class DenseGradient:
         tap, tensor = self._tap, self.tensor
         if not self.flowed:
             tap.forget()
-        if self._whole or isinstance(tensor.layer, nn.Conv2d):
+        if self._whole or isinstance(tensor.layer, nn.Conv2d | nn.Embedding):
             gradient = tap.gradient()
             tap.value = ranks.mean(tensor.like_dense() if gradient is None else gradient)
         else:

@@ -69,9 +69,13 @@ def test_both_backends_train_alike(dtype, fields, optimizer, padding):
         assert exploration(engine) == exploration(twin_engine)
 
 
-@pytest.mark.parametrize("method", ["set", "rigl"])
-def test_large_embeddings_are_updated_as_a_whole_padding_left_out(method):
-    with patch("sparse_core.weights.condensed.BLOCKS_ABOVE", SIZE * VOCABULARY - 1):
+@pytest.mark.parametrize("method", ["set", "rigl", "srigl"])
+def test_large_embeddings_are_updated_in_blocks_padding_left_out(method):
+    """Three rows a block; the gradient is added up for the rows of a block alone."""
+    with (
+        patch("sparse_core.weights.condensed.BLOCKS_ABOVE", SIZE * VOCABULARY - 1),
+        patch("sparse_core.kernels.topk.BLOCK_ELEMENTS", 3 * SIZE),
+    ):
         nets = [
             made(backend, padding=2, dtype=torch.float64, method=method)
             for backend in ("masked", "condensed")
@@ -80,7 +84,7 @@ def test_large_embeddings_are_updated_as_a_whole_padding_left_out(method):
             train(net, trainer, range(30))
             assert engine.updates == 3 and not engine.tensors[0].active()[2].any()
         one, other = (engine.tensors[0].active() for _, _, engine in nets)
-        assert torch.equal(one, other)
+        assert torch.equal(one, other) and nets[1][2].tensors[0].in_blocks
 
 
 EXACT = ["static", "set", "rigl", "srigl", "gse", "snfs", "mest"]
