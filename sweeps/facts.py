@@ -18,11 +18,12 @@ import numpy as np
 from sparse_core.checks import InputError
 from sweeps import kinds
 from sweeps.kinds import Kind
+from sweeps.pace import seconds_at
 from sweeps.stats import Floats
 from sweeps.store import is_curve, is_number
 
 MEASURED = ("wall_s", "cpu_s", "setup_s", "peak_rss_mb")
-_OF_ONE_RUN = {*MEASURED, "attempt", "finished", "curve_s"}
+_OF_ONE_RUN = {*MEASURED, "attempt", "finished", "pace"}
 
 
 class Layer(NamedTuple):
@@ -59,7 +60,7 @@ class Facts:
         score: Its score.
         reported: The same as the result has it.
         curve: x and y of its curve, `(points, 2)`.
-        seconds: CPU seconds of training up to each point, `(points,)`; None: not measured.
+        seconds: CPU seconds of the run up to each point, `(points,)`; None: not known.
         panels: The same as `curve` of the kind's further curves, those that it has.
         extra: The kind's further numbers; None: it has none.
         sparsity: `requested` and `achieved`, perhaps `active` and `total` weights.
@@ -108,7 +109,7 @@ def distil(kind: Kind, seed: int, result: Mapping[str, Any], named: Iterable[str
         score=factor * result["score"],
         reported=result["score"],
         curve=curve,
-        seconds=_seconds(origin.get("curve_s"), len(curve)),
+        seconds=seconds_at(curve[:, 0], origin),
         panels=panels,
         extra=extra(kind, result),
         sparsity=dict(result["sparsity"]),
@@ -182,12 +183,6 @@ def _layer(layer: Mapping[str, Any]) -> Layer:
 def _curve(points: Any) -> Floats:
     """Return a curve as `(points, 2)`; empty if this is none."""
     return np.asarray(points if is_curve(points) else (), dtype=float).reshape(-1, 2)
-
-
-def _seconds(values: Any, points: int) -> Floats | None:
-    if not isinstance(values, list) or len(values) != points or not all(map(is_number, values)):
-        return None
-    return np.asarray(values, dtype=float)
 
 
 def _inner(result: Mapping[str, Any], key: str) -> Any:

@@ -18,9 +18,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sparse_core.checks import InputError
 from sweeps import folder as folders
 from sweeps.facts import updates
+from sweeps.pace import seconds_at
 from sweeps.store import is_curve, is_number
 
 if TYPE_CHECKING:
@@ -56,8 +59,8 @@ def curves(folder: str | os.PathLike[str]) -> DataFrame:
     """Return all curves of the finished runs in a folder as one long table.
 
     Columns are `run` (its identity), `metric` (`curve`, `plasticity.churn`, `curves.2`, ...),
-    `step` (what x is), `seconds` (CPU seconds of training up to there, where they were measured)
-    and `value`.
+    `step` (what x is), `seconds` (CPU seconds of the run up to there, evaluations included unless
+    the run had a limit of time; of `curve` alone) and `value`.
 
     Args:
         folder: The folder of a sweep, such as `runs/mine`.
@@ -142,14 +145,13 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _curves(result: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """Yield each curve of a result: its dotted name, its points, and the seconds of each."""
-    main = result.get("curve", ())
     timed = result.get("curve_seconds")
-    spent = result.get("provenance", {}).get("curve_s")
-    if spent is None and timed is not None and is_curve(timed):
-        spent = [seconds for seconds, _ in timed]
+    main = np.asarray(result.get("curve", ()), dtype=float).reshape(-1, 2)
+    spent = seconds_at(main[:, 0], result.get("provenance", {}))
+    if timed is not None and is_curve(timed) and len(timed) == len(main):
+        spent = np.asarray(timed, dtype=float)[:, 0]
     for name, points in _named_curves({k: v for k, v in result.items() if k != "curve_seconds"}):
-        fits = name == "curve" and isinstance(spent, list) and len(spent) == len(main)
-        yield name, points, spent if fits else None
+        yield name, points, spent.tolist() if name == "curve" and spent is not None else None
 
 
 def _named_curves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

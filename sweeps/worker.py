@@ -21,6 +21,7 @@ from sparse_core.checks import InputError
 from sparse_core.command import refuse_hidden, search_here
 from sweeps import kinds, provenance, sources
 from sweeps.hooks import Progress
+from sweeps.pace import Pace
 from sweeps.spec import load
 from sweeps.store import RunDir, fault_of
 from sweeps.trackers.beside import trackers
@@ -98,7 +99,7 @@ def _run(run: RunDir, attempt: int, reporter: _Reporter) -> dict[str, Any]:
     identity = {key: record[key] for key in ("run_id", "kind", "spec")}
     if "sources" in record:
         origin["sources"] = sources.origin(record["sources"])
-    origin |= {**used, "attempt": attempt, "finished": time.time()}
+    origin |= {**used, "attempt": attempt, "finished": time.time(), "pace": reporter.pace.points}
     return {**result, **identity, "provenance": origin}
 
 
@@ -114,10 +115,12 @@ class _Reporter:
 
     Attributes:
         done: The largest fraction that the runner said was done.
+        pace: CPU seconds against that fraction.
     """
 
     def __init__(self, run: RunDir, observer: Progress | None) -> None:
         self.done = 0.0
+        self.pace = Pace()
         self._run = run
         self._observer = observer
         self._started = time.time()
@@ -127,6 +130,7 @@ class _Reporter:
         now = time.monotonic()
         part = min(max(float(done), 0.0), 1.0)
         self.done = max(self.done, part)
+        self.pace.note(self.done)
         if now >= self._next or done >= 1:
             self._next = now + PROGRESS_INTERVAL
             self._run.report_progress(

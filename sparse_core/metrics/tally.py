@@ -10,7 +10,12 @@ from typing import Any
 from sparse_core.budgets.distributions import own_sparsity
 from sparse_core.engine import Engine
 from sparse_core.layers.state import Condensed
+from sparse_core.metrics.memory import memory
 from sparse_core.schedule import Schedule
+from sparse_core.weights.tensor import SparseTensor
+
+LARGEST = 2**24
+"""Weights of a layer up to which masks are looked at as a whole."""
 
 WHOLE = ("policy", "network")
 """Names of engines that have a network to themselves."""
@@ -24,23 +29,23 @@ def weights(engines: Mapping[str, Engine]) -> dict[str, Any]:
 
     Returns:
         `layers`, dense ones included: name, active and total weights, and the backend in force,
-        `dense`, `masked` or `condensed`. `sparsity`: `requested`,
-        `achieved`, and the `active` and `total` weights that it is about, which are those that are
-        sparse (and the dense ones too, if they count towards the budget).
+        `dense`, `masked` or `condensed`; of sparse ones that are not huge also their `neurons`, how
+        many of them are `live` (have an active weight), and where the topology moves the fraction
+        `explored`, which has ever been active (Liu et al. 2021, ITOP). `bytes`: of weights,
+        gradients and moments, `dense` and `sparse` (see `sparse_core.metrics.memory`).
+        `sparsity`: `requested`, `achieved`, and the `active` and `total` weights that it is about,
+        which are those that are sparse (and the dense ones too, if they count towards the budget).
     """
     layers = []
     active = total = 0
     wanted: Counter[float] = Counter()
     for name, engine in engines.items():
         config = engine.config
-        sparse = {
-            tensor.name: "condensed" if isinstance(tensor.layer, Condensed) else "masked"
-            for tensor in engine.tensors
-        }
+        sparse = {tensor.name: tensor for tensor in engine.tensors}
         for layer, item in zip(engine.layers(), engine.selected, strict=True):
             full = layer.name if name in WHOLE else f"{name}.{layer.name}"
             counts = {"active": layer.active, "total": layer.total}
-            layers.append({"name": full, **counts, "backend": sparse.get(layer.name, "dense")})
+            layers.append({"name": full, **counts, **_form(sparse.get(layer.name))})
             if config.facts.sparse and (config.dense_in_budget or layer.name in sparse):
                 active, total = active + layer.active, total + layer.total
                 own = own_sparsity(item, config)
@@ -53,7 +58,31 @@ def weights(engines: Mapping[str, Engine]) -> dict[str, Any]:
             "active": active,
             "total": total,
         },
+        **_bytes(engines),
     }
+
+
+def _form(tensor: SparseTensor | None) -> dict[str, Any]:
+    """Return the backend of a layer and, if it is sparse, what became of its neurons."""
+    if tensor is None:
+        return {"backend": "dense"}
+    backend = {"backend": "condensed" if isinstance(tensor.layer, Condensed) else "masked"}
+    if tensor.numel > LARGEST:
+        return backend
+    active, seen = tensor.active(), tensor.seen()
+    live = int(active.any(dim=1).sum())
+    explored = {} if seen is None else {"explored": int((seen | active).sum()) / tensor.numel}
+    return {**backend, "neurons": tensor.rows, "live": live, **explored}
+
+
+def _bytes(engines: Mapping[str, Engine]) -> dict[str, dict[str, int]]:
+    """Return the bytes of networks in training, unless a layer is huge."""
+    if any(tensor.numel > LARGEST for engine in engines.values() for tensor in engine.tensors):
+        return {}
+    sizes = [memory(engine) for engine in engines.values()]
+    dense = sum(size.dense.total for size in sizes)
+    sparse = sum(size.condensed.total for size in sizes)
+    return {"bytes": {"dense": dense, "sparse": sparse}}
 
 
 def _mean(weights: Mapping[float, int]) -> float:

@@ -11,7 +11,7 @@ from sweeps.figures.sheet import Sheet
 from sweeps.stats import Floats
 from sweeps.summary import Row
 
-SECONDS = "CPU seconds of training"
+SECONDS = "CPU seconds of the run"
 
 
 def against_steps(sheet: Sheet) -> str:

@@ -21,32 +21,42 @@ MOST = 14
 
 
 def profiles(sheet: Sheet) -> str:
-    """Draw, for each method, the fraction of runs above every normalised score."""
+    """Draw the fraction of runs above every normalised score, a panel for each setting."""
     scale = scales(sheet.summary)
-    groups = _across_tasks(sheet)
-    scores = {
-        label: [scale[row.task].of(row.scores) for row in rows] for label, rows in groups.items()
-    }
-    every = [value for found in scores.values() for column in found for value in column]
-    if len(groups) < 2 or len(every) < 4 or min(every) == max(every):
-        return ""
-    low, high = np.percentile(every, [0, 100])
-    grid = np.linspace(low - 0.02 * (high - low), high, POINTS)
-    plot = sheet.panel("Runs above a normalised score", wide=True)
-    for label, columns in list(scores.items())[:MOST]:
-        look = sheet.look(groups[label][0])
-        above = np.mean(
-            [stats.performance_profile(column[:, None], grid) for column in columns], axis=0
-        )
-        plot.step(grid, above, color=look.colour, linestyle=look.line, linewidth=1.5, where="post")
-    plot.set_xlabel("normalised score")
-    plot.set_ylabel("fraction of runs")
-    plot.set_ylim(0, 1.04)
+    settings: dict[str, dict[str, list[Row]]] = {}
+    for part in sheet.parts():
+        for row, label in part.rows:
+            if row.runs:
+                lines = settings.setdefault(", ".join(part.setting), {})
+                lines.setdefault(label, []).append(row)
+    for setting, groups in settings.items():
+        scores = {
+            label: [scale[row.task].of(row.scores) for row in rows]
+            for label, rows in groups.items()
+        }
+        every = [value for found in scores.values() for column in found for value in column]
+        if len(groups) < 2 or min(every) == max(every):
+            continue
+        low, high = min(every), max(every)
+        grid = np.linspace(low - 0.02 * (high - low), high, POINTS)
+        above = {
+            label: np.mean([stats.performance_profile(it[:, None], grid) for it in columns], axis=0)
+            for label, columns in scores.items()
+        }
+        said = ", ".join(f"{label} {found[POINTS // 2]:.2f}" for label, found in above.items())
+        plot = sheet.panel(setting or "All runs", f"above {grid[POINTS // 2]:.3g}: {said}")
+        for label, found in above.items():
+            look = sheet.look(groups[label][0])
+            plot.step(
+                grid, found, color=look.colour, linestyle=look.line, linewidth=1.5, where="post"
+            )
+        plot.set_xlabel("normalised score")
+        plot.set_ylabel("fraction of runs above")
+        plot.set_ylim(0, 1.04)
+    sheet.share(x=True)
     said = ", or ".join(dict.fromkeys(found.said for found in scale.values()))
-    tasks = len(scale)
-    over = f", averaged over {tasks} tasks" if tasks > 1 else ""
-    left = f" The first {MOST} of {len(scores)} are shown." if len(scores) > MOST else ""
-    return f"Performance profiles: the fraction of runs above each score{over}; {said}.{left}"
+    over = f", averaged over {len(scale)} tasks" if len(scale) > 1 else ""
+    return f"Performance profiles: the fraction of runs above each score{over}; {said}."
 
 
 def improvement(sheet: Sheet) -> str:

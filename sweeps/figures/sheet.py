@@ -6,7 +6,7 @@ import dataclasses
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from matplotlib.axes import Axes as Plot
 from matplotlib.figure import Figure
@@ -52,10 +52,12 @@ class Part:
 
     Attributes:
         title: Their task and setting.
+        setting: Their values on the axes that panels follow, as text.
         rows: Each row with its label in this panel, the baseline first.
     """
 
     title: str
+    setting: tuple[str, ...]
     rows: Sequence[tuple[Row, str]]
 
 
@@ -208,9 +210,8 @@ class Sheet:
             for setting in _settings(rows, others):
                 chosen = [row for row in rows if _belongs(row, others, setting)]
                 title = ", ".join(part for part in (task, *setting) if part)
-                yield Part(
-                    title or self.summary.kind_name, [(row, self.label(row)) for row in chosen]
-                )
+                labelled = [(row, self.label(row)) for row in chosen]
+                yield Part(title or self.summary.kind_name, setting, labelled)
 
 
 def _settings(rows: Sequence[Row], others: Sequence[str]) -> list[tuple[str, ...]]:
@@ -228,8 +229,4 @@ def _belongs(row: Row, others: Sequence[str], setting: tuple[str, ...]) -> bool:
 
 
 def _setting(row: Row, names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(_text(name, row.values[name]) for name in names if name in row.values)
-
-
-def _text(name: str, value: Any) -> str:
-    return text(name, value)
+    return tuple(text(name, row.values[name]) for name in names if name in row.values)

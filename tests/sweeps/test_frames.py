@@ -32,7 +32,7 @@ def store(tmp_path: Path, toys: Toys, folders: Folders) -> Path:
         worker.execute(folder)
     result = prepared[0].result()
     assert result is not None
-    result["provenance"]["curve_s"] = [0.5, 1.0, 1.5, 2.0]
+    result["provenance"]["pace"] = [[0.0, 0.0], [1.0, 2.0]]
     more = {"speed": 3.5, "wind": {"gusts": [[1, 2.0], [4, 3.0]]}, "matrix": [[0.5, 0.2], [1, 0]]}
     prepared[0].finish(result | more)
     return tmp_path / "runs" / "toys"
@@ -62,7 +62,10 @@ def test_curves_are_long(store: Path) -> None:
     assert list(frame.columns) == ["run", "metric", "step", "seconds", "value"]
     counts = frame.groupby("metric").size().to_dict()
     assert counts == {"curve": 12, "wind.gusts": 2}  # and no matrix
-    timed = frame[frame.seconds.notna()]
+    done = {path.parent.name for path in store.glob("*/result.json")}
+    assert set(frame.run) == done and frame[frame.metric != "curve"].seconds.isna().all()
+    (paced,) = (run for run, found in frame.groupby("run") if "wind.gusts" in set(found.metric))
+    timed = frame[(frame.run == paced) & (frame.metric == "curve")]
     assert timed[["step", "seconds", "value"]].to_numpy().tolist() == [
         [100, 0.5, 2.5],
         [200, 1.0, 5.0],
@@ -76,7 +79,6 @@ def test_curves_over_seconds_say_when_the_others_were_measured(store: Path) -> N
     folder = next(RunDir(path.parent) for path in store.glob("*/result.json"))
     result = folder.result()
     assert result is not None
-    result["provenance"].pop("curve_s", None)
     timed = [[0.1 * place, y] for place, (_, y) in enumerate(result["curve"])]
     folder.finish(result | {"curve_seconds": timed})
     frame = sweeps.curves(store)

@@ -51,6 +51,30 @@ def test_networks_are_counted_together_and_named():
     assert found["layers"][3]["name"] == "critic.0.weight"
 
 
+def test_neurons_and_exploration_are_those_of_the_masks():
+    net, optimizer, engine = built({"method": "rigl", "sparsity": 0.5, "update_every": 2})
+    seen = {tensor.name: tensor.active().clone() for tensor in engine.tensors}
+    train(net, optimizer, range(3))
+    mask = engine.tensors[0].active().clone()
+    mask[5:] = False
+    engine.tensors[0].active = lambda rows=slice(None): mask[rows]
+    found = weights({"policy": engine})
+    first, second, _ = found["layers"]
+    assert (first["neurons"], first["live"]) == (16, 5)
+    union = int((seen["2.weight"] | engine.tensors[1].active()).sum())
+    assert second["explored"] == union / 256
+    assert found["bytes"]["sparse"] < found["bytes"]["dense"]
+    _, _, static = built(STATIC)
+    assert all("explored" not in layer for layer in weights({"policy": static})["layers"])
+
+
+def test_huge_layers_are_not_looked_at_as_a_whole(monkeypatch):
+    monkeypatch.setattr("sparse_core.metrics.tally.LARGEST", 200)
+    found = weights({"policy": built(STATIC)[2]})
+    assert ["neurons" in layer for layer in found["layers"]] == [True, False, True]
+    assert "bytes" not in found
+
+
 def test_what_never_moved_is_said_task_by_task():
     config = {"method": "rigl", "sparsity": 0.5, "update_every": 6, "stop_at": 0.75}
     net, optimizer, engine = built(config)

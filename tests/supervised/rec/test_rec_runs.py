@@ -49,11 +49,14 @@ def test_a_result_holds_what_was_promised(tmp_path):
     assert pairs["train"] + pairs["valid"] == 5 * USERS and pairs["test"] == USERS
     assert [epoch for epoch, _ in result["curve"]] == [1, 2, 3, 4]
     assert result["curve"][result["best_epoch"] - 1][1] == max(p for _, p in result["curve"])
-    assert result["layers"][0] == {
+    layer = result["layers"][0]
+    assert 0.5 <= layer.pop("explored") <= 1 and 0 < layer.pop("live") <= USERS + ITEMS
+    assert layer == {
         "name": "table.weight",
         "active": (USERS + ITEMS) * 4,
         "total": (USERS + ITEMS) * 8,
         "backend": "condensed",
+        "neurons": USERS + ITEMS,
     }
     steps = -(-pairs["train"] // 16) * 4
     assert result["updates"] == {"network": (3 * steps // 4 - 1) // 2} and result["still"] == []

@@ -1,0 +1,58 @@
+"""How fast a run went: CPU seconds against the fraction that was done, noted as it reports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sweeps.stats import Floats
+from sweeps.store import is_curve
+
+POINTS = 100
+"""Points that are kept; where there are more, every second one goes."""
+
+FROM_START = 0.05
+"""A pace that begins later is that of a run which went on, and says nothing of its beginning."""
+
+
+class Pace:
+    """Notes CPU seconds of this process as a run goes on.
+
+    Attributes:
+        points: Fraction done and CPU seconds since the beginning, both ascending.
+    """
+
+    def __init__(self) -> None:
+        self.points: list[list[float]] = []
+        self._started = time.process_time()
+        self._least = 0.0
+
+    def note(self, done: float) -> None:
+        """Note that a fraction is done."""
+        if self.points and done - self.points[-1][0] <= self._least:
+            return
+        self.points.append([round(done, 5), round(time.process_time() - self._started, 3)])
+        if len(self.points) > POINTS:
+            self.points = self.points[::2]
+            self._least = 1 / POINTS
+
+
+def seconds_at(x: Floats, origin: Mapping[str, Any]) -> Floats | None:
+    """Return the CPU seconds that a run took up to each point of its curve.
+
+    Args:
+        x: `(points,)`, ascending; the last is where the run ended, 0 where it began.
+        origin: Its provenance.
+
+    Returns:
+        `(points,)`, interpolated; None if the pace is not known from the beginning.
+    """
+    pace = origin.get("pace")
+    if not pace or not is_curve(pace) or not len(x) or x[-1] <= 0 or pace[0][0] > FROM_START:
+        return None
+    done, seconds = np.asarray(pace, dtype=float).T
+    found: Floats = np.interp(x / x[-1] * done[-1], done, seconds)
+    return found
