@@ -128,7 +128,8 @@ def readable(
             found[tensor.name] = mask
             continue
         weights, capacity = _frozen(tensor, earlier).numpy(), tensor.weight.numel()
-        joined = Lent.beside(task.pattern(tensor), mask.numpy(), weights, capacity)
+        own = task.pattern(tensor)
+        joined = Lent.beside(own, mask.flatten(1).numpy(), weights, capacity)
         found[tensor.name] = task.joined[tensor.name] = joined
     return found
 

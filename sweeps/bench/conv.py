@@ -2,7 +2,8 @@
 
 Measures, in one run and in turns, forward and backward passes of single layers of 3 x 3 (images in,
 images out, gradients of input, weights and bias), of four such layers with normalisation and ReLU
-behind each, and gradient steps of DQN with the CNN of Mnih et al. (2015). `dense` is the faster of
+behind each, training steps of residual networks (batch 128, SGD with momentum, channels last), and
+gradient steps of DQN with the CNN of Mnih et al. (2015). `dense` is the faster of
 `nchw` and `channels_last`, torch's layouts of dense convolutions; a mask over the weight is what a
 simulation of sparsity costs. Convolutions of sparseprop are measured where it is installed (extra
 `peers`). Beside a ratio stands the rate of useful operations, two for each active weight, output
@@ -30,6 +31,10 @@ SPARSITIES = (0.9, 0.95)
 GROUPS = (1, 4)
 DEPTH = 4
 DQN_BATCH = 32
+RESNETS = {"resnet20x4": (64, 3, 3), "resnet18": (64, 4, 2)}
+"""Name -> width, stages and blocks of a stage; 20 layers, four times as wide as usual, and 18."""
+
+RESNET_BATCH = 128
 
 
 def layer(setting: Setting) -> Iterator[list[Record]]:
@@ -149,16 +154,62 @@ def _step(
     return call
 
 
+def resnet(setting: Setting) -> Iterator[list[Record]]:
+    """Training steps of whole networks, all sparse but for the first layer and the last."""
+    for name, shape in RESNETS.items():
+        for sparsity in SPARSITIES[:1] if setting.quick else SPARSITIES:
+            calls: Calls = {"dense": _resnet_step(shape, 0.0)}
+            for distribution in ("erk", "uniform"):
+                calls[f"condensed_{distribution}"] = _resnet_step(shape, sparsity, distribution)
+            facts = (3, 10), RESNET_BATCH, sparsity, setting.threads
+            yield _uncounted(name, facts, setting.turns(calls))
+
+
+def _resnet_step(
+    shape: tuple[int, int, int], sparsity: float, distribution: str = "erk"
+) -> Callable[[], object]:
+    """Return a training step; `sparsity=0` for a dense network."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from sparse_core import SparseConfig, sparsify
+    from sweeps.bench.resnets import CLASSES
+    from sweeps.bench.resnets import resnet as make
+
+    net = make(*shape).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if sparsity:
+        fields: dict[str, Any] = dict(distribution=distribution, dense=("input", "output"))
+        fields |= dict(method="static", structure="constant_fan_in", sparsity=sparsity)
+        sparsify(net, SparseConfig(backend="auto", **fields), batch=RESNET_BATCH)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+    x = torch.randn(RESNET_BATCH, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    y = torch.randint(0, CLASSES, (RESNET_BATCH,))
+
+    def call() -> object:
+        optimizer.zero_grad()
+        loss = cross_entropy(net(x), y)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return loss
+
+    return call
+
+
 def dqn(setting: Setting) -> Iterator[list[Record]]:
     """Gradient steps of DQN on images of 4 x 84 x 84, batch 32, at 90 %."""
     calls: Calls = {"dense": _dqn_step("dense", 1), "masked": _dqn_step("masked", 1)}
     for group in GROUPS:
         calls[f"condensed:{group}"] = _dqn_step("auto", group)
-    medians = setting.turns(calls)
-    uncounted = dict.fromkeys(calls, 0.0)
-    shape = 4 * 84 * 84, 6
-    found = records("dqn", shape, DQN_BATCH, 0.9, setting.threads, medians, uncounted, setting.peak)
-    yield [replace(record, gflops=None, of_peak=None) for record in found]
+    facts = (4 * 84 * 84, 6), DQN_BATCH, 0.9, setting.threads
+    yield _uncounted("dqn", facts, setting.turns(calls))
+
+
+def _uncounted(
+    case: str, facts: tuple[tuple[int, int], int, float, int], medians: dict[str, float]
+) -> list[Record]:
+    """Return records of steps whose useful operations are not counted."""
+    found = records(case, *facts, medians, dict.fromkeys(medians, 0.0), 1.0)
+    return [replace(record, gflops=None, of_peak=None) for record in found]
 
 
 def _dqn_step(backend: str, group: int) -> Callable[[], object]:
@@ -196,7 +247,7 @@ def _dqn_step(backend: str, group: int) -> Callable[[], object]:
     return lambda: model.train(1, DQN_BATCH)
 
 
-CASES: dict[str, Case] = {"layer": layer, "chain": chain, "dqn": dqn}
+CASES: dict[str, Case] = {"layer": layer, "chain": chain, "resnet": resnet, "dqn": dqn}
 
 
 def main(arguments: list[str] | None = None) -> int:

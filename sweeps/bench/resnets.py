@@ -1,0 +1,58 @@
+"""Residual networks for images of 32 x 32 in ten classes (He et al. 2016, section 4.2).
+
+Shortcuts that change the size are convolutions of 1 x 1 (option B), as in ResNet-18.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CLASSES = 10
+
+
+class Block(nn.Module):
+    """Two convolutions of 3 x 3 with normalisation, beside a shortcut.
+
+    Args:
+        inputs: Channels of the input.
+        outputs: Channels of the output.
+        stride: Of the first convolution and the shortcut.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.first_norm = nn.BatchNorm2d(outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.second_norm = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or inputs != outputs:
+            change = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(change, nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(batch, inputs, height, width)` to the block's output."""
+        inner = F.relu(self.first_norm(self.first(x)))
+        return F.relu(self.second_norm(self.second(inner)) + self.shortcut(x))
+
+
+def resnet(width: int, stages: int, blocks: int) -> nn.Module:
+    """Return a network.
+
+    Args:
+        width: Channels of the first stage; each stage has twice those of the one before.
+        stages: Stages; each but the first halves the image.
+        blocks: Blocks of a stage.
+    """
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    inputs = width
+    for stage in range(stages):
+        for block in range(blocks):
+            stride = 2 if block == 0 and stage > 0 else 1
+            layers.append(Block(inputs, width << stage, stride))
+            inputs = width << stage
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, CLASSES)
+    return nn.Sequential(*layers, *head)
