@@ -278,7 +278,7 @@ def _write_report(
 def _tune(options: argparse.Namespace) -> int:
     from sweeps.grid import load_grid
     from sweeps.tuning.command import tune
-    from sweeps.tuning.studies import Proposer
+    from sweeps.tuning.proposer import Proposer
 
     launch, launching = _launcher(options)
     proposer = Proposer(options.sampler, options.pruner, options.trials)

@@ -12,7 +12,7 @@ from sweeps.kinds import KINDS
 from sweeps.launchers.choice import LAUNCHERS
 from sweeps.listing import LISTINGS
 from sweeps.trackers.choice import TRACKERS
-from sweeps.tuning.studies import PRUNERS, SAMPLERS
+from sweeps.tuning.proposer import PRUNERS, SAMPLERS
 
 DATA = "DST_DATA"
 """Environment variable: the folder of data sets."""

@@ -12,7 +12,8 @@ from sparse_core.strict_yaml import read_yaml
 from sweeps.grid import Grid
 from sweeps.search import Range, Space
 from sweeps.tuning.cells import TunedCell
-from sweeps.tuning.studies import Proposer, Study, Trial
+from sweeps.tuning.proposer import Proposer
+from sweeps.tuning.studies import Study, Trial
 
 EDGE = 0.05
 """Of a range: a best value so near its end may not be the best there is."""

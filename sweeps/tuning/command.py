@@ -15,7 +15,7 @@ from sweeps.progress import Board, Display
 from sweeps.store import RunDir
 from sweeps.tuning.best import best_grid, summary
 from sweeps.tuning.cells import TunedCell, tuned_cells
-from sweeps.tuning.studies import Proposer, check_installed
+from sweeps.tuning.proposer import Proposer, check_installed
 from sweeps.tuning.tune import FOLDER, Tuner
 
 BEST = "best.yaml"
@@ -54,7 +54,7 @@ def tune(
     for cell in searched:
         for run in cell.runs({name: space.ends()[0] for name, space in cell.spaces.items()}):
             run.check_data()
-    check_installed()
+    check_installed(proposer)
     place = folder / FOLDER
     place.mkdir(parents=True, exist_ok=True)
 

@@ -9,85 +9,14 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sparse_core.checks import InputError
-from sparse_core.imports import extra_of, is_reference, load
 from sweeps.search import Choices, Space
-
-SAMPLERS: Mapping[str, str] = {
-    "tpe": "optuna.samplers:TPESampler",
-    "random": "optuna.samplers:RandomSampler",
-    "qmc": "optuna.samplers:QMCSampler",
-    "gp": "optuna.samplers:GPSampler",
-    "cmaes": "optuna.samplers:CmaEsSampler",
-}
-PRUNERS: Mapping[str, str] = {
-    "none": "optuna.pruners:NopPruner",
-    "median": "optuna.pruners:MedianPruner",
-    "halving": "optuna.pruners:SuccessiveHalvingPruner",
-}
-
-
-@dataclass(frozen=True)
-class Proposer:
-    """How trials are proposed, and when they are given up.
-
-    Attributes:
-        sampler: A key of `SAMPLERS`, or `package.module:NAME` of a function of a seed that returns
-            one of Optuna's samplers.
-        pruner: A key of `PRUNERS`, or `package.module:NAME` of a function without arguments that
-            returns one of Optuna's pruners. It is asked after each seed of a trial.
-        trials: Trials of each cell; the first third (3 to 10) of `tpe` are drawn at random.
-    """
-
-    sampler: str = "tpe"
-    pruner: str = "none"
-    trials: int = 10
-
-    def __post_init__(self) -> None:
-        if self.trials < 1:
-            raise InputError(
-                f"trials={self.trials!r}: must be an integer of at least 1", field="trials"
-            )
-        for name, value, table in (
-            ("sampler", self.sampler, SAMPLERS),
-            ("pruner", self.pruner, PRUNERS),
-        ):
-            if value not in table and not is_reference(value):
-                raise InputError(
-                    f"{name}={value!r}: must be one of {', '.join(table)}, or package.module:NAME",
-                    field=name,
-                )
-
-    @property
-    def prunes(self) -> bool:
-        """Whether trials may be given up."""
-        return self.pruner != "none"
-
-    def make_sampler(self, seed: int) -> Any:
-        """Return a sampler."""
-        settings: dict[str, Any] = {"seed": seed}
-        if self.sampler == "tpe":
-            settings |= {
-                "n_startup_trials": min(10, max(3, self.trials // 3)),
-                "constant_liar": True,
-            }
-        if self.sampler == "qmc":
-            settings |= {"scramble": True, "warn_asynchronous_seeding": False}
-        return _made("sampler", self.sampler, SAMPLERS, settings)
-
-    def make_pruner(self) -> Any:
-        """Return a pruner."""
-        settings = {
-            "median": {"n_startup_trials": 3},
-            "halving": {"min_resource": 1, "reduction_factor": 2},
-        }
-        return _made("pruner", self.pruner, PRUNERS, settings.get(self.pruner, {}))
+from sweeps.tuning.proposer import Proposer, quiet
 
 
 @dataclass(frozen=True)
@@ -155,7 +84,7 @@ class Study:
         Its values depend on the trials so far and not on when their drivers were started.
         """
         number = len(self._study.get_trials(deepcopy=False))
-        with _quiet():
+        with quiet():
             self._study.sampler = self._proposer.make_sampler(self._seed + number)
             asked = self._study.ask()
             values = {name: _suggest(asked, name, space) for name, space in self._spaces.items()}
@@ -203,14 +132,6 @@ class Study:
         return Trial(trial.number, values, state, score, trial.params)
 
 
-def check_installed() -> None:
-    """Raise an InputError that names the extra unless Optuna is installed."""
-    try:
-        import optuna  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise InputError(f"dst tune: {error}{extra_of('optuna')}") from None
-
-
 def open_journal(folder: Path) -> Any:
     """Open the journal of a folder whose lock is held: no other process writes it.
 
@@ -234,30 +155,6 @@ def open_journal(folder: Path) -> Any:
         return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{str(path)!r}: is no journal of Optuna's: {error}") from error
-
-
-def _made(field_name: str, name: str, table: Mapping[str, str], settings: dict[str, Any]) -> Any:
-    if name not in table:
-        settings = {} if field_name == "pruner" else {"seed": settings["seed"]}
-        made = load(field_name, name, f"a function that returns a {field_name} of Optuna's")
-        return made(**settings)
-    made = load(field_name, table[name], f"a {field_name} of Optuna's")
-    with _quiet():
-        try:
-            return made(**settings)
-        except ImportError as error:
-            said = " ".join(str(error).split())
-            raise InputError(f"{field_name}={name!r}: {said}", field=field_name) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave out Optuna's warnings that parts of it may still change."""
-    from optuna.exceptions import ExperimentalWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        yield
 
 
 def _score(trial: Trial) -> float:

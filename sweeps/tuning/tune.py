@@ -15,7 +15,8 @@ from sparse_core.checks import InputError
 from sweeps.grid import Run
 from sweeps.store import RunDir, State, prepare
 from sweeps.tuning.cells import TunedCell
-from sweeps.tuning.studies import Proposer, Study, Trial, open_journal
+from sweeps.tuning.proposer import Proposer
+from sweeps.tuning.studies import Study, Trial, open_journal
 
 FOLDER = "tuning"
 """Of a grid's trials, beside its runs."""

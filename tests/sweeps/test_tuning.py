@@ -17,7 +17,8 @@ from sweeps.store import RunDir
 from sweeps.tuning.best import best_grid, summary
 from sweeps.tuning.cells import TunedCell, tuned_cells
 from sweeps.tuning.command import tune
-from sweeps.tuning.studies import Proposer, Trial
+from sweeps.tuning.proposer import Proposer, check_installed
+from sweeps.tuning.studies import Trial, open_journal
 from sweeps.tuning.tune import Tuner
 from tests.sweeps.toys import KIND, ToySpec, result
 
@@ -286,6 +287,42 @@ def test_the_command_writes_the_best_and_goes_on(
     assert best.header.tuned is not None and best.header.tuned.trials == 3
     with RunDir(tmp_path / "tuning").lock(), pytest.raises(InputError, match=r"is tuning here$"):
         command(3)
+
+
+def no_sampler(seed: int) -> int:
+    """Make none."""
+    return seed
+
+
+def own_sampler(seed: int) -> object:
+    """Make one of Optuna's."""
+    from optuna.samplers import RandomSampler
+
+    return RandomSampler(seed=seed)
+
+
+@pytest.mark.usefixtures("optuna")
+def test_samplers_of_ones_own_are_checked_before_anything_is_written(
+    toys: Toys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_installed(Proposer(f"{__name__}:own_sampler"))
+    monkeypatch.setitem(sys.modules, "cmaes", None)
+    for sampler, message in (
+        (f"{__name__}:no_sampler", "returns int, must return a sampler of Optuna's"),
+        ("cmaes", "sampler='cmaes': needs cmaes: pip install cmaes"),
+    ):
+        with pytest.raises(InputError, match=message):
+            tune(
+                toys(TEXT), tmp_path / "x", Proposer(sampler), fail_to_launch, Options(), Console()
+            )
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.usefixtures("optuna")
+def test_a_journal_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "journal.log").write_text("garbage\n{}\n")
+    with pytest.raises(InputError, match=r"is no journal of Optuna's"):
+        open_journal(tmp_path)
 
 
 def test_the_kinds_of_a_grid_go_with_its_best(toys: Toys) -> None:
