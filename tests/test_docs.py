@@ -72,7 +72,8 @@ def test_links_lead_somewhere(page: str, text: str) -> None:
             continue
         target = (ROOT / page).parent / path if path else ROOT / page
         assert target.exists(), link
-        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
+        if anchor and target.suffix == ".md":  # of a picture: the colours it is for
+            assert anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
 @SOME

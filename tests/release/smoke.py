@@ -4,9 +4,11 @@
     python -m tests.release.smoke --oldest           the oldest that pyproject.toml allows
     python -m tests.release.smoke --oldest --free torch torchvision
     python -m tests.release.smoke --python python3.12
+    python -m tests.release.smoke --torch torch==2.13.0+cpu torchvision==0.28.0
 
-Everything happens in a folder outside the repository; each step is printed with its time. pip needs
-its index, and installs whatever build of torch it is configured to find.
+Everything happens in a folder outside the repository; each step is printed with its time. torch is
+installed first, as the documentation says, from PyTorch's index of builds for the CPU unless
+`--torch` names what pip is to install.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parents[2]
 LOWEST = re.compile(r"([\w.-]+)>=([\d.]+)")
+CPU = ("torch", "torchvision", "--index-url", "https://download.pytorch.org/whl/cpu")
 GRID = """
 name: smoke
 kind: rl
@@ -58,13 +61,15 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable, help="of the environment")
     parser.add_argument("--oldest", action="store_true", help="the oldest versions allowed")
     parser.add_argument("--free", nargs="*", default=(), metavar="NAME", help="whatever comes")
+    parser.add_argument("--torch", nargs="+", default=CPU, metavar="NAME", help="builds of torch")
     options = parser.parse_args()
     with TemporaryDirectory(prefix="dstrl-smoke-") as place:
-        return follow(Path(place), options.python, options.oldest, options.free)
+        constraints = lowest(options.free) if options.oldest else []
+        return follow(Path(place), options.python, constraints, options.torch)
 
 
-def follow(place: Path, python: str, oldest: bool, free: Collection[str]) -> int:
-    """Make an environment in a folder, install the wheel, and do the steps there."""
+def follow(place: Path, python: str, constraints: Sequence[str], torch: Sequence[str]) -> int:
+    """Make an environment in a folder, install torch and the wheel, and do the steps there."""
     source = place / "source"
     ignored = shutil.ignore_patterns(".git", ".venv", ".cache", "runs", "data", "site", "build")
     shutil.copytree(ROOT, source, ignore=ignored)
@@ -72,12 +77,13 @@ def follow(place: Path, python: str, oldest: bool, free: Collection[str]) -> int
     work.mkdir()
     (work / "smoke.yaml").write_text(GRID)
     (work / "sac.py").write_text(SAC)
-    (work / "constraints.txt").write_text("\n".join(lowest(free)) if oldest else "")
+    (work / "constraints.txt").write_text("\n".join(constraints))
     timed((python, "-m", "venv", str(place / "venv")), place)
     bin_ = place / "venv" / "bin"
     pip = (str(bin_ / "python"), "-m", "pip", "-q")
     timed((*pip, "wheel", "--no-deps", "-w", str(place), str(source)), place)
     wheel = str(next(place.glob("dstrl-*.whl")))
+    timed((*pip, "install", "-c", "constraints.txt", *torch), work)
     timed((*pip, "install", "-c", "constraints.txt", wheel), work)
     for step in STEPS:
         timed((str(bin_ / step[0]), *step[1:]), work)
