@@ -39,7 +39,7 @@ def index() -> str:
     parts = [
         "# Look up",
         "- [Commands](commands.md) and the keys of grids: [`rl`](kind-rl.md), [`cl`](kind-cl.md), "
-        "[`crl`](kind-crl.md), [`xmc`](kind-xmc.md)\n"
+        "[`crl`](kind-crl.md), [`xmc`](kind-xmc.md), [`rec`](kind-rec.md)\n"
         "- [Names](names.md) of methods, rules, presets, data sets; [papers](../methods.md) and "
         "where ours differ from them\n"
         "- [Examples](examples.md), whole\n"

@@ -142,10 +142,6 @@ KINDS = {
             ("supervised.rec.columns:megabytes", "weights and indices (MB)"),
             ("supervised.rec.columns:training_megabytes", "with gradients and moments (MB)"),
         ),
-        panels=(
-            ("entries.items", "active entries of an item", "training pairs of the item"),
-            ("entries.users", "active entries of a user", "training pairs of the user"),
-        ),
     ),
 }
 

@@ -41,8 +41,8 @@ def run(spec: RecSpec, out: Path, progress: Progress) -> dict[str, Any]:
         `losses` of each epoch; `best_epoch`; `users` and `items`; `pairs` of each part; `tested`,
         users with test pairs; `duplicates` and `untrained` of the files; `megabytes` of the weights
         with their indices, and `training_megabytes` with gradients and moments; `entries`, active
-        entries against popularity (`supervised.rec.popularity`); `sparsity`, `layers`, `updates`
-        and `still` (see `sparse_core.metrics.tally`), all as JSON can hold them.
+        entries against popularity (`supervised.rec.popularity`); `bytes`, `sparsity`, `layers`,
+        `updates` and `still` (see `sparse_core.metrics.tally`), all as JSON can hold them.
 
     Raises:
         InputError: If the data is missing or broken, or the spec does not suit it.

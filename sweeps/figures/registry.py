@@ -48,6 +48,11 @@ FIGURES = {
     ),
     "density": Figure("density of each layer", f"{_HERE}.by_layer:density"),
     "neurons": Figure("neurons left in each layer", f"{_HERE}.by_layer:neurons"),
+    "popularity": Figure(
+        "active entries of users and items against popularity",
+        f"{_HERE}.popularity:draw",
+        ("entries",),
+    ),
     "exploration": Figure("weights ever active against score", f"{_HERE}.exploration:draw"),
     "accuracy": Figure(
         "accuracy by task, after each task",
