@@ -62,7 +62,7 @@ def estimate(scores: Sequence[float], *names: str | int) -> Estimate | None:
     return Estimate(found.estimate, found, "IQM")
 
 
-REPETITIONS = 4_000
+REPETITIONS = 2_000
 """Resamples of a group: more change no digit that is shown."""
 
 

@@ -23,7 +23,7 @@ LEVEL = 0.05
 EXACT = 14
 """Pairs up to which all signs are tried."""
 
-SIGNS = 20_000
+SIGNS = 4_000
 """Signs that are drawn where there are more pairs."""
 
 _ROUNDING = 1e-9

@@ -56,7 +56,7 @@ def _draw(sheet: Sheet, measure: Callable[[Layer], float | None], said: str) -> 
             + ", ".join(f"{names[key]} {value:.3g}" for key, value in found.items())
             for row, found in rows
         )
-        plot = sheet.panel(part.title, words, bottom=bottom, height=2.6 + bottom)
+        plot = sheet.panel(part.title, words, left=0.75, bottom=bottom, height=2.6 + bottom)
         for row, found in rows:
             look = sheet.look(row)
             plot.plot(
@@ -93,4 +93,4 @@ def _shortened(names: Sequence[str]) -> list[str]:
     parts = [name.removesuffix(".weight").split(".") for name in names]
     while all(len(part) > 1 for part in parts) and len({part[0] for part in parts}) == 1:
         parts = [part[1:] for part in parts]
-    return [".".join(part[-3:]) for part in parts]
+    return [".".join(part[-2:]) for part in parts]

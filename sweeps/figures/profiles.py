@@ -17,19 +17,12 @@ from sweeps.summary import Row
 
 POINTS = 121
 REPETITIONS = 1_000
-MOST = 14
 
 
 def profiles(sheet: Sheet) -> str:
     """Draw the fraction of runs above every normalised score, a panel for each setting."""
     scale = scales(sheet.summary)
-    settings: dict[str, dict[str, list[Row]]] = {}
-    for part in sheet.parts():
-        for row, label in part.rows:
-            if row.runs:
-                lines = settings.setdefault(", ".join(part.setting), {})
-                lines.setdefault(label, []).append(row)
-    for setting, groups in settings.items():
+    for setting, groups in _by_setting(sheet).items():
         scores = {
             label: [scale[row.task].of(row.scores) for row in rows]
             for label, rows in groups.items()
@@ -60,41 +53,42 @@ def profiles(sheet: Sheet) -> str:
 
 
 def improvement(sheet: Sheet) -> str:
-    """Draw the probability that a run of each row beats a dense run of the same task."""
-    groups = {
-        label: rows
-        for label, rows in _across_tasks(sheet).items()
-        if any(row.better is not None for row in rows)
-    }
-    chosen = list(groups.items())[: 2 * MOST]
-    if not chosen:
-        return ""
-    found = [_better(rows) for _, rows in chosen]
-    names = [f"{shortened(label)} ({_count(rows)})" for label, rows in chosen]
-    said = "; ".join(
-        f"{label} {it.estimate:.2f}" for (label, _), it in zip(chosen, found, strict=True)
-    )
-    plot = forest(sheet, f"Probability of a better run than {DENSE}", names, said)
-    plot.axvline(0.5, color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
-    plot.set_xlim(-0.03, 1.03)
-    plot.set_xlabel("probability of improvement")
-    for place, ((_, rows), it) in enumerate(zip(chosen, found, strict=True)):
-        look = sheet.look(rows[0])
-        if it.low < it.high:
-            plot.hlines(place, it.low, it.high, color=look.colour, linewidth=1.8)
-        plot.plot([it.estimate], [place], marker=look.marker, markersize=5, color=look.colour)
+    """Draw the probability that a run of each row beats a dense run, a panel for each setting."""
+    for setting, groups in _by_setting(sheet).items():
+        chosen = {
+            label: rows
+            for label, rows in groups.items()
+            if any(row.better is not None for row in rows)
+        }
+        if not chosen:
+            continue
+        found = {label: _better(rows) for label, rows in chosen.items()}
+        names = [f"{shortened(label)} ({_count(rows)})" for label, rows in chosen.items()]
+        said = "; ".join(f"{label} {it.estimate:.2f}" for label, it in found.items())
+        plot = forest(sheet, setting or "All runs", names, said)
+        plot.axvline(0.5, color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
+        plot.set_xlim(-0.03, 1.03)
+        plot.set_xlabel(f"probability of a better run than {DENSE}")
+        for place, (label, it) in enumerate(found.items()):
+            look = sheet.look(chosen[label][0])
+            if it.low < it.high:
+                plot.hlines(place, it.low, it.high, color=look.colour, linewidth=1.8)
+            plot.plot([it.estimate], [place], marker=look.marker, markersize=5, color=look.colour)
     return (
         f"Probability that a run scores higher than a {DENSE} run of the same task, ties half; "
-        f"0.5 is neither. Bars are 95% bootstrap intervals, from ten seeds on. Seeds in brackets."
+        "0.5 is neither. Bars are 95% bootstrap intervals, from ten seeds on. Seeds in brackets."
     )
 
 
-def _across_tasks(sheet: Sheet) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    for row in sheet.summary.rows:
-        if row.runs:
-            found.setdefault(row.label, []).append(row)
-    return found
+def _by_setting(sheet: Sheet) -> dict[str, dict[str, list[Row]]]:
+    """Return, for each setting, the rows with results of each label, one for each task."""
+    settings: dict[str, dict[str, list[Row]]] = {}
+    for part in sheet.parts():
+        for row, label in part.rows:
+            if row.runs:
+                lines = settings.setdefault(", ".join(part.setting), {})
+                lines.setdefault(label, []).append(row)
+    return settings
 
 
 def _count(rows: Sequence[Row]) -> str:

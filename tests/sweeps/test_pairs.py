@@ -42,8 +42,8 @@ def test_signs_of_many_pairs_are_drawn() -> None:
     exact = permutation_test(
         (values,), np.mean, permutation_type="samples", n_resamples=100_000, rng=0
     )
-    assert sign_test(values) == pytest.approx(exact.pvalue, abs=0.01)
-    assert sign_test(np.full(20, 1.0)) >= 1 / 20_001
+    assert sign_test(values) == pytest.approx(exact.pvalue, abs=0.02)
+    assert sign_test(np.full(20, 1.0)) >= 1 / 4_001
 
 
 @pytest.mark.parametrize(("gap", "p"), [(2.0, 0.0), (0.0, 1.0)])
