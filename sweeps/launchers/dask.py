@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,8 +52,9 @@ class _Dask:
     def __enter__(self) -> _Dask:
         from distributed import Client, LocalCluster
 
-        for name in ("distributed", "distributed.nanny", "tornado"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        for name in list(logging.root.manager.loggerDict):
+            if name.startswith(("distributed", "tornado")):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
         address = self._options.address
         if address is None:
             self._cluster = LocalCluster(
@@ -100,9 +102,12 @@ class _Dask:
 
 def _said(future: Any) -> str:
     """Return what the errand returned; nothing if its worker died."""
-    if future.status == "finished":
-        return str(future.result())
-    error = future.exception() if future.status == "error" else None
+    try:
+        if future.status == "finished":
+            return str(future.result())
+        error = future.exception() if future.status == "error" else None
+    except (OSError, CancelledError):  # the scheduler has just gone
+        return ""
     if isinstance(error, ImportError):
         return f"a worker of Dask cannot import what runs need: {error}"
     return ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -190,7 +191,7 @@ def processes(*words: str) -> list[int]:
 def kill_one(find: Callable[[], list[int]]) -> None:
     """Kill one of the processes that are found."""
     found: list[int] = []
-    wait_for(lambda: bool(found.extend(find()) or found), PATIENCE)
+    wait_for(lambda: bool(found.extend(find()) or found), 300)
     os.kill(found[0], signal.SIGKILL)
 
 
@@ -250,8 +251,10 @@ def test_dask_and_the_local_launcher_work_on_one_store(
 
 @needs("ray")
 def test_ray_loses_nothing_with_its_workers_and_its_head(
-    store: Store, expected: Mapping[str, Any]
+    store: Store, expected: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     code = "import sys; from ray.scripts.scripts import main; sys.exit(main())"
 
     def head(number: int) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
