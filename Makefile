@@ -12,7 +12,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: sweep test test-portable bench test-sb3 test-contrib test-avalanche test-gpu slow check format docs docs-serve notebooks pictures lock test-release clean
+.PHONY: sweep test test-portable bench test-sb3 test-contrib test-avalanche test-slurm test-gpu slow check format docs docs-serve notebooks pictures lock test-release clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11")'
@@ -48,6 +48,11 @@ test-contrib: $(READY)
 # Avalanche's own tests, as they are and then with TaskMasks as their models; ARGS as above.
 test-avalanche: $(READY)
 	@$(BIN)/python -m tests.avalanche.run $(ARGS)
+
+# Sweeps on a Slurm of one node, made of Debian's packages (tests/slurm/cluster.py) and stopped afterwards.
+test-slurm: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[slurm]'
+	@$(BIN)/python -m pytest -n 0 -m slow tests/sweeps/test_real_engines.py -k slurm $(ARGS)
 
 # All tests of what runs on a GPU, on the one that is there; without one Triton interprets kernels.
 test-gpu: $(READY)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from sweeps.trackers.choice import TRACK
 
-PATIENCE = 30.0
-"""Seconds that trackers have when the run has ended."""
+PATIENCE = "DST_TRACK_PATIENCE"
+"""Environment variable: seconds that trackers have when the run has ended, 60 if it is not set."""
 
 
 @contextlib.contextmanager
@@ -46,14 +46,15 @@ def _end(following: dict[str, subprocess.Popen[bytes]]) -> None:
     for child in following.values():
         assert child.stdin is not None
         child.stdin.close()
-    deadline = time.monotonic() + PATIENCE
+    patience = float(os.environ.get(PATIENCE) or 60)
+    deadline = time.monotonic() + patience
     for name, child in following.items():
         try:
             code = child.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-            _say(name, f"was not done {PATIENCE:g} s after the run, and was stopped")
+            _say(name, f"was not done {patience:g} s after the run, and was stopped")
             continue
         if code < 0:
             _say(name, f"was killed by signal {-code}")
