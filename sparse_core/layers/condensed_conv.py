@@ -10,6 +10,7 @@ inside (`sparse_core.layers.torch_path`), and a few samples without gradients.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -35,6 +36,9 @@ from sparse_core.layers.state import Condensed
 
 FEW = 4
 """Samples below which a tile is so empty that dense filters are faster without gradients."""
+
+
+_why_not = lru_cache(1024)(conv.why_not)
 
 
 class CondensedConv2d(Condensed, nn.Conv2d):
@@ -101,7 +105,7 @@ class CondensedConv2d(Condensed, nn.Conv2d):
         height, width = input.shape[2:]
         if min(window.output(height, width)) < 1:
             raise InputError(f"input of shape {tuple(input.shape)} is smaller than the kernel")
-        reason = conv.why_not(self.group, window, height, width)
+        reason = _why_not(self.group, window, height, width)
         if self.on_device or reason is not None or not is_for_kernels(input):
             return self._densely(input, padded=True)
         link = link_of(self, None)
