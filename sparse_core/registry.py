@@ -19,6 +19,7 @@ GROWTH_RULES = {
     "importance": "sparse_core.updaters.scores:importance",
     "epitopological": "sparse_core.updaters.epitopology:epitopological",
     "epitopological_soft": "sparse_core.updaters.epitopology:epitopological_soft",
+    "candidates": "sparse_core.updaters.candidates:candidates",
     "sampled": "sparse_core.updaters.sampling:uniform",
     "sampled_grabo": "sparse_core.updaters.sampling:grabo",
     "sampled_graest": "sparse_core.updaters.sampling:graest",
@@ -41,6 +42,7 @@ DISTRIBUTIONS = {
 BLIND = ("random", "unfired")
 EPITOPOLOGICAL = ("epitopological_soft", "epitopological")
 SIGHTED = ("gradient", "momentum", "adam_momentum")
+LIKELY = (*SIGHTED, "candidates")
 SAMPLED = ("sampled", "sampled_grabo", "sampled_graest")
 ABLATION = ("ablation", "ablation_threshold", "ablation_sticky")
 DENSITY = ("initial_sparsity", "prune_from", "density_curve")
@@ -74,20 +76,20 @@ METHODS = {
     "rigl": Method(
         "Drop the smallest weights, grow where the gradient is largest (RigL, Evci et al. 2020).",
         updater="sparse_core.updaters.rigl:RigL",
-        growth=SIGHTED,
+        growth=LIKELY,
         fields=DENSITY,
     ),
     "rigl_itop": Method(
         "RigL whose topology moves until the end of training (ITOP, Liu et al. 2021).",
         updater="sparse_core.updaters.rigl:RigL",
-        growth=SIGHTED,
+        growth=LIKELY,
         fields=DENSITY,
         stops=False,
     ),
     "srigl": Method(
         "RigL with constant fan-in and ablation of neurons (SRigL, Lasby et al. 2024).",
         updater="sparse_core.updaters.srigl:SRigL",
-        growth=SIGHTED,
+        growth=LIKELY,
         structure="constant_fan_in",
         structures=("constant_fan_in",),
         moves="between lanes",
@@ -137,7 +139,7 @@ METHODS = {
         "Grow from a guided sample of the gradient, then drop (GSE, Heddes et al. 2024).",
         updater="sparse_core.updaters.gse:GSE",
         growth=SAMPLED,
-        structures=("unstructured",),
+        structures=("unstructured", "constant_fan_in"),
         moves="between lanes",
         samples=True,
         global_scope=True,

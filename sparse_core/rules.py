@@ -39,6 +39,8 @@ class GrowthFacts:
     needs: str = "nothing"
     by_rows: bool = False
     samples: bool = False
+    uniform: bool = False
+    places: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,12 @@ class DropFacts:
 
 
 def growth_rule(
-    *, needs: str = "nothing", by_rows: bool = False, samples: bool = False
+    *,
+    needs: str = "nothing",
+    by_rows: bool = False,
+    samples: bool = False,
+    uniform: bool = False,
+    places: Callable[..., Any] | None = None,
 ) -> Callable[[Function], Function]:
     """Declare a function as a growth rule: the candidates with the highest scores are grown.
 
@@ -59,12 +66,16 @@ def growth_rule(
         by_rows: Whether the scores of some rows follow from what a `Scene` shows of these rows, so
             that those of a large layer can be computed a block of rows at a time, in order.
         samples: Whether it looks at a sample of the positions only, with -inf everywhere else.
+        uniform: Whether any inactive weight is as likely as any other, so that places can be drawn
+            in a large layer, without a score for each weight.
+        places: Of a rule whose score is the gradient's magnitude in some places: the function that
+            names them (`sparse_core.updaters.places`), so that no other gradient is computed.
 
     Raises:
         InputError: If nothing of that kind can be needed.
     """
     one_of("needs", needs, NEEDS)
-    return _declare(GrowthFacts(needs, by_rows, samples))
+    return _declare(GrowthFacts(needs, by_rows, samples, uniform, places))
 
 
 def drop_rule(

@@ -10,7 +10,7 @@
     dst tune GRID            find values for each method of a grid
     dst train KIND ...       do one run: rl, cl, crl, xmc, rec, package.module:NAME
     dst enjoy RUN            play an episode of a finished run
-    dst bench NAME ...       measure speed: kernels, layers, conv, rl, cl, rec, updates
+    dst bench NAME ...       measure speed: kernels, layers, conv, rl, cl, rec, large, updates
     dst list WHAT            say what names there are, a line for each
     dst data list|get        say which data sets are there, fetch others
     dst doctor               say what machine and installation this is, and what is wrong with it

@@ -25,6 +25,8 @@ BENCHMARKS = {
     "gpu": ("sweeps.bench.gpu:main", "condensed layers on a GPU, against dense, CSR and 2:4"),
     "cl": ("sweeps.bench.cl:main", "training of a task, evaluation of an earlier one"),
     "rec": ("sweeps.bench.rec:main", "steps of recommenders with sparse tables"),
+    "large": ("sweeps.bench.large:main", "layers of up to a million labels, born sparse"),
+    "planted": ("sweeps.bench.planted:main", "which growth rule finds planted edges"),
     "updates": ("sweeps.bench.updates:main", "what an update of the topology costs, in steps"),
 }
 FIGURE_FORMATS = ("svg", "pdf", "png")

@@ -75,7 +75,7 @@ def random_pattern(
 
 
 @inlined
-def _mixed(state):
+def mixed(state):
     """Hash 64 bits, the output function of SplitMix64."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -89,16 +89,16 @@ def _draw_kernel(index: str) -> Any:
     Where few cells of a lane are free they are listed, elsewhere numbers are drawn until a free
     cell is met.
     """
-    mixed, few = _mixed, _FEW
+    hashed, few = mixed, _FEW
 
     @kernel(
         f"int64({index}[::1], int64[::1], int32[::1], boolean[::1], int64, int64[::1], int64, "
         "int64, int64[::1])"
     )
     def draw(columns, indptr, rows, taken, width, counts, seed, origin, out):
-        step, scale = np.uint64(0x9E3779B97F4A7C15), 1.0 / 9007199254740992.0
+        step, half = np.uint64(0x9E3779B97F4A7C15), np.uint64(32)
         held, free = np.zeros(width, np.bool_), np.empty(width, np.int64)
-        begin = mixed(np.uint64(seed) + step)
+        begin = hashed(np.uint64(seed) + step)
         found = stored = 0
         for lane in range(counts.size):
             first = last = 0
@@ -113,12 +113,12 @@ def _draw_kernel(index: str) -> Any:
                 if taken[slot]:
                     held[columns[slot]] = True
                     kept += 1
-            state = mixed(begin ^ mixed(np.uint64(lane + origin) + step))
+            state = hashed(begin ^ hashed(np.uint64(lane + origin) + step))
             here, base = found, lane * width
             if 2 * (kept + count) <= width:
                 while found - here < count:
                     state += step
-                    column = np.int64((mixed(state) >> np.uint64(11)) * scale * width)
+                    column = np.int64(((hashed(state) >> half) * np.uint64(width)) >> half)
                     out[found] = column
                     found += not held[column]
                     held[column] = True
@@ -129,9 +129,8 @@ def _draw_kernel(index: str) -> Any:
                     left += not held[column]
                 for drawn in range(min(count, left)):
                     state += step
-                    other = drawn + np.int64(
-                        (mixed(state) >> np.uint64(11)) * scale * (left - drawn)
-                    )
+                    reach = np.uint64(left - drawn)
+                    other = drawn + np.int64(((hashed(state) >> half) * reach) >> half)
                     free[drawn], free[other] = free[other], free[drawn]
                     out[found] = free[drawn]
                     found += 1

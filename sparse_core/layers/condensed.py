@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from sparse_core.checks import InputError, at_least, one_of
 from sparse_core.kernels.format import GROUPS, Pattern
 from sparse_core.kernels.gpu.support import why_not
+from sparse_core.layers import compact_pass
 from sparse_core.layers.born import drawn_bias, drawn_pattern, drawn_values
+from sparse_core.layers.compact import CompactInput
 from sparse_core.layers.kinds import become
 from sparse_core.layers.passes import run
 from sparse_core.layers.single import of_one_sample
@@ -86,8 +88,10 @@ class CondensedLinear(Condensed, nn.Linear):
         return self.out_features, self.in_features
 
     @opaque
-    def forward(self, input: Tensor) -> Tensor:
-        """Map `(..., in)` to `(..., out)`."""
+    def forward(self, input: Tensor | CompactInput) -> Tensor:
+        """Map `(..., in)` to `(..., out)`; a `CompactInput` of n samples to `(n, out)`."""
+        if isinstance(input, CompactInput):
+            return compact_pass.apply(self, input)
         out = None if torch.is_grad_enabled() else of_one_sample(self, input)
         return run([self], input) if out is None else out
 

@@ -8,12 +8,17 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-Product = Callable[[Tensor, Tensor, slice], Tensor]
+from sparse_core.layers.compact import CompactInput
+
+Product = Callable[[Tensor | CompactInput, Tensor, slice], Tensor]
 
 
-def linear_product(x: Tensor, dy: Tensor, rows: slice) -> Tensor:
+def linear_product(x: Tensor | CompactInput, dy: Tensor, rows: slice) -> Tensor:
     """Return some rows of the gradient of a linear layer's weight, dy^T x."""
-    return dy.reshape(-1, dy.shape[-1])[:, rows].T @ x.reshape(-1, x.shape[-1])
+    of_rows = dy.reshape(-1, dy.shape[-1])[:, rows].T
+    if isinstance(x, CompactInput):
+        return CompactInput(of_rows @ x.numbers, x.columns, x.width).dense()
+    return of_rows @ x.reshape(-1, x.shape[-1])
 
 
 class GradientTap:
@@ -40,6 +45,10 @@ class GradientTap:
         inputs: Per backward pass the layer's input, `(..., in)`.
         outputs: Per backward pass the gradient of its output, `(..., out)`.
         scale: A factor for the gradient: how `.grad` was scaled since.
+        averages: Over how many steps inputs and output gradients are kept, for a mean of the
+            gradient that no matrix holds; 0: over none.
+        past: Inputs, output gradients and shares of those steps.
+        steps: How many they are; -1: one of them had no gradient.
     """
 
     _vocabulary = 0
@@ -48,7 +57,10 @@ class GradientTap:
         self.armed = False
         self.wants_signals = False
         self.product: Product = linear_product
+        self.averages = 0
+        self.steps = 0
         self.forget()
+        self.begin_mean()
 
     def arm(self, on: bool) -> None:
         """Watch the next backward passes, or stop; forget what was seen."""
@@ -58,9 +70,9 @@ class GradientTap:
     def forget(self) -> None:
         """Forget what was seen."""
         self.value: Tensor | None = None
-        self.products: list[tuple[Tensor, Tensor]] = []
+        self.products: list[tuple[Tensor | CompactInput, Tensor]] = []
         self.lookups: list[tuple[Tensor, Tensor]] = []
-        self.inputs: list[Tensor] = []
+        self.inputs: list[Tensor | CompactInput] = []
         self.outputs: list[Tensor] = []
         self.scale = 1.0
         self._pass = -1
@@ -156,14 +168,38 @@ class GradientTap:
         )
         return added
 
-    def receive_signals(self, input: Tensor, gradient: Tensor, weight: Tensor) -> None:
+    def mean_rows(self, rows: slice) -> Tensor | None:
+        """Return some rows of the mean over the last steps; None: no gradient flowed in one."""
+        if self.steps < 1:
+            return None
+        return torch.stack([share * self.product(x, dy, rows) for x, dy, share in self.past]).sum(0)
+
+    def keep(self, share: float) -> None:
+        """Keep inputs and output gradients of the last step for a mean, with their share."""
+        if self.steps < 0 or not self.products:
+            self.begin_mean()
+            self.steps = -1
+            return
+        self.past += [(x, dy, share * self.scale) for x, dy in self.products]
+        self.steps += 1
+
+    def begin_mean(self) -> None:
+        """Begin a new mean."""
+        self.past: list[tuple[Tensor | CompactInput, Tensor, float]] = []
+        self.steps = 0
+
+    def receive_signals(
+        self, input: Tensor | CompactInput, gradient: Tensor, weight: Tensor
+    ) -> None:
         """Add an input of the layer and the gradient of its output, by the rules of `.grad`."""
         if _computed(weight):
             self._begin(weight)
-            self.inputs.append(input.detach())
+            self.inputs.append(input.detach() if isinstance(input, Tensor) else input)
             self.outputs.append(gradient.detach())
 
-    def receive_product(self, input: Tensor, gradient: Tensor, weight: Tensor) -> None:
+    def receive_product(
+        self, input: Tensor | CompactInput, gradient: Tensor, weight: Tensor
+    ) -> None:
         """Do the same where the weight's gradient is not given otherwise: it is their product."""
         if _computed(weight):
             self.receive_signals(input, gradient, weight)

@@ -136,7 +136,7 @@ def seen_by(config: SparseConfig) -> str:
         return "nothing"
     rule = growth_of(growth_rule_named(config.growth_rule))
     assert rule is not None
-    return "sample" if rule.samples else rule.needs
+    return "sample" if rule.samples or rule.places is not None else rule.needs
 
 
 def training_flops(seen: str, cost: Cost) -> float:

@@ -21,6 +21,8 @@ from sparse_core.rules import drop_of, growth_of
 from sparse_core.updaters.blocked import RankedInBlocks, ranks_in_blocks
 from sparse_core.updaters.demands import drop_score, grow_score, needed, own_rules
 from sparse_core.updaters.device_blocks import RankedOnDevice, ranks_on_device
+from sparse_core.updaters.drawn import RankedDrawn, ranks_draws
+from sparse_core.updaters.placed import RankedPlaces, ranks_places
 from sparse_core.updaters.ranked import Ranked, Ranking
 from sparse_core.updaters.scene import Moment, Score
 from sparse_core.updaters.slots import RankedSlots, ranks_slots
@@ -140,6 +142,8 @@ class DropAndGrow(Updater):
         assert drop is not None and growth is not None
         self.by_weights = drop.by_weights
         self.by_rows = growth.by_rows and drop.by_weights
+        self.uniform = growth.uniform and drop.by_weights
+        self.by_places = growth.places is not None and drop.by_weights
 
     def propose(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
         """Return the Delta of each tensor, layer by layer."""
@@ -154,7 +158,11 @@ class DropAndGrow(Updater):
     def _ranking(self, tensor: SparseTensor, moment: Moment) -> Ranking:
         """Rank the cells of one layer, in the cheapest of the ways that lead to the same."""
         kind: type[RankedSlots | RankedOnDevice] | None = None
-        if self.by_rows and ranks_on_device(tensor):
+        if self.by_places and ranks_places(tensor):
+            kind = RankedPlaces
+        elif self.uniform and ranks_draws(tensor):
+            kind = RankedDrawn
+        elif self.by_rows and ranks_on_device(tensor):
             kind = RankedOnDevice
         elif self.by_rows and ranks_in_blocks(tensor):
             kind = RankedInBlocks

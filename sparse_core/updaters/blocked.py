@@ -61,7 +61,7 @@ class RankedInBlocks(RankedSlots):
         if not isinstance(self.tensor.structure, ConstantFanIn):
             return super().refill(kept, capacity)
         nothing = np.zeros(self.pattern.slots, np.bool_)
-        return self._delta(nothing, self._refilled(kept, capacity))
+        return self.outcome(nothing, self._refilled(kept, capacity))
 
     def _blocks(self) -> Iterator[LaneBlock]:
         """Score the cells for growth, a block of rows at a time."""
@@ -86,7 +86,7 @@ class RankedInBlocks(RankedSlots):
         spread[self.lane[block.slots] - block.lanes.start, columns] = of_slots[block.slots]
         return spread
 
-    def _best_outside(self, taken: Tensor, count: int) -> NDArray[np.int64]:
+    def best_outside(self, taken: Tensor, count: int) -> NDArray[np.int64]:
         """Return the places, in the matrix of cells, of the best cells outside a set, ascending."""
         if count <= 0:
             return np.empty(0, np.int64)

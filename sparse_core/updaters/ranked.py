@@ -12,9 +12,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from sparse_core.budgets.ranking import MINUS_INFINITY, top_of_layer
+from sparse_core.budgets.patterns import ConstantFanIn
+from sparse_core.budgets.ranking import MINUS_INFINITY, top_of_layer, top_per_lane
+from sparse_core.kernels.format import Pattern
+from sparse_core.updaters.places import drawn_besides
 from sparse_core.updaters.scene import Moment, Scene, Score, checked, target
 from sparse_core.weights.delta import Delta
 from sparse_core.weights.tensor import SparseTensor
@@ -137,10 +141,31 @@ class Ranked(Ranking):
         return min(self.size, self.size * int(capacity.sum()) // max(1, held))
 
     def refill(self, kept: Tensor, capacity: Tensor) -> Delta:
-        """Bring every lane to its capacity."""
+        """Bring every lane to its capacity.
+
+        One that is short of candidates keeps its strongest cells; what it lacks then is drawn.
+        """
         structure = self.tensor.structure
         prices = structure.prices(self.tensor.rows, self.tensor.cols)
-        return self.delta(structure.refill(kept, self.keep, self.grow, capacity, prices))
+        after = structure.refill(kept, self.keep, self.grow, capacity, prices)
+        if prices is None:
+            wanted = capacity.to(after.device)
+            gone = self.keep.masked_fill(~self.active | after, MINUS_INFINITY)
+            after |= top_per_lane(gone, wanted - after.count_nonzero(1))
+            short = (wanted - after.count_nonzero(1)).clamp(min=0)
+            if bool(short.any()) and isinstance(structure, ConstantFanIn):
+                after |= self._drawn(after, short)
+        return self.delta(after)
+
+    def _drawn(self, held: Tensor, short: Tensor) -> Tensor:
+        """Draw as many more cells for each lane as it is short of, `(lanes, width)` bool."""
+        closed = self.tensor.closed()
+        taken = held if closed is None else held | self.tensor.structure.any_in_cell(closed)
+        pattern = Pattern.from_mask(taken.cpu().numpy())
+        places = drawn_besides(self.scene, pattern, short.cpu().numpy())
+        drawn = torch.zeros(held.shape, dtype=torch.bool)
+        drawn.view(-1)[torch.from_numpy(places)] = True
+        return drawn.to(held.device)
 
     def delta(self, after: Tensor) -> Delta:
         """Return the Delta that leads to the active cells `after`."""

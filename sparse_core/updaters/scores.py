@@ -48,7 +48,7 @@ def magnitude_gradient(scene: Scene) -> Tensor:
     return scene.weight.abs() + 0.01 * scene.gradient.abs()
 
 
-@growth_rule(by_rows=True)
+@growth_rule(by_rows=True, uniform=True)
 def random(scene: Scene) -> Tensor:
     """Uniform random (SET, Mocanu et al. 2018)."""
     return scene.random("growth")

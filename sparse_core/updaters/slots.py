@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_core.budgets.patterns import ConstantFanIn, Unstructured
+from sparse_core.kernels import moves, selection
 from sparse_core.kernels.coordinates import ordered
 from sparse_core.kernels.format import Pattern
-from sparse_core.kernels.moves import outcome
-from sparse_core.kernels.selection import best_outside, cut_lanes, fill_lanes, top_of
+from sparse_core.kernels.selection import cut_lanes, fill_lanes, top_of
 from sparse_core.kernels.slots import count_kernel
 from sparse_core.updaters.ranked import Ranking
 from sparse_core.updaters.scene import Moment, Scene, Score, checked
@@ -130,7 +130,7 @@ class RankedSlots(Ranking):
 
     def promising(self, count: int) -> Tensor:
         """Return how many of the best inactive cells each lane has."""
-        best = self._best_outside(self.active, count)
+        best = self.best_outside(self.active, count)
         lanes = -(-self.tensor.rows // self.pattern.group)
         return torch.bincount(torch.from_numpy(best // self.tensor.cols), minlength=lanes)
 
@@ -140,23 +140,23 @@ class RankedSlots(Ranking):
         if not isinstance(self.tensor.structure, ConstantFanIn):
             budget = int(capacity)
             stays = top_of(keep, kept.numpy(), budget)
-            grown = self._best_outside(torch.from_numpy(stays), budget - int(stays.sum()))
-            return self._delta(stays, grown)
+            grown = self.best_outside(torch.from_numpy(stays), budget - int(stays.sum()))
+            return self.outcome(stays, grown)
         stays = cut_lanes(keep, self.pattern, kept.numpy(), capacity.numpy())
         left = capacity - self.counts(torch.from_numpy(stays))
-        return self._delta(
+        return self.outcome(
             stays, fill_lanes(self.grow, self.pattern, stays, left.numpy(), self.closed)
         )
 
-    def _best_outside(self, taken: Tensor, count: int) -> NDArray[np.int64]:
+    def best_outside(self, taken: Tensor, count: int) -> NDArray[np.int64]:
         """Return the places, in the matrix of cells, of the best cells outside a set, ascending."""
         if count <= 0:
             return np.empty(0, np.int64)
-        return best_outside(self.grow, self.pattern, taken.numpy(), count, self.closed)
+        return selection.best_outside(self.grow, self.pattern, taken.numpy(), count, self.closed)
 
-    def _delta(self, stays: NDArray[np.bool_], grown: NDArray[np.int64]) -> Delta:
+    def outcome(self, stays: NDArray[np.bool_], grown: NDArray[np.int64]) -> Delta:
         """Return the Delta after which some slots are left and the cells at some places grown."""
-        return Delta(*map(torch.from_numpy, outcome(self.pattern, stays, grown)))
+        return Delta(*map(torch.from_numpy, moves.outcome(self.pattern, stays, grown)))
 
 
 def selected(scores: Tensor) -> NDArray[Any]:

@@ -20,6 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from sparse_core.budgets.ranking import MINUS_INFINITY
+from sparse_core.kernels.format import Pattern
+from sparse_core.layers.compact import CompactInput
+from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.weights.cells import Signal, product_at
 from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.ranks import Ranks
 from sparse_core.weights.tensor import ALL, SparseTensor
@@ -46,6 +50,8 @@ class DenseGradient:
     def rows(self, rows: slice = ALL) -> Tensor | None:
         """Return `(rows, cols)` of the gradient, of its mean if there is one; None: none flowed."""
         mean = self._mean
+        if mean is None and self._tap.averages:
+            return self._tap.mean_rows(rows)
         found = self._tap.gradient_rows(rows) if mean is None else mean[rows]
         return None if found is None else found.reshape(-1, self.tensor.cols)
 
@@ -60,16 +66,43 @@ class DenseGradient:
         They are those of the last backward pass through a linear layer; None: there was none, or
         the layer is not linear.
         """
-        tap, rows, cols = self._tap, self.tensor.rows, self.tensor.cols
+        rows, cols, parts = self.tensor.rows, self.tensor.cols, self.parts()
+        dense = [x.dense() if isinstance(x, CompactInput) else x for x, _, _ in parts]
         linear = len(self.tensor.shape) == 2 and not isinstance(self.tensor.layer, nn.Conv2d)
-        if not tap.inputs or not linear or any(x.shape[-1] != cols for x in tap.inputs):
+        if not parts or not linear or any(x.shape[-1] != cols for x in dense):
             return None
-        inputs = torch.cat([x.reshape(-1, cols) for x in tap.inputs])
-        return inputs, torch.cat([dy.reshape(-1, rows) for dy in tap.outputs])
+        inputs = torch.cat([x.reshape(-1, cols) for x in dense])
+        return inputs, torch.cat([dy.reshape(-1, rows) for _, dy, _ in parts])
+
+    def parts(self) -> list[Signal]:
+        """Return inputs and gradients of outputs, with the share of each in the gradient."""
+        tap = self._tap
+        if tap.averages:
+            return tap.past
+        return [(x, dy, tap.scale) for x, dy in zip(tap.inputs, tap.outputs, strict=True)]
+
+    def at(self, pattern: Pattern, rows: slice) -> Tensor:
+        """Return the gradient at the weights of a pattern, `(slots, group)`.
+
+        Args:
+            pattern: Of the rows, whole groups.
+            rows: Which rows of the matrix these are.
+        """
+        group, tensor = pattern.group, self.tensor
+        if not self._whole and self._is_product:
+            tap = self._tap
+            last = [(x, dy, tap.scale) for x, dy in tap.products]
+            found = product_at(pattern, rows, tap.past if tap.averages else last)
+            return torch.from_numpy(found).reshape(-1, group)
+        dense = self.rows(rows)
+        assert dense is not None
+        return torch.from_numpy(pattern.condense(dense.detach().cpu().numpy())).reshape(-1, group)
 
     @property
     def incomplete(self) -> bool:
         """Whether the mean lacks the gradient of a step."""
+        if self._tap.averages and self._mean is None:
+            return self._tap.steps != self._tap.averages
         return self._mean is not None and bool((self._mean == MINUS_INFINITY).all())
 
     @property
@@ -81,6 +114,12 @@ class DenseGradient:
     @property
     def _mean(self) -> Tensor | None:
         return self.tensor.companion("gradient_mean")
+
+    @property
+    def _is_product(self) -> bool:
+        """Whether it is known by inputs and output gradients of a linear layer on the CPU."""
+        linear = isinstance(self.tensor.layer, CondensedLinear)
+        return linear and not self.tensor.layer.on_device and self._tap.value is None
 
     @property
     def _whole(self) -> bool:
@@ -114,7 +153,7 @@ class DenseGradient:
         tap, tensor = self._tap, self.tensor
         if not self._whole:
             assert isinstance(tensor, CondensedTensor)
-            tap.scale *= _factor_since(tensor, _checked_in_blocks(tensor, self, step))
+            tap.scale *= _factor_since(tensor, _checked_in_parts(tensor, self, step))
             return
         gradient = tap.gradient()
         assert gradient is not None
@@ -150,6 +189,8 @@ class DenseGradient:
 
     def accumulate(self, share: float) -> None:
         """Add a share of the last gradient to the mean; without one the mean is incomplete."""
+        if self._tap.averages:
+            self._tap.keep(share)
         mean = self._mean
         if mean is None:
             return
@@ -170,6 +211,7 @@ class DenseGradient:
 
     def begin_mean(self) -> None:
         """Begin a new mean."""
+        self._tap.begin_mean()
         if self._mean is not None:
             self._mean.zero_()
 
@@ -220,11 +262,30 @@ def _refuse(tensor: SparseTensor, what: str, bad: int, of: int, step: int) -> No
         )
 
 
-def _checked_in_blocks(tensor: CondensedTensor, gradient: DenseGradient, step: int) -> Tensor:
-    """Return the gradient of the stored weights; check all of it, a block of rows at a time."""
+def _checked_in_parts(tensor: CondensedTensor, gradient: DenseGradient, step: int) -> Tensor:
+    """Return the gradient of the stored weights; check what the whole of it is made of.
+
+    That are inputs and gradients of outputs of linear layers on the CPU: a look at each entry of
+    their product would cost more than the step. Elsewhere the product is looked at, a block of rows
+    at a time.
+    """
+    tap = tensor.tap
+    if gradient._is_product:
+        for x, dy in tap.products:
+            numbers = x.numbers if isinstance(x, CompactInput) else x
+            # What is not finite in one of them makes a row or a column of the product so.
+            bad = _not_finite(dy.sum(0) if dy.dim() == 2 else dy.reshape(-1, tensor.rows).sum(0))
+            _refuse(tensor, "gradients", bad * tensor.cols, tensor.numel, step)
+            bad = _not_finite(numbers.reshape(-1, numbers.shape[-1]).sum(0))
+            _refuse(tensor, "gradients", bad * tensor.rows, tensor.numel, step)
+        parts = [(x, dy, tap.scale) for x, dy in tap.products]
+        stored = torch.zeros_like(tensor.weight)
+        found = product_at(tensor.layer.pattern, ALL, parts)
+        stored[: found.size] = torch.from_numpy(found)
+        return stored
     stored, bad = torch.zeros_like(tensor.weight), 0
     for rows in tensor.row_blocks():
-        block = gradient.rows(rows)
+        block = tap.gradient_rows(rows)
         assert block is not None
         bad += _not_finite(block)
         tensor.store(block, stored, rows)
@@ -253,10 +314,11 @@ def _factor_since(tensor: SparseTensor, stored: Tensor) -> float:
 
 
 def _gathered(
-    tensor: SparseTensor, signals: Sequence[tuple[Tensor, Tensor]], ranks: Ranks
+    tensor: SparseTensor, signals: Sequence[tuple[Tensor | CompactInput, Tensor]], ranks: Ranks
 ) -> tuple[Tensor, Tensor]:
     """Return inputs `(n, cols)` and gradients of outputs `(n, rows)` of all ranks."""
     none = tensor.weight.detach()
-    inputs = [none.new_zeros(0, tensor.cols), *(x.reshape(-1, tensor.cols) for x, _ in signals)]
+    dense = [x.dense() if isinstance(x, CompactInput) else x for x, _ in signals]
+    inputs = [none.new_zeros(0, tensor.cols), *(x.reshape(-1, tensor.cols) for x in dense)]
     outputs = [none.new_zeros(0, tensor.rows), *(dy.reshape(-1, tensor.rows) for _, dy in signals)]
     return ranks.gather(torch.cat(inputs)), ranks.gather(torch.cat(outputs))

@@ -7,7 +7,9 @@
 The mean is taken of the gradient, not of its magnitude. b1 and b2 are the optimizer's own (Adam's
 betas, SGD's momentum), so that `momentum` and `adam_momentum` grow by the moments that the
 optimizer would have had for a dense gradient; its real moments are zero at inactive weights. Means
-and moments are buffers of the layer, hence in `state_dict`. Where `.grad` was unscaled (GradScaler)
+and moments are buffers of the layer, hence in `state_dict`; but for the means of large condensed
+layers, which are no matrices: inputs and output gradients of those steps are kept until the update,
+and a run that is resumed between them sits that update out. Where `.grad` was unscaled (GradScaler)
 or clipped before the step, the gradient that growth sees is scaled alike.
 
 A layer that no gradient reached (it is frozen, or its head was not used in this batch) sits out an
@@ -25,7 +27,9 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.schedule import Schedule
+from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.dense_gradient import DenseGradient, check_finite, watched
 from sparse_core.weights.ranks import Ranks
 from sparse_core.weights.tensor import SparseTensor
@@ -54,7 +58,11 @@ class GradientSource:
         """Make the buffers that tensors need."""
         self.keep_signals(tensors)
         for tensor in tensors:
-            if self._accumulates:
+            linear = isinstance(tensor.layer, CondensedLinear)
+            large = linear and isinstance(tensor, CondensedTensor) and tensor.in_blocks
+            if self._accumulates and large and self.needs != "momentum":
+                tensor.tap.averages = self.steps
+            elif self._accumulates:
                 tensor.set_companion("gradient_mean", tensor.like_dense())
             if self.needs == "momentum":
                 tensor.set_companion("gradient_square", tensor.like_dense())

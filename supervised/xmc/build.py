@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from sparse_core.building import sparsify
 from sparse_core.checks import InputError
+from sparse_core.config import SparseConfig
 from sparse_core.engine import Engine
 from sparse_core.imports import load
 from supervised.data.text import Samples
@@ -31,17 +32,31 @@ def make_model(spec: XMCSpec, train: Samples) -> tuple[OneVsAll, Engine]:
     Raises:
         InputError: If the sparsity cannot be had.
     """
+    sparse = spec.sparse
     model = OneVsAll(
         train.features.width,
         train.labels.width,
         intermediate=spec.intermediate,
         groups=spec.auxiliary,
         block=spec.block,
+        born=is_born(sparse),
     )
     dense = (*spec.sparse.dense, *([AUXILIARY] if spec.auxiliary else []))
     config = replace(spec.sparse, dense=dense, seed=spec.seed, horizon=None)
     roles = {f"{OUTPUT}.*": "output"}
     return model, sparsify(model, config, roles=roles, batch=spec.batch_size)
+
+
+def is_born(sparse: SparseConfig) -> bool:
+    """Whether an output layer can be born sparse: condensed, of one fan-in from the beginning."""
+    return (
+        sparse.facts.sparse
+        and sparse.backend == "condensed"
+        and sparse.structure_in_force == "constant_fan_in"
+        and not sparse.density_moves
+        and sparse.receptive_field is None
+        and not sparse.dense
+    )
 
 
 def make_optimizer(spec: XMCSpec, parameters: Iterable[nn.Parameter]) -> Optimizer:

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from sparse_core.checks import at_least
+from sparse_core.layers.compact import CompactInput
+from sparse_core.layers.condensed import CondensedLinear
 from supervised.data.rows import Rows
 from supervised.xmc.losses import Loss
 
@@ -35,6 +37,8 @@ class OneVsAll(nn.Module):
             `nn.EmbeddingBag` that starts as an `nn.Linear` would; its gradient is dense too.
         groups: Outputs of the auxiliary branch on the intermediate layer; 0: there is none.
         block: Labels of a block of the output layer.
+        born: Whether the output layer gets no memory here: `sparsify` gives it memory for its
+            active weights.
 
     Attributes:
         output: The blocks, in the order of labels.
@@ -48,6 +52,7 @@ class OneVsAll(nn.Module):
         intermediate: int | None = None,
         groups: int = 0,
         block: int = 65_536,
+        born: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("features", features), ("labels", labels), ("block", block)):
@@ -63,14 +68,20 @@ class OneVsAll(nn.Module):
             nn.init.uniform_(self.lookup.weight, -(features**-0.5), features**-0.5)
             self.bias = nn.Parameter(torch.zeros(width))
         begins = range(0, labels, block)
+        device = "meta" if born else None
         self.output = nn.ModuleList(
-            nn.Linear(width, min(block, labels - begin)) for begin in begins
+            nn.Linear(width, min(block, labels - begin), device=device) for begin in begins
         )
         self.auxiliary = nn.Linear(width, groups) if groups else None
 
-    def inputs(self, samples: Rows) -> Tensor:
-        """Return what the output layer is given: `(n, intermediate)`, or the features, dense."""
+    def inputs(self, samples: Rows) -> Tensor | CompactInput:
+        """Return what the output layer is given: `(n, intermediate)`, or the features.
+
+        Condensed blocks get the features that some sample has, if these are few; else all.
+        """
         if self.lookup is None:
+            if all(isinstance(block, CondensedLinear) for block in self.output):
+                return _compact(samples)
             return samples.dense()
         summed = self.lookup(samples.columns, samples.begins, per_sample_weights=samples.values)
         hidden: Tensor = torch.relu(summed + self.bias)
@@ -108,19 +119,30 @@ class OneVsAll(nn.Module):
             The loss: summed over labels, averaged over samples, without the auxiliary branch.
         """
         hidden = self.inputs(samples)
-        x = hidden.detach().requires_grad_(hidden.requires_grad)
+        x = hidden
+        if isinstance(hidden, Tensor):
+            x = hidden.detach().requires_grad_(hidden.requires_grad)
         total = torch.zeros(())
         for begin, block in self.blocks():
             total += _through(block, x, labels, begin, loss, 1 / len(samples))
         if self.auxiliary is not None and groups is not None and group_weight > 0:
             _through(self.auxiliary, x, groups, 0, loss, group_weight / len(samples))
-        if hidden.requires_grad:
+        if isinstance(hidden, Tensor) and isinstance(x, Tensor) and hidden.requires_grad:
             torch.autograd.backward(hidden, x.grad)
         return total / len(samples)
 
 
+def _compact(samples: Rows) -> Tensor | CompactInput:
+    columns, places = torch.unique(samples.columns, return_inverse=True)
+    if 2 * len(columns) > samples.width:
+        return samples.dense()
+    numbers = torch.zeros(len(samples), len(columns))
+    numbers[samples.owners, places] = 1.0 if samples.values is None else samples.values
+    return CompactInput(numbers, columns, samples.width)
+
+
 def _through(
-    layer: nn.Module, x: Tensor, labels: Rows, begin: int, loss: Loss, weight: float
+    layer: nn.Module, x: Tensor | CompactInput, labels: Rows, begin: int, loss: Loss, weight: float
 ) -> Tensor:
     """Return the sum of a block's loss; its gradient times the weight goes on backward."""
     logits: Tensor = layer(x)

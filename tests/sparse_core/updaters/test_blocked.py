@@ -225,7 +225,9 @@ def test_one_update_with_ties(
 
 def test_the_rules_that_see_rows_alone() -> None:
     by_rows = {name for name in GROWTH_RULES if growth_of(growth_rule_named(name)).by_rows}
-    assert by_rows == {"random", "unfired", "gradient", "momentum", "adam_momentum"}
+    assert by_rows == {
+        *("random", "unfired", "gradient", "momentum", "adam_momentum", "candidates")
+    }
 
 
 def test_small_layers_use_one_matrix_of_grow_scores() -> None:

@@ -124,7 +124,7 @@ def test_a_scene_shows_all_samples_of_inputs_and_of_output_gradients(scene):
 
 
 def test_a_scene_has_inputs_of_linear_layers_only(scene):
-    scene.tensor.tap.inputs = [torch.ones(2, 5)]
+    scene.tensor.tap.inputs, scene.tensor.tap.outputs = [torch.ones(2, 5)], [torch.ones(2, 2)]
     with pytest.raises(RuntimeError, match=r"no inputs of a linear layer were seen in .* step 100"):
         _ = scene.inputs
 
