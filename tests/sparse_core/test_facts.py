@@ -97,6 +97,7 @@ def test_what_each_rule_needs() -> None:
         "importance": "active_gradient",
         "epitopological": "nothing",
         "epitopological_soft": "nothing",
+        "candidates": "signals",
         "sampled": "gradient",
         "sampled_grabo": "signals",
         "sampled_graest": "signals",
