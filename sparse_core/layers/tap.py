@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch.autograd.graph import get_gradient_edge
 
 from sparse_core.layers.compact import CompactInput
 
-Product = Callable[[Tensor | CompactInput, Tensor, slice], Tensor]
+Product = Callable[[Any, Tensor, slice], Tensor]
 
 
 def linear_product(x: Tensor | CompactInput, dy: Tensor, rows: slice) -> Tensor:

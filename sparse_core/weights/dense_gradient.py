@@ -88,7 +88,7 @@ class DenseGradient:
             pattern: Of the rows, whole groups.
             rows: Which rows of the matrix these are.
         """
-        group, tensor = pattern.group, self.tensor
+        group = pattern.group
         if not self._whole and self._is_product:
             tap = self._tap
             last = [(x, dy, tap.scale) for x, dy in tap.products]
