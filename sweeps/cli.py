@@ -282,6 +282,7 @@ def _tune(options: argparse.Namespace) -> int:
 
     launch, launching = _launcher(options)
     proposer = Proposer(options.sampler, options.pruner, options.trials)
+    _track(options.track, options.runs_dir)
     _set_data(options.data)
     grid = load_grid(options.grid)
     _check_runs_dir(options.runs_dir)
