@@ -74,18 +74,17 @@ class Block:
     tuning_seeds: Sequence[int] = ()
 
     def specs(self) -> Iterator[Any]:
-        """Yield the spec of each cell with each seed.
+        """Yield the spec of each cell with the first of the seeds.
 
         Raises:
             InputError: If a cell is none; where others are, with the line that leaves it out.
         """
         for number, cell in enumerate(self.cells):
-            for seed in self.seeds:
-                try:
-                    spec = specs.load(self.spec_type, {**cell, "seed": seed})
-                except InputError as error:
-                    raise self._refused(number, error) from error
-                yield spec
+            try:
+                spec = specs.load(self.spec_type, {**cell, "seed": self.seeds[0]})
+            except InputError as error:
+                raise self._refused(number, error) from error
+            yield spec
 
     def _refused(self, number: int, error: InputError) -> InputError:
         if number >= self.product:

@@ -15,6 +15,7 @@ block may have its keys at the top. Runs that say the same once canonical are on
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -118,6 +119,21 @@ def make_run(
     return Run(kind_name, kind, spec, specs.canonical_id(kind_name, spec, found), found)
 
 
+def with_seed(run: Run, seed: int, fingerprints: Fingerprints) -> Run:
+    """Return the same run with another seed, at less cost than a run that is made anew.
+
+    Raises:
+        InputError: If it cannot be a seed of such a run.
+    """
+    if seed == run.spec.seed:
+        return run
+    spec = dataclasses.replace(run.spec, seed=seed)
+    if isinstance(spec, hooks.ReadsFiles):  # another seed may read other files
+        return make_run(run.kind_name, run.kind, spec, fingerprints)
+    run_id = specs.canonical_id(run.kind_name, spec, run.sources)
+    return Run(run.kind_name, run.kind, spec, run_id, run.sources)
+
+
 def packaged() -> list[str]:
     """Return the names of the grids that come with the package."""
     folder = resources.files("sweeps") / "grids"
@@ -180,8 +196,10 @@ def parse(text: str, reference: str = "") -> Grid:
             block = read_block(values, own)
             blocks.append(block)
             for spec in block.specs():
-                run = make_run(block.kind_name, block.kind, spec, fingerprints)
-                runs.setdefault(run.run_id, run)
+                first = make_run(block.kind_name, block.kind, spec, fingerprints)
+                for seed in block.seeds:
+                    run = with_seed(first, seed, fingerprints)
+                    runs.setdefault(run.run_id, run)
         except InputError as error:
             raise InputError(f"{error}" if single else f"block {number}: {error}") from error
     if not runs:

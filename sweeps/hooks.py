@@ -31,7 +31,10 @@ class Canonical(Protocol):
     """A spec some of whose fields may play no part in the run."""
 
     def canonical(self) -> Self:
-        """Return the equal spec with whatever plays no part at its default."""
+        """Return the equal spec with whatever plays no part at its default.
+
+        What that is must not depend on the seed.
+        """
         ...
 
 

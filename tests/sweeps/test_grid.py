@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from sparse_core.checks import InputError
-from sweeps.grid import Grid, load_grid, packaged, parse
+from sweeps.grid import Grid, load_grid, make_run, packaged, parse
 from sweeps.plan import rows
+from sweeps.spec import load, plain
 from sweeps.store import RunDir
 from sweeps.tuning.cells import tuned_cells
 from tests.sweeps.toys import KIND
@@ -258,6 +259,18 @@ def test_packaged_grids_are_valid_and_named_like_their_files(name: str, tmp_path
     assert grid.header.question and grid.header.minutes
     cells = rows(grid, {run.run_id: RunDir(tmp_path / run.run_id) for run in grid.runs}, tmp_path)
     assert sum(row.left for row in cells) == len(grid.runs)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "continual_rl"])
+def test_runs_of_other_seeds_are_what_they_would_be_if_made_anew(name: str) -> None:
+    for run in load_grid(name).runs:
+        anew = make_run(run.kind_name, run.kind, load(type(run.spec), plain(run.spec)))
+        assert (anew.run_id, anew.spec, anew.sources) == (run.run_id, run.spec, run.sources)
+
+
+def test_a_seed_that_is_none_is_refused_wherever_it_stands() -> None:
+    with pytest.raises(InputError, match=r"^seed=4294967296: must be less than 2\^32$"):
+        parse("name: x\nkind: rl\nseeds: [0, 4294967296]")
 
 
 def test_methods_are_tuned_alike() -> None:
