@@ -102,7 +102,6 @@ def _run(options: argparse.Namespace) -> int:
     from sweeps.store import State
 
     launch, launching = _launcher(options)
-    _track(options.track, options.runs_dir)
     grid, folders = _prepared(options)
     local = options.launcher == "local"
     board = Board(grid.runs, folders, launching.slots if local else launching.jobs)
@@ -129,7 +128,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _launcher(options: argparse.Namespace) -> tuple[Launcher, Options]:
-    """Return what brings runs to their ends and how, checked before anything is written."""
+    """Return what brings runs to their ends and how, and say which trackers follow them.
+
+    All is checked before anything is written.
+    """
     from sweeps.launchers.choice import find, read_settings
     from sweeps.launchers.options import Options
 
@@ -144,6 +146,7 @@ def _launcher(options: argparse.Namespace) -> tuple[Launcher, Options]:
     )
     launch = find(options.launcher)
     launch([], launching, lambda: None)
+    _track(options.track, options.runs_dir)
     return launch, launching
 
 

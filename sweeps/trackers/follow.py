@@ -88,7 +88,7 @@ def main() -> int:
         follow(name, folder)
     except (Exception, SystemExit) as error:  # whatever a tracker's library raises
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        said = " ".join(f"{kind}{error}".split())
+        said = " ".join(f"{kind}{error}".split()).rstrip(".")
         os.write(ours, f"tracker {name}: {said}; the run goes on without it\n".encode())
         return 1
     return 0
