@@ -21,17 +21,16 @@ def draw(sheet: Sheet) -> str:
         (part, who) for part, who in jobs if any(_curve(row, who).size for row, _ in part.rows)
     ]
     for part, who in sheet.limited(there):
-        plot = sheet.panel(f"{who}: {part.title}")
+        plot, said = sheet.panel(f"{who}: {part.title}"), []
         for row, _ in part.rows:
             curve = _curve(row, who)
             if not curve.size:
                 continue
             look = sheet.look(row)
             plot.plot(*curve.T, color=look.colour, marker=look.marker, markersize=3, linewidth=1.2)
-            ends = (
-                f"{curve[0, 1]:.3g} at {curve[0, 0]:.3g}, {curve[-1, 1]:.3g} at {curve[-1, 0]:.4g}"
-            )
-            sheet.say(f"{sheet.label(row)} {ends} pairs")
+            ends = (f"{entries:.3g} at {pairs:.4g}" for pairs, entries in curve[[0, -1]])
+            said.append(f"{sheet.label(row)} {', '.join(ends)} pairs")
+        sheet.say("; ".join(said))
         plot.set_xscale("symlog", linthresh=1)
         plot.xaxis.set_major_formatter(EngFormatter(sep=""))
         plot.set_ylim(bottom=0)

@@ -13,7 +13,7 @@ from tests.sweeps.reports import Page
 def test_active_entries_are_drawn_against_popularity(tmp_path: Path) -> None:
     grid = parse(
         "name: vectors\nkind: rec\nbase: {dataset: gowalla, sparse.sparsity: 0.5}\n"
-        "grid: {sparse.method: [dense, rigl]}\nseeds: 2"
+        "grid: {sparse.method: [dense, rigl, srigl]}\nseeds: 2"
     )
     runs = {run.run_id: RunDir(tmp_path / run.run_id) for run in grid.runs}
     for run, folder in zip(grid.runs, runs.values(), strict=True):
@@ -32,4 +32,5 @@ def test_active_entries_are_drawn_against_popularity(tmp_path: Path) -> None:
     page = Report(grid, runs, ("popularity",)).write(tmp_path / "out").read_text()
     said = Page(page).attributes("aria-label")
     assert len(said) == 2
-    assert "rigl 5 at 0, 12 at 8 pairs" in said[0] and "rigl 6 at 3, 6 at 3 pairs" in said[1]
+    assert "rigl 5 at 0, 12 at 8 pairs; srigl 5 at 0, 12 at 8 pairs" in said[0]
+    assert "rigl 6 at 3, 6 at 3 pairs" in said[1]
