@@ -8,6 +8,7 @@ from pathlib import Path
 
 from handbook.tables import code, escaped, table
 from sparse_core.command import PACKAGES
+from sweeps.kinds import KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = ("sweeps/bench",)
@@ -36,10 +37,10 @@ def dotted(path: Path) -> str:
 
 def index() -> str:
     """Return the page that lists what packages export, each name with its home."""
+    kinds = ", ".join(f"[`{name}`](kind-{name}.md)" for name in KINDS)
     parts = [
         "# Look up",
-        "- [Commands](commands.md) and the keys of grids: [`rl`](kind-rl.md), [`cl`](kind-cl.md), "
-        "[`crl`](kind-crl.md), [`xmc`](kind-xmc.md), [`rec`](kind-rec.md)\n"
+        f"- [Commands](commands.md), and the keys of grids: {kinds}\n"
         "- [Names](names.md) of methods, rules, presets, data sets; [papers](../methods.md) and "
         "where ours differ from them\n"
         "- [Examples](examples.md), whole\n"

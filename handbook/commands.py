@@ -16,7 +16,7 @@ def page() -> str:
     for parser in leaves(make()):
         parts.append(f"## {parser.prog}")
         if parser.description:
-            parts.append(escaped(parser.description))
+            parts.append(escaped(sentence(parser.description)))
         kind = parser.prog.removeprefix("dst train ")
         if kind in KINDS:
             parts.append(f"Its options are the keys of [kind `{kind}`](kind-{kind}.md).")
@@ -32,7 +32,7 @@ def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]
     for action in inner:
         helps = {choice.dest: choice.help for choice in action._choices_actions}
         for name, child in action.choices.items():
-            child.description = child.description or sentence(helps.get(name) or "")
+            child.description = child.description or helps.get(name)
             yield from leaves(child)
     if not inner:
         yield parser
@@ -61,5 +61,9 @@ def text(action: argparse.Action) -> str:
 
 
 def sentence(text: str) -> str:
-    """Return a help text as a sentence."""
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    """Return a help text as a sentence.
+
+    >>> sentence("say where it stands"), sentence("Play.")
+    ('Say where it stands.', 'Play.')
+    """
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
