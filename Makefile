@@ -72,7 +72,7 @@ lock: $(READY)
 slow: $(READY)
 	@$(BIN)/python -m pytest -m slow
 
-# The site, strictly, in site/: a broken link or reference fails. It needs no network to be read.
+# The site, strictly, in site/: a broken link or reference fails. Pages open from the folder; search needs `make docs-serve`.
 docs: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@$(SITE) build
@@ -83,7 +83,7 @@ docs-serve: $(READY)
 
 # Execute the notebooks, so that the site shows what comes out (minutes).
 notebooks: $(READY)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs,data]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs,data]' nbclient ipykernel
 	@$(BIN)/python -m handbook.notebooks
 
 # The site's pictures; ARGS="update mask" draws some. `report` needs Chromium.
