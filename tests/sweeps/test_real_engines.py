@@ -268,7 +268,7 @@ def test_ray_loses_nothing_with_its_workers_and_its_head(
         driver = store.driver("--launcher", "ray", "--address", f"127.0.0.1:{first}")
         store.kill_a_run()
         store.wait_for_results(2)
-        kill_one(lambda: processes("ray::do"))
+        kill_one(lambda: processes("ray::dst-"))
         store.wait_for_results(5)
         kill_one(lambda: processes("gcs_server", f"--gcs_server_port={first}"))
         ends(driver, None)
