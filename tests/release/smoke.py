@@ -71,8 +71,7 @@ def main() -> int:
 def follow(place: Path, python: str, constraints: Sequence[str], torch: Sequence[str]) -> int:
     """Make an environment in a folder, install torch and the wheel, and do the steps there."""
     source = place / "source"
-    ignored = shutil.ignore_patterns(".git", ".venv", ".cache", "runs", "data", "site", "build")
-    shutil.copytree(ROOT, source, ignore=ignored)
+    shutil.copytree(ROOT, source, ignore=left_out)
     work = place / "work"
     work.mkdir()
     (work / "smoke.yaml").write_text(GRID)
@@ -89,6 +88,14 @@ def follow(place: Path, python: str, constraints: Sequence[str], torch: Sequence
         timed((str(bin_ / step[0]), *step[1:]), work)
     subprocess.run([str(bin_ / "dst"), "doctor"], cwd=work, check=False)
     return 0
+
+
+def left_out(folder: str, names: list[str]) -> set[str]:
+    """Return what a copy of the project goes without: hidden files and folders, and products."""
+    if Path(folder) != ROOT:
+        return {name for name in names if name == "__pycache__"}
+    products = {"runs", "data", "site", "build", "dist"}
+    return {name for name in names if name in products or name.startswith(".")}
 
 
 def lowest(free: Collection[str] = ()) -> list[str]:

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from sparse_core.command import PACKAGES
+from tests.release.smoke import left_out
 
 ROOT = Path(__file__).resolve().parents[2]
 DST = "import sys; from sparse_core.command import main; sys.exit(main())"
-LEFT_OUT = (".git", ".venv", ".cache", "runs", "data", "site", "build", "dist", "*.egg-info")
 
 
 def shipped() -> set[str]:
@@ -43,11 +43,16 @@ def test_files_that_are_not_modules_are_package_data():
     assert others == {path.relative_to(ROOT).as_posix() for path in matched}
 
 
+def test_a_copy_for_a_release_has_all_rooms():
+    assert left_out(str(ROOT), ["runs", ".git", "dstrl", "Makefile"]) == {"runs", ".git"}
+    assert left_out(str(ROOT / "dstrl"), ["runs", "__pycache__"]) == {"__pycache__"}
+
+
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
     """Wheel and source distribution, built by pip from a copy of the project."""
     place = tmp_path_factory.mktemp("release")
-    shutil.copytree(ROOT, place / "copy", ignore=shutil.ignore_patterns(*LEFT_OUT), symlinks=True)
+    shutil.copytree(ROOT, place / "copy", ignore=left_out, symlinks=True)
     build = (
         "from setuptools import build_meta as b; import sys; "
         "print(b.build_sdist(sys.argv[1])); print(b.build_wheel(sys.argv[1]))"
