@@ -224,6 +224,10 @@ class CondensedTensor(OnDevice):
         else:
             self.apply(delta)
 
+    def settle(self) -> None:
+        """Forget how the last change moved weights, and with it the topology that was."""
+        self._last = None
+
     def _apply(self, move: Move, delta: Delta) -> None:
         seen = self.companion("seen")
         if seen is not None:

@@ -207,6 +207,9 @@ class SparseTensor(ABC):
     def apply(self, delta: Delta) -> None:
         """Make a Delta true: grown weights start at zero, dropped ones are gone from here on."""
 
+    def settle(self) -> None:  # noqa: B027 - most keep nothing
+        """Forget what was kept of the last Delta, once all that follows it has followed."""
+
     def follow(self, online: SparseTensor, delta: Delta) -> None:
         """Make a Delta true that was just applied to the online weight, whose copy this is."""
         self.apply(delta)

@@ -136,10 +136,11 @@ class Trainers:
     # Moments --------------------------------------------------------------------------------------
 
     def apply(self, tensor: SparseTensor, delta: Delta) -> None:
-        """Bring the moments of a weight over a Delta that was just applied to it."""
+        """Bring the moments of a weight over a Delta that was just applied, last of all."""
         if not tensor.latent:
             for optimizer in self.optimizers:
                 carry_moments(optimizer, tensor, delta, self.policy)
+        tensor.settle()
 
     def clear(self, tensor: SparseTensor) -> None:
         """Reset all moments of a weight, when a new task begins."""
