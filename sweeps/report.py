@@ -116,9 +116,17 @@ def render(report: Report) -> str:
         wall=duration(sum(facts.measured["wall_s"] for facts in results)),
         provenance=[*_tuning(grid), *_provenance(results)],
         earlier=report.earlier,
+        seen_by_tuning=_seen_by_tuning(grid),
         command=f"dst sweep run {shlex.quote(grid.reference)}",
         grid=grid.text,
     )
+
+
+def _seen_by_tuning(grid: Grid) -> list[int]:
+    """Return the seeds of the runs that tuning saw too, which flatters what was tuned."""
+    tuned = grid.header.tuned
+    seeds = {run.spec.seed for run in grid.runs}
+    return [] if tuned is None else [seed for seed in tuned.seeds if seed in seeds]
 
 
 def _earlier(grid: Grid, runs: Mapping[str, RunDir]) -> str:

@@ -288,3 +288,10 @@ def test_quickstart_is_the_promised_grid() -> None:
     assert rl == cl | {("set", "erk"), ("set", "uniform")}
     assert len(runs) == 3 * (9 + 7)
     assert {run.spec.sparse.sparsity for run in runs if run.kind_name == "rl"} == {0.0, 0.9}
+
+
+def test_runs_of_many_seeds_are_those_that_each_would_be_alone(toys: Toys) -> None:
+    text = "kind: toy\ngrid: {sparse.method: [dense, set], rate: [1, 2]}\n"
+    together = toys(f"{text}seeds: 5").runs
+    alone = [run for seed in range(5) for run in toys(f"{text}seeds: [{seed}]").runs]
+    assert {run.run_id: run.spec for run in together} == {run.run_id: run.spec for run in alone}

@@ -309,3 +309,12 @@ def test_what_a_killed_driver_began_to_write_is_removed(
         path.touch()
     write_report(grid, out, runs)
     assert [path.exists() for path in (left, living, elsewhere)] == [False, True, True]
+
+
+def test_scores_of_seeds_that_tuning_saw_are_marked(folders: Folders, tmp_path: Path) -> None:
+    tuned = "tuned: {grid: before, trials: 5, seeds: [SEEDS]}"
+    head = f"name: toys\n{KIND}\n{tuned}\nkind: toy\nseeds: 2"
+    for seeds, marked in (("1, 7", True), ("7", False)):
+        grid = parse(head.replace("SEEDS", seeds), "toys.yaml")
+        html = write_report(grid, tmp_path / "out", finished(grid, folders(grid))).path.read_text()
+        assert ("Tuning saw the reported seeds 1: these" in html) == marked
