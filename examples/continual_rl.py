@@ -20,7 +20,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 from dstrl import ContinualActorCriticPolicy, SparseCallback
-from dstrl.tasks.train import begin_task
+from dstrl.tasks.switching import begin_task
 from sparse_core import InputError
 
 

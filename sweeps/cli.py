@@ -134,7 +134,11 @@ def _launcher(options: argparse.Namespace) -> tuple[Launcher, Options]:
     """
     from sweeps.launchers.choice import find, read_settings
     from sweeps.launchers.options import Options
+    from sweeps.worker import MINUTES, checkpoint_minutes
 
+    if options.checkpoint_minutes is not None:
+        os.environ[MINUTES] = options.checkpoint_minutes
+    checkpoint_minutes()
     launching = Options(
         options.jobs,
         options.threads,

@@ -92,7 +92,11 @@ class ChangedDefaults(Protocol):
 
 
 class Runner(Protocol):
-    """Does one run, in the process of a worker."""
+    """Does one run, in the process of a worker.
+
+    One with an optional argument `checkpoints` is given the run's
+    `sparse_core.checkpoints.Checkpoints` by that name, unless there are to be none.
+    """
 
     def __call__(self, spec: Any, out: Path, progress: Progress, /) -> dict[str, Any]:
         """Do the run.
@@ -167,6 +171,14 @@ def is_spec(found: object) -> TypeGuard[type[Any]]:
 def is_runner(found: object) -> TypeGuard[Runner]:
     """Whether an object can be called as a runner is."""
     return takes(found, 3)
+
+
+def takes_checkpoints(runner: Runner) -> bool:
+    """Whether a runner has an argument for checkpoints."""
+    try:
+        return "checkpoints" in inspect.signature(runner).parameters
+    except ValueError:  # some builtins have no signature
+        return False
 
 
 def is_player(found: object) -> TypeGuard[Player]:

@@ -186,6 +186,12 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         help="forkserver (default on Linux): from a process that has imported the libraries once; "
         "spawn: each in a fresh one",
     )
+    parser.add_argument(
+        "--checkpoint-minutes",
+        metavar="M",
+        help="between two checkpoints of a run, from which it goes on if it is stopped; 0: none; "
+        "default: 5 ($DST_CHECKPOINT_MINUTES)",
+    )
 
 
 def _export_options(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import resource
@@ -11,6 +12,9 @@ import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from sparse_core.command import PACKAGES as OURS
+from sparse_core.command import ROOT
 
 PACKAGES = (
     "dstrl",
@@ -69,6 +73,15 @@ def versions() -> dict[str, str | None]:
         except metadata.PackageNotFoundError:
             found[name] = None
     return found
+
+
+def source_digest() -> str:
+    """Return a digest of all files of Python of this project's packages."""
+    digest = hashlib.sha256()
+    for name in OURS:
+        for path in sorted((ROOT / name).rglob("*.py")):
+            digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def git_state() -> dict[str, Any] | None:

@@ -8,7 +8,8 @@
         result.json     its result, or
         error.json      why there is none: the error's type, whether it is one of input, its message
         log.txt         what it printed
-        output/         what the runner wrote, anew for each attempt
+        output/         what the runner wrote, anew for each attempt that begins from zero
+        checkpoint/     what an attempt that was stopped had come to (`sparse_core.checkpoints`)
 
 A run is *done* if and only if a valid `result.json` is there, and *running* if and only if the lock
 is held; else it has *failed* if there is an `error.json`, and is *pending* if there is none; it is
@@ -37,7 +38,7 @@ from sweeps.files import FULL, append_line, read_json, write_json
 BOOKKEEPING = {"spec.json", "lock", "attempts.jsonl", "progress.json", "error.json", "output"}
 """What there is of a run that came to nothing, its output being empty."""
 
-OWN_FILES = BOOKKEEPING | {"result.json", "log.txt"}
+OWN_FILES = BOOKKEEPING | {"result.json", "log.txt", "checkpoint"}
 
 _held: set[Path] = set()
 
@@ -80,6 +81,11 @@ class RunDir:
     def output(self) -> Path:
         """The folder that belongs to the runner."""
         return self.path / "output"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder of the run's checkpoints."""
+        return self.path / "checkpoint"
 
     @property
     def log(self) -> Path:
@@ -187,13 +193,14 @@ class RunDir:
 
     def begin(self) -> int:
         """Clear what earlier attempts left behind, note the start and return its number from 1."""
-        for stale in self.path.glob(".*.tmp"):
-            stale.unlink()
+        for folder in (self.path, self.checkpoint):
+            for stale in folder.glob(".*.tmp"):
+                stale.unlink()
         for name in ("error.json", "progress.json"):
             (self.path / name).unlink(missing_ok=True)
-        if self.output.exists():
+        if self.output.exists() and not any(self.checkpoint.glob("*.ckpt")):
             shutil.rmtree(self.output)
-        self.output.mkdir()
+        self.output.mkdir(exist_ok=True)
         number = self.attempts() + 1
         self._append({"event": "start", "attempt": number, "pid": os.getpid(), "time": time.time()})
         return number

@@ -9,18 +9,21 @@ process.
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import shutil
 import sys
 import time
 import traceback
 from collections.abc import Mapping
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from sparse_core.checks import InputError
 from sparse_core.command import refuse_hidden, search_here
 from sweeps import kinds, provenance, sources
-from sweeps.hooks import Progress
+from sweeps.hooks import Progress, takes_checkpoints
 from sweeps.pace import Pace
 from sweeps.spec import load
 from sweeps.store import RunDir, fault_of
@@ -28,6 +31,12 @@ from sweeps.trackers.beside import trackers
 
 DONE, FAILED, BUSY = 0, 1, 75
 PROGRESS_INTERVAL = 0.5
+
+MINUTES = "DST_CHECKPOINT_MINUTES"
+"""Environment variable: minutes between two checkpoints of a run."""
+
+EVERY = 5.0
+"""Minutes between them unless it says otherwise."""
 
 
 def command(run: RunDir) -> list[str]:
@@ -49,6 +58,7 @@ def execute(run: RunDir, observer: Progress | None = None) -> int:
         if not taken:
             return BUSY
         if run.result() is not None:
+            shutil.rmtree(run.checkpoint, ignore_errors=True)
             return DONE
         attempt = run.begin()
         with trackers(run.path):
@@ -59,6 +69,7 @@ def _attempt(run: RunDir, attempt: int, observer: Progress | None) -> int:
     reporter = _Reporter(run, observer)
     try:
         run.finish(_run(run, attempt, reporter))
+        shutil.rmtree(run.checkpoint, ignore_errors=True)
     except (Exception, SystemExit) as error:  # the one place: whatever ends a run is recorded
         run.fail(
             {
@@ -80,6 +91,7 @@ def _run(run: RunDir, attempt: int, reporter: _Reporter) -> dict[str, Any]:
     origin = provenance.describe()
     spec = load(kinds.spec_type(record["spec_type"]), record["spec"])
     runner = kinds.runner(record["runner"])
+    minutes = checkpoint_minutes()
     if changed := sources.changed(record, spec):
         raise InputError(
             f"{changed[0]}: has changed since this run was planned; the same command again makes "
@@ -90,7 +102,10 @@ def _run(run: RunDir, attempt: int, reporter: _Reporter) -> dict[str, Any]:
     origin["start_cpu_s"] = round(time.process_time(), 3)
     meter = provenance.Meter()
     reporter(0.0, {})
-    result = runner(spec, run.output, reporter)
+    more: dict[str, Any] = {}
+    if minutes > 0 and takes_checkpoints(runner):
+        more["checkpoints"] = _checkpoints(run, record, minutes, origin["versions"])
+    result = runner(spec, run.output, reporter, **more)
     used = meter.read()
     if not isinstance(result, dict):
         raise TypeError(f"the runner must return a dict, not {type(result).__name__}")
@@ -101,6 +116,34 @@ def _run(run: RunDir, attempt: int, reporter: _Reporter) -> dict[str, Any]:
         origin["sources"] = sources.origin(record["sources"])
     origin |= {**used, "attempt": attempt, "finished": time.time(), "pace": reporter.pace.points}
     return {**result, **identity, "provenance": origin}
+
+
+def checkpoint_minutes() -> float:
+    """Return the minutes between two checkpoints of a run, as the environment says; 0: none.
+
+    Raises:
+        InputError: If it says no such number.
+    """
+    value = os.environ.get(MINUTES, "")
+    try:
+        minutes = float(value or EVERY)
+    except ValueError:
+        minutes = math.nan
+    if not 0 <= minutes < math.inf:
+        raise InputError(
+            f"{MINUTES}={value!r}: must be a number of minutes, at least 0", field=MINUTES
+        )
+    return minutes
+
+
+def _checkpoints(
+    run: RunDir, record: Mapping[str, Any], minutes: float, versions: Mapping[str, Any]
+) -> Any:
+    """Return a run's checkpoints, which are of this spec, by this code and these libraries."""
+    from sparse_core.checkpoints import Checkpoints
+
+    made_by = {"spec": record["spec"], "versions": versions, "code": provenance.source_digest()}
+    return Checkpoints(run.checkpoint, minutes, json.dumps(made_by, sort_keys=True))
 
 
 def _limit_torch(threads: int) -> None:
@@ -137,7 +180,9 @@ class _Reporter:
                 {
                     "done": part,
                     "numbers": {
-                        name: float(value) for name, value in numbers.items() if isfinite(value)
+                        name: float(value)
+                        for name, value in numbers.items()
+                        if math.isfinite(value)
                     },
                     "started": self._started,
                     "time": time.time(),

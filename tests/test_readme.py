@@ -62,7 +62,7 @@ def test_tasks_in_sequence():
     from stable_baselines3 import PPO
 
     from dstrl import ContinualActorCriticPolicy, SparseCallback
-    from dstrl.tasks.train import begin_task
+    from dstrl.tasks.switching import begin_task
     from envs import CartPoleTask
 
     code = example("begin_task").replace("20_000", "64")

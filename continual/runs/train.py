@@ -24,13 +24,16 @@ from continual.runs.catalogue import SCENARIOS
 from continual.runs.data import TaskData
 from continual.runs.metrics import average_accuracy, backward_transfer, forgetting
 from continual.runs.own_metrics import own_metrics
+from continual.runs.resuming import Saver, go_on, outside
 from continual.runs.spec import CLSpec
 from continual.strategies.plugins import MaskIsolation
 from continual.tasks.inference import infer_tasks
 from continual.tasks.masks import TaskMasks
 from continual.tasks.overlap import capacity_used, masks_of_shared, overlaps, task_flops
 from sparse_core.ahead import import_ahead
+from sparse_core.checkpoints import Checkpoints
 from sparse_core.metrics.tally import UpdateTally, weights
+from sparse_core.pickling import set_streams, streams
 from sparse_core.tickets import Legacy, Round
 
 Progress = Callable[[float, Mapping[str, float]], None]
@@ -44,7 +47,9 @@ def ahead() -> None:
     import_ahead("sklearn.datasets", "sklearn.model_selection")
 
 
-def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
+def run(
+    spec: CLSpec, out: Path, progress: Progress, checkpoints: Checkpoints | None = None
+) -> dict[str, Any]:
     """Learn the tasks one after the other, on one thread, and measure what is left of each.
 
     A lottery ticket learns the whole sequence in each of its rounds, from the same random numbers.
@@ -54,6 +59,7 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         spec: The run.
         out: A folder; nothing is written but what the result already says.
         progress: Called with the fraction done and the average accuracy so far.
+        checkpoints: Where to write how far it is, and to go on from; None: nowhere.
 
     Returns:
         `score`, `curve`, `sparsity`, `layers`, `accuracy_matrix`, `forgetting`,
@@ -70,9 +76,28 @@ def run(spec: CLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     for metric in spec.metrics:
         callable_with("metrics", metric, None, None, None)
     left: Legacy | None = None
-    results = []
-    for index in range(spec.rounds + 1):
-        result, left = _learn(spec, _part(progress, index, spec.rounds + 1), left, index + 1)
+    results: list[dict[str, Any]] = []
+    tasks = _tasks(spec)
+    begin = streams()
+    experiences = list(as_avalanche(tasks).train_stream)
+    others = outside(progress, tasks, experiences)
+    state = None if checkpoints is None else checkpoints.load({**others, "saver": None})
+    if state is not None:
+        results = state["results"]
+    while len(results) <= spec.rounds:
+        index = len(results)
+        if state is None:
+            set_streams(begin)
+            told = _part(progress, index, spec.rounds + 1)
+            learning = _Learning(spec, tasks, told, left)
+        else:
+            learning = state["learning"]
+        if checkpoints is not None:
+            kept = {"learning": learning, "results": results}
+            learning.save_by(Saver(checkpoints, kept, others))
+        learning.learn(experiences, None if state is None else state["streams"])
+        state = None
+        result, left = learning.end(index + 1)
         results.append(result)
     if not spec.rounds:
         return results[-1]
@@ -85,24 +110,12 @@ def _part(progress: Progress, index: int, parts: int) -> Progress:
     return lambda done, numbers: progress((index + done) / parts, numbers)
 
 
-def _learn(
-    spec: CLSpec, progress: Progress, before: Legacy | None, following: int
-) -> tuple[dict[str, Any], Legacy | None]:
-    """Learn the sequence once.
-
-    Args:
-        spec: The run.
-        progress: As that of `run`.
-        before: What the last round left; None: there was none.
-        following: Number of the round that follows.
-
-    Returns:
-        The result, and what is left to the next round.
-    """
+def _tasks(spec: CLSpec) -> Sequence[TaskData]:
+    """Seed the random streams and load the data of all tasks."""
     random.seed(spec.seed)
     np.random.seed(spec.seed % 2**32)
     torch.manual_seed(spec.seed)
-    tasks = load_tasks(
+    return load_tasks(
         spec.benchmark,
         spec.tasks,
         spec.seed,
@@ -111,47 +124,92 @@ def _learn(
         folder=spec.folder,
         size=spec.image_size,
     )
-    model = make_model(spec, max(tasks, key=lambda task: task.classes))
-    round_ = Round(model.engine, before) if spec.rounds else None
-    matrix: list[list[float]] = []
-    loader = _TensorBatches(tasks, spec.batch_size)
-    report = _Report(progress, spec, matrix)
-    strategy = avalanche.training.Naive(
-        model=model,
-        optimizer=make_optimizer(spec, model.parameters()),
-        criterion=nn.CrossEntropyLoss(),
-        train_mb_size=spec.batch_size,
-        train_epochs=spec.epochs,
-        plugins=[loader, MaskIsolation(), report],
-        evaluator=avalanche.training.plugins.EvaluationPlugin(
-            loggers=[avalanche.logging.BaseLogger()]
-        ),
-    )
-    engines = {"network": model.engine}
-    moves = UpdateTally(engines)
-    for index, experience in enumerate(as_avalanche(tasks).train_stream):
-        strategy.train(experience, eval_streams=[])
-        moves.end(index)
-        matrix.append([accuracy(model, label, tasks[label]) for label in range(index + 1)])
-    masks = [masks_of_shared(model, label) for label in model.labels]
-    inferred = _without_labels(spec, model, tasks) if spec.selector else {}
-    left = round_.end(following) if round_ is not None and following <= spec.rounds else None
-    result = {
-        "score": average_accuracy(matrix),
-        "curve": [[seen, average_accuracy(matrix[:seen])] for seen in range(1, spec.tasks + 1)],
-        **weights(engines),
-        "accuracy_matrix": matrix,
-        "forgetting": forgetting(matrix),
-        "backward_transfer": backward_transfer(matrix),
-        "capacity": [dataclasses.asdict(layer) for layer in model.capacity()],
-        "capacity_used": capacity_used(masks),
-        "overlap": overlaps(masks),
-        "flops": task_flops(model, tasks[0].train_x.shape[1:]),
-        **moves.result(),
-        **inferred,
-        **own_metrics(spec.metrics, model, tasks, matrix),
-    }
-    return result, left
+
+
+class _Learning:
+    """One pass through the sequence.
+
+    Args:
+        spec: The run.
+        tasks: The data.
+        progress: As that of `run`.
+        before: What the last round left; None: there was none.
+    """
+
+    def __init__(
+        self, spec: CLSpec, tasks: Sequence[TaskData], progress: Progress, before: Legacy | None
+    ) -> None:
+        self.spec, self.tasks = spec, tasks
+        self.model = make_model(spec, max(tasks, key=lambda task: task.classes))
+        self.round = Round(self.model.engine, before) if spec.rounds else None
+        self.matrix: list[list[float]] = []
+        self.loader = _TensorBatches(tasks, spec.batch_size)
+        self.report = _Report(progress, spec, self.matrix)
+        self.strategy = avalanche.training.Naive(
+            model=self.model,
+            optimizer=make_optimizer(spec, self.model.parameters()),
+            criterion=nn.CrossEntropyLoss(),
+            train_mb_size=spec.batch_size,
+            train_epochs=spec.epochs,
+            plugins=[self.loader, MaskIsolation(), self.report],
+            evaluator=avalanche.training.plugins.EvaluationPlugin(
+                loggers=[avalanche.logging.BaseLogger()]
+            ),
+        )
+        self.engines = {"network": self.model.engine}
+        self.moves = UpdateTally(self.engines)
+
+    def save_by(self, saver: Saver) -> None:
+        """Write checkpoints from now on."""
+        plugins = self.strategy.plugins
+        plugins[:] = [one for one in plugins if one is not None] + [saver]
+
+    def learn(self, experiences: Sequence[Any], drawn: Mapping[str, Any] | None) -> None:
+        """Learn the tasks that are left.
+
+        Args:
+            experiences: All tasks.
+            drawn: The random streams of the checkpoint that this was read from; None: it has not
+                begun.
+        """
+        if drawn is not None:
+            set_streams(drawn)
+            done = self.report.done - len(self.matrix) * self.spec.epochs
+            go_on(self.strategy, self.loader, self.spec.epochs, done)
+            self._measure()
+        for experience in experiences[len(self.matrix) :]:
+            self.strategy.train(experience, eval_streams=[])
+            self._measure()
+
+    def _measure(self) -> None:
+        index = len(self.matrix)
+        self.moves.end(index)
+        row = [accuracy(self.model, label, self.tasks[label]) for label in range(index + 1)]
+        self.matrix.append(row)
+
+    def end(self, following: int) -> tuple[dict[str, Any], Legacy | None]:
+        """Return the result, and what is left to the round with this number."""
+        spec, model, matrix = self.spec, self.model, self.matrix
+        masks = [masks_of_shared(model, label) for label in model.labels]
+        inferred = _without_labels(spec, model, self.tasks) if spec.selector else {}
+        goes_on = self.round is not None and following <= spec.rounds
+        left = self.round.end(following) if goes_on and self.round is not None else None
+        result = {
+            "score": average_accuracy(matrix),
+            "curve": [[seen, average_accuracy(matrix[:seen])] for seen in range(1, spec.tasks + 1)],
+            **weights(self.engines),
+            "accuracy_matrix": matrix,
+            "forgetting": forgetting(matrix),
+            "backward_transfer": backward_transfer(matrix),
+            "capacity": [dataclasses.asdict(layer) for layer in model.capacity()],
+            "capacity_used": capacity_used(masks),
+            "overlap": overlaps(masks),
+            "flops": task_flops(model, self.tasks[0].train_x.shape[1:]),
+            **self.moves.result(),
+            **inferred,
+            **own_metrics(spec.metrics, model, self.tasks, matrix),
+        }
+        return result, left
 
 
 @torch.no_grad()

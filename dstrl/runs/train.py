@@ -25,7 +25,9 @@ from dstrl.watching.callbacks import SparseCallback
 from dstrl.watching.lines import lines
 from dstrl.watching.plasticity import Plasticity
 from dstrl.watching.recovery import SwitchWatch, recovery_times
+from dstrl.watching.resuming import OUTSIDE, Resumed, Saver, go_on
 from sparse_core.ahead import import_ahead
+from sparse_core.checkpoints import Checkpoints
 from sparse_core.metrics.tally import UpdateTally, weights
 from sparse_core.tickets import Legacy, Round
 
@@ -44,7 +46,9 @@ def ahead() -> None:
     import_ahead()
 
 
-def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
+def run(
+    spec: RLSpec, out: Path, progress: Progress, checkpoints: Checkpoints | None = None
+) -> dict[str, Any]:
     """Train as the spec says, in one thread.
 
     A lottery ticket is trained in rounds, each as long as the spec says and by an algorithm of its
@@ -55,6 +59,7 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         out: A folder; the trained model goes there.
         progress: Told the fraction that is done and the numbers so far, at least once a second of
             work.
+        checkpoints: Where to write how far it is, and to go on from; None: nowhere.
 
     Returns:
         `score` (mean return over the last tenth of the evaluations), `curve` (environment steps,
@@ -74,9 +79,24 @@ def run(spec: RLSpec, out: Path, progress: Progress) -> dict[str, Any]:
     spec = spec.resolve()
     rounds = spec.rounds
     left: dict[str, Legacy] = {}
-    results = []
-    for index in range(rounds + 1):
-        result, left = _train(spec, out, _part(progress, index, rounds + 1), left, index + 1)
+    results: list[dict[str, Any]] = []
+    state = None
+    if checkpoints is not None:
+        state = checkpoints.load({**dict.fromkeys(OUTSIDE), "progress": progress})
+    if state is not None:
+        results = state["results"]
+    while len(results) <= rounds:
+        if state is None:
+            training = _Training(spec, _part(progress, len(results), rounds + 1), left)
+        else:
+            training = state["training"]
+        saver = None
+        if checkpoints is not None:
+            kept = {"training": training, "results": results}
+            saver = Saver(checkpoints, kept, progress, len(results))
+        training.learn(out, saver, None if state is None else state["streams"])
+        state = None
+        result, left = training.end(out, len(results) + 1)
         results.append(result)
     if not rounds:
         return results[-1]
@@ -89,66 +109,88 @@ def _part(progress: Progress, index: int, parts: int) -> Progress:
     return lambda done, numbers: progress((index + done) / parts, numbers)
 
 
-def _train(
-    spec: RLSpec, out: Path, progress: Progress, before: Mapping[str, Legacy], following: int
-) -> tuple[dict[str, Any], dict[str, Legacy]]:
-    """Train one round.
+class _Training:
+    """The training of one round.
 
     Args:
         spec: The resolved run.
-        out: The folder for the trained model.
         progress: As that of `run`.
         before: What the last round left, by network.
-        following: Number of the round that follows.
-
-    Returns:
-        The result, and what is left to the next round.
     """
-    model = build(spec)
-    rounds = _rounds(policy_of(model), before)
-    evaluator = Evaluator(lambda: make_env(spec), spec.eval_episodes, spec.seed)
-    conductor = _Conductor(spec, evaluator, progress)
-    switches = SwitchWatch()
-    plasticity = Plasticity(spec.eval_every or 1)
-    moves = UpdateTally(policy_of(model).sparse_engines)
-    progress(0.0, {"steps": 0.0})
-    own = {name: references.callback(name) for name in spec.callbacks}
-    callbacks = [
-        SparseCallback(),
-        replay_callback(spec.hyper),
-        *own.values(),
-        switches,
-        plasticity if spec.plasticity else None,
-        conductor,
-    ]
-    with lines(model, out):
-        model.learn(
-            spec.steps or 0,
-            callback=[callback for callback in callbacks if callback is not None],
-        )
-        moves.end()
-        conductor.evaluate(final=True)
-    evaluator.close()
-    save(model, out)
-    assert model.env is not None
-    model.env.close()
-    measured = {
-        name: references.measured(name, one)
-        for name, one in own.items()
-        if isinstance(one, references.Measures)
-    }
-    result = _result(spec, model, conductor, moves)
-    recovery = recovery_times(conductor.curve, switches.switches)
-    if recovery:
-        result["recovery"] = recovery
-        result["recovery_steps"] = float(np.mean([steps for _, steps in recovery]))
-    if spec.plasticity:
-        result["plasticity"] = plasticity.curves
-    if measured:
-        result["measured"] = measured
-    ends = following > spec.rounds
-    left = {} if ends else {name: one.end(following) for name, one in rounds.items()}
-    return result, left
+
+    def __init__(self, spec: RLSpec, progress: Progress, before: Mapping[str, Legacy]) -> None:
+        self.spec = spec
+        self.model = build(spec)
+        policy = policy_of(self.model)
+        self.rounds = _rounds(policy, before)
+        self.evaluator = Evaluator(lambda: make_env(spec), spec.eval_episodes, spec.seed)
+        self.conductor = _Conductor(spec, self.evaluator, progress)
+        self.switches = SwitchWatch()
+        self.plasticity = Plasticity(spec.eval_every or 1)
+        self.moves = UpdateTally(policy.sparse_engines)
+        self.own = {name: references.callback(name) for name in spec.callbacks}
+        progress(0.0, {"steps": 0.0})
+        callbacks = [
+            SparseCallback(),
+            replay_callback(spec.hyper),
+            *self.own.values(),
+            self.switches,
+            self.plasticity if spec.plasticity else None,
+            self.conductor,
+        ]
+        self.callbacks = [callback for callback in callbacks if callback is not None]
+
+    def learn(self, out: Path, saver: Saver | None, streams: Mapping[str, Any] | None) -> None:
+        """Train to the end, and evaluate there.
+
+        Args:
+            out: The folder for what trackers follow.
+            saver: Writes checkpoints.
+            streams: The random streams of the checkpoint that this was read from; None: it has not
+                begun.
+        """
+        savers = [] if saver is None else [saver]
+        steps = self.spec.steps or 0
+        with lines(self.model, out):
+            if streams is None:
+                self.model.learn(steps, callback=[*self.callbacks, *savers])
+            else:
+                begun = Resumed(self.callbacks, self.model, streams)
+                go_on(self.model, steps, [begun, *savers])
+            self.moves.end()
+            self.conductor.evaluate(final=True)
+
+    def end(self, out: Path, following: int) -> tuple[dict[str, Any], dict[str, Legacy]]:
+        """Write the model, and tidy.
+
+        Args:
+            out: The folder for the trained model.
+            following: Number of the round that follows.
+
+        Returns:
+            The result, and what is left to the next round.
+        """
+        spec, model, conductor = self.spec, self.model, self.conductor
+        self.evaluator.close()
+        save(model, out)
+        assert model.env is not None
+        model.env.close()
+        measured = {
+            name: references.measured(name, one)
+            for name, one in self.own.items()
+            if isinstance(one, references.Measures)
+        }
+        result = _result(spec, model, conductor, self.moves)
+        recovery = recovery_times(conductor.curve, self.switches.switches)
+        if recovery:
+            result["recovery"] = recovery
+            result["recovery_steps"] = float(np.mean([steps for _, steps in recovery]))
+        if spec.plasticity:
+            result["plasticity"] = self.plasticity.curves
+        if measured:
+            result["measured"] = measured
+        ends = following > spec.rounds
+        return result, {} if ends else {n: one.end(following) for n, one in self.rounds.items()}
 
 
 def _rounds(policy: SparsePolicy, before: Mapping[str, Legacy]) -> dict[str, Round]:
@@ -177,6 +219,13 @@ class _Conductor(BaseCallback):
         self.seconds: list[float] = []
         self._reported = -math.inf
         self._started = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_started": self.spent, "_reported": -math.inf}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self._started = time.process_time() - self._started
 
     @property
     def spent(self) -> float:

@@ -1,26 +1,21 @@
 """Learn a sequence of tasks with one policy, and measure what is kept and what is gained.
 
-At a switch all that belongs to the task before is reset: the optimizers' state, the rollout or
-replay buffer, SAC's entropy coefficient (if it is learnt) to its initial value; schedules of
-learning rates and of exploration begin again, as each task is a call of `learn` of its own. What
-stays is the trunk, as `dstrl.tasks.mixin` says.
+What is reset between two tasks, and what stays, says `dstrl.tasks.switching`.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import VecEnv
 
 from dstrl.policies.names import policies
 from dstrl.runs.build import ALGORITHMS, build, replay_callback, vectorised
@@ -29,76 +24,19 @@ from dstrl.runs.saved import save
 from dstrl.runs.train import PROGRESS_EVERY, Progress
 from dstrl.seeds import derive
 from dstrl.tasks.metrics import forgetting, performance, transfers
-from dstrl.tasks.mixin import ContinualPolicy
 from dstrl.tasks.names import continual_policies
 from dstrl.tasks.spec import CRLSpec
+from dstrl.tasks.switching import begin_task, policy_of
 from dstrl.watching.callbacks import SparseCallback
 from dstrl.watching.lines import lines
 from dstrl.watching.plasticity import Plasticity
+from dstrl.watching.resuming import OUTSIDE, Resumed, Saver, go_on
 from sparse_core.ahead import import_ahead
+from sparse_core.checkpoints import Checkpoints
 from sparse_core.checks import InputError, within
 from sparse_core.metrics.tally import UpdateTally, weights
 
 Curve = list[tuple[int, float]]
-
-
-def begin_task(model: BaseAlgorithm, label: int, env: GymEnv | None = None) -> None:
-    """Let an algorithm go on with the next task, and reset what belonged to the one before.
-
-    Args:
-        model: An algorithm with a `ContinualPolicy`; the task in training ends.
-        label: The next task.
-        env: Its environment or environments, with the same spaces; None: they stay.
-
-    Raises:
-        InputError: If the policy cannot learn this task, or the environment is none, or there are
-            others at once than before.
-        ValueError: If the spaces differ. Whatever is refused, nothing is changed: the task in
-            training goes on.
-    """
-    policy = _policy(model)
-    label = policy.check_task(label)
-    if env is not None:
-        _set_env(model, env)
-    if policy.training_task is not None:
-        policy.end_task()
-    policy.begin_task(label)
-    for name in ("rollout_buffer", "replay_buffer"):
-        buffer = getattr(model, name, None)
-        if buffer is not None:
-            buffer.reset()
-    _reset_entropy(model)
-
-
-def _set_env(model: BaseAlgorithm, env: GymEnv) -> None:
-    if not isinstance(env, (gym.Env, VecEnv)):
-        raise InputError(f"env={env!r}: must be an environment of Gymnasium", field="env")
-    number = env.num_envs if isinstance(env, VecEnv) else 1
-    if number != model.n_envs:
-        raise InputError(
-            f"env: has {number} environments, the algorithm was made with {model.n_envs}",
-            field="env",
-        )
-    model.set_env(env)
-
-
-def _policy(model: BaseAlgorithm) -> ContinualPolicy:
-    if not isinstance(model.policy, ContinualPolicy):
-        kind = type(model.policy).__name__
-        raise InputError(
-            f"policy={kind}: tasks in sequence need one of dstrl.tasks.policies", field="policy"
-        )
-    return model.policy
-
-
-def _reset_entropy(model: Any) -> None:
-    optimizer = getattr(model, "ent_coef_optimizer", None)
-    if optimizer is None:
-        return
-    initial = float(str(model.ent_coef).partition("_")[2] or 1.0)
-    with torch.no_grad():
-        model.log_ent_coef.fill_(math.log(initial))
-    optimizer.state.clear()
 
 
 def ahead() -> None:
@@ -107,7 +45,9 @@ def ahead() -> None:
     import_ahead()
 
 
-def run(spec: CRLSpec, out: Path, progress: Progress) -> dict[str, Any]:
+def run(
+    spec: CRLSpec, out: Path, progress: Progress, checkpoints: Checkpoints | None = None
+) -> dict[str, Any]:
     """Learn the tasks one after the other, in one thread, and measure what is left of each.
 
     Args:
@@ -115,6 +55,7 @@ def run(spec: CRLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         out: A folder; the model with all its tasks goes there.
         progress: Told the fraction that is done and the numbers so far, at least once a second of
             work.
+        checkpoints: Where to write how far it is, and to go on from; None: nowhere.
 
     Returns:
         `score` (mean performance on all tasks after the last), `curve` (environment steps in all,
@@ -131,12 +72,21 @@ def run(spec: CRLSpec, out: Path, progress: Progress) -> dict[str, Any]:
             network, in one line.
     """
     torch.set_num_threads(1)
-    course = _Course(spec.resolve(), progress)
-    model = course.build()
-    course.check(model)
-    policy = _policy(model)
-    moves = UpdateTally(policy.sparse_engines)
-    for label in range(len(course.tasks)):
+    state = None
+    if checkpoints is not None:
+        state = checkpoints.load({**dict.fromkeys(OUTSIDE), "progress": progress})
+    if state is None:
+        course = _Course(spec.resolve(), progress)
+        course.model = course.build()
+        course.check(course.model)
+    else:
+        course = state["course"]
+        course.streams = state["streams"]
+    course.checkpoints = checkpoints
+    model = course.model
+    policy = policy_of(model)
+    moves = course.moves
+    for label in range(len(course.curves), len(course.tasks)):
         with lines(model, out / f"task_{label}"):
             course.learn(model, label)
         moves.end(label)
@@ -157,8 +107,11 @@ def run(spec: CRLSpec, out: Path, progress: Progress) -> dict[str, Any]:
         result["plasticity"] = course.plasticity.curves
     save(model, out)
     if spec.baselines:
-        others = range(1, len(course.tasks))
-        result["baselines"] = [course.curves[0], *(course.learn_alone(label) for label in others)]
+        if hasattr(model, "replay_buffer"):
+            model.replay_buffer = None  # checkpoints need not hold it any more
+        for label in range(1 + len(course.alone), len(course.tasks)):
+            course.learn_alone(label)
+        result["baselines"] = [course.curves[0], *course.alone]
         result["transfers"] = transfers(course.curves, result["baselines"])
         result["forward_transfer"] = float(np.mean(result["transfers"]))
     course.close()
@@ -183,7 +136,14 @@ class _Course:
         matrix: Row i: performance on tasks 0 to i after task i.
         curves: Of each task, while it was learnt.
         curve: Environment steps in all, mean performance on all tasks.
+        alone: Of each task from the second on that a network of its own has learnt.
+        learnt: Tasks that were learnt so far, those alone too.
+        model: What learns the sequence.
+        checkpoints: Where to write how far the run is; None: nowhere.
+        streams: The random streams of the checkpoint that this was read from, until it goes on.
     """
+
+    model: BaseAlgorithm
 
     def __init__(self, spec: CRLSpec, progress: Progress) -> None:
         self.spec = spec
@@ -193,7 +153,14 @@ class _Course:
         self.matrix: list[list[float]] = []
         self.curves: list[Curve] = []
         self.curve: Curve = []
+        self.alone: list[Curve] = []
         self.learnt = 0
+        self.checkpoints: Checkpoints | None = None
+        self.streams: Mapping[str, Any] | None = None
+        self._steps = 0
+        self._learning: BaseAlgorithm | None = None
+        self._watch: _Watch | None = None
+        self._callbacks: list[BaseCallback] = []
         self.plasticity = Plasticity(spec.eval_every or 1) if spec.plasticity else None
         self.evaluators = [
             Evaluator(task.make, spec.eval_episodes, derive(spec.seed, "task", label))
@@ -214,7 +181,7 @@ class _Course:
                     "task 0",
                     field="sequence",
                 )
-        room = _policy(model).room()
+        room = policy_of(model).room()
         if room is not None and room < len(self.tasks):
             raise InputError(
                 f"sequence={name!r}: of its {len(self.tasks)} tasks only {room} have room beside "
@@ -222,34 +189,45 @@ class _Course:
                 field="sequence",
             )
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "checkpoints": None, "streams": None}
+
+    @functools.cached_property
+    def moves(self) -> UpdateTally:
+        """Counts the updates of the sequence's networks."""
+        return UpdateTally(policy_of(self.model).sparse_engines)
+
     def learn(self, model: BaseAlgorithm, label: int) -> None:
-        """Learn the next task of the sequence."""
-        steps = self.curve[-1][0] if self.curve else 0
-
-        def look(index: int, done: int) -> float:
-            latest = self.look(model, label, index)
-            if done or not self.curve:
-                before = self._earlier(model, label, index)
-                self.curve.append((steps + done, (sum(before) + latest) / len(self.tasks)))
-            return latest
-
-        curve = self._learn(model, label, look)
+        """Learn the next task of the sequence, or go on with it."""
+        curve = self._learn(model, label, self._look_in_sequence)
         row = [self.look(model, seen) for seen in range(label + 1)]
         curve.append((model.num_timesteps, row[-1]))
-        self.curve.append((steps + model.num_timesteps, sum(row) / len(self.tasks)))
+        self._steps += model.num_timesteps
+        self.curve.append((self._steps, sum(row) / len(self.tasks)))
         self.curves.append(curve)
         self.matrix.append(row)
 
-    def learn_alone(self, label: int) -> Curve:
-        """Let a network of its own learn one task."""
-        model = self.build()
-        curve = self._learn(model, label, lambda index, done: self.look(model, label, index))
+    def _look_in_sequence(self, model: BaseAlgorithm, label: int, index: int, done: int) -> float:
+        latest = self.look(model, label, index)
+        if done or not self.curve:
+            before = self._earlier(model, label, index)
+            self.curve.append((self._steps + done, (sum(before) + latest) / len(self.tasks)))
+        return latest
+
+    def learn_alone(self, label: int) -> None:
+        """Let a network of its own learn one task, or go on with it."""
+        model = self._learning if self.streams is not None else self.build()
+        assert model is not None
+        curve = self._learn(model, label, self._look_alone)
         curve.append((model.num_timesteps, self.look(model, label)))
-        return curve
+        self.alone.append(curve)
+
+    def _look_alone(self, model: BaseAlgorithm, label: int, index: int, done: int) -> float:
+        return self.look(model, label, index)
 
     def look(self, model: BaseAlgorithm, label: int, index: int = 0) -> float:
         """Return the performance on one task, on the episodes of evaluation number `index`."""
-        with _policy(model).task(label):
+        with policy_of(model).task(label):
             returns = self.evaluators[label](model, index)
         value = self.tasks[label].performance(float(np.mean(returns)))
         within(f"performance of task {label}", value, 0, 1)
@@ -262,12 +240,40 @@ class _Course:
 
     def _earlier(self, model: BaseAlgorithm, label: int, index: int) -> list[float]:
         """Return the performance on the tasks before; isolated ones are as they were."""
-        if self.matrix and _policy(model).hard:
+        if self.matrix and policy_of(model).hard:
             return self.matrix[-1]
         return [self.look(model, seen, index) for seen in range(label)]
 
-    def _learn(self, model: BaseAlgorithm, label: int, look: Callable[[int, int], float]) -> Curve:
-        """Learn a task from its beginning to its end; return its curve without the end."""
+    def _learn(
+        self,
+        model: BaseAlgorithm,
+        label: int,
+        look: Callable[[BaseAlgorithm, int, int, int], float],
+    ) -> Curve:
+        """Learn a task, from its beginning or from a checkpoint; return its curve without the end.
+
+        Args:
+            model: Learns it.
+            label: The task.
+            look: Evaluates the model on it, given the number of the evaluation and the steps done.
+        """
+        streams, self.streams = self.streams, None
+        if streams is None:
+            self._begin(model, label, functools.partial(look, model, label))
+        assert self._watch is not None
+        savers = []
+        if self.checkpoints is not None:
+            savers = [Saver(self.checkpoints, {"course": self}, self.progress, self.learnt)]
+        steps = self.run.steps or 1
+        if streams is None:
+            model.learn(steps, callback=[*self._callbacks, *savers])
+        else:
+            go_on(model, steps, [Resumed(self._callbacks, model, streams), *savers])
+        policy_of(model).end_task()
+        self.learnt += 1
+        return self._watch.curve
+
+    def _begin(self, model: BaseAlgorithm, label: int, look: Callable[[int, int], float]) -> None:
         run = self.run
         envs = vectorised(self.tasks[label].make, run.n_envs or 1)
         envs.seed(derive(run.seed, "training", label))
@@ -275,17 +281,12 @@ class _Course:
         begin_task(model, label, envs)
         if before is not None:
             before.close()
-        watch = _Watch(look, run.steps or 1, run.eval_every or 1, self._tell)
+        self._learning = model
+        self._watch = _Watch(look, run.steps or 1, run.eval_every or 1, self._tell)
         alone = len(self.curves) == len(self.tasks)
         measures = None if alone else self.plasticity
-        callbacks = [SparseCallback(), watch, replay_callback(run.hyper), measures]
-        model.learn(
-            run.steps or 1,
-            callback=[callback for callback in callbacks if callback is not None],
-        )
-        _policy(model).end_task()
-        self.learnt += 1
-        return watch.curve
+        callbacks = [SparseCallback(), self._watch, replay_callback(run.hyper), measures]
+        self._callbacks = [callback for callback in callbacks if callback is not None]
 
     def _tell(self, part: float, value: float) -> None:
         trained = 2 * len(self.tasks) - 1 if self.spec.baselines else len(self.tasks)

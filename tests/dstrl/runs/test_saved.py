@@ -20,7 +20,8 @@ from dstrl.runs.build import ALGORITHMS, build
 from dstrl.runs.saved import FORMER, MODEL, STATISTICS, load, save
 from dstrl.runs.spec import RLSpec
 from dstrl.tasks.spec import CRLSpec
-from dstrl.tasks.train import begin_task, make_model
+from dstrl.tasks.switching import begin_task
+from dstrl.tasks.train import make_model
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
 

@@ -12,7 +12,7 @@ from stable_baselines3 import DDPG, DQN, SAC, TD3
 from stable_baselines3.common.noise import NormalActionNoise
 
 from dstrl.tasks.policies import ContinualDQNPolicy, ContinualSACPolicy, ContinualTD3Policy
-from dstrl.tasks.train import begin_task
+from dstrl.tasks.switching import begin_task
 
 SPARSE = dict(method="rigl", sparsity=0.75, distribution="uniform", update_every=3, seed=5)
 ENVS = {"discrete": "CartPole-v1", "continuous": "Pendulum-v1"}

@@ -10,7 +10,7 @@ import torch
 from stable_baselines3 import A2C, PPO
 
 from dstrl.tasks.policies import ContinualActorCriticPolicy
-from dstrl.tasks.train import begin_task
+from dstrl.tasks.switching import begin_task
 from dstrl.watching.callbacks import SparseCallback
 from envs import CartPoleTask
 from sparse_core.budgets.distributions import budgets

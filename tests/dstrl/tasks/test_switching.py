@@ -10,7 +10,7 @@ from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
 
 from dstrl.tasks.policies import ContinualActorCriticPolicy, ContinualDQNPolicy, ContinualSACPolicy
-from dstrl.tasks.train import begin_task
+from dstrl.tasks.switching import begin_task
 from sparse_core import InputError
 
 SPARSE = dict(method="rigl", sparsity=0.8, dense=("input",), update_every=4)

@@ -12,7 +12,8 @@ import pytest
 
 from dstrl.runs.saved import save
 from dstrl.tasks.spec import CRLSpec
-from dstrl.tasks.train import begin_task, make_model
+from dstrl.tasks.switching import begin_task
+from dstrl.tasks.train import make_model
 from sparse_core.checks import InputError
 from sweeps import cli
 from sweeps import spec as specs
