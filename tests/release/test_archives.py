@@ -54,8 +54,8 @@ def archives(tmp_path_factory):
     place = tmp_path_factory.mktemp("release")
     shutil.copytree(ROOT, place / "copy", ignore=left_out, symlinks=True)
     build = (
-        "from setuptools import build_meta as b; import sys; "
-        "print(b.build_sdist(sys.argv[1])); print(b.build_wheel(sys.argv[1]))"
+        "import sys; place = sys.argv[1]; from setuptools import build_meta; "
+        "build_meta.build_sdist(place); build_meta.build_wheel(place)"
     )
     pip = [sys.executable, "-m", "venv", str(place / "venv")]
     subprocess.run(pip, check=True)
