@@ -53,6 +53,16 @@ MAY_FAIL: dict[str, dict[str, str]] = {
 }
 """Package -> part of a test's id -> why it may fail sparse although it passes dense."""
 
+WIDTHS = "asks for layers of different widths, which residual blocks refuse"
+OF_MLP = "wants the network of vectors to be that of dictionaries, which have no residual one"
+
+NOT_RESIDUAL = {
+    **{f"test_flexible_mlp[{name}-net_arch{i}]": WIDTHS for name in ("A2C", "PPO") for i in (4, 5)},
+    **{f"test_custom_offpolicy[{name}-net_arch3]": WIDTHS for name in ("SAC", "TD3")},
+    "test_dict_env.py::test_consistency": OF_MLP,
+}
+"""Part of a test's id -> why it is not run with SimBa's networks."""
+
 TRPO = {"actor_method": "set"}
 """TRPO's actor has no gradients to grow by."""
 
@@ -108,6 +118,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     left_out = dict(LEFT_OUT[package])
     if not HAS_ATARI:
         left_out |= dict.fromkeys(NO_ATARI, ATARI)
+    if os.environ.get("DSTRL_SB3_NETWORK") == "simba" and package == "stable-baselines3":
+        left_out |= NOT_RESIDUAL
     for item in items:
         for part, reason in left_out.items():
             if part in item.nodeid:
