@@ -82,7 +82,7 @@ def _bytes(engines: Mapping[str, Engine]) -> dict[str, dict[str, int]]:
     sizes = [memory(engine) for engine in engines.values()]
     dense = sum(size.dense.total for size in sizes)
     sparse = sum(size.condensed.total for size in sizes)
-    return {"bytes": {"dense": dense, "sparse": sparse}}
+    return {"bytes": dict(dense=dense, sparse=sparse)}
 
 
 def _mean(weights: Mapping[float, int]) -> float:
