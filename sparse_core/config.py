@@ -77,8 +77,9 @@ class SparseConfig(InForce):
             is the method's own.
         group: So many consecutive neurons share their input columns (constant fan-in only).
         min_fan_in: With constant fan-in each neuron of an input layer reads at least so many
-            inputs, all where there are fewer. Layers of more inputs pay for it, each with at most
-            half of what it would have, so that the total stays; what exceeds that is not met.
+            inputs, all where there are fewer. Hidden layers of more inputs pay for it, each with
+            at most half of what it would have, so that the total stays; what exceeds that is not
+            met.
         update_every: Optimizer steps between two updates of the topology (Delta T).
         drop_fraction: Fraction of a layer's active weights that the first update moves (alpha).
         decay: How that fraction falls until `stop_at * horizon`, one of `DECAYS`.

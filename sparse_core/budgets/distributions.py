@@ -153,6 +153,7 @@ def _share(tensor: Selected, relative: float, structure: Structure, config: Spar
         structure.quantum(rows, cols),
         floor=rows * least_fan_in(tensor, structure, config),
         inputs=cols,
+        pays=tensor.role != "output",
     )
 
 

@@ -1,8 +1,8 @@
 """Whole numbers of weights for layers that share a budget: by wishes, bounds and quanta.
 
 No layer can have more weights than it has room for: such layers become dense and the others share
-what is left. Then layers below their floor get what layers of more inputs pay, each at most a part
-of its own share. What comes of it is rounded by largest remainder.
+what is left. Then layers below their floor get what layers of more inputs pay, heads excepted, each
+at most a part of its own share. What comes of it is rounded by largest remainder.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Share:
         beside: How many tasks, each with this budget, must fit into the layer.
         floor: So many weights it should have, if layers of more inputs pay for them.
         inputs: Dense fan-in.
+        pays: Whether it pays for the floors of others.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Share:
     beside: int = 1
     floor: int = 0
     inputs: int = 1
+    pays: bool = True
 
     @property
     def ceiling(self) -> int:
@@ -77,7 +79,9 @@ def targets_of(shares: Sequence[Share], total: float) -> list[float]:
 def _raised(targets: Sequence[float], shares: Sequence[Share]) -> list[float]:
     """Move weights from layers of more inputs to those below their floors, of few inputs first."""
     raised = list(targets)
-    left = [min(t - s.least, PAYS * t) for t, s in zip(targets, shares, strict=True)]
+    left = [
+        min(t - s.least, PAYS * t) if s.pays else 0.0 for t, s in zip(targets, shares, strict=True)
+    ]
     for inputs in sorted({s.inputs for s, t in zip(shares, targets, strict=True) if s.floor > t}):
         short = {
             i: s.floor - raised[i]

@@ -29,7 +29,7 @@ from sparse_core.kernels.format import CPU_GROUPS, Pattern
 from sparse_core.layers import torch_path
 from sparse_core.layers.condensed import REPLACED, values_of
 from sparse_core.layers.copies import release, see_training
-from sparse_core.layers.kinds import become
+from sparse_core.layers.kinds import become, own_class
 from sparse_core.layers.links import Link, link_of
 from sparse_core.layers.passes import as_weights, check_place, is_for_kernels, live_only
 from sparse_core.layers.state import Condensed
@@ -194,6 +194,9 @@ def why_not_condensed_conv(layer: nn.Conv2d, group: int) -> str | None:
         group: Consecutive filters that share their columns.
     """
     weight, filters = layer.weight, layer.out_channels // layer.groups
+    computes = own_class(layer)._conv_forward  # type: ignore[attr-defined]
+    if "_conv_forward" in vars(layer) or computes is not nn.Conv2d._conv_forward:
+        return "it has a method '_conv_forward' of its own"
     if not weight.is_cpu:
         return f"on {weight.device.type} convolutions train with masks only"
     if weight.dtype not in (torch.float32, torch.float64):

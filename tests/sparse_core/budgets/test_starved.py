@@ -55,11 +55,11 @@ def test_others_are_not(sizes, fields):
 
 @pytest.mark.parametrize("backend", ["masked", "condensed"])
 def test_small_inputs_survive_and_what_ablation_frees_is_spent(backend):
-    # 4 x 32 + 32 x 32 + 32 x 2 at 80 %: each neuron reads all that there is, the total is exact.
+    # 4 x 32 + 32 x 32 + 32 x 2 at 75 %: each neuron reads all that there is, the total is exact.
     torch.manual_seed(0)
     net = mlp(4, 32, 32, 2)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
-    config = SparseConfig("srigl", 0.8, update_every=2, ablation_threshold=0.9, backend=backend)
+    config = SparseConfig("srigl", 0.75, update_every=2, ablation_threshold=0.9, backend=backend)
     engine = sparsify(net, config, optimizer)
     first, hidden, _ = engine.tensors
     assert first.active().all()
@@ -69,6 +69,6 @@ def test_small_inputs_survive_and_what_ablation_frees_is_spent(backend):
         optimizer.zero_grad()
         nn.functional.cross_entropy(net(x), (x[:, 0] > 0).long()).backward()
         optimizer.step()
-        assert sum(tensor.count() for tensor in engine.tensors) == round(0.2 * (128 + 1024 + 64))
+        assert sum(tensor.count() for tensor in engine.tensors) == round(0.25 * (128 + 1024 + 64))
     fan_in = hidden.active().sum(1)
     assert (fan_in == 0).any() and fan_in.max() - fan_in[fan_in > 0].min() <= 1
