@@ -34,7 +34,7 @@ from sweeps import commands, kinds
 from sweeps.commands import FAILED, OK
 from sweeps.files import FULL
 from sweeps.kinds import KINDS
-from sweeps.launchers.engine import SchedulerLost
+from sweeps.launchers.lost import SchedulerLost
 from sweeps.parser import BENCHMARKS
 from sweeps.parser import make as make_parser
 from sweeps.surroundings import check_runs_dir, console, set_data, track

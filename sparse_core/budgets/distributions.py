@@ -28,7 +28,6 @@ from sparse_core.budgets.shares import TINY, Share, allocate, targets_of
 from sparse_core.budgets.structure import Structure
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
-from sparse_core.layers.state import Condensed
 from sparse_core.naming import distribution_named
 
 
@@ -120,8 +119,8 @@ def own_sparsity(tensor: Selected, config: SparseConfig) -> float | None:
     That of a layer which was born condensed is its own. `layer_sparsity` gives one (the first
     match), and so does `fan_in`.
     """
-    if isinstance(tensor.layer, Condensed):
-        return 1 - tensor.layer.pattern.nnz / tensor.numel
+    if tensor.own_sparsity is not None:
+        return tensor.own_sparsity
     for pattern, sparsity in config.layer_sparsity:
         if tensor.matches(pattern):
             return sparsity
@@ -163,7 +162,7 @@ def least_fan_in(tensor: Selected, structure: Structure, config: SparseConfig) -
     It is `min_fan_in` in input layers with constant fan-in, all inputs where there are fewer. What
     the network is given has nothing to take its place, unlike the outputs of a wide hidden layer.
     """
-    if config.fan_in is not None or isinstance(tensor.layer, Condensed):
+    if config.fan_in is not None or tensor.own_sparsity is not None:
         return 0
     reads = tensor.role == "input" and not isinstance(tensor.layer, nn.Embedding)
     return (

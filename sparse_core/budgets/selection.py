@@ -46,6 +46,7 @@ class Selected:
         role: `input`, `hidden`, `output` or `qkv`.
         shape: `(out, in)`, `(out, in / groups, *kernel)` or `(vocabulary, size)`.
         parent: The attention module that reads the weight in the layer's place, if there is one.
+        own_sparsity: The sparsity with which the layer was born condensed; None: it was not.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Selected:
     role: str
     shape: tuple[int, ...]
     parent: nn.Module | None = None
+    own_sparsity: float | None = None
 
     @property
     def weight(self) -> nn.Parameter:
@@ -177,11 +179,13 @@ def select(
                 role = given
                 unmatched.discard(pattern)
         full = f"{name}.{parameter}" if name else parameter
+        own = None
         if isinstance(layer, CondensedLinear):
             shape: tuple[int, ...] = layer.dense_shape
+            own = 1 - layer.pattern.nnz / math.prod(shape)
         else:
             shape = tuple(layer.get_parameter(parameter).shape)
-        selected.append(Selected(full, layer, parameter, role, shape, parent))
+        selected.append(Selected(full, layer, parameter, role, shape, parent, own))
     if unmatched:
         raise InputError(
             f"roles={sorted(unmatched)}: no such layer; there are "

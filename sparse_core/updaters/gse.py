@@ -12,7 +12,7 @@ from sparse_core.budgets.patterns import ConstantFanIn
 from sparse_core.budgets.ranking import MINUS_INFINITY, top_of_network, top_per_lane
 from sparse_core.kernels.selection import cut_lanes
 from sparse_core.updaters.base import DropAndGrow, unchanged
-from sparse_core.updaters.placed import RankedPlaces
+from sparse_core.updaters.placed import RankedPlaces, ranks_places
 from sparse_core.updaters.ranked import Ranked
 from sparse_core.updaters.scene import Moment
 from sparse_core.updaters.slots import selected
@@ -39,11 +39,11 @@ class GSE(DropAndGrow):
         return [unchanged(t) if t.full else self._of_layer(t, moment) for t in tensors]
 
     def _of_layer(self, tensor: SparseTensor, moment: Moment) -> Delta:
-        layer = self._ranking(tensor, moment)
         lanes = isinstance(tensor.structure, ConstantFanIn)
-        if isinstance(layer, RankedPlaces):
-            return _move_lanes(layer, moment) if lanes else _move_slots(layer, moment)
-        assert isinstance(layer, Ranked)
+        if self.by_places and ranks_places(tensor):
+            places = RankedPlaces.of(tensor, moment, self.drop_score, self.grow_score)
+            return _move_lanes(places, moment) if lanes else _move_slots(places, moment)
+        layer = self.rank(tensor, moment)
         if not lanes:
             return layer.delta(_move([layer], moment)[tensor.name])
         inactive = layer.grow.masked_fill(layer.active, MINUS_INFINITY)

@@ -104,9 +104,9 @@ class View:
         shape = self.width, rows.stop - rows.start, self.group
         pattern = Pattern.from_lengths(cells % self.width, lengths, *shape)
         gradient = DenseGradient(self.tensor).at(pattern, rows).abs()
-        sizes = torch.full((len(lengths),), self.group)
+        sizes = np.full(len(lengths), self.group)
         sizes[-1] -= (-shape[1]) % self.group
-        return pattern, gradient.sum(1) / sizes[torch.from_numpy(lanes)]
+        return pattern, gradient.sum(1) / torch.from_numpy(sizes[lanes]).to(gradient.device)
 
 
 def spread(scene: Scene, cells: NDArray[np.int64]) -> Tensor:

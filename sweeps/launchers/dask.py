@@ -13,8 +13,9 @@ from typing import Any
 
 from sparse_core.checks import InputError
 from sweeps.launchers.choice import settings_of
-from sweeps.launchers.engine import PATIENCE, SchedulerLost, drive, knock, need
+from sweeps.launchers.engine import PATIENCE, drive, knock, need
 from sweeps.launchers.errand import Errand, do
+from sweeps.launchers.lost import SchedulerLost
 from sweeps.launchers.options import Options
 from sweeps.store import RunDir
 

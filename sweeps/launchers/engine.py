@@ -19,16 +19,13 @@ from sparse_core.checks import InputError
 from sweeps.launchers.attempts import GRACE
 from sweeps.launchers.errand import Errand, errand
 from sweeps.launchers.interrupts import deaf_to_interrupts, terminate_as_interrupt
+from sweeps.launchers.lost import SchedulerLost
 from sweeps.launchers.options import Options
 from sweeps.store import RunDir, State
 
 WATCH = 0.25
 PATIENCE = 5.0
 """Seconds for which an address may be silent."""
-
-
-class SchedulerLost(Exception):
-    """The scheduler does not answer any more, in one line. Runs that have begun may go on."""
 
 
 class Engine(AbstractContextManager["Engine"], Protocol):

@@ -19,8 +19,9 @@ from typing import Any
 
 from sparse_core.checks import InputError
 from sweeps.launchers.choice import settings_of
-from sweeps.launchers.engine import SchedulerLost, drive, need
+from sweeps.launchers.engine import drive, need
 from sweeps.launchers.errand import Errand, do
+from sweeps.launchers.lost import SchedulerLost
 from sweeps.launchers.options import Options
 from sweeps.store import RunDir
 

@@ -54,7 +54,7 @@ def test_what_a_game_of_minatar_needs_is_said_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "minatar", None)
     builder = EnvBuilder("worlds/minatar-breakout-v0", env_kwargs={"sticky_action_prob": 0.0})
     builder.check()
-    with pytest.raises(InputError, match=r"MinAtar is an extra: pip install '\.\[minatar\]'$"):
+    with pytest.raises(InputError, match=r"pip install 'dstrl\[minatar\]'$"):
         builder.make()
 
 

@@ -13,8 +13,9 @@ from sweeps.grid import Grid
 from sweeps.launchers import engine
 from sweeps.launchers.choice import LAUNCHERS, find, read_settings, settings_of
 from sweeps.launchers.dask import Settings as DaskSettings
-from sweeps.launchers.engine import SchedulerLost, drive, knock, need
+from sweeps.launchers.engine import drive, knock, need
 from sweeps.launchers.errand import Errand, carried, do, errand
+from sweeps.launchers.lost import SchedulerLost
 from sweeps.launchers.options import Options
 from sweeps.launchers.slurm import Settings as SlurmSettings
 from sweeps.store import RunDir, State

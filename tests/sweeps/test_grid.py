@@ -225,7 +225,8 @@ WAY_OUT = "; leave out what cannot be run with 'exclude: {}', or use 'blocks'"
         ),
         (
             "grid: {sparse.method: [rigl], sparse.growth: [random, gradient]}",
-            "sparse.growth='random': method 'rigl' can use gradient, momentum, adam_momentum",
+            "sparse.growth='random': method 'rigl' can use gradient, momentum, adam_momentum, "
+            "candidates",
         ),
         (
             "grid: {sparse.method: [set, rigl], sparse.sparsity: [0.5, 1.5]}",

@@ -69,7 +69,7 @@ def test_every_panel_is_an_inline_svg_that_says_what_it_shows(page: Page) -> Non
         "tower. final height (m), mean with 95% interval: dense: 10.5 [8.709, 12.29] (3);"
     )
     assert said[1].startswith("tower. height (m) at the end: dense 10.5, set erk 9.5,")
-    assert said[2].startswith("tower. set erk: -1 [-1, -1], p 0.000;")
+    assert any(text.startswith("tower. set erk: -1 [-1, -1], p 0.000;") for text in said)
 
 
 def test_every_group_has_its_row_baseline_first(report: Written) -> None:

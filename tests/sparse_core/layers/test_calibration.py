@@ -96,7 +96,7 @@ def test_whoever_measures_first_decides_for_all(cache, tmp_path, monkeypatch):
     """Two processes measure at once, each something else."""
 
     def slow(batch, group):
-        path = tmp_path / calibration._place(batch, group, torch.get_num_threads())
+        path = tmp_path / calibration.place(f"{batch}-{group}-{torch.get_num_threads()}")
         path.parent.mkdir()
         path.write_text(json.dumps(asdict(OTHERS)))
         return TRUE
