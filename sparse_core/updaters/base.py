@@ -124,11 +124,18 @@ class Updater(ABC):
         """Change the gradients before an optimizer step."""
 
 
+PLACED = ("unstructured", "constant_fan_in")
+"""Structures in which a lane that is short of a rule's places can keep what it dropped."""
+
+
 class DropAndGrow(Updater):
     """Drops the weights with the lowest drop scores, grows those with the highest grow scores.
 
     Attributes:
         in_matrices: Whether what it does with a ranking takes one in matrices, a `Ranked`.
+
+    Raises:
+        InputError: If growth names places and the structure is not one of `PLACED`.
     """
 
     in_matrices = False
@@ -144,6 +151,12 @@ class DropAndGrow(Updater):
         self.by_rows = growth.by_rows and drop.by_weights
         self.uniform = growth.uniform and drop.by_weights
         self.by_places = growth.places is not None and drop.by_weights
+        if growth.places is not None and config.structure_in_force not in PLACED:
+            raise InputError(
+                f"growth={config.growth!r}: names some places only, which needs structure "
+                f"{' or '.join(PLACED)}, not {config.structure_in_force}",
+                field="growth",
+            )
 
     def propose(self, tensors: Sequence[SparseTensor], moment: Moment) -> list[Delta]:
         """Return the Delta of each tensor, layer by layer."""

@@ -87,8 +87,10 @@ def configurations(draw: Any, method: str) -> dict[str, Any]:
     elif facts.global_scope and draw(st.booleans()):
         fields["scope"] = "global"
     elif method not in ("snfs", "gse", "granet", "ne", "tar", "ticket"):
-        kinds = [None, "constant_fan_in", "neurons", "2x2"]
-        structure = draw(st.sampled_from(kinds if facts.starts_dense else [*kinds, "2:4"]))
+        kinds = [None, "constant_fan_in"]
+        if fields.get("growth") != "candidates":  # which names places
+            kinds += ["neurons", "2x2"] if facts.starts_dense else ["neurons", "2x2", "2:4"]
+        structure = draw(st.sampled_from(kinds))
         fields["structure"] = structure
         if structure == "2:4":
             fields["sparsity"] = 0.5

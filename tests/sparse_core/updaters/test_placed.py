@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from sparse_core import CondensedLinear, SparseConfig, sparsify
+from sparse_core.checks import InputError
 from sparse_core.layers.compact import CompactInput
 from sparse_core.updaters import updater_for
 from sparse_core.updaters.candidates import likely
@@ -159,3 +160,10 @@ def test_a_mean_over_steps_is_kept_as_inputs_and_output_gradients():
         assert large.companion("gradient_mean") is None
         assert small.companion("gradient_mean") is not None
         assert torch.equal(large.active(), small.active())
+
+
+@pytest.mark.parametrize("structure", ["neurons", "2x2", "2:4"])
+def test_structures_that_could_be_left_short_are_refused(structure: str) -> None:
+    config = SparseConfig("rigl", 0.5, growth="candidates", structure=structure)
+    with pytest.raises(InputError, match=rf"^growth='candidates': .* not {structure}$"):
+        sparsify(nn.Linear(8, 8), config)
