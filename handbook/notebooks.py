@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "docs" / "notebooks"
 EXECUTED = ROOT / ".cache" / "notebooks"
 
+UNEXECUTED = "This site was built without outputs: `make notebooks docs` adds them to this page."
 ANSI = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -60,6 +61,8 @@ def page(name: str, cells: list[dict[str, Any]]) -> Iterator[tuple[str, str | by
                 parts.append(f"![What the cell draws]({name}-{pictures}.png)")
             else:
                 parts += shown(output)
+    if not any(cell.get("outputs") for cell in cells):
+        parts.append(UNEXECUTED)
     parts.append(f"[This notebook]({name}.ipynb)")
     yield f"notebooks/{name}.md", "\n\n".join(parts) + "\n"
 

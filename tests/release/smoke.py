@@ -6,9 +6,9 @@
     python -m tests.release.smoke --python python3.12
     python -m tests.release.smoke --torch torch==2.13.0+cpu torchvision==0.28.0
 
-Everything happens in a folder outside the repository; each step is printed with its time. torch is
-installed first, as the documentation says, from PyTorch's index of builds for the CPU unless
-`--torch` names what pip is to install.
+Everything happens in a folder outside the repository, with an empty cache of compiled kernels as a
+newcomer has it; each step is printed with its time. torch is installed first, as the documentation
+says, from PyTorch's index of builds for the CPU unless `--torch` names what pip is to install.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def main() -> int:
     parser.add_argument("--torch", nargs="+", default=CPU, metavar="NAME", help="builds of torch")
     options = parser.parse_args()
     with TemporaryDirectory(prefix="dstrl-smoke-") as place:
+        os.environ["SPARSE_CORE_CACHE_DIR"] = f"{place}/kernels"
         constraints = lowest(options.free) if options.oldest else []
         return follow(Path(place), options.python, constraints, options.torch)
 
