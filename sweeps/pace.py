@@ -15,14 +15,14 @@ POINTS = 100
 """Points that are kept; where there are more, every second one goes."""
 
 FROM_START = 0.05
-"""A pace that begins later is that of a run which went on, and says nothing of its beginning."""
+"""A pace that begins later says nothing of the run's beginning."""
 
 
 class Pace:
     """Notes CPU seconds of this process as a run goes on.
 
     Attributes:
-        points: Fraction done and CPU seconds since the beginning, both ascending.
+        points: Fraction done and CPU seconds since the first, both ascending.
     """
 
     def __init__(self) -> None:
@@ -31,13 +31,25 @@ class Pace:
         self._least = 0.0
 
     def note(self, done: float) -> None:
-        """Note that a fraction is done."""
+        """Note that a fraction is done; seconds count from the first."""
+        if not self.points:
+            self._started = time.process_time()
         if self.points and done - self.points[-1][0] <= self._least:
             return
         self.points.append([round(done, 5), round(time.process_time() - self._started, 3)])
         if len(self.points) > POINTS:
             self.points = self.points[::2]
             self._least = 1 / POINTS
+
+    def so_far(self) -> tuple[list[list[float]], float, float]:
+        """Return the points, how far apart they are at least, and the CPU seconds until now."""
+        return [*self.points], self._least, time.process_time() - self._started
+
+    def go_on(self, points: list[list[float]], least: float, seconds: float) -> None:
+        """Go on from what was so far in an earlier process."""
+        self.points = [*points]
+        self._least = least
+        self._started = time.process_time() - seconds
 
 
 def seconds_at(x: Floats, origin: Mapping[str, Any]) -> Floats | None:

@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,20 @@ class Meter:
     def __init__(self) -> None:
         self._wall = time.perf_counter()
         self._cpu = _cpu_seconds()
+        self._peak = 0.0
+
+    def go_on(self, used: Mapping[str, float]) -> None:
+        """Measure as if what an earlier process's meter read had been used here before now."""
+        self._wall = time.perf_counter() - used["wall_s"]
+        self._cpu = _cpu_seconds() - used["cpu_s"]
+        self._peak = used["peak_rss_mb"]
 
     def read(self) -> dict[str, float]:
         """Return `wall_s`, `cpu_s` and `peak_rss_mb` (of the largest process so far)."""
         return {
             "wall_s": round(time.perf_counter() - self._wall, 3),
             "cpu_s": round(_cpu_seconds() - self._cpu, 3),
-            "peak_rss_mb": round(_peak_rss_mb(), 1),
+            "peak_rss_mb": round(max(self._peak, _peak_rss_mb()), 1),
         }
 
 

@@ -104,7 +104,9 @@ def _run(run: RunDir, attempt: int, reporter: _Reporter) -> dict[str, Any]:
     reporter(0.0, {})
     more: dict[str, Any] = {}
     if minutes > 0 and takes_checkpoints(runner):
-        more["checkpoints"] = _checkpoints(run, record, minutes, origin["versions"])
+        more["checkpoints"] = _checkpoints(
+            run, minutes, _made_by(record, origin["versions"]), meter, reporter.pace
+        )
     result = runner(spec, run.output, reporter, **more)
     used = meter.read()
     if not isinstance(result, dict):
@@ -136,14 +138,17 @@ def checkpoint_minutes() -> float:
     return minutes
 
 
-def _checkpoints(
-    run: RunDir, record: Mapping[str, Any], minutes: float, versions: Mapping[str, Any]
-) -> Any:
-    """Return a run's checkpoints, which are of this spec, by this code and these libraries."""
-    from sparse_core.checkpoints import Checkpoints
+def _checkpoints(run: RunDir, minutes: float, key: str, meter: provenance.Meter, pace: Pace) -> Any:
+    """Return a run's checkpoints."""
+    from sweeps.resuming import Costed
 
+    return Costed(run.checkpoint, minutes, key, meter, pace)
+
+
+def _made_by(record: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
+    """Return what the run is, and by which code and libraries it is done."""
     made_by = {"spec": record["spec"], "versions": versions, "code": provenance.source_digest()}
-    return Checkpoints(run.checkpoint, minutes, json.dumps(made_by, sort_keys=True))
+    return json.dumps(made_by, sort_keys=True)
 
 
 def _limit_torch(threads: int) -> None:

@@ -94,7 +94,8 @@ def run(
         if checkpoints is not None:
             kept = {"training": training, "results": results}
             saver = Saver(checkpoints, kept, progress, len(results))
-        training.learn(out, saver, None if state is None else state["streams"])
+        followed = out / f"round_{len(results)}" if rounds else out
+        training.learn(followed, saver, None if state is None else state["streams"])
         state = None
         result, left = training.end(out, len(results) + 1)
         results.append(result)

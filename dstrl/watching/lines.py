@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import JSONOutputFormat, Logger
 
 TRACK = "DST_TRACK"
 """Environment variable: empty if no tracker follows the run."""
@@ -18,6 +18,9 @@ TRACK = "DST_TRACK"
 def lines(model: BaseAlgorithm, folder: Path) -> Iterator[None]:
     """Write what is logged within to `folder/progress.json`, if a tracker follows the run.
 
+    Lines that are there already are of an earlier attempt at the run. They stay, and those that
+    were logged after its last checkpoint come twice.
+
     Args:
         model: Logs to this file alone; what it has recorded at the end is written too.
         folder: Is made if it is not there.
@@ -25,7 +28,8 @@ def lines(model: BaseAlgorithm, folder: Path) -> Iterator[None]:
     if not os.environ.get(TRACK):
         yield
         return
-    logger = configure(str(folder), ["json"])
+    folder.mkdir(parents=True, exist_ok=True)
+    logger = Logger(str(folder), [_Further(folder / "progress.json")])
     model.set_logger(logger)
     try:
         yield
@@ -33,3 +37,12 @@ def lines(model: BaseAlgorithm, folder: Path) -> Iterator[None]:
         logger.dump(model.num_timesteps)
     finally:
         logger.close()
+
+
+class _Further(JSONOutputFormat):
+    """Writes lines behind those that a file has; one that was cut off goes."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("a", encoding="utf-8")
+        text = path.read_bytes()
+        self.file.truncate(text.rfind(b"\n") + 1)

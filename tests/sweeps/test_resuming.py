@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -38,6 +39,10 @@ def count(
     state = checkpoints.load()
     began = 0 if state is None else state["number"]
     for number in range(began, 6):
+        progress(number / 6, {})
+        end = time.process_time() + 0.02
+        while time.process_time() < end:
+            pass
         checkpoints.save({"number": number})
         (out / "last").write_text(str(number))
         if number == 4 and began == 0:
@@ -57,6 +62,11 @@ def test_a_run_that_was_killed_goes_on_and_its_checkpoints_go_with_the_result(
     assert "goes on from checkpoint 5" in run.log.read_text()
     assert not run.checkpoint.exists()
     assert (run.output / "last").read_text() == "5"
+    origin = found["provenance"]
+    done, seconds = zip(*origin["pace"], strict=True)
+    assert done == tuple(round(number / 6, 5) for number in range(6))
+    assert all(after - before >= 0.019 for before, after in itertools.pairwise(seconds))
+    assert origin["cpu_s"] >= seconds[-1] + 0.019
 
 
 @pytest.mark.parametrize("wrong", ["five", "-1", "inf", "nan"])

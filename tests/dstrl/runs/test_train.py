@@ -133,6 +133,11 @@ def test_what_is_logged_is_written_if_a_tracker_follows_and_changes_nothing(tmp_
     }
     assert logged == {x: pytest.approx(y) for x, y in result["curve"]}
     assert json.dumps(result) == json.dumps(untracked)
+    with (tmp_path / "with" / "progress.json").open("a") as file:
+        file.write('{"cut o')
+    run(small(), tmp_path / "with", quiet)  # a further attempt
+    again = (tmp_path / "with" / "progress.json").read_text()
+    assert again.startswith(text) and len(again.splitlines()) == 2 * len(lines)
 
 
 @pytest.mark.parametrize(
