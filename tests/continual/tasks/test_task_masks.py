@@ -48,7 +48,8 @@ def learnt(count=3, **options):
 @pytest.mark.parametrize("share", ["none", "all"])
 def test_as_many_tasks_fit_as_the_sparsity_says(structure, share):
     # 240 and 320 weights in the shared layers; 3 classes of 16 inputs in each head.
-    config = make_config("static", sparsity=6 / 7, distribution="uniform", structure=structure)
+    fields = dict(distribution="uniform", structure=structure, min_fan_in=1)
+    config = make_config("static", sparsity=6 / 7, **fields)
     model = TaskMasks(make_mlp(), config, share=share, tasks=7)
     assert model.room() >= 7
     for label in range(7):
