@@ -74,6 +74,19 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, capsys, value
     assert [line.partition(" checkpoint")[0] for line in said] == ["goes on from"] * 2
 
 
+DRIFT = {
+    "wrappers": ("DynamicsSchedule", "PermuteObservation"),
+    "wrapper_kwargs": {
+        "DynamicsSchedule": {
+            "parameters": {"length": {"kind": "random-walk", "scale": 0.2, "every": 5}}
+        },
+        "PermuteObservation": {"every": 10},
+    },
+    "n_envs": 1,
+    "hyper": {"n_steps": 16, "batch_size": 16},
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "every", "stops"),
@@ -82,12 +95,18 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, capsys, value
         ({"algo": "td3", "env": "Pendulum-v1", "steps": 300}, 20, (45, 50)),
         ({"algo": "ddpg", "env": "Pendulum-v1", "steps": 300}, 20, (130, 50)),
         ({"algo": "a2c", "n_envs": 2, "steps": 200}, 2, (5, 6)),
-        ({"algo": "sac", "env": "Pendulum-v1", "steps": 300, "network": "simba"}, 30, (150, 95)),
         (
-            {"wrappers": ("Dynamics",), "n_envs": 1, "hyper": {"n_steps": 16, "batch_size": 16}},
-            1,
-            (2, 3),
+            {
+                "algo": "sac",
+                "env": "Pendulum-v1",
+                "steps": 300,
+                "network": "simba",
+                "net_arch": (32, 32),
+            },
+            30,
+            (150, 95),
         ),
+        (DRIFT, 1, (2, 3)),
     ],
     ids=["dqn", "td3", "ddpg", "a2c", "simba", "drift"],
 )
