@@ -13,9 +13,9 @@ from handbook import notebooks
 PATHS = sorted(notebooks.SOURCES.glob("*.ipynb"))
 SHORTER = {
     "sb3": {"20_000": "1_100"},
-    "avalanche": {"TASKS, EPOCHS = 5, 5": "TASKS, EPOCHS = 2, 1"},
+    "avalanche": {"TASKS, EPOCHS = 5, 5": "TASKS, EPOCHS = 5, 1"},
     "results": {"epochs: 3": "epochs: 1", "seeds: 2": "seeds: 1", "[0.8, 0.95]": "[0.8]"},
-    "speed": {"WIDTH, BATCH, ROUNDS = 1024, 256, 15": "WIDTH, BATCH, ROUNDS = 64, 32, 2"},
+    "speed": {"WIDTH, BATCH, ROUNDS = 1024, 256, 15": "WIDTH, BATCH, ROUNDS = 128, 32, 2"},
 }
 
 
