@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -95,6 +96,7 @@ class Attempts:
                 if run.error() is None:
                     run.fail({"type": "Exit", "message": _ending(code)})
                 return
+        _tidy(run)
 
     def _attempt(self, run: RunDir) -> int:
         """Run one child process to its end and return its exit code, negative for a signal."""
@@ -143,3 +145,9 @@ def _ending(code: int) -> str:
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return f"ended with exit code {code} and without a result"
+
+
+def _tidy(run: RunDir) -> None:
+    """Remove the checkpoints of a run that was killed when its result was just written."""
+    if run.checkpoint.exists() and run.result() is not None and not run.running():
+        shutil.rmtree(run.checkpoint, ignore_errors=True)

@@ -69,6 +69,16 @@ def test_a_run_that_was_killed_goes_on_and_its_checkpoints_go_with_the_result(
     assert origin["cpu_s"] >= seconds[-1] + 0.019
 
 
+def test_checkpoints_of_a_run_that_was_killed_with_its_result_written_go(folders: Folders) -> None:
+    (run,) = folders(parse(f"name: toys\n{KIND}\nkind: toy", "toys.yaml"))
+    launch([run], Options(), quiet)
+    run.checkpoint.mkdir()
+    (run.checkpoint / "00000001.ckpt").touch()
+    launch([run], Options(), quiet)
+    assert not run.checkpoint.exists()
+    assert run.attempts() == 1
+
+
 @pytest.mark.parametrize("wrong", ["five", "-1", "inf", "nan"])
 def test_minutes_that_are_no_number_are_refused(
     wrong: str, monkeypatch: pytest.MonkeyPatch
@@ -118,7 +128,8 @@ def test_two_hundred_runs_survive_thirty_kills(
     assert kills == 30
     assert all(run.result() is not None for run in runs)
     ends = [run.path.joinpath("attempts.jsonl").read_text().count('"done"') for run in runs]
-    assert ends == [1] * 200
+    assert set(ends) <= {0, 1}  # 0: killed between its result and this line
+    assert sum(ends) >= 170
     assert list(tmp_path.rglob("*.tmp")) == list(tmp_path.rglob("*.ckpt")) == []
 
 
