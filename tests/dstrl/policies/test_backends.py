@@ -124,7 +124,7 @@ def test_sequentials_run_as_chains_online_and_in_targets():
         (SAC, [64, 64], dict(batch=8), False),
         (SAC, [256, 256], dict(target="union"), False),
         (PPO, [256, 256], {}, True),
-        (PPO, [16, 16], {}, False),
+        (PPO, [16, 16], dict(min_fan_in=1), False),
         (DQN, [256, 256], {}, True),
         (DQN, [64, 64], {}, False),
     ],

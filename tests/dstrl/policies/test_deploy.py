@@ -102,7 +102,7 @@ def test_state_dependent_exploration_keeps_its_features():
         "SparseMlpPolicy",
         "Pendulum-v1",
         use_sde=True,
-        policy_kwargs=dict(sparse=dict(method="srigl", backend="condensed"), net_arch=[32, 32]),
+        policy_kwargs=dict(sparse=dict(method="srigl", backend="condensed"), net_arch=[48, 48]),
         seed=2,
         device="cpu",
     ).learn(120)

@@ -167,7 +167,8 @@ def test_layers_without_bias_are_layers_too(method):
     torch.manual_seed(0)
     net = mlp(12, 16, 4, bias=False)
     optimizer = torch.optim.Adam(net.parameters())
-    engine = sparsify(net, SparseConfig(method=method, sparsity=0.7, update_every=1), optimizer)
+    config = SparseConfig(method=method, sparsity=0.7, update_every=1, min_fan_in=1)
+    engine = sparsify(net, config, optimizer)
     steps(net, optimizer, 4)
     assert engine.updates == 4
 

@@ -57,7 +57,7 @@ def test_useful_operations_of_modules(input_gradient, products):
     layers = {
         "dense": (200, 200),
         "half_width": (100, 50),
-        **dict.fromkeys(("masked", "condensed:1", "sparselab"), (30, 10)),
+        **dict.fromkeys(("masked", "condensed:1", "sparselab"), (20, 20)),
     }
     assert modules.training_work(nets, 7, input_gradient=input_gradient) == {
         name: 2 * 7 * (first * a + second * b) for name, (a, b) in layers.items()
