@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps import cli
 from sweeps.grid import Grid, load_grid, parse
 from sweeps.store import RunDir, prepare
 from tests.sweeps.toys import KIND
@@ -89,3 +90,17 @@ def runs_of(tmp_path: Path) -> Callable[[Path], list[RunDir]]:
         return [RunDir(tmp_path / "runs" / grid.name / run.run_id) for run in grid.runs]
 
     return found
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run `dst` in this process, in a temporary directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str | Path) -> tuple[int, str, str]:
+        code = cli.main([str(word) for word in words])
+        return code, *capfd.readouterr()
+
+    return run
