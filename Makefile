@@ -12,7 +12,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: sweep test test-portable bench test-sb3 test-contrib test-avalanche test-slurm test-gpu slow check format docs docs-serve notebooks pictures lock test-release clean
+.PHONY: sweep test test-portable bench test-sb3 test-contrib test-avalanche test-slurm test-gpu slow check format docs docs-serve notebooks pictures lock test-release dist clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11")'
@@ -63,6 +63,11 @@ test-gpu: $(READY)
 # First steps with the wheel in a fresh environment, outside the repository; ARGS="--oldest" and more.
 test-release: $(READY)
 	@$(BIN)/python -m tests.release.smoke $(ARGS)
+
+# Wheel and source distribution in dist/, README's links leading to REPOSITORY=https://...
+dist: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check build
+	@$(BIN)/python -m handbook.release "$(REPOSITORY)"
 
 # Resolve uv.lock anew after a change of dependencies.
 lock: $(READY)

@@ -25,6 +25,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from handbook.release import left_out
+
 ROOT = Path(__file__).resolve().parents[2]
 LOWEST = re.compile(r"([\w.-]+)>=([\d.]+)")
 CPU = ("torch", "torchvision", "--index-url", "https://download.pytorch.org/whl/cpu")
@@ -89,14 +91,6 @@ def follow(place: Path, python: str, constraints: Sequence[str], torch: Sequence
         timed((str(bin_ / step[0]), *step[1:]), work)
     subprocess.run([str(bin_ / "dst"), "doctor"], cwd=work, check=False)
     return 0
-
-
-def left_out(folder: str, names: list[str]) -> set[str]:
-    """Return what a copy of the project goes without: hidden files and folders, and products."""
-    if Path(folder) != ROOT:
-        return {name for name in names if name == "__pycache__"}
-    products = {"runs", "data", "site", "build", "dist"}
-    return {name for name in names if name in products or name.startswith(".")}
 
 
 def lowest(free: Collection[str] = ()) -> list[str]:

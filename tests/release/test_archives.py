@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from handbook.release import left_out
 from sparse_core.command import PACKAGES
-from tests.release.smoke import left_out
 
 ROOT = Path(__file__).resolve().parents[2]
 DST = "import sys; from sparse_core.command import main; sys.exit(main())"
