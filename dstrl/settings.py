@@ -18,6 +18,9 @@ TARGET_RULES = ("online", "copy", "density", "union")
 MASKED_RULES = ("density", "union")
 """Rules whose targets have a topology of their own, which condensed layers have no room for."""
 
+STATIC_METHOD = "static"
+"""The method whose masks never move."""
+
 OWN_KEYS = ("target", "batch")
 
 SPLIT_KEYS = (
@@ -103,6 +106,11 @@ class Settings:
         config = self.actor.as_dense(self.actor.seed)
         return Settings(config, config, target=self.target, batch=self.batch)
 
+    def static(self) -> Settings:
+        """Return the settings of random masks of the final budgets, which never move."""
+        actor, critic = (_static(config) for config in (self.actor, self.critic))
+        return dataclasses.replace(self, actor=actor, critic=critic)
+
     def masked(self) -> Settings:
         """Return the settings of networks without condensed layers."""
         actor, critic = (
@@ -114,6 +122,15 @@ class Settings:
         """Return the settings with another seed."""
         actor, critic = (dataclasses.replace(c, seed=seed) for c in (self.actor, self.critic))
         return dataclasses.replace(self, actor=actor, critic=critic)
+
+
+def _static(config: SparseConfig) -> SparseConfig:
+    if not config.facts.sparse:
+        return config
+    structure = config.structure_in_force
+    return dataclasses.replace(
+        config, method=STATIC_METHOD, structure=structure, growth=None, scope="layer"
+    ).canonical()
 
 
 def _config(role: str, common: Mapping[str, Any], special: Mapping[str, Any]) -> SparseConfig:

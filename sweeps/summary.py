@@ -103,6 +103,11 @@ class Row:
         return _mean([run.sparsity["achieved"] for run in self.runs])
 
     @property
+    def weights(self) -> float | None:
+        """Active weights of all layers at the end, those of dense layers too, mean over runs."""
+        return _mean([sum(layer.active for layer in run.layers) for run in self.runs])
+
+    @property
     def updates(self) -> float | None:
         """Updates of the topology, of the network with the fewest, mean over runs.
 

@@ -43,8 +43,8 @@ def results_table(summary: Summary, *, whole: bool = False) -> TextTable:
 
     Args:
         summary: The results.
-        whole: Also show probabilities before the correction and, where a row has fewer than ten
-            seeds, the scores of single runs.
+        whole: Also show probabilities before the correction, active weights and, where a row has
+            fewer than ten seeds, the scores of single runs.
     """
     rows = summary.rows
     words = _words(summary)
@@ -67,6 +67,7 @@ def results_table(summary: Summary, *, whole: bool = False) -> TextTable:
         if any(row.extra(key) is not None for row in rows):
             columns.append((heading, partial(_extra, key=key, places=places)))
     columns.append(("sparsity reached", _achieved))
+    columns += [("weights", lambda row: _optional(row.weights, 0))] if whole else []
     if any(row.updates is not None for row in rows):
         columns.append(("updates", lambda row: _optional(row.updates, 0)))
     columns.append(("wall time", _wall))

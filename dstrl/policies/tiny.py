@@ -3,7 +3,10 @@
     arch = tiny_arch(SparseSACPolicy, env.observation_space, env.action_space, dict(sparsity=0.9))
     SAC("MlpPolicy", env, policy_kwargs=dict(net_arch=arch))
 
-All hidden layers shrink by the same factor, to the widest network that does not exceed the budget.
+All hidden layers shrink by the same factor, to the widest network that does not exceed the budget;
+then each, from the first on, gets the neurons for which there is still room. Weights of all layers
+count, those that stay dense too, and biases do not. Methods whose sparsity moves have the budget of
+their end.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ def tiny_arch(
             spaces_and_rate = (observation_space, action_space, lambda progress: 0.0)
             return policy(*spaces_and_rate, **policy_kwargs | changed, sparse=how)
 
-    settings = Settings.read(sparse)
+    settings = Settings.read(sparse).static()
     full, dense = build(settings), settings.dense()
     return widest_within(
         full.net_arch,
@@ -59,7 +62,7 @@ def tiny_arch(
 
 
 def widest_within(arch: Arch, weights: Callable[[Arch], int], budget: int) -> Arch:
-    """Return the widest architecture, of the shape of another, whose weights are within a budget.
+    """Return the widest architecture, of about the shape of another, within a budget of weights.
 
     Args:
         arch: Widths of the hidden layers, as Stable-Baselines3 takes them.
@@ -83,7 +86,34 @@ def widest_within(arch: Arch, weights: Callable[[Arch], int], budget: int) -> Ar
             low = middle
         else:
             high = middle - 1
-    return _shrink(arch, low, widest)
+    return _fill(_shrink(arch, low, widest), weights, budget)
+
+
+def _fill(arch: Arch, weights: Callable[[Arch], int], budget: int) -> Arch:
+    """Add neurons to one layer after the other as long as the weights stay within the budget."""
+    filled: Arch = dict(arch) if isinstance(arch, dict) else list(arch)
+    for part, index in _places(arch):
+        while weights(wider := _widened(filled, part, index)) <= budget:
+            filled = wider
+    return filled
+
+
+def _places(arch: Arch) -> list[tuple[str | None, int]]:
+    """Name each hidden layer by its part, None where there is one only, and its number."""
+    if isinstance(arch, dict):
+        return [(part, index) for part, widths in arch.items() for index in range(len(widths))]
+    return [(None, index) for index in range(len(arch))]
+
+
+def _widened(arch: Arch, part: str | None, index: int) -> Arch:
+    if isinstance(arch, dict):
+        assert part is not None
+        return arch | {part: _one_more(arch[part], index)}
+    return _one_more(arch, index)
+
+
+def _one_more(widths: list[int], index: int) -> list[int]:
+    return [width + (index == place) for place, width in enumerate(widths)]
 
 
 def _active_weights(policy: SparsePolicy) -> int:

@@ -33,6 +33,8 @@ NETWORKS = ("mlp", "simba", "bro")
 EVALUATIONS = 20
 """How many evaluations a run has unless `eval_every` says otherwise."""
 
+METHOD = "sparse.method"
+
 OWN_FIELDS = ("steps", "n_envs", "net_arch")
 """Hyper-parameters that are fields of the spec and not part of `hyper`."""
 
@@ -273,8 +275,13 @@ class RLSpec:
         return max(config.rounds if config.facts.in_rounds else 0 for config in configs)
 
     def in_force(self) -> dict[str, Any]:
-        """Return the rules of actor and critic where they are two, as `SparseConfig.in_force`."""
+        """Return the rules of actor and critic where they are two, as `SparseConfig.in_force`.
+
+        The method of a tiny run is called `tiny`.
+        """
         settings = self.settings()
+        if self.tiny:
+            return {METHOD: "tiny"}
         if not settings.split:
             return {}
         actor, critic = settings.actor.in_force(), settings.critic.in_force()
@@ -316,4 +323,5 @@ class RLSpec:
             return dataclasses.replace(spec, sparse=sparse, tiny=False, **unused)
         if settings.split:
             return spec
-        return dataclasses.replace(spec, sparse=self.sparse.canonical())
+        sparse = settings.static().actor if self.tiny else self.sparse.canonical()
+        return dataclasses.replace(spec, sparse=dataclasses.replace(sparse, seed=self.sparse.seed))

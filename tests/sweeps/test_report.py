@@ -95,7 +95,8 @@ def test_every_group_has_its_row_baseline_first(report: Written) -> None:
     ]
     assert table.strong == {(row, 4) for row in range(1, 5)}
     whole = results_table(summary, whole=True)
-    assert (whole.header[4], whole.header[6]) == ("single runs", "p")
+    assert (whole.header[4], whole.header[6], whole.header[9]) == ("single runs", "p", "weights")
+    assert all(row[9] == "10" for row in whole.rows)
     assert [row[4] for row in whole.rows][:2] == ["10.0 10.5 11.0", "9.0 9.5 10.0"]
     assert all(row[-1].endswith(" s") for row in table.rows)
 

@@ -12,6 +12,7 @@ from dstrl.policies.tiny import tiny_arch, widest_within
 from dstrl.runs.build import build as build_run
 from dstrl.runs.spec import RLSpec
 from sparse_core.config import SparseConfig
+from sweeps.spec import run_id
 
 
 def weights(model):
@@ -38,9 +39,14 @@ def test_the_widest_architecture_within_the_budget():
         return 10 * arch[0] + arch[0] * arch[1]
 
     assert widest_within([100, 50], count, 6000) == [100, 50]
-    assert widest_within([100, 50], count, 5999) == [99, 49]
     assert widest_within([100, 50], count, 600) == [26, 13]
     assert count([26, 13]) == 598 <= 600 < count([27, 13]) == 621
+    assert widest_within([100, 50], count, 5999) == [101, 49]
+    assert count([101, 49]) == 5959 <= 5999 < count([102, 49]) == 6018 < count([101, 50])
+    assert widest_within({"pi": [8], "vf": [8]}, lambda a: 5 * a["pi"][0] + 7 * a["vf"][0], 91) == {
+        "pi": [8],
+        "vf": [7],
+    }
     assert widest_within([100, 50], count, 11) == [1, 1]
 
 
@@ -60,7 +66,33 @@ def test_a_tiny_policy_is_dense_and_has_almost_the_sparse_number_of_weights(algo
     sparse = dict(method="rigl", sparsity=0.8)
     budget = weights(build(algorithm, sparse, **arch))
     model = build(algorithm, dict(method="dense"), net_arch=tiny(algorithm, sparse, **arch))
-    assert 0.85 * budget < weights(model) <= budget
+    assert 0.97 * budget < weights(model) <= budget
+
+
+def test_it_has_the_very_number_of_weights_where_widths_allow():
+    budget = weights(build(PPO, dict(method="srigl", sparsity=0.9), net_arch=[64, 64]))
+    model = build(PPO, dict(method="dense"), net_arch=tiny(PPO, dict(sparsity=0.9)))
+    assert budget == weights(model) == 890  # actor 4 * 19 + 19 * 18 + 18 * 2, critic 19 less
+
+
+def test_dense_layers_count_and_methods_that_prune_have_the_budget_of_their_end():
+    with_input = dict(method="rigl", sparsity=0.9, dense=["input"])
+    assert weights(build(PPO, with_input)) == 512 + 838
+    arch = tiny(PPO, with_input)
+    assert 0.97 * 1350 < weights(build(PPO, dict(method="dense"), net_arch=arch)) <= 1350
+    assert tiny(PPO, dict(method="gmp", sparsity=0.9)) == tiny(PPO, dict(sparsity=0.9))
+
+
+def test_what_only_moves_the_topology_makes_no_other_run():
+    def named(**sparse):
+        spec = RLSpec.of(tiny=True, sparse=sparse)
+        assert spec.in_force()["sparse.method"] == "tiny"
+        return run_id("rl", spec)
+
+    assert named(method="rigl", update_every=7) == named(method="static")
+    assert named(method="srigl") == named(method="static", structure="constant_fan_in")
+    assert named(method="rigl") != named(method="rigl", sparsity=0.8)
+    assert named(method="rigl") != run_id("rl", RLSpec.of(sparse=dict(method="static")))
 
 
 def test_a_run_can_be_tiny():
