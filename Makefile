@@ -52,7 +52,7 @@ test-avalanche: $(READY)
 # Sweeps on a Slurm of one node, made of Debian's packages (tests/slurm/cluster.py) and stopped afterwards.
 test-slurm: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[slurm]'
-	@$(BIN)/python -m pytest -n 0 -m slow tests/sweeps/test_real_engines.py -k slurm $(ARGS)
+	@$(BIN)/python -m pytest -n 0 -m slow tests/sweeps/launchers/test_real_engines.py -k slurm $(ARGS)
 
 # All tests of what runs on a GPU, on the one that is there; without one Triton interprets kernels.
 test-gpu: $(READY)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from handbook.tables import code, escaped, table
 from sparse_core.command import PACKAGES
-from sweeps.kinds import KINDS
+from sweeps.language.kinds import KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = ("sweeps/bench",)

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Iterator
 
 from handbook.tables import code, escaped, table
-from sweeps.kinds import KINDS
-from sweeps.parser import make
+from sweeps.commands.parser import make
+from sweeps.language.kinds import KINDS
 
 
 def page() -> str:

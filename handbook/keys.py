@@ -11,8 +11,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from docstring_parser import parse
 
 from handbook.tables import code, escaped, table
-from sweeps.helptext import tables_spelt_out
-from sweeps.kinds import KINDS, Kind, spec_type
+from sweeps.commands.helptext import tables_spelt_out
+from sweeps.language.kinds import KINDS, Kind, spec_type
 
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
 

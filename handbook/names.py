@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from handbook.tables import code, escaped, table
-from sweeps.listing import LISTINGS, described
+from sweeps.commands.listing import LISTINGS, described
 
 TITLES = {"envs": "Environments and wrappers", "growth": "Growth rules", "drop": "Drop rules"}
 

@@ -1,6 +1,6 @@
 """What training imports as it goes, imported ahead.
 
-For a process that forks one run after the other, see `sweeps.forkserver`: no random number is
+For a process that forks one run after the other, see `sweeps.runs.forkserver`: no random number is
 drawn, no thread is started and no kernel is run.
 """
 

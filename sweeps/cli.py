@@ -30,14 +30,15 @@ from sparse_core.checks import InputError
 from sparse_core.command import main as start
 from sparse_core.command import search_here
 from sparse_core.imports import load
-from sweeps import commands, kinds
-from sweeps.commands import FAILED, OK
+from sweeps.commands import sweep
+from sweeps.commands.parser import BENCHMARKS
+from sweeps.commands.parser import make as make_parser
+from sweeps.commands.surroundings import check_runs_dir, console, set_data, track
+from sweeps.commands.sweep import FAILED, OK
 from sweeps.files import FULL
-from sweeps.kinds import KINDS
+from sweeps.language import kinds
+from sweeps.language.kinds import KINDS
 from sweeps.launchers.lost import SchedulerLost
-from sweeps.parser import BENCHMARKS
-from sweeps.parser import make as make_parser
-from sweeps.surroundings import check_runs_dir, console, set_data, track
 
 WRONG_INPUT, INTERRUPTED = 2, 130
 
@@ -57,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return WRONG_INPUT
         options = parser.parse_args(words)
         functions = {
-            "run": commands.run,
-            "prepare": commands.prepare,
-            "status": commands.status,
-            "plan": commands.plan,
-            "clean": commands.clean,
-            "report": commands.report,
-            "export": commands.export,
-            "tune": commands.tune,
+            "run": sweep.run,
+            "prepare": sweep.prepare,
+            "status": sweep.status,
+            "plan": sweep.plan,
+            "clean": sweep.clean,
+            "report": sweep.report,
+            "export": sweep.export,
+            "tune": sweep.tune,
             "enjoy": _enjoy,
             "list": _list,
             "doctor": _doctor,
@@ -90,14 +91,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(kind_name: str, words: Sequence[str]) -> int:
-    from sweeps.provenance import THREAD_VARIABLES
+    from sweeps.runs.provenance import THREAD_VARIABLES
 
     # What follows loads NumPy, before it is known how many threads the run is to have.
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
 
-    from sweeps.grid import make_run
-    from sweeps.options import parse_train
-    from sweeps.train import RunFailed, train
+    from sweeps.commands.options import parse_train
+    from sweeps.commands.train import RunFailed, train
+    from sweeps.language.grid import make_run
 
     kind = kinds.find(kind_name)
     options = parse_train(kind, words, prog=f"dst train {kind_name}")
@@ -115,7 +116,7 @@ def _train(kind_name: str, words: Sequence[str]) -> int:
 
 
 def _enjoy(options: argparse.Namespace) -> int:
-    from sweeps.enjoy import enjoy
+    from sweeps.commands.enjoy import enjoy
 
     check_runs_dir(options.runs_dir)
     enjoy(options.run, options.runs_dir, options.out, options.human, options.seed, console())
@@ -123,8 +124,8 @@ def _enjoy(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from sweeps.listing import described
-    from sweeps.tables import listing_table
+    from sweeps.commands.listing import described
+    from sweeps.results.tables import listing_table
 
     console().print(listing_table(described(options.what)))
     return OK
@@ -135,14 +136,14 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _data_list(options: argparse.Namespace) -> int:
-    from sweeps.datasets import show
+    from sweeps.commands.datasets import show
 
     show(options.data, console())
     return OK
 
 
 def _data_get(options: argparse.Namespace) -> int:
-    from sweeps.datasets import get
+    from sweeps.commands.datasets import get
 
     return OK if get(options.names, options.data) else FAILED
 

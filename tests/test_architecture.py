@@ -50,7 +50,8 @@ def test_the_contracts_hold():
         ("dstrl.policies.roles", "import dstrl.runs.spec", "rooms of dstrl"),
         ("continual.tasks.task", "import continual.runs.spec", "rooms of continual"),
         ("sparse_core.budgets.ranking", "import sparse_core.budgets.structure", "No circle"),
-        ("sweeps.store", "import torch", "sweep driver"),
+        ("sweeps.store.directory", "import torch", "sweep driver"),
+        ("sweeps.results.stats", "import sweeps.report.page", "rooms of sweeps"),
         ("envs.dynamics", "import dstrl.seeds", "downwards only"),
     ],
 )

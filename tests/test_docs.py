@@ -15,10 +15,10 @@ import pytest
 from sparse_core.command import PACKAGES
 from sparse_core.listing import described
 from sparse_core.registry import DENSE_METHOD
-from sweeps import kinds
-from sweeps.options import parse_train
-from sweeps.parser import BENCHMARKS
-from sweeps.parser import make as make_parser
+from sweeps.commands.options import parse_train
+from sweeps.commands.parser import BENCHMARKS
+from sweeps.commands.parser import make as make_parser
+from sweeps.language import kinds
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -139,7 +139,7 @@ def test_commands_can_be_read(page: str, command: str, folder: Path) -> None:
 
 @SOME
 def test_grids_that_are_shown_can_be_read(page: str, text: str, folder: Path) -> None:
-    from sweeps.grid import parse
+    from sweeps.language.grid import parse
 
     for language, block in FENCED.findall(text):
         if language == "yaml" and "kind:" in block:

@@ -95,7 +95,7 @@ def test_any_module_in_one_line():
 
 
 def test_the_grid_in_the_readme_is_a_grid(tmp_path):
-    from sweeps.grid import load_grid
+    from sweeps.language.grid import load_grid
 
     text = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
     path = tmp_path / "mine.yaml"

@@ -10,7 +10,7 @@ import numpy as np
 
 from handbook.pictures.style import ACTIVE, DROPPED, GROWN, figure, save
 from sweeps.cli import main as dst
-from sweeps.grid import load_grid
+from sweeps.language.grid import load_grid
 
 RUNS = Path(__file__).resolve().parents[2] / "runs"
 COLOURS = {"dense": DROPPED, "rigl": GROWN, "srigl": ACTIVE}

@@ -23,11 +23,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sparse_core.checks import InputError
-from sweeps import stats
 from sweeps.bench.command import exit_code, plain_parser
-from sweeps.grid import load_grid
-from sweeps.plots import STYLE
-from sweeps.store import RunDir
+from sweeps.language.grid import load_grid
+from sweeps.report.plots import STYLE
+from sweeps.results import stats
+from sweeps.store.directory import RunDir
 
 RULES = ("static", "random", "unfired", "gradient", "adam_momentum")
 NAMES = {"adam_momentum": "momentum"}

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from sweeps.parser import DATA
-from sweeps.provenance import available_cpus, cpu_model, versions
+from sweeps.commands.parser import DATA
+from sweeps.runs.provenance import available_cpus, cpu_model, versions
 
 FINE, WRONG = 0, 1
 NOT_FOR_USERS = ("dev", "docs", "peers")

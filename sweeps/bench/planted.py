@@ -111,7 +111,7 @@ def run(rule: str, labels: int, seed: int, steps: int, batch: int) -> dict[str, 
 
 def interval(values: list[float]) -> str:
     """Return mean and 95 % interval (Student's t) in percent."""
-    from sweeps.estimates import t_interval
+    from sweeps.results.estimates import t_interval
 
     found = t_interval(values)
     if found is None:

@@ -18,9 +18,9 @@ from dstrl.tasks.mixin import ContinualPolicy
 from dstrl.tasks.spec import CRLSpec
 from dstrl.tasks.train import make_model
 from sparse_core.checks import InputError
-from sweeps import spec as specs
 from sweeps.bench.command import exit_code, plain_parser
-from sweeps.store import RunDir
+from sweeps.language import spec as specs
+from sweeps.store.directory import RunDir
 
 
 def main() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from sweeps.axes import short
+from sweeps.figures.looks import INK, is_numeric, values_of
 from sweeps.figures.scores import room, spelt, ways
 from sweeps.figures.sheet import Part, Sheet
-from sweeps.looks import INK, is_numeric, values_of
-from sweeps.summary import Row
+from sweeps.language.axes import short
+from sweeps.results.summary import Row
 
 SPARSITY = "sparse.sparsity"
 DODGE = 0.3

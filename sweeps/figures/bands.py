@@ -9,10 +9,10 @@ from matplotlib.axes import Axes as Plot
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from scipy.special import stdtrit
 
-from sweeps.estimates import FEW_LEVEL, MANY
 from sweeps.figures.sheet import Sheet
-from sweeps.stats import Floats
-from sweeps.summary import Row
+from sweeps.results.estimates import FEW_LEVEL, MANY
+from sweeps.results.stats import Floats
+from sweeps.results.summary import Row
 
 FEW_POINTS = 12
 MOST_POINTS = 150

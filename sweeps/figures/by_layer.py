@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sweeps.facts import Layer
 from sweeps.figures.sheet import Sheet
-from sweeps.summary import Row
+from sweeps.results.facts import Layer
+from sweeps.results.summary import Row
 
 MOST_NAMED = 12
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from sweeps.facts import Facts
+from sweeps.figures.looks import MUTED
 from sweeps.figures.scores import room, ways
 from sweeps.figures.sheet import Sheet
-from sweeps.looks import MUTED
-from sweeps.summary import Row
+from sweeps.results.facts import Facts
+from sweeps.results.summary import Row
 
 
 def _weights(run: Facts) -> float | None:

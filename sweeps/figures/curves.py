@@ -8,8 +8,8 @@ import numpy as np
 
 from sweeps.figures.bands import band_said, draw_curves
 from sweeps.figures.sheet import Sheet
-from sweeps.stats import Floats
-from sweeps.summary import Row
+from sweeps.results.stats import Floats
+from sweeps.results.summary import Row
 
 SECONDS = "CPU seconds of the run"
 

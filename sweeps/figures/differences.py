@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sweeps.axes import DENSE
+from sweeps.figures.looks import INK
 from sweeps.figures.scores import forest, shortened
 from sweeps.figures.sheet import Sheet
-from sweeps.looks import INK
+from sweeps.language.axes import DENSE
 
 
 def draw(sheet: Sheet) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sweeps.facts import Layer
 from sweeps.figures.sheet import Sheet
+from sweeps.results.facts import Layer
 
 
 def draw(sheet: Sheet) -> str:

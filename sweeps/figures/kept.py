@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from sweeps.figures.looks import INK
 from sweeps.figures.scores import forest, shortened
 from sweeps.figures.sheet import Sheet
-from sweeps.looks import INK
-from sweeps.store import is_number
-from sweeps.summary import Row
+from sweeps.results.summary import Row
+from sweeps.store.directory import is_number
 
 MEASURES = {
     "forgetting": "forgetting (%)",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sweeps.figures.sheet import Sheet
-from sweeps.stats import Floats
+from sweeps.results.stats import Floats
 
 MOST_WRITTEN = 10
 DARK, LIGHT = "#0d0d0d", "#fafafa"

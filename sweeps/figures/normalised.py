@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sweeps.stats import Floats
-from sweeps.summary import Row, Summary
+from sweeps.results.stats import Floats
+from sweeps.results.summary import Row, Summary
 
 RANDOM = "random_score"
 """Entry of a result: the score of random actions on its task."""

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.ticker import EngFormatter
 
 from sweeps.figures.sheet import Sheet
-from sweeps.stats import Floats
-from sweeps.summary import Row
+from sweeps.results.stats import Floats
+from sweeps.results.summary import Row
 
 WHO = {"items": "an item", "users": "a user"}
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sweeps import stats
-from sweeps.axes import DENSE
-from sweeps.estimates import MANY
+from sweeps.figures.looks import MUTED
 from sweeps.figures.normalised import scales
 from sweeps.figures.scores import forest, shortened
 from sweeps.figures.sheet import Sheet
-from sweeps.looks import MUTED
-from sweeps.summary import Row
+from sweeps.language.axes import DENSE
+from sweeps.results import stats
+from sweeps.results.estimates import MANY
+from sweeps.results.summary import Row
 
 POINTS = 121
 REPETITIONS = 1_000

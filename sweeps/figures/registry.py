@@ -9,8 +9,8 @@ from typing import Any, cast
 from sparse_core.checks import InputError
 from sparse_core.imports import is_reference, load
 from sparse_core.listing import Entry
-from sweeps import hooks
 from sweeps.figures.sheet import Draw
+from sweeps.language import hooks
 
 _HERE = "sweeps.figures"
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from matplotlib.axes import Axes as Plot
 
+from sweeps.figures.looks import MUTED
 from sweeps.figures.sheet import Sheet
-from sweeps.looks import MUTED
-from sweeps.summary import Row
+from sweeps.results.summary import Row
 
 ROW = 0.27
 MOST_LABEL = 24

@@ -11,10 +11,10 @@ from typing import Protocol, TypeVar
 from matplotlib.axes import Axes as Plot
 from matplotlib.figure import Figure
 
-from sweeps.axes import text
-from sweeps.kinds import Kind
-from sweeps.looks import Channels, Look, Looks, channels
-from sweeps.summary import Row, Summary
+from sweeps.figures.looks import Channels, Look, Looks, channels
+from sweeps.language.axes import text
+from sweeps.language.kinds import Kind
+from sweeps.results.summary import Row, Summary
 
 Item = TypeVar("Item")
 

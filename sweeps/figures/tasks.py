@@ -6,9 +6,9 @@ import numpy as np
 
 from sweeps.figures.bands import band_said, draw_curves
 from sweeps.figures.sheet import Sheet
-from sweeps.stats import Floats
-from sweeps.store import is_curve
-from sweeps.summary import Row
+from sweeps.results.stats import Floats
+from sweeps.results.summary import Row
+from sweeps.store.directory import is_curve
 
 
 def draw(sheet: Sheet) -> str:

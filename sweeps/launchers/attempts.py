@@ -20,9 +20,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from sweeps import worker
 from sweeps.launchers.forking import Forked, Servers
-from sweeps.store import RunDir
+from sweeps.runs import worker
+from sweeps.store.directory import RunDir
 
 POLL = 0.05
 ORPHAN_POLL = 0.2

@@ -10,10 +10,10 @@ from typing import Any, Protocol, TypeVar
 from sparse_core.checks import InputError, one_of
 from sparse_core.imports import is_reference, load
 from sparse_core.strict_yaml import read_yaml
-from sweeps import spec as specs
-from sweeps.hooks import takes
+from sweeps.language import spec as specs
+from sweeps.language.hooks import takes
 from sweeps.launchers.options import Options
-from sweeps.store import RunDir
+from sweeps.store.directory import RunDir
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from sweeps.launchers.errand import Errand, errand
 from sweeps.launchers.interrupts import deaf_to_interrupts, terminate_as_interrupt
 from sweeps.launchers.lost import SchedulerLost
 from sweeps.launchers.options import Options
-from sweeps.store import RunDir, State
+from sweeps.store.directory import RunDir, State
 
 WATCH = 0.25
 PATIENCE = 5.0

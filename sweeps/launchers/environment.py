@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from sparse_core.command import ROOT
-from sweeps.provenance import THREAD_VARIABLES
+from sweeps.runs.provenance import THREAD_VARIABLES
 
 
 def worker_environment(

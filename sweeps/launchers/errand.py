@@ -18,7 +18,7 @@ from pathlib import Path
 from sweeps.launchers.attempts import ORPHAN_POLL, Attempts
 from sweeps.launchers.environment import worker_environment
 from sweeps.launchers.options import Options
-from sweeps.store import RunDir
+from sweeps.store.directory import RunDir
 
 CARRIED = ("DST_", "SPARSE_CORE_", "WANDB_", "MLFLOW_", "PYTHONPATH")
 SECRET = ("KEY", "TOKEN", "PASSWORD", "SECRET")

@@ -19,9 +19,9 @@ import threading
 import time
 from collections.abc import Mapping
 
-from sweeps import worker
-from sweeps.forkserver import LONGEST, READY
-from sweeps.store import RunDir
+from sweeps.runs import worker
+from sweeps.runs.forkserver import LONGEST, READY
+from sweeps.store.directory import RunDir
 
 POLL = 0.05
 LOOK = 0.2
@@ -143,7 +143,7 @@ class _Server:
         with theirs, contextlib.ExitStack() as undo:
             undo.enter_context(ours)
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "sweeps.forkserver", number, runner],
+                [sys.executable, "-P", "-m", "sweeps.runs.forkserver", number, runner],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

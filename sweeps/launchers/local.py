@@ -13,7 +13,7 @@ from sweeps.launchers.environment import worker_environment
 from sweeps.launchers.forking import Servers
 from sweeps.launchers.interrupts import deaf_to_interrupts, terminate_as_interrupt
 from sweeps.launchers.options import Options
-from sweeps.store import RunDir, State
+from sweeps.store.directory import RunDir, State
 
 WATCH = 0.25
 

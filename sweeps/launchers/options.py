@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparse_core.checks import InputError, one_of
-from sweeps.provenance import available_cpus
+from sweeps.runs.provenance import available_cpus
 
 STARTS = ("forkserver", "spawn")
 

@@ -17,7 +17,7 @@ from sweeps.launchers.engine import drive, knock, need
 from sweeps.launchers.errand import Errand, do
 from sweeps.launchers.lost import SchedulerLost
 from sweeps.launchers.options import Options
-from sweeps.store import RunDir
+from sweeps.store.directory import RunDir
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from sweeps.launchers.engine import drive, need
 from sweeps.launchers.errand import Errand, do
 from sweeps.launchers.lost import SchedulerLost
 from sweeps.launchers.options import Options
-from sweeps.store import RunDir
+from sweeps.store.directory import RunDir
 
 ARRAY = 1000
 """Tasks of one array; Slurm's own limit is 1001 unless it was raised."""

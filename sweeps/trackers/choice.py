@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from sparse_core.checks import InputError, one_of
 from sparse_core.imports import check_module, is_reference, load
-from sweeps.hooks import takes
+from sweeps.language.hooks import takes
 
 TRACK = "DST_TRACK"
 """Environment variable: the names of trackers, with commas between; it is part of no identity."""

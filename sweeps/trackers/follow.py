@@ -17,7 +17,7 @@ from pathlib import Path
 from sparse_core.checks import InputError
 from sparse_core.command import search_here
 from sweeps.files import read_json
-from sweeps.store import RunDir
+from sweeps.store.directory import RunDir
 from sweeps.trackers import reading
 from sweeps.trackers.choice import FOLDER, Subject, Tracker, find
 

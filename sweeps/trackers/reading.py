@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from sparse_core.checks import InputError
-from sweeps import kinds
-from sweeps import spec as specs
-from sweeps.kinds import Kind
-from sweeps.store import RunDir, is_curve, is_number
+from sweeps.language import kinds
+from sweeps.language import spec as specs
+from sweeps.language.kinds import Kind
+from sweeps.store.directory import RunDir, is_curve, is_number
 
 STEPS = "time/total_timesteps"
 FILES = ("spec.json", "result.json", "error.json", "log.txt")

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from sparse_core.strict_yaml import read_yaml
-from sweeps.grid import Grid
-from sweeps.search import Range, Space
+from sweeps.language.grid import Grid
+from sweeps.language.search import Range, Space
 from sweeps.tuning.cells import TunedCell
 from sweeps.tuning.proposer import Proposer
 from sweeps.tuning.studies import Study, Trial

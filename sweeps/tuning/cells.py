@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparse_core.checks import InputError
-from sweeps import spec as specs
-from sweeps.axes import Axes
-from sweeps.blocks import Block
-from sweeps.grid import Grid, Run, make_run
-from sweeps.progress import cell_name
-from sweeps.search import Space
-from sweeps.sources import Fingerprints
+from sweeps.language import spec as specs
+from sweeps.language.axes import Axes
+from sweeps.language.blocks import Block
+from sweeps.language.grid import Grid, Run, make_run
+from sweeps.language.search import Space
+from sweeps.language.sources import Fingerprints
+from sweeps.results.progress import cell_name
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from rich.console import Console
 
 from sparse_core.checks import InputError
 from sweeps.files import write_text
-from sweeps.grid import Grid, Run
+from sweeps.language.grid import Grid, Run
 from sweeps.launchers.options import Options
-from sweeps.progress import Board, Display
-from sweeps.store import RunDir
+from sweeps.results.progress import Board, Display
+from sweeps.store.directory import RunDir
 from sweeps.tuning.best import best_grid, summary
 from sweeps.tuning.cells import TunedCell, tuned_cells
 from sweeps.tuning.proposer import Proposer, check_installed

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_core.checks import InputError
-from sweeps.search import Choices, Space
+from sweeps.language.search import Choices, Space
 from sweeps.tuning.proposer import Proposer, quiet
 
 

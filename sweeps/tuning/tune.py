@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparse_core.checks import InputError
-from sweeps.grid import Run
-from sweeps.store import RunDir, State, prepare
+from sweeps.language.grid import Run
+from sweeps.store.directory import RunDir, State, prepare
 from sweeps.tuning.cells import TunedCell
 from sweeps.tuning.proposer import Proposer
 from sweeps.tuning.studies import Study, Trial, open_journal

@@ -13,7 +13,7 @@ import pytest
 
 from continual.runs.train import run
 from sweeps.cli import main
-from sweeps.grid import load_grid
+from sweeps.language.grid import load_grid
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own_tasks.md").read_text(encoding="utf-8")
 SMALL = ["--epochs", "1", "--sparse.sparsity", "0.8"]

@@ -18,7 +18,7 @@ from dstrl.runs import presets
 from dstrl.runs.spec import RLSpec
 from envs import wrappers
 from sparse_core.checks import InputError
-from sweeps.grid import parse
+from sweeps.language.grid import parse
 from tests.recipes import blocks_of
 
 

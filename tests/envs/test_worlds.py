@@ -17,7 +17,7 @@ from dstrl.runs.build import make_env
 from envs.making import EnvBuilder
 from envs.worlds import WORLDS
 from sparse_core import InputError
-from sweeps.grid import parse
+from sweeps.language.grid import parse
 
 HERE = [w for w in WORLDS if not ("mujoco" in w.made_by or "minatar" in w.made_by)]
 

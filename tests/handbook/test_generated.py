@@ -11,8 +11,8 @@ from handbook import code, commands, examples, extras, keys, names
 from handbook.tables import cell, escaped, table
 from sparse_core.command import PACKAGES
 from sparse_core.config import SparseConfig
-from sweeps.kinds import KINDS, spec_type
-from sweeps.listing import LISTINGS, described
+from sweeps.commands.listing import LISTINGS, described
+from sweeps.language.kinds import KINDS, spec_type
 
 
 def test_a_cell_cannot_break_its_table():

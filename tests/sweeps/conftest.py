@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sweeps import cli
-from sweeps.grid import Grid, load_grid, parse
-from sweeps.store import RunDir, prepare
+from sweeps.language.grid import Grid, load_grid, parse
+from sweeps.store.directory import RunDir, prepare
 from tests.sweeps.toys import KIND
 
 ROOT = Path(__file__).resolve().parents[2]

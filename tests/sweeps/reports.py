@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
-from sweeps import worker
-from sweeps.grid import Grid
-from sweeps.report import Report
-from sweeps.store import RunDir
-from sweeps.summary import Summary
+from sweeps.language.grid import Grid
+from sweeps.report.page import Report
+from sweeps.results.summary import Summary
+from sweeps.runs import worker
+from sweeps.store.directory import RunDir
 
 
 def finished(grid: Grid, folders: list[RunDir]) -> dict[str, RunDir]:

@@ -11,7 +11,7 @@ import pytest
 
 from continual.runs.spec import CLSpec
 from sparse_core.config import SparseConfig
-from sweeps.spec import run_id
+from sweeps.language.spec import run_id
 
 
 @pytest.mark.parametrize(

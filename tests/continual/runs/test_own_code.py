@@ -14,7 +14,7 @@ from continual.runs.spec import CLSpec
 from continual.runs.train import run
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
-from sweeps.spec import load, plain, run_id
+from sweeps.language.spec import load, plain, run_id
 from tests.continual.runs.lab import lab  # noqa: F401
 from tests.continual.tiny_tasks import logits
 

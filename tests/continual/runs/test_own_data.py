@@ -11,10 +11,10 @@ from continual.runs.spec import CLSpec
 from continual.runs.train import run
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
-from sweeps.axes import Axes
-from sweeps.grid import make_run
-from sweeps.kinds import KINDS
-from sweeps.spec import run_id
+from sweeps.language.axes import Axes
+from sweeps.language.grid import make_run
+from sweeps.language.kinds import KINDS
+from sweeps.language.spec import run_id
 from tests.continual.runs.lab import lab, write_npz  # noqa: F401
 from tests.continual.runs.test_images import parted  # noqa: F401
 

@@ -12,7 +12,7 @@ from dstrl.policies.tiny import tiny_arch, widest_within
 from dstrl.runs.build import build as build_run
 from dstrl.runs.spec import RLSpec
 from sparse_core.config import SparseConfig
-from sweeps.spec import run_id
+from sweeps.language.spec import run_id
 
 
 def weights(model):

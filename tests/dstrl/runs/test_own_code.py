@@ -16,10 +16,10 @@ from dstrl.runs.spec import RLSpec
 from dstrl.runs.train import run
 from dstrl.tasks.spec import CRLSpec
 from sparse_core.checks import InputError
-from sweeps.grid import parse
-from sweeps.kinds import KINDS
-from sweeps.options import parse_train
-from sweeps.spec import load, plain, run_id
+from sweeps.commands.options import parse_train
+from sweeps.language.grid import parse
+from sweeps.language.kinds import KINDS
+from sweeps.language.spec import load, plain, run_id
 
 WORLD = """
 import gymnasium as gym

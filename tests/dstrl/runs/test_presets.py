@@ -13,8 +13,8 @@ from dstrl.runs.replay import DynamicReplayBuffer
 from dstrl.runs.spec import RLSpec
 from dstrl.runs.train import run
 from sparse_core.checks import InputError
-from sweeps.grid import parse
-from sweeps.spec import canonical, load, plain, run_id
+from sweeps.language.grid import parse
+from sweeps.language.spec import canonical, load, plain, run_id
 
 ALGORITHMS = {
     "ds-td3": ("td3",),

@@ -14,8 +14,8 @@ from dstrl.runs.build import FOR_POLICY, FOR_REPLAY
 from dstrl.runs.hyperparameters import ALGORITHMS, defaults
 from dstrl.runs.spec import OWN_FIELDS, RLSpec
 from sparse_core.config import SparseConfig
-from sweeps.grid import parse
-from sweeps.spec import load, plain, run_id
+from sweeps.language.grid import parse
+from sweeps.language.spec import load, plain, run_id
 
 
 def test_it_imports_no_torch():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.cli import main
-from sweeps.grid import load_grid
+from sweeps.language.grid import load_grid
 
 GRID = """
 name: mine

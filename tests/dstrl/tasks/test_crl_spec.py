@@ -13,7 +13,7 @@ from dstrl.runs.spec import RLSpec
 from dstrl.tasks.spec import CRLSpec
 from sparse_core.config import SparseConfig
 from sparse_core.method import Method
-from sweeps.spec import delta, load, plain, run_id
+from sweeps.language.spec import delta, load, plain, run_id
 
 DENSE = SparseConfig(method="dense")
 OWN_DENSE = Method("A dense network by another name.", drop=None, moves="nowhere", sparse=False)

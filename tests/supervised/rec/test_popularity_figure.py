@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweeps.grid import parse
-from sweeps.report import Report
-from sweeps.store import RunDir, prepare
+from sweeps.language.grid import parse
+from sweeps.report.page import Report
+from sweeps.store.directory import RunDir, prepare
 from tests.sweeps.reports import Page
 
 

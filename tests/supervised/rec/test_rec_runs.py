@@ -13,8 +13,8 @@ from supervised.rec.columns import megabytes, training_megabytes
 from supervised.rec.spec import RecSpec
 from supervised.rec.train import run
 from sweeps.cli import main
-from sweeps.grid import parse
-from sweeps.store import fault_of
+from sweeps.language.grid import parse
+from sweeps.store.directory import fault_of
 from tests.supervised.rec.tastes import ITEMS, USERS, write
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sweeps.cli import main
-from sweeps.grid import parse
+from sweeps.language.grid import parse
 from tests.supervised.planted import write
 
 OPTIONS = "--dataset planted --sparse.method static --epochs 2 --batch-size 32 --out run"

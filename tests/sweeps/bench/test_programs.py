@@ -16,12 +16,12 @@ from dstrl.tasks.switching import begin_task
 from dstrl.tasks.train import make_model
 from sparse_core.checks import InputError
 from sweeps import cli
-from sweeps import spec as specs
 from sweeps.bench import cl, command
 from sweeps.bench.command import exit_code
-from sweeps.grid import make_run
-from sweeps.kinds import KINDS, spec_type
-from sweeps.store import RunDir, prepare
+from sweeps.language import spec as specs
+from sweeps.language.grid import make_run
+from sweeps.language.kinds import KINDS, spec_type
+from sweeps.store.directory import RunDir, prepare
 
 Program = Callable[..., tuple[int, str, str]]
 

@@ -1,0 +1,1 @@
+"""What `dst` does, a file each, and the words and options that it takes."""

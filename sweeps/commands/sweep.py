@@ -1,0 +1,238 @@
+"""What `dst sweep` and `dst tune` do, each with the options of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweeps.commands.surroundings import check_runs_dir, console, say, set_data, track
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sweeps.language.grid import Grid
+    from sweeps.launchers.choice import Launcher
+    from sweeps.launchers.options import Options
+    from sweeps.store.directory import RunDir
+
+OK, FAILED = 0, 1
+"""Exit codes: all is well, a run has failed or has no result."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do all runs of a grid that have no result, and write the report."""
+    from sweeps.results.progress import Board, Display
+    from sweeps.store.directory import State
+
+    launch, launching = _launcher(options)
+    grid, folders = _prepared(options)
+    local = options.launcher == "local"
+    board = Board(grid.runs, folders, launching.slots if local else launching.jobs)
+    left = len(grid.runs) - board.count(State.DONE)
+    terminal = console()
+    where = f"{launching.slots} at a time" if local else f"launcher {options.launcher}"
+    say(
+        terminal,
+        f"{grid.name}: {len(grid.runs)} runs, {left} to do, {where}, "
+        f"threads of each: {launching.threads}",
+    )
+    with Display(board, grid.name, terminal) as display:
+        launch([folders[run.run_id] for run in grid.runs], launching, display.update)
+    missing = _write_report(grid, options.runs_dir / grid.name, folders, terminal)
+    for watched in board.runs:
+        if watched.state is State.FAILED:
+            print(f"FAILED {watched.name}: {watched.message}", file=sys.stderr)
+            if (watched.folder.error() or {}).get("input"):
+                continue  # the line has said it all
+            print(f"  log: {watched.folder.log}", file=sys.stderr)
+            for line in watched.folder.log_tail().splitlines():
+                print(f"  | {line}", file=sys.stderr)
+    return FAILED if missing else OK
+
+
+def _launcher(options: argparse.Namespace) -> tuple[Launcher, Options]:
+    """Return what brings runs to their ends and how, and say which trackers follow them.
+
+    All is checked before anything is written.
+    """
+    from sweeps.launchers.choice import find, read_settings
+    from sweeps.launchers.options import Options
+    from sweeps.runs.worker import MINUTES, checkpoint_minutes
+
+    if options.checkpoint_minutes is not None:
+        os.environ[MINUTES] = options.checkpoint_minutes
+    checkpoint_minutes()
+    launching = Options(
+        options.jobs,
+        options.threads,
+        options.timeout,
+        options.retries,
+        options.address,
+        read_settings(options.launcher_options),
+        options.start,
+    )
+    launch = find(options.launcher)
+    launch([], launching, lambda: None)
+    track(options.track, options.runs_dir)
+    return launch, launching
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Make the directories of a grid's runs, and print their paths."""
+    _, folders = _prepared(options)
+    for folder in folders.values():
+        print(folder.path)
+    return OK
+
+
+def _prepared(options: argparse.Namespace) -> tuple[Grid, dict[str, RunDir]]:
+    """Read a grid, look for what its runs need, and make their directories."""
+    from sweeps.language.grid import load_grid
+    from sweeps.store.directory import prepare
+
+    set_data(options.data)
+    grid = load_grid(options.grid)
+    folders = _folders(grid, options.runs_dir)
+    for run in grid.runs:
+        run.check_data()
+    for run in grid.runs:
+        prepare(folders[run.run_id], run.record())
+    return grid, folders
+
+
+def status(options: argparse.Namespace) -> int:
+    """Say where a grid's runs stand."""
+    from sweeps.language.grid import load_grid
+    from sweeps.language.sources import earlier_remark
+    from sweeps.results.progress import Board, Display, status_table, watch
+    from sweeps.store.directory import State
+
+    set_data(options.data)
+    grid = load_grid(options.grid)
+    board = Board(grid.runs, _folders(grid, options.runs_dir))
+    terminal = console()
+    if options.watch:
+        with Display(board, grid.name, terminal) as display:
+            watch(display, board)
+    else:
+        terminal.print(status_table(board))
+    counts = ", ".join(
+        f"{board.count(state)} {state.value}"
+        for state in State
+        if state is not State.UNREADABLE or board.count(state)
+    )
+    remark = earlier_remark(options.runs_dir / grid.name, [run.record() for run in grid.runs])
+    if remark:
+        say(terminal, remark)
+    say(terminal, f"{grid.name}: {len(board.runs)} runs: {counts}")
+    return FAILED if board.count(State.FAILED) or board.count(State.UNREADABLE) else OK
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Say what would run, and for how long."""
+    from sweeps.commands.plan import conclusion, plan_table, rows
+    from sweeps.language.grid import load_grid
+    from sweeps.launchers.options import Options
+
+    slots = Options(options.jobs, options.threads).slots
+    set_data(options.data)
+    grid = load_grid(options.grid)
+    cells = rows(grid, _folders(grid, options.runs_dir), options.runs_dir)
+    terminal = console()
+    terminal.print(plan_table(cells))
+    for line in conclusion(grid, cells, slots):
+        say(terminal, line)
+    return OK
+
+
+def clean(options: argparse.Namespace) -> int:
+    """Remove the directories that a grid does not name any more."""
+    from sweeps.language.grid import load_grid
+    from sweeps.store.clean import clean as remove
+
+    set_data(options.data)
+    grid = load_grid(options.grid)
+    check_runs_dir(options.runs_dir)
+    remove(grid, options.runs_dir / grid.name, options.yes, lambda text: say(console(), text))
+    return OK
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write a grid's report again."""
+    from sweeps.language.grid import load_grid
+
+    set_data(options.data)
+    grid = load_grid(options.grid)
+    folders = _folders(grid, options.runs_dir)
+    out = options.out or options.runs_dir / grid.name
+    _write_report(grid, out, folders, console(), options.figure, options.figures)
+    return OK
+
+
+def export(options: argparse.Namespace) -> int:
+    """Print or write results."""
+    from sweeps.results.export import export as exported
+
+    sys.stdout.write(exported(options.folder, options.format, options.what, options.out))
+    return OK
+
+
+def _write_report(
+    grid: Grid,
+    out: Path,
+    folders: dict[str, RunDir],
+    terminal: Console,
+    figures: Sequence[str] = (),
+    files: str | None = None,
+) -> int:
+    """Print a report's tables, write it, say where, and return the number of missing runs."""
+    from sweeps.report.page import Report
+    from sweeps.results.tables import remarks, terminal_table
+    from sweeps.trackers.beside import trackers
+
+    report = Report(grid, folders, figures)
+    for summary in report.summaries:
+        terminal.print()
+        terminal.print(terminal_table(summary))
+        for remark in remarks(summary):
+            say(terminal, remark)
+    if report.missing:
+        say(
+            terminal, f"{report.missing} of {len(grid.runs)} runs have no result (dst sweep status)"
+        )
+    if report.earlier:
+        say(terminal, report.earlier)
+    with trackers(out):
+        where = report.write(out)
+    say(terminal, f"report: {where}")
+    if files is not None:
+        count = report.write_figures(out / "figures", files)
+        say(terminal, f"figures: {count} files in {out / 'figures'}")
+    return report.missing
+
+
+def tune(options: argparse.Namespace) -> int:
+    """Find values for each method of a grid."""
+    from sweeps.language.grid import load_grid
+    from sweeps.tuning.command import tune as tune_grid
+    from sweeps.tuning.proposer import Proposer
+
+    launch, launching = _launcher(options)
+    proposer = Proposer(options.sampler, options.pruner, options.trials)
+    track(options.track, options.runs_dir)
+    set_data(options.data)
+    grid = load_grid(options.grid)
+    check_runs_dir(options.runs_dir)
+    done = tune_grid(grid, options.runs_dir / grid.name, proposer, launch, launching, console())
+    return OK if done else FAILED
+
+
+def _folders(grid: Grid, runs_dir: Path) -> dict[str, RunDir]:
+    from sweeps.store.directory import RunDir
+
+    check_runs_dir(runs_dir)
+    return {run.run_id: RunDir(runs_dir / grid.name / run.run_id) for run in grid.runs}

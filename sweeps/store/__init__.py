@@ -1,0 +1,1 @@
+"""One directory a run, in which every state survives a crash."""
