@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from torch import nn
 from torch.optim import Optimizer
@@ -14,6 +13,7 @@ from sparse_core.building import sparsify
 from sparse_core.checks import InputError
 from sparse_core.engine import Engine
 from sparse_core.imports import load
+from supervised import making
 from supervised.data.rows import Rows
 from supervised.rec.losses import Loss
 from supervised.rec.models import Factors, LightGCN, NeuMF, Recommender
@@ -51,7 +51,7 @@ def _model(spec: RecSpec, likes: Rows) -> nn.Module:
     if spec.model == "neumf":
         return NeuMF(likes, spec.size, spec.hidden)
     expected = "a function or class (likes, size) -> nn.Module with the methods of a Recommender"
-    make = load("model", spec.model, expected, lambda found: _takes(found, None, None))
+    make = load("model", spec.model, expected, lambda found: making.takes(found, None, None))
     made = make(likes, spec.size)
     methods = [name for name in vars(Recommender) if not name.startswith("_")]
     if not isinstance(made, nn.Module) or not all(hasattr(made, name) for name in methods):
@@ -72,19 +72,8 @@ def make_optimizer(spec: RecSpec, parameters: Iterable[nn.Parameter]) -> Optimiz
     Raises:
         InputError: If there is none such, or it takes other arguments.
     """
-    expected = "a function or class (parameters, lr=...) -> Optimizer"
-    settings: dict[str, Any] = {"lr": spec.lr}
-    if spec.optimizer in OPTIMIZERS:
-        settings["lazy"] = spec.lazy
-    reference = OPTIMIZERS.get(spec.optimizer, spec.optimizer)
-    make = load("optimizer", reference, expected, lambda found: _takes(found, None, **settings))
-    made = make(parameters, **settings)
-    if not isinstance(made, Optimizer):
-        raise InputError(
-            f"optimizer={spec.optimizer!r}: gave a {type(made).__name__}, must be {expected}",
-            field="optimizer",
-        )
-    return made
+    lazy = {"lazy": spec.lazy} if spec.optimizer in OPTIMIZERS else {}
+    return making.make_optimizer(spec.optimizer, OPTIMIZERS, parameters, lr=spec.lr, **lazy)
 
 
 def loss_of(spec: RecSpec) -> Loss:
@@ -93,20 +82,4 @@ def loss_of(spec: RecSpec) -> Loss:
     Raises:
         InputError: If there is none such, or it takes other arguments.
     """
-    expected = "a function (liked, negative) such as those of supervised.rec.losses"
-    reference = LOSSES.get(spec.loss, spec.loss)
-    found: Loss = load("loss", reference, expected, lambda found: _takes(found, None, None))
-    return found
-
-
-def _takes(found: object, *arguments: object, **settings: object) -> bool:
-    """Whether something can be called with these arguments."""
-    if not callable(found):
-        return False
-    try:
-        inspect.signature(found).bind(*arguments, **settings)
-    except TypeError:
-        return False
-    except ValueError:  # of compiled code
-        return True
-    return True
+    return making.loss_of(spec.loss, LOSSES, ("liked", "negative"), "supervised.rec.losses")

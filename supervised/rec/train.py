@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sparse_core.checks import InputError
-from sparse_core.engine import Engine
 from sparse_core.metrics.memory import memory
-from sparse_core.metrics.tally import UpdateTally, weights
+from sparse_core.metrics.tally import weights
 from sparse_core.streams import stream
 from supervised.data.interactions import Interactions, load_interactions
 from supervised.data.rows import Rows
+from supervised.epochs import Epochs, Progress, Steps
 from supervised.rec.build import loss_of, make_model, make_optimizer, recommender
 from supervised.rec.metrics import ndcg, recall
+from supervised.rec.models import Recommender
 from supervised.rec.popularity import entries_of
 from supervised.rec.predict import best_items
 from supervised.rec.spec import RecSpec
-from supervised.rec.training import Epochs, step
-
-Progress = Callable[[float, Mapping[str, float]], None]
+from supervised.rec.training import Batches, step
 
 
 def run(spec: RecSpec, out: Path, progress: Progress) -> dict[str, Any]:
@@ -37,12 +35,12 @@ def run(spec: RecSpec, out: Path, progress: Progress) -> dict[str, Any]:
         progress: Called with the fraction done and the recall on the pairs held out.
 
     Returns:
-        `score`, which is Recall@k; `ndcg`; `curve`, recall on the pairs held out after each epoch;
-        `losses` of each epoch; `best_epoch`; `users` and `items`; `pairs` of each part; `tested`,
-        users with test pairs; `duplicates` and `untrained` of the files; `megabytes` of the weights
-        with their indices, and `training_megabytes` with gradients and moments; `entries`, active
-        entries against popularity (`supervised.rec.popularity`); `bytes`, `sparsity`, `layers`,
-        `updates` and `still` (see `sparse_core.metrics.tally`), all as JSON can hold them.
+        `score`, which is Recall@k; `ndcg`; `curve`, recall on the pairs held out after each epoch,
+        and what else `supervised.epochs.Epochs.train` tells; `users` and `items`; `pairs` of each
+        part; `tested`, users with test pairs; `duplicates` and `untrained` of the files;
+        `megabytes` of the weights with their indices, and `training_megabytes` with gradients and
+        moments; `entries`, active entries against popularity (`supervised.rec.popularity`);
+        `sparsity` and `layers` (see `sparse_core.metrics.tally`), all as JSON can hold them.
 
     Raises:
         InputError: If the data is missing or broken, or the spec does not suit it.
@@ -52,13 +50,18 @@ def run(spec: RecSpec, out: Path, progress: Progress) -> dict[str, Any]:
     model, engine = make_model(spec, data.train)
     optimizer = make_optimizer(spec, model.parameters())
     engine.attach(optimizer)
-    training = _Training(spec, data, model, engine, optimizer, progress)
-    engine.set_horizon(spec.epochs * training.epochs.batches)
-    moves = UpdateTally({"network": engine})
-    training.train()
-    moves.end()
-    updates = moves.result()
-    model.load_state_dict(training.best_state)
+    batches = Batches(data.train, spec.batch_size, spec.negatives, spec.seed)
+    epochs = Epochs(
+        model,
+        engine,
+        steps=batches.count,
+        epochs=spec.epochs,
+        patience=spec.patience,
+        shown=f"recall@{spec.k}",
+        progress=progress,
+    )
+    steps, score = _steps(spec, batches, recommender(model), optimizer), _score(spec, data, model)
+    trained = epochs.train(steps, score)
     users, right = _asked(data.test)
     best = best_items(recommender(model), users, data.known, spec.k)
     bytes_ = memory(engine)
@@ -66,9 +69,7 @@ def run(spec: RecSpec, out: Path, progress: Progress) -> dict[str, Any]:
     return {
         "score": recall(best, right, spec.k),
         "ndcg": ndcg(best, right, spec.k),
-        "curve": training.curve,
-        "losses": training.losses,
-        "best_epoch": training.best_epoch,
+        **trained,
         "users": data.users,
         "items": data.items,
         "pairs": {name: len(getattr(data, name).columns) for name in ("train", "valid", "test")},
@@ -79,7 +80,6 @@ def run(spec: RecSpec, out: Path, progress: Progress) -> dict[str, Any]:
         "training_megabytes": held.total / 1e6,
         "entries": entries_of(engine, data.train),
         **weights({"network": engine}),
-        **updates,
     }
 
 
@@ -102,75 +102,27 @@ def _asked(right: Rows) -> tuple[Tensor, Rows]:
     return users, right.take(users)
 
 
-class _Training:
-    """The epochs of a run, and the best of them.
+def _steps(spec: RecSpec, batches: Batches, model: Recommender, optimizer: Optimizer) -> Steps:
+    """Return what makes the optimizer steps of an epoch."""
+    loss = loss_of(spec)
 
-    Attributes:
-        epochs: What each of them goes through.
-        curve: Epochs and recall on the pairs held out.
-        losses: Mean loss of each epoch.
-        best_epoch: The epoch of the highest recall, of those in which the model is sparse enough.
-        best_state: The model's state then.
-    """
+    def steps(epoch: int) -> Iterator[tuple[float, int]]:
+        for batch in batches.of(epoch):
+            yield step(model, optimizer, loss, batch, spec.penalty), len(batch[0])
 
-    def __init__(
-        self,
-        spec: RecSpec,
-        data: Interactions,
-        model: nn.Module,
-        engine: Engine,
-        optimizer: Optimizer,
-        progress: Progress,
-    ) -> None:
-        self.spec, self.data, self.model, self.engine = spec, data, model, engine
-        self.optimizer, self.progress, self.loss = optimizer, progress, loss_of(spec)
-        self.epochs = Epochs(data.train, spec.batch_size, spec.negatives, spec.seed)
-        users, right = _asked(data.valid)
-        if spec.valid_users is not None and len(users) > spec.valid_users:
-            drawn = torch.randperm(len(users), generator=stream(spec.seed, "valid users"))
-            some = drawn[: spec.valid_users].sort()[0]
-            users, right = users[some], right.take(some)
-        self.asked, self.right = users, right
-        self.curve: list[list[float]] = []
-        self.losses: list[float] = []
-        self.best_epoch = 0
-        self.best_state: dict[str, Any] = {}
+    return steps
 
-    def train(self) -> None:
-        """Go through the epochs until there are no more or none has helped for a while."""
-        spec, model = self.spec, recommender(self.model)
-        for epoch in range(1, spec.epochs + 1):
-            self.losses.append(self._epoch(epoch))
-            best = best_items(model, self.asked, self.data.train, spec.k)
-            score = recall(best, self.right, spec.k)
-            self.curve.append([epoch, score])
-            if epoch < spec.epochs and not self._counts():
-                continue
-            if not self.best_epoch or score > self.curve[self.best_epoch - 1][1]:
-                self.best_epoch = epoch
-                self.best_state = copy.deepcopy(self.model.state_dict())
-            if spec.patience is not None and epoch - self.best_epoch >= spec.patience:
-                break
 
-    def _epoch(self, epoch: int) -> float:
-        """Train on each pair once; return the mean loss."""
-        model, penalty = recommender(self.model), self.spec.penalty
+def _score(spec: RecSpec, data: Interactions, model: nn.Module) -> Callable[[], float]:
+    """Return what measures recall on the pairs held out, of as many users as asked."""
+    users, right = _asked(data.valid)
+    if spec.valid_users is not None and len(users) > spec.valid_users:
+        drawn = torch.randperm(len(users), generator=stream(spec.seed, "valid users"))
+        some = drawn[: spec.valid_users].sort()[0]
+        users, right = users[some], right.take(some)
 
-        def make_step(batch: tuple[Tensor, Tensor, Tensor]) -> float:
-            return step(model, self.optimizer, self.loss, batch, penalty)
+    def score() -> float:
+        best = best_items(recommender(model), users, data.train, spec.k)
+        return recall(best, right, spec.k)
 
-        def told(done: int) -> None:
-            self._tell(epoch - 1, done)
-
-        return self.epochs.train(epoch, self.model, make_step, told)
-
-    def _tell(self, epoch: int, done: int) -> None:
-        numbers = {f"recall@{self.spec.k}": self.curve[-1][1]} if self.curve else {}
-        self.progress((epoch + done / self.epochs.batches) / self.spec.epochs, numbers)
-
-    def _counts(self) -> bool:
-        """Whether the model is as sparse as asked: those that start dense are so in the end."""
-        if not self.spec.sparse.density_moves:
-            return True
-        active = {layer.name: layer.active for layer in self.engine.layers()}
-        return all(active[tensor.name] <= tensor.budget for tensor in self.engine.tensors)
+    return score

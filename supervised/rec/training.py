@@ -1,12 +1,11 @@
-"""Optimizer steps of a recommender, and the epochs that they make."""
+"""Optimizer steps of a recommender, and the batches of its epochs."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from sparse_core.streams import stream
@@ -41,8 +40,8 @@ def step(
     return float(value.detach())
 
 
-class Epochs:
-    """Passes over the training pairs, each in an order and with negative items of its own.
+class Batches:
+    """The training pairs in batches, each epoch in an order and with negative items of its own.
 
     What an epoch does is a function of the seed and its number: a run may go on from any of them.
 
@@ -59,11 +58,11 @@ class Epochs:
         self.batch_size, self.negatives, self.seed = batch_size, negatives, seed
 
     @property
-    def batches(self) -> int:
+    def count(self) -> int:
         """Optimizer steps of an epoch."""
         return -(-len(self.users) // self.batch_size)
 
-    def batches_of(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def of(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield users `(n,)`, liked items `(n,)` and negative ones `(n, negatives)`."""
         order = torch.randperm(len(self.users), generator=stream(self.seed, "batches", epoch))
         asked = self.users[:, None].expand(-1, self.negatives)
@@ -71,31 +70,3 @@ class Epochs:
         drawn = self.sampler.draw(asked, stream(self.seed, "negatives", epoch))
         for rows in torch.split(order, self.batch_size):
             yield self.users[rows], self.items[rows], drawn[rows]
-
-    def train(
-        self,
-        epoch: int,
-        model: nn.Module,
-        make_step: Callable[[tuple[Tensor, Tensor, Tensor]], float],
-        told: Callable[[int], None],
-    ) -> float:
-        """Train on each pair once; return the mean loss.
-
-        Args:
-            epoch: Counted from 1.
-            model: Put into training mode.
-            make_step: Makes the step of a batch and returns its loss.
-            told: Called with the number of steps done in this epoch.
-
-        Raises:
-            FloatingPointError: If a loss is NaN or infinite.
-        """
-        model.train()
-        total = 0.0
-        for index, batch in enumerate(self.batches_of(epoch), 1):
-            loss = make_step(batch)
-            if not math.isfinite(loss):
-                raise FloatingPointError(f"the loss is {loss} in epoch {epoch}; try a smaller lr")
-            total += loss * len(batch[0])
-            told(index)
-        return total / len(self.users)

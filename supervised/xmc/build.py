@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -10,10 +9,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sparse_core.building import sparsify
-from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
 from sparse_core.engine import Engine
-from sparse_core.imports import load
+from supervised import making
 from supervised.data.text import Samples
 from supervised.xmc.losses import Loss
 from supervised.xmc.model import AUXILIARY, OUTPUT, OneVsAll
@@ -65,17 +63,8 @@ def make_optimizer(spec: XMCSpec, parameters: Iterable[nn.Parameter]) -> Optimiz
     Raises:
         InputError: If there is none such, or it takes other arguments.
     """
-    expected = "a function or class (parameters, lr=...) -> Optimizer"
-    settings = {"lr": spec.lr, **SETTINGS.get(spec.optimizer, {})}
-    reference = OPTIMIZERS.get(spec.optimizer, spec.optimizer)
-    make = load("optimizer", reference, expected, lambda found: _takes(found, None, **settings))
-    made = make(parameters, **settings)
-    if not isinstance(made, Optimizer):
-        raise InputError(
-            f"optimizer={spec.optimizer!r}: gave a {type(made).__name__}, must be {expected}",
-            field="optimizer",
-        )
-    return made
+    settings = SETTINGS.get(spec.optimizer, {})
+    return making.make_optimizer(spec.optimizer, OPTIMIZERS, parameters, lr=spec.lr, **settings)
 
 
 def loss_of(spec: XMCSpec) -> Loss:
@@ -84,20 +73,5 @@ def loss_of(spec: XMCSpec) -> Loss:
     Raises:
         InputError: If there is none such, or it takes other arguments.
     """
-    expected = "a function (logits, rows, columns) such as those of supervised.xmc.losses"
-    reference = LOSSES.get(spec.loss, spec.loss)
-    found: Loss = load("loss", reference, expected, lambda found: _takes(found, None, None, None))
-    return found
-
-
-def _takes(found: object, *arguments: object, **settings: object) -> bool:
-    """Whether something can be called with these arguments."""
-    if not callable(found):
-        return False
-    try:
-        inspect.signature(found).bind(*arguments, **settings)
-    except TypeError:
-        return False
-    except ValueError:  # of compiled code
-        return True
-    return True
+    arguments = ("logits", "rows", "columns")
+    return making.loss_of(spec.loss, LOSSES, arguments, "supervised.xmc.losses")

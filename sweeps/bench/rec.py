@@ -73,7 +73,7 @@ def mf_step(
     from sparse_core import SparseConfig, optim, sparsify
     from supervised.rec.losses import bpr
     from supervised.rec.models import Factors
-    from supervised.rec.training import Epochs, step
+    from supervised.rec.training import Batches, step
 
     torch.manual_seed(0)
     model = Factors(likes, SIZE)
@@ -99,16 +99,16 @@ def mf_step(
         trainer = optim.Adam(model.parameters(), lr=1e-3, lazy=True)
     if engine is not None:
         engine.attach(trainer)
-    passes = Epochs(likes, BATCH, 1, 0)
+    batches = Batches(likes, BATCH, 1, 0)
 
     def forever() -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         epoch = 0
         while True:
             epoch += 1
-            yield from passes.batches_of(epoch)
+            yield from batches.of(epoch)
 
-    batches = forever()
-    return lambda: step(model, trainer, bpr, next(batches), 1e-4)
+    endless = forever()
+    return lambda: step(model, trainer, bpr, next(endless), 1e-4)
 
 
 def mf(setting: Setting) -> Iterator[list[Record]]:

@@ -108,7 +108,8 @@ class Runner(Protocol):
 
         Returns:
             `score`, `curve` (pairs of x and y), `sparsity` (`requested`, `achieved`), `layers`
-            (`name`, `active`, `total` of each), and whatever else JSON can hold.
+            (`name`, `active`, `total` of each), and whatever else JSON can hold. A run that holds
+            data out returns the score on it as `valid_score`, by which `dst tune` chooses then.
 
         Raises:
             InputError: If only running could tell that the spec is wrong.

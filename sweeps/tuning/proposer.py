@@ -69,9 +69,15 @@ class Proposer:
         """Whether trials may be given up."""
         return self.pruner != "none"
 
-    def make_sampler(self, seed: int) -> Any:
-        """Return a sampler."""
-        settings: dict[str, Any] = {"seed": seed}
+    def make_sampler(self, seed: int, number: int) -> Any:
+        """Return the sampler of a trial.
+
+        Args:
+            seed: Of the study.
+            number: Of the trial. Samplers that know no numbers but those they draw begin at another
+                place for each; the points of `qmc` are one sequence, which is spread evenly.
+        """
+        settings: dict[str, Any] = {"seed": seed if self.sampler == "qmc" else seed + number}
         if self.sampler == "tpe":
             settings |= {
                 "n_startup_trials": min(10, max(3, self.trials // 3)),
@@ -107,7 +113,7 @@ def check_installed(proposer: Proposer) -> None:
                 field="sampler",
             )
     for name, made, base in (
-        ("sampler", proposer.make_sampler(0), optuna.samplers.BaseSampler),
+        ("sampler", proposer.make_sampler(0, 0), optuna.samplers.BaseSampler),
         ("pruner", proposer.make_pruner(), optuna.pruners.BasePruner),
     ):
         if not isinstance(made, base):

@@ -85,7 +85,7 @@ class Study:
         """
         number = len(self._study.get_trials(deepcopy=False))
         with quiet():
-            self._study.sampler = self._proposer.make_sampler(self._seed + number)
+            self._study.sampler = self._proposer.make_sampler(self._seed, number)
             asked = self._study.ask()
             values = {name: _suggest(asked, name, space) for name, space in self._spaces.items()}
         return Trial(asked.number, values, numbers=asked.params)

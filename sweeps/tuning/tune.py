@@ -152,7 +152,7 @@ class Tuner:
         for run in attempt.runs[: attempt.ended]:
             result = RunDir(self._folder / run.run_id).result()
             assert result is not None
-            scores.append(float(result["score"]))
+            scores.append(float(result.get("valid_score", result["score"])))
         return math.fsum(scores) / len(scores)
 
     def _fail(self, cell: TunedCell, study: Study, trial: Trial, why: str) -> None:

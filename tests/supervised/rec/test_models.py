@@ -12,7 +12,7 @@ from supervised.rec.build import loss_of, make_model, make_optimizer, recommende
 from supervised.rec.losses import bpr
 from supervised.rec.models import Factors, LightGCN, NeuMF
 from supervised.rec.spec import RecSpec
-from supervised.rec.training import Epochs, step
+from supervised.rec.training import Batches, step
 from tests.supervised.rec.tastes import ITEMS, USERS, likes
 
 USER, LIKED = torch.tensor([0, 3, 3]), torch.tensor([0, 4, 2])
@@ -96,14 +96,16 @@ def made(model="mf", backend="condensed", method="rigl", **options):
 
 
 def train(spec, net, optimizer, epochs):
-    passes = Epochs(likes(), spec.batch_size, spec.negatives, spec.seed)
+    batches = Batches(likes(), spec.batch_size, spec.negatives, spec.seed)
     loss = loss_of(spec)
-    model = recommender(net)
-
-    def make_step(batch):
-        return step(model, optimizer, loss, batch, spec.penalty)
-
-    return [passes.train(epoch, net, make_step, lambda _: None) for epoch in epochs]
+    net.train()
+    return [
+        [
+            step(recommender(net), optimizer, loss, batch, spec.penalty)
+            for batch in batches.of(epoch)
+        ]
+        for epoch in epochs
+    ]
 
 
 @pytest.mark.parametrize("model", ["mf", "lightgcn", "neumf"])

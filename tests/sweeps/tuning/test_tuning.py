@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -330,3 +331,29 @@ def test_the_kinds_of_a_grid_go_with_its_best(toys: Toys) -> None:
     grid = toys(TEXT)
     text = best_grid(grid, tuned_cells(grid), {}, 1, Proposer())
     assert "runner: tests.sweeps.toys:run" in text
+
+
+@pytest.mark.usefixtures("optuna")
+def test_runs_that_hold_data_out_are_judged_by_it(toys: Toys, tmp_path: Path) -> None:
+    def launch(runs: Sequence[Run], folders: Mapping[str, RunDir]) -> None:
+        for run in runs:
+            finish(folders[run.run_id])
+            path = tmp_path / "t" / run.run_id / "result.json"
+            record = json.loads(path.read_text())
+            path.write_text(json.dumps(record | {"valid_score": -run.spec.rate}))
+
+    tuner, _, _ = tuned(toys(TEXT), tmp_path / "t", 2, launch)
+    for trials in trials_of(tuner):
+        assert [trial.score for trial in trials] == [-t.values["rate"] for t in trials]
+
+
+@pytest.mark.usefixtures("optuna")
+def test_qmc_spreads_the_trials_of_a_study(toys: Toys, tmp_path: Path) -> None:
+    folder = tmp_path / "t"
+    folder.mkdir()
+    text = "kind: toy\nsearch: {rate: {low: 1.5, high: 5.5}}\ntuning_seeds: [9]\n"
+    tuner = Tuner(tuned_cells(toys(text)), folder, Proposer("qmc", "none", 5), do, lambda _: None)
+    tuner.work(batch=1)
+    (trials,) = trials_of(tuner)
+    # The first one is drawn at random: Optuna does not know the range before.
+    assert sorted(int(trial.values["rate"] - 1.5) for trial in trials[1:]) == [0, 1, 2, 3]
