@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dstrl.runs.hyperparameters import ALGORITHMS
+from dstrl.runs.libraries import missing_library
 from sparse_core.checks import InputError, one_of, within
 from sparse_core.strict_yaml import read_yaml
 
@@ -201,6 +202,9 @@ def _sizes(values: Mapping[str, Any]) -> tuple[int, int]:
             "env=None: must be given, the preset's sparsities depend on it", field="env"
         )
     within("noise", noise, 0, 0.99)
+    missing = missing_library(str(name))
+    if missing is not None:
+        raise InputError(f"env={name!r}: {missing}", field="env")
     builder = EnvBuilder.of(values)
     builder.check()
     env = builder.make()

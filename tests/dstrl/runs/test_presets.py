@@ -162,6 +162,12 @@ def test_densities_of_ds_td3_are_the_published_ones():
     assert dict(layer_sparsities(lambdas, 256, 3, 1)["actor_layer_sparsity"])["input"] == 0.0
 
 
+def test_a_library_that_the_environment_lacks_is_named(monkeypatch):
+    monkeypatch.setattr("dstrl.runs.presets.missing_library", lambda env: "needs MuJoCo")
+    with pytest.raises(InputError, match=r"^env='HalfCheetah-v5': needs MuJoCo$"):
+        RLSpec.of(preset="ds-td3", algo="td3", env="HalfCheetah-v5")
+
+
 @pytest.mark.parametrize("algo", ["td3", "sac"])
 def test_layers_of_ds_have_these_densities(algo):
     preset = "ds-" + algo

@@ -255,6 +255,8 @@ def test_a_missing_grid_names_the_packaged_ones() -> None:
 
 @pytest.mark.parametrize("name", packaged())
 def test_packaged_grids_are_valid_and_named_like_their_files(name: str, tmp_path: Path) -> None:
+    if name == "mujoco_presets":
+        pytest.importorskip("mujoco", reason="its presets look at the environment's sizes")
     grid = load_grid(name)
     assert grid.name == name
     assert grid.header.question and grid.header.minutes
