@@ -29,9 +29,9 @@ class Kind:
         x: What the first column of that curve is, with its unit.
         y: What the second column of that curve is, with its unit.
         percent: Whether score and curve are fractions, to be shown in percent.
-        extra: Further numbers of a result to tabulate where there are any: key, dotted in a
-            mapping, and heading. A key may be `package.module:NAME` of a function that takes the
-            result and returns the number as it is to be shown, or None.
+        extra: Further numbers of a result to tabulate where there are any: key and heading. A key
+            may be `package.module:NAME` of a function that takes the result and returns the number
+            as it is to be shown, or None.
         panels: Further curves of a result to draw where there are any, a panel each: its key,
             dotted in a mapping (`plasticity.churn`), the panel's title with its unit, and what its
             first column is where that is not `x`.
@@ -76,7 +76,7 @@ KINDS = {
         y="evaluation return (mean over episodes)",
         extra=(
             ("recovery_steps", "steps to recover after a change"),
-            ("measured.InputConnections.true", "connections at true features (%)"),
+            ("dstrl.runs.measured:at_true_features", "connections at true features (%)"),
         ),
         panels=(*PLASTICITY, ("recovery", "steps to recover after a change", "changes")),
         player="dstrl.runs.enjoy:enjoy",

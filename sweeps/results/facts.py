@@ -133,7 +133,7 @@ def extra(kind: Kind, result: Mapping[str, Any]) -> dict[str, float | None]:
         if ":" in key:
             found[key] = _measured(key, result)
         else:
-            value = _inner(result, key)
+            value = result.get(key)
             found[key] = (100.0 if kind.percent else 1.0) * value if is_number(value) else None
     return found
 

@@ -8,6 +8,8 @@ import torch
 from stable_baselines3 import PPO, SAC
 
 import dstrl
+import sparse_core.imports
+from dstrl.runs.measured import INPUTS, at_true_features
 from dstrl.watching.inputs import InputConnections
 from envs import NoisyFeatures
 
@@ -35,6 +37,9 @@ def test_connections_are_counted_by_feature():
     found = callback.result()
     assert found["features"] == each.tolist() and len(each) == 4 + 4
     assert found["true"] == pytest.approx(float(100 * each[:4].sum() / each.sum()))
+    assert sparse_core.imports.load("callbacks", INPUTS, "", callable) is InputConnections
+    assert at_true_features({"measured": {INPUTS: found}}) == found["true"]
+    assert at_true_features({"measured": {INPUTS: {}}}) is at_true_features({}) is None
 
 
 def test_actions_that_a_critic_reads_are_no_features():
