@@ -29,7 +29,13 @@ from continual.runs.spec import CLSpec
 from continual.strategies.plugins import MaskIsolation
 from continual.tasks.inference import infer_tasks
 from continual.tasks.masks import TaskMasks
-from continual.tasks.overlap import capacity_used, masks_of_shared, overlaps, task_flops
+from continual.tasks.overlap import (
+    capacity_used,
+    masks_of_shared,
+    overlaps,
+    task_flops,
+    trained_weights,
+)
 from sparse_core.ahead import import_ahead
 from sparse_core.checkpoints import Checkpoints
 from sparse_core.metrics.tally import UpdateTally, weights
@@ -64,8 +70,8 @@ def run(
     Returns:
         `score`, `curve`, `sparsity`, `layers`, `accuracy_matrix`, `forgetting`,
         `backward_transfer`, `capacity` of each layer, `capacity_used` of all, `overlap` of each two
-        tasks' masks, `flops` of a forward pass, `updates` and `still` (see
-        `sparse_core.metrics.tally`), all as JSON can hold them. With a selector also `selector`,
+        tasks' masks, `flops` of a forward pass, `trained_weights` of each task, `updates` and
+        `still` (see `sparse_core.metrics.tally`), all as JSON can hold them. With a selector also `selector`,
         `accuracy_without_labels` and `tasks_found`, at the end of training; with metrics of the
         user's own `measured`; with rounds `rounds` (`sparsity`, `score` and `curve` of each).
 
@@ -205,6 +211,7 @@ class _Learning:
             "capacity_used": capacity_used(masks),
             "overlap": overlaps(masks),
             "flops": task_flops(model, self.tasks[0].train_x.shape[1:]),
+            "trained_weights": trained_weights(model),
             **self.moves.result(),
             **inferred,
             **own_metrics(spec.metrics, model, self.tasks, matrix),

@@ -4,6 +4,7 @@ overlap (Jaccard)   |A and B| / |A or B| over the weights that two tasks' masks 
 capacity used       |union of all masks| / all weights
 FLOPs of a task     those of a forward pass over the weights that its network computes with: its
                     own, those it reuses, those of reserved neurons
+trained weights     those of a task's network that were not frozen before it began
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from sparse_core.metrics.flops import inference_flops
@@ -76,3 +78,34 @@ def task_flops(model: TaskMasks, *shapes: Sequence[int]) -> dict[str, Any]:
         active = {name: int(mask.sum()) for name, mask in visible_masks(model, label).items()}
         tasks.append(inference_flops(model.model, *shapes, active=active).sparse)
     return {"dense": inference_flops(model.model, *shapes).dense, "tasks": tasks}
+
+
+def trained_weights(model: TaskMasks) -> list[int]:
+    """Count the weights that each task could train, by the masks with which it ended.
+
+    Under hard isolation these are the weights of its masks that no earlier task has, and all that
+    are its own: those of its head and of layers that stay dense. Without isolation each task trains
+    all active ones. Biases and normalisation layers are not counted. Where weights are constants
+    and scores train (SupSup), it is the weights that a task was the first to choose.
+
+    Returns:
+        A count for each task, in the order in which they began.
+    """
+    layers = model.engine.layers()
+    if not model.hard:
+        return [sum(layer.active for layer in layers) for _ in model.labels]
+    sparse = {tensor.name for tensor in model.engine.tensors}
+    kept_dense = sum(layer.total for layer in layers if layer.name not in sparse)
+    taken: dict[str, Tensor] = {}
+    counts = []
+    for label in model.labels:
+        count = kept_dense
+        for name, mask in model.masks(label).items():
+            if name == model.head:
+                count += int(mask.sum())
+                continue
+            earlier = taken.get(name, torch.zeros_like(mask))
+            count += int((mask & ~earlier).sum())
+            taken[name] = mask | earlier
+        counts.append(count)
+    return counts
