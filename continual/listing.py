@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from continual.runs.baselines import BASELINES
 from continual.runs.catalogue import BENCHMARKS, NETWORKS, SCENARIOS
 from continual.runs.datasets import DATASETS
 from continual.strategies.recipes import RECIPES
 from sparse_core.checks import one_of
 from sparse_core.listing import Entry, first_line
 
-KINDS = ("benchmarks", "datasets", "strategies", "networks")
+KINDS = ("benchmarks", "datasets", "strategies", "baselines", "networks")
 
 
 def described(kind: str) -> list[Entry]:
@@ -25,6 +26,8 @@ def described(kind: str) -> list[Entry]:
         return [Entry(name, data.title, data.load) for name, data in DATASETS.items()]
     if kind == "strategies":
         return [_strategy(name, recipe.strategy) for name, recipe in RECIPES.items()]
+    if kind == "baselines":
+        return [Entry(name, one.summary, one.source) for name, one in BASELINES.items()]
     if kind == "networks":
         return [Entry(name, network.summary, network.make) for name, network in NETWORKS.items()]
     return [

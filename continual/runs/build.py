@@ -11,7 +11,8 @@ from torch import nn
 from continual.runs.calls import EXPECTED, call
 from continual.runs.catalogue import OPTIMIZERS, Optimizer
 from continual.runs.data import TaskData
-from continual.runs.networks import make_network, own_network
+from continual.runs.independent import Independent
+from continual.runs.sizes import make_plain, resized
 from continual.runs.spec import CLSpec
 from continual.tasks.masks import TaskMasks
 from continual.tasks.plan import Plan
@@ -41,14 +42,18 @@ def make_optimizer(spec: CLSpec, parameters: Iterable[nn.Parameter]) -> torch.op
     return made
 
 
-def make_model(spec: CLSpec, task: TaskData) -> TaskMasks:
+def make_model(spec: CLSpec, task: TaskData) -> TaskMasks | Independent:
     """Build the network of a spec for the data's features and classes.
 
     Raises:
-        ValueError: If the spec's tasks do not fit into it.
+        ValueError: If the spec's tasks do not fit into it, or no network is as small as a baseline
+            has to be.
     """
     sparse, share = spec.settings
-    network = _network(spec, task)
+    spec = resized(spec, task)
+    if spec.baseline_in_force.apart:
+        return Independent(lambda: make_plain(spec, task), spec.tasks, sparse, spec.seed)
+    network = make_plain(spec, task)
     if spec.isolation_in_force == "hard":
         plan = Plan(select(network), sparse, share, spec.reserve)
         plan.check(spec.tasks, "sparse.", lambda: _wider(spec, task))
@@ -63,13 +68,6 @@ def make_model(spec: CLSpec, task: TaskData) -> TaskMasks:
     )
 
 
-def _network(spec: CLSpec, task: TaskData) -> nn.Module:
-    features = task.train_x.shape[1]
-    if is_reference(spec.network):
-        return own_network(spec.network, features, task.classes, spec.network_kwargs)
-    return make_network(spec.network, features, task.classes, spec.hidden, spec.channels)
-
-
 def _wider(spec: CLSpec, task: TaskData) -> list[str]:
     """Say which layers of twice the width would have room for the tasks of a spec."""
     sparse, share = spec.settings
@@ -82,7 +80,7 @@ def _wider(spec: CLSpec, task: TaskData) -> list[str]:
         twice = tuple(2 * width for width in getattr(spec, name))
         with torch.device("meta"):
             wider: CLSpec = dataclasses.replace(spec, **{name: twice})  # type: ignore[arg-type]
-            network = _network(wider, task)
+            network = make_plain(wider, task)
         rooms = Plan(select(network), sparse, share, spec.reserve).rooms()
         if min(rooms.values()) >= spec.tasks:
             helps.append(f"{name}={twice}")

@@ -7,15 +7,15 @@ import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from continual.runs.account import Model
 from continual.runs.calls import EXPECTED, call
 from continual.runs.data import TaskData
 from continual.runs.metrics import Matrix
-from continual.tasks.masks import TaskMasks
 from sparse_core.checks import InputError
 
 
 def own_metrics(
-    metrics: Sequence[str], model: TaskMasks, tasks: Sequence[TaskData], matrix: Matrix
+    metrics: Sequence[str], model: Model, tasks: Sequence[TaskData], matrix: Matrix
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Call functions of the user's own on what was learnt.
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from continual.runs import calls
+from continual.runs.baselines import BASELINES, FINETUNE, Baseline, baseline_named
 from continual.runs.catalogue import (
     NETWORKS,
     OPTIMIZERS,
@@ -24,7 +25,7 @@ from continual.runs.catalogue import (
 from continual.runs.datasets import DATASETS, find, is_npz, locate
 from continual.strategies.recipes import MASKS, check_isolated, resolve
 from continual.tasks.rules import SELECTORS, SHARING_POLICIES, check_isolation
-from sparse_core.checks import InputError, at_least, one_of, within
+from sparse_core.checks import InputError, at_least, one_of, positive, within
 from sparse_core.config import SparseConfig
 from sparse_core.imports import is_reference
 from sparse_core.naming import check_name
@@ -78,6 +79,11 @@ class CLSpec:
         strategy: `masks` takes the settings as they are; `cldst`, `spacenet`, `packnet`, `wsn`,
             `supsup`, `static` and `srigl` decide some of them (`continual.strategies.recipes`), as
             does `package.module:NAME` of a `Recipe`.
+        baseline: Dense networks instead, by the name of one of `continual.runs.baselines`; None:
+            none. Strategy, method, isolation and sharing play no part then; with `tiny` and
+            `independent` the sparsity says how large the networks are.
+        replay_samples: Of `replay`: training samples that are kept, of all earlier tasks together.
+        ewc_lambda: Of `ewc`: the weight of the penalty.
         sparse: The sparsity of each task's network, its backend `auto` unless given. Its seed and
             horizon play no part: they are the run's seed and the length of a task.
         metrics: `package.module:NAME` of functions `(model, tasks, accuracy_matrix)` that return
@@ -105,6 +111,9 @@ class CLSpec:
     share: str = "none"
     reserve: float = 0.1
     strategy: str = MASKS
+    baseline: str | None = None
+    replay_samples: int = 200
+    ewc_lambda: float = 100.0
     sparse: SparseConfig = field(default_factory=_automatic)
     metrics: tuple[str, ...] = ()
     seed: int = 0
@@ -114,6 +123,12 @@ class CLSpec:
     def __post_init__(self) -> None:
         check_name("network", self.network, NETWORKS)
         check_name("optimizer", self.optimizer, OPTIMIZERS)
+        if self.baseline is not None:
+            baseline_named(self.baseline)
+            self._check_resized()
+        at_least("replay_samples", self.replay_samples, 1)
+        positive("ewc_lambda", self.ewc_lambda)
+        resolve(self.strategy, self.sparse, self.share)
         sparse, share = self.settings
         one_of("share", share, SHARING_POLICIES)
         within("reserve", self.reserve, 0, 1, open_right=True)
@@ -161,13 +176,28 @@ class CLSpec:
                 "what tasks share, and heads are each task's own",
                 field="sparse.dense",
             )
-        if self.isolation is not None:
+        if self.isolation is not None and self.baseline is None:
             check_isolation(self.isolation, sparse)
             check_isolated(self.strategy, self.isolation)
+
+    def _check_resized(self) -> None:
+        if self.baseline_in_force.size != "whole" and self.network not in NETWORKS:
+            raise InputError(
+                f"baseline={self.baseline!r}: makes the network smaller, and {self.network!r} has "
+                f"no widths; needs network {' or '.join(NETWORKS)}",
+                field="baseline",
+            )
+
+    @property
+    def baseline_in_force(self) -> Baseline:
+        """The baseline; of a run that has none, the one that is like any other run."""
+        return BASELINES[self.baseline or FINETUNE]
 
     @property
     def isolation_in_force(self) -> str:
         """The configured isolation, else the one that suits strategy and method."""
+        if self.baseline is not None:
+            return "none"
         return self.isolation or self._usual_isolation
 
     @property
@@ -184,8 +214,16 @@ class CLSpec:
 
     @property
     def settings(self) -> tuple[SparseConfig, str]:
-        """The sparsity and the sharing policy with what the strategy decides."""
-        return resolve(self.strategy, self.sparse, self.share)
+        """The sparsity and the sharing policy with what strategy or baseline decide."""
+        sparse, share = resolve(self.strategy, self.sparse, self.share)
+        return (sparse, share) if self.baseline is None else (sparse.as_dense(), "none")
+
+    @property
+    def size(self) -> SparseConfig:
+        """A dense configuration with the fields that say how many weights a task's network has."""
+        sparse, _ = resolve(self.strategy, self.sparse, self.share)
+        fields = {name: getattr(sparse, name) for name in SIZE_FIELDS}
+        return dataclasses.replace(sparse.as_dense(), **fields)
 
     @property
     def parts(self) -> tuple[str, str] | None:
@@ -239,7 +277,8 @@ class CLSpec:
         default = SparseConfig()
         sparse, share = self.settings
         share = share if self.isolation_in_force == "hard" else "none"
-        sparse = dataclasses.replace(sparse.canonical(), seed=default.seed, horizon=default.horizon)
+        sparse = self.size if self.baseline_in_force.size == "task" else sparse.canonical()
+        sparse = dataclasses.replace(sparse, seed=default.seed, horizon=default.horizon)
         benchmark, dataset, folder = self._canonical_data
         own_network = is_reference(self.network)
         return dataclasses.replace(
@@ -249,7 +288,12 @@ class CLSpec:
             folder=folder,
             hidden=CLSpec.hidden if own_network else self.hidden,
             sparse=sparse,
-            isolation=None if self.isolation == self._usual_isolation else self.isolation,
+            strategy=self.strategy if self.baseline is None else MASKS,
+            baseline=None if self.baseline == FINETUNE else self.baseline,
+            **self._defaults_of_others,
+            isolation=None
+            if self.baseline or self.isolation == self._usual_isolation
+            else self.isolation,
             channels=self.channels if self.network == "cnn" else CLSpec.channels,
             share=share,
             reserve=self.reserve if share == "forward" else CLSpec.reserve,
@@ -257,11 +301,22 @@ class CLSpec:
         )
 
     @property
+    def _defaults_of_others(self) -> dict[str, Any]:
+        """Return the defaults of fields that other baselines have."""
+        names = {name for other in BASELINES.values() for name in other.settings}
+        unused = names.difference(self.baseline_in_force.settings)
+        return {name: getattr(CLSpec, name) for name in unused}
+
+    @property
     def _canonical_data(self) -> tuple[str, str | None, str | None]:
         """Benchmark, data set and folder, by the benchmark's own name where it has one."""
         if self.benchmark in SCENARIOS and self.dataset in DATASETS:
             return f"{self.benchmark}-{self.dataset}", None, self.folder
         return self.benchmark, self.dataset, self.folder
+
+
+SIZE_FIELDS = ("sparsity", "fan_in", "layer_sparsity", "dense", "dense_in_budget")
+"""What decides how many weights of a network are active."""
 
 
 def check_channels(channels: Sequence[int], side: int) -> None:

@@ -6,7 +6,6 @@ one, is replaced by one that cuts batches from tensors, and accuracies are measu
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,25 +16,21 @@ import torch
 from torch import Tensor, nn
 
 from continual.avalanche_compat import avalanche
+from continual.runs.account import Model, account, engines_of
+from continual.runs.batches import make_batches
 from continual.runs.benchmarks import as_avalanche, load_tasks
 from continual.runs.build import make_model, make_optimizer
 from continual.runs.calls import callable_with
 from continual.runs.catalogue import SCENARIOS
 from continual.runs.data import TaskData
-from continual.runs.metrics import average_accuracy, backward_transfer, forgetting
+from continual.runs.metrics import Matrix, average_accuracy, backward_transfer, forgetting
 from continual.runs.own_metrics import own_metrics
+from continual.runs.protecting import TASK_LABELS, protection, samples_kept
 from continual.runs.resuming import Saver, go_on, outside
 from continual.runs.spec import CLSpec
 from continual.strategies.plugins import MaskIsolation
 from continual.tasks.inference import infer_tasks
 from continual.tasks.masks import TaskMasks
-from continual.tasks.overlap import (
-    capacity_used,
-    masks_of_shared,
-    overlaps,
-    task_flops,
-    trained_weights,
-)
 from sparse_core.ahead import import_ahead
 from sparse_core.checkpoints import Checkpoints
 from sparse_core.metrics.tally import UpdateTally, weights
@@ -68,12 +63,14 @@ def run(
         checkpoints: Where to write how far it is, and to go on from; None: nowhere.
 
     Returns:
-        `score`, `curve`, `sparsity`, `layers`, `accuracy_matrix`, `forgetting`,
-        `backward_transfer`, `capacity` of each layer, `capacity_used` of all, `overlap` of each two
-        tasks' masks, `flops` of a forward pass, `trained_weights` of each task, `updates` and
-        `still` (see `sparse_core.metrics.tally`), all as JSON can hold them. With a selector also `selector`,
-        `accuracy_without_labels` and `tasks_found`, at the end of training; with metrics of the
-        user's own `measured`; with rounds `rounds` (`sparsity`, `score` and `curve` of each).
+        `score`, `curve`, `sparsity`, `layers`, `accuracy_matrix`, `forgetting` and
+        `backward_transfer` (not of tasks learnt at once, whose accuracies are all from the end),
+        `capacity`, `capacity_used`, `overlap`, `flops` and `trained_weights` (see
+        `continual.runs.account`), `task_labels`, when tasks are told, `samples_kept` of other
+        tasks while one is learnt, `updates` and `still` (see `sparse_core.metrics.tally`), all as
+        JSON can hold them. With a selector also `selector`, `accuracy_without_labels` and
+        `tasks_found`, at the end of training; with metrics of the user's own `measured`; with
+        rounds `rounds` (`sparsity`, `score` and `curve` of each).
 
     Raises:
         InputError: If the tasks do not fit into the network, or the data is missing.
@@ -149,20 +146,24 @@ class _Learning:
         self.model = make_model(spec, max(tasks, key=lambda task: task.classes))
         self.round = Round(self.model.engine, before) if spec.rounds else None
         self.matrix: list[list[float]] = []
-        self.loader = _TensorBatches(tasks, spec.batch_size)
-        self.report = _Report(progress, spec, self.matrix)
-        self.strategy = avalanche.training.Naive(
+        self.joint = spec.baseline_in_force.joint
+        protecting = protection(spec)
+        self.loader = make_batches(tasks, spec.batch_size, protecting, joint=self.joint)
+        self.report = _Report(
+            progress, spec.epochs * (1 if self.joint else spec.tasks), self.matrix
+        )
+        isolating = [MaskIsolation()] if isinstance(self.model, TaskMasks) else []
+        training = avalanche.training
+        self.strategy = (training.JointTraining if self.joint else training.Naive)(
             model=self.model,
             optimizer=make_optimizer(spec, self.model.parameters()),
             criterion=nn.CrossEntropyLoss(),
             train_mb_size=spec.batch_size,
             train_epochs=spec.epochs,
-            plugins=[self.loader, MaskIsolation(), self.report],
-            evaluator=avalanche.training.plugins.EvaluationPlugin(
-                loggers=[avalanche.logging.BaseLogger()]
-            ),
+            plugins=[*protecting, self.loader, *isolating, self.report],
+            evaluator=training.plugins.EvaluationPlugin(loggers=[avalanche.logging.BaseLogger()]),
         )
-        self.engines = {"network": self.model.engine}
+        self.engines = engines_of(self.model)
         self.moves = UpdateTally(self.engines)
 
     def save_by(self, saver: Saver) -> None:
@@ -183,35 +184,38 @@ class _Learning:
             done = self.report.done - len(self.matrix) * self.spec.epochs
             go_on(self.strategy, self.loader, self.spec.epochs, done)
             self._measure()
-        for experience in experiences[len(self.matrix) :]:
-            self.strategy.train(experience, eval_streams=[])
+        while len(self.matrix) < len(experiences):
+            lesson = experiences if self.joint else experiences[len(self.matrix)]
+            self.strategy.train(lesson, eval_streams=[])
             self._measure()
 
     def _measure(self) -> None:
         index = len(self.matrix)
         self.moves.end(index)
-        row = [accuracy(self.model, label, self.tasks[label]) for label in range(index + 1)]
-        self.matrix.append(row)
+        seen = len(self.tasks) if self.joint else index + 1
+        row = [accuracy(self.model, label, self.tasks[label]) for label in range(seen)]
+        self.matrix += [row[:size] for size in range(1, seen + 1)] if self.joint else [row]
+
+    @property
+    def _seen(self) -> list[int]:
+        """After how many tasks there is something to measure."""
+        return list(range(len(self.tasks) if self.joint else 1, len(self.tasks) + 1))
 
     def end(self, following: int) -> tuple[dict[str, Any], Legacy | None]:
         """Return the result, and what is left to the round with this number."""
         spec, model, matrix = self.spec, self.model, self.matrix
-        masks = [masks_of_shared(model, label) for label in model.labels]
         inferred = _without_labels(spec, model, self.tasks) if spec.selector else {}
         goes_on = self.round is not None and following <= spec.rounds
         left = self.round.end(following) if goes_on and self.round is not None else None
         result = {
             "score": average_accuracy(matrix),
-            "curve": [[seen, average_accuracy(matrix[:seen])] for seen in range(1, spec.tasks + 1)],
+            "curve": [[seen, average_accuracy(matrix[:seen])] for seen in self._seen],
             **weights(self.engines),
             "accuracy_matrix": matrix,
-            "forgetting": forgetting(matrix),
-            "backward_transfer": backward_transfer(matrix),
-            "capacity": [dataclasses.asdict(layer) for layer in model.capacity()],
-            "capacity_used": capacity_used(masks),
-            "overlap": overlaps(masks),
-            "flops": task_flops(model, self.tasks[0].train_x.shape[1:]),
-            "trained_weights": trained_weights(model),
+            **_over_time(matrix, self._seen),
+            **account(model, self.tasks[0].train_x.shape[1:]),
+            "task_labels": TASK_LABELS,
+            "samples_kept": samples_kept(spec, self.tasks),
             **self.moves.result(),
             **inferred,
             **own_metrics(spec.metrics, model, self.tasks, matrix),
@@ -219,8 +223,15 @@ class _Learning:
         return result, left
 
 
+def _over_time(matrix: Matrix, seen: Sequence[int]) -> dict[str, float]:
+    """Return what later tasks did to earlier ones; nothing of tasks that were learnt at once."""
+    if len(seen) < len(matrix):
+        return {}
+    return {"forgetting": forgetting(matrix), "backward_transfer": backward_transfer(matrix)}
+
+
 @torch.no_grad()
-def accuracy(model: TaskMasks, label: int, task: TaskData) -> float:
+def accuracy(model: Model, label: int, task: TaskData) -> float:
     """Return the fraction of the test set that the task's network gets right."""
     model.eval()
     right = [model(x, label).argmax(1) == y for x, y in _test_batches(task)]
@@ -228,7 +239,7 @@ def accuracy(model: TaskMasks, label: int, task: TaskData) -> float:
 
 
 @torch.no_grad()
-def _without_labels(spec: CLSpec, model: TaskMasks, tasks: Sequence[TaskData]) -> dict[str, Any]:
+def _without_labels(spec: CLSpec, model: Model, tasks: Sequence[TaskData]) -> dict[str, Any]:
     """Measure accuracy where the task of each test image is inferred.
 
     Where tasks have classes of their own (`split`, and benchmarks of the user's own) an image is
@@ -260,36 +271,13 @@ def _test_batches(task: TaskData) -> Iterator[tuple[Tensor, Tensor]]:
     )
 
 
-class _TensorBatches(avalanche.core.SupervisedPlugin):  # type: ignore[name-defined, misc]
-    """Shuffled batches of one task, in place of the strategy's data loader."""
-
-    def __init__(self, tasks: Sequence[TaskData], size: int) -> None:
-        super().__init__()
-        self.tasks = tasks
-        self.size = size
-        self.label = 0
-
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """Take the data loader's place."""
-        self.label = strategy.experience.task_label
-        strategy.dataloader = self
-
-    def __len__(self) -> int:
-        return -(-len(self.tasks[self.label].train_y) // self.size)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        task = self.tasks[self.label]
-        for rows in torch.split(torch.randperm(len(task.train_y)), self.size):
-            yield task.train_x[rows], task.train_y[rows], torch.full_like(rows, self.label)
-
-
 class _Report(avalanche.core.SupervisedPlugin):  # type: ignore[name-defined, misc]
     """Tells how far training is."""
 
-    def __init__(self, progress: Progress, spec: CLSpec, matrix: Sequence[Sequence[float]]) -> None:
+    def __init__(self, progress: Progress, epochs: int, matrix: Sequence[Sequence[float]]) -> None:
         super().__init__()
         self.progress = progress
-        self.epochs = spec.tasks * spec.epochs
+        self.epochs = epochs
         self.done = 0
         self.matrix = matrix
 

@@ -11,7 +11,7 @@ their end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,10 +19,8 @@ from gymnasium import spaces
 
 from dstrl.policies.mixin import SparsePolicy
 from dstrl.settings import Settings
-from sparse_core.checks import InputError
+from sparse_core.budgets.widths import Widths, widest_within
 from sparse_core.config import SparseConfig
-
-Arch = list[int] | dict[str, list[int]]
 
 
 def tiny_arch(
@@ -31,7 +29,7 @@ def tiny_arch(
     action_space: spaces.Space[Any],
     sparse: Settings | SparseConfig | Mapping[str, Any] | None = None,
     **policy_kwargs: Any,
-) -> Arch:
+) -> Widths:
     """Return the hidden layers of a dense policy with no more weights than a sparse one has active.
 
     Nothing is drawn from torch's global random stream.
@@ -58,79 +56,10 @@ def tiny_arch(
         full.net_arch,
         lambda arch: _active_weights(build(dense, net_arch=arch)),
         _active_weights(full),
+        "net_arch",
     )
-
-
-def widest_within(arch: Arch, weights: Callable[[Arch], int], budget: int) -> Arch:
-    """Return the widest architecture, of about the shape of another, within a budget of weights.
-
-    Args:
-        arch: Widths of the hidden layers, as Stable-Baselines3 takes them.
-        weights: Counts the weights of the networks with a given architecture.
-        budget: How many there may be.
-
-    Raises:
-        InputError: If even one neuron a layer is too much.
-    """
-    widest = max(_widths(arch), default=0)
-    if widest == 0 or weights(_shrink(arch, 1, widest)) > budget:
-        raise InputError(
-            f"net_arch={arch}: no dense network of this shape has at most {budget} weights, "
-            "lower the sparsity",
-            field="net_arch",
-        )
-    low, high = 1, widest
-    while low < high:
-        middle = (low + high + 1) // 2
-        if weights(_shrink(arch, middle, widest)) <= budget:
-            low = middle
-        else:
-            high = middle - 1
-    return _fill(_shrink(arch, low, widest), weights, budget)
-
-
-def _fill(arch: Arch, weights: Callable[[Arch], int], budget: int) -> Arch:
-    """Add neurons to one layer after the other as long as the weights stay within the budget."""
-    filled: Arch = dict(arch) if isinstance(arch, dict) else list(arch)
-    for part, index in _places(arch):
-        while weights(wider := _widened(filled, part, index)) <= budget:
-            filled = wider
-    return filled
-
-
-def _places(arch: Arch) -> list[tuple[str | None, int]]:
-    """Name each hidden layer by its part, None where there is one only, and its number."""
-    if isinstance(arch, dict):
-        return [(part, index) for part, widths in arch.items() for index in range(len(widths))]
-    return [(None, index) for index in range(len(arch))]
-
-
-def _widened(arch: Arch, part: str | None, index: int) -> Arch:
-    if isinstance(arch, dict):
-        assert part is not None
-        return arch | {part: _one_more(arch[part], index)}
-    return _one_more(arch, index)
-
-
-def _one_more(widths: list[int], index: int) -> list[int]:
-    return [width + (index == place) for place, width in enumerate(widths)]
 
 
 def _active_weights(policy: SparsePolicy) -> int:
     engines = policy.sparse_engines.values()
     return sum(layer.active for engine in engines for layer in engine.layers())
-
-
-def _shrink(arch: Arch, numerator: int, denominator: int) -> Arch:
-    def smaller(widths: list[int]) -> list[int]:
-        return [max(1, width * numerator // denominator) for width in widths]
-
-    if isinstance(arch, dict):
-        return {name: smaller(widths) for name, widths in arch.items()}
-    return smaller(arch)
-
-
-def _widths(arch: Arch) -> Sequence[int]:
-    if isinstance(arch, dict):
-        return [width for part in arch.values() for width in part]
-    return arch

@@ -31,6 +31,7 @@ LISTINGS = {
     "datasets": CL,
     "networks": CL,
     "strategies": CL,
+    "baselines": CL,
     "figures": "sweeps.commands.listing:figures",
     "grids": "sweeps.commands.listing:grids",
     "kinds": "sweeps.commands.listing:kinds",

@@ -86,7 +86,7 @@ KINDS = {
         runner="continual.runs.train:run",
         title="Continual learning",
         task=("benchmark", "dataset", "folder", "tasks"),
-        score="final average accuracy (%)",
+        score="final average accuracy, tasks known (%)",
         x="tasks seen",
         y="average accuracy over tasks seen (%)",
         percent=True,
@@ -94,6 +94,9 @@ KINDS = {
             ("forgetting", "forgetting (%)"),
             ("accuracy_without_labels", "accuracy, tasks inferred (%)"),
             ("tasks_found", "tasks inferred right (%)"),
+            ("continual.runs.columns:trained_mean", "weights a task trains, mean"),
+            ("continual.runs.columns:trained_least", "and least"),
+            ("continual.runs.columns:samples_kept", "samples kept of other tasks"),
         ),
     ),
     "crl": Kind(

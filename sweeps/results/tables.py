@@ -229,7 +229,8 @@ def _probability(row: Row, of: str) -> str:
 
 
 def _extra(row: Row, key: str, places: int) -> str:
-    return _optional(row.extra(key), places)
+    value = row.extra(key)
+    return _optional(value, 0 if value is not None and abs(value) > 100 else places)
 
 
 def _achieved(row: Row) -> str:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from continual.listing import KINDS, described
+from continual.runs.baselines import BASELINES
 from continual.runs.catalogue import BENCHMARKS, NETWORKS, SCENARIOS
 from continual.runs.datasets import DATASETS
 from continual.strategies.recipes import RECIPES
@@ -21,6 +22,7 @@ def test_each_name_is_listed_once():
         "benchmarks": [*BENCHMARKS, *SCENARIOS],
         "datasets": [*DATASETS],
         "strategies": [*RECIPES],
+        "baselines": [*BASELINES],
         "networks": [*NETWORKS],
     }
 

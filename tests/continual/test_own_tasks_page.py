@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.filterwarnings("ignore:update_every")
 def test_the_commands_run(command, folder, capsys):
     assert main([*command.split(), *SMALL, "--sparse.update-every", "1", "--out", "run"]) == 0
-    assert "final average accuracy (%)" in capsys.readouterr().out
+    assert "final average accuracy, tasks known (%)" in capsys.readouterr().out
     result = json.loads((folder / "run" / "result.json").read_text())
     assert len(result["accuracy_matrix"]) in (2, 3)
 

@@ -57,7 +57,7 @@ def test_a_data_set_of_the_package_is_a_function_and_a_line(tmp_path):
 def test_from_outside_it_is_a_file_and_no_line(lab, capsys):  # noqa: F811
     words = "--benchmark cllab:tasks --tasks 2 --epochs 1 --hidden 12 --sparse.method static"
     assert main(["train", "cl", *words.split(), "--out", "run"]) == 0
-    assert "final average accuracy (%)" in capsys.readouterr().out
+    assert "final average accuracy, tasks known (%)" in capsys.readouterr().out
     result = json.loads((lab / "run" / "result.json").read_text())
     assert len(result["accuracy_matrix"]) == 2
     assert [len(task.train_y) for task in load_tasks("cllab:tasks", 2)] == [60, 60]

@@ -85,7 +85,7 @@ def test_a_folder_is_learnt_by_convolutions(capsys, parted):  # noqa: F811
     words += f" --folder {parted} --network cnn --channels 4 6 --sparse.sparsity 0.8"
     words += " --sparse.distribution uniform --sparse.method static"
     assert main(["train", "cl", *words.split()]) == 0
-    assert "final average accuracy (%)" in capsys.readouterr().out
+    assert "final average accuracy, tasks known (%)" in capsys.readouterr().out
     layers = json.loads((parted / "run" / "result.json").read_text())["layers"]
     assert [layer["total"] for layer in layers] == [108, 144, 216, 324, 120, 40]
 
@@ -96,7 +96,7 @@ def test_a_folder_is_learnt_and_inferred_tasks_are_told_apart(capsys, parted):  
     words += " --sparse.sparsity 0.8 --sparse.update-every 2"
     assert main(["train", "cl", *words.split()]) == 0
     said = capsys.readouterr().out
-    assert "final average accuracy (%)" in said
+    assert "final average accuracy, tasks known (%)" in said
     assert "accuracy, tasks inferred (%)" in said and "tasks inferred right (%)" in said
     result = json.loads((parted / "run" / "result.json").read_text())
     assert result["selector"] == "entropy" and 0 <= result["tasks_found"] <= 1

@@ -12,6 +12,7 @@ from continual.tasks.overlap import (
     masks_of_shared,
     overlaps,
     task_flops,
+    trained_weights,
     visible_masks,
 )
 from tests.continual.tasks.test_task_masks import learn
@@ -59,3 +60,34 @@ def test_condensed_layers_are_counted_as_well():
     flops = task_flops(model, (FEATURES,))
     assert flops["dense"] == 2 * (FEATURES * 20 + 20 * 16 + 16 * 3)
     assert flops["tasks"] == [2 * sum(tensor.budget for tensor in model.engine.tensors)] * 3
+
+
+@pytest.mark.parametrize("share", ["none", "reuse", "all"])
+def test_a_task_trains_what_no_earlier_one_has(share):
+    model = learn(
+        TaskMasks(make_mlp(), make_config("static", sparsity=0.7), share=share), make_tasks()
+    )
+    budget = sum(tensor.budget for tensor in model.engine.tensors)
+    (head,) = (tensor.budget for tensor in model.engine.tensors if tensor.name == model.head)
+    counts = trained_weights(model)
+    assert counts[0] == budget
+    if share == "reuse":
+        assert all(count < budget for count in counts[1:])
+    else:
+        assert counts == [budget] * 3
+    used = sum(layer.used for layer in model.capacity())
+    assert sum(counts) - 3 * head == used
+
+
+def test_dense_layers_are_each_task_s_own():
+    config = make_config("static", dense=("output", "input"))
+    model = learn(TaskMasks(make_mlp(), config), make_tasks())
+    assert trained_weights(model) == [FEATURES * 20 + 20 * 16 // 5 + 16 * 3] * 3
+
+
+def test_without_isolation_a_task_trains_all_that_is_active():
+    sparse = learn(TaskMasks(make_mlp(), make_config("static"), isolation="none"), make_tasks())
+    dense = learn(TaskMasks(make_mlp(), make_config("dense"), isolation="none"), make_tasks())
+    total = FEATURES * 20 + 20 * 16 + 16 * 3
+    assert trained_weights(sparse) == [round(0.2 * total)] * 3
+    assert trained_weights(dense) == [total] * 3

@@ -8,7 +8,7 @@ from stable_baselines3 import DQN, PPO, SAC
 
 import dstrl
 from dstrl.policies.names import policies
-from dstrl.policies.tiny import tiny_arch, widest_within
+from dstrl.policies.tiny import tiny_arch
 from dstrl.runs.build import build as build_run
 from dstrl.runs.spec import RLSpec
 from sparse_core.config import SparseConfig
@@ -32,29 +32,6 @@ def tiny(algorithm, sparse, **policy_kwargs):
     policy = policies()[algorithm]["SparseMlpPolicy"]
     spaces = model.observation_space, model.action_space
     return tiny_arch(policy, *spaces, sparse, **policy_kwargs)
-
-
-def test_the_widest_architecture_within_the_budget():
-    def count(arch):
-        return 10 * arch[0] + arch[0] * arch[1]
-
-    assert widest_within([100, 50], count, 6000) == [100, 50]
-    assert widest_within([100, 50], count, 600) == [26, 13]
-    assert count([26, 13]) == 598 <= 600 < count([27, 13]) == 621
-    assert widest_within([100, 50], count, 5999) == [101, 49]
-    assert count([101, 49]) == 5959 <= 5999 < count([102, 49]) == 6018 < count([101, 50])
-    assert widest_within({"pi": [8], "vf": [8]}, lambda a: 5 * a["pi"][0] + 7 * a["vf"][0], 91) == {
-        "pi": [8],
-        "vf": [7],
-    }
-    assert widest_within([100, 50], count, 11) == [1, 1]
-
-
-@pytest.mark.parametrize("budget", [0, 10])
-def test_a_budget_that_no_network_meets_is_refused(budget):
-    message = r"^net_arch=\[8\]: no dense network of this shape has at most \d+ weights, lower the"
-    with pytest.raises(ValueError, match=message):
-        widest_within([8], lambda arch: 11 * arch[0], budget)
 
 
 @pytest.mark.parametrize(

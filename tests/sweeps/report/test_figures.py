@@ -55,8 +55,8 @@ def test_figures_are_named_by_the_rules_in_force(tmp_path: Path) -> None:
     (said,) = labels(grid, runs, tmp_path / "scores", "scores")
     names = ("dense", "set random", "set unfired", "rigl gradient", "rigl momentum")
     assert said == (
-        "permuted-digits, tasks=5. final average accuracy (%), mean with 95% interval: "
-        + "; ".join(f"{name}: 50 (1)" for name in names)
+        "permuted-digits, tasks=5. final average accuracy, tasks known (%), mean with 95% "
+        "interval: " + "; ".join(f"{name}: 50 (1)" for name in names)
     )
     report = write_report(grid, tmp_path / "out", runs)
     rows = results_table(report.summaries[0]).rows
