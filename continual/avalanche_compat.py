@@ -1,47 +1,22 @@
-"""Avalanche, importable also where torchvision's compiled operators are not.
-
-PyPI's torchvision wheel for Linux is built against CUDA; beside a CPU build of torch its operators
-do not load, and `import torchvision`, hence `import avalanche`, fails on the missing schemas of
-`torchvision::nms` and `torchvision::qnms`. Nothing here uses these operators: declaring the schemas
-is enough. Where the real import works, nothing is declared.
-"""
+"""Avalanche, importable also where torchvision's compiled operators are not."""
 
 from __future__ import annotations
 
 import importlib
-import sys
 import warnings
 from types import ModuleType
 
-import torch
-
-OPERATORS = ("nms", "qnms")
-_declared: list[torch.library.Library] = []  # a Library forgets its schemas when it is collected
+from sparse_core.torchvision_compat import prepare_torchvision
 
 
 def import_avalanche() -> ModuleType:
     """Import Avalanche and return it; its dependencies' warnings at import are not ours to show."""
+    prepare_torchvision()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            importlib.import_module("torchvision")
-        except RuntimeError as error:
-            if "torchvision::" not in str(error):
-                raise
-            _declare_operators()
         for part in ("benchmarks", "evaluation", "models", "training"):
             importlib.import_module(f"avalanche.{part}")
         return importlib.import_module("avalanche")
-
-
-def _declare_operators() -> None:
-    for name in [n for n in sys.modules if n == "torchvision" or n.startswith("torchvision.")]:
-        del sys.modules[name]
-    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-    for name in OPERATORS:
-        schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-        library.define(schema)  # type: ignore[no-untyped-call]
-    _declared.append(library)
 
 
 avalanche = import_avalanche()

@@ -1,9 +1,10 @@
-"""Supervised learning with large sparse layers: extreme classification, recommendation.
+"""Supervised learning with sparse layers: images, extreme classification, recommendation.
 
     from supervised import XMCSpec, read_samples
     from supervised import RecSpec, read_pairs
+    from supervised import VisionSpec, load_images
 
-Names are imported on first use, so `supervised.xmc.spec` and `supervised.rec.spec` cost no torch.
+Names are imported on first use, so specs, such as `supervised.xmc.spec`, cost no torch.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from supervised.data.image_files import load_images
+    from supervised.data.images import Images
     from supervised.data.interactions import Interactions, load_interactions
     from supervised.data.pairs import Pairs, read_pairs
     from supervised.data.rows import Rows
@@ -19,12 +22,14 @@ if TYPE_CHECKING:
     from supervised.rec.models import Factors, LightGCN, NeuMF
     from supervised.rec.predict import best_items
     from supervised.rec.spec import RecSpec
+    from supervised.vision.spec import VisionSpec
     from supervised.xmc.model import OneVsAll
     from supervised.xmc.predict import best_labels
     from supervised.xmc.spec import XMCSpec
 
 __all__ = [
     "Factors",
+    "Images",
     "Interactions",
     "LightGCN",
     "NeuMF",
@@ -33,9 +38,11 @@ __all__ = [
     "RecSpec",
     "Rows",
     "Samples",
+    "VisionSpec",
     "XMCSpec",
     "best_items",
     "best_labels",
+    "load_images",
     "load_interactions",
     "read_pairs",
     "read_samples",
@@ -43,6 +50,7 @@ __all__ = [
 
 _HOME = {
     "Factors": "supervised.rec.models",
+    "Images": "supervised.data.images",
     "Interactions": "supervised.data.interactions",
     "LightGCN": "supervised.rec.models",
     "NeuMF": "supervised.rec.models",
@@ -51,9 +59,11 @@ _HOME = {
     "RecSpec": "supervised.rec.spec",
     "Rows": "supervised.data.rows",
     "Samples": "supervised.data.text",
+    "VisionSpec": "supervised.vision.spec",
     "XMCSpec": "supervised.xmc.spec",
     "best_items": "supervised.rec.predict",
     "best_labels": "supervised.xmc.predict",
+    "load_images": "supervised.data.image_files",
     "load_interactions": "supervised.data.interactions",
     "read_pairs": "supervised.data.pairs",
     "read_samples": "supervised.data.text",

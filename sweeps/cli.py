@@ -8,7 +8,7 @@
     dst sweep report GRID    write the report again
     dst sweep export DIR     print or write results as CSV, Parquet, Markdown or LaTeX
     dst tune GRID            find values for each method of a grid
-    dst train KIND ...       do one run: rl, cl, crl, xmc, rec, package.module:NAME
+    dst train KIND ...       do one run: rl, cl, crl, xmc, rec, vision, package.module:NAME
     dst enjoy RUN            play an episode of a finished run
     dst bench NAME ...       measure speed: kernels, layers, conv, rl, cl, rec, large, updates
     dst list WHAT            say what names there are, a line for each

@@ -173,9 +173,10 @@ def _resnet_step(
     from torch.nn.functional import cross_entropy
 
     from sparse_core import SparseConfig, sparsify
-    from sweeps.bench.resnets import CLASSES
-    from sweeps.bench.resnets import resnet as make
+    from sparse_core.networks.residual import CLASSES
+    from sparse_core.networks.residual import resnet as make
 
+    torch.manual_seed(0)
     net = make(*shape).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if sparsity:
         fields: dict[str, Any] = dict(distribution=distribution, dense=("input", "output"))

@@ -51,6 +51,7 @@ EXAMPLES = """examples:
   dst train crl --sequence cartpole --sparse.method rigl --isolation hard
   dst train xmc --dataset bibtex --data DIR --sparse.method rigl --sparse.sparsity 0.97
   dst train rec --dataset gowalla --data DIR --model mf --sparse.method srigl --sparse.sparsity 0.8
+  dst train vision --data DIR --network resnet8 --sparse.method srigl --sparse.sparsity 0.95
   dst enjoy runs/train/0123456789ab   writes an animated GIF
   dst data get mnist --data DIR       fetches a data set
   dst doctor                          is all well with machine and installation?

@@ -135,6 +135,17 @@ KINDS = {
             ("propensity_precision_at_5", "PSP@5 (%)"),
         ),
     ),
+    "vision": Kind(
+        spec="supervised.vision.spec:VisionSpec",
+        runner="supervised.vision.train:run",
+        title="Images",
+        task=("dataset", "network"),
+        score="accuracy (%)",
+        x="epochs",
+        y="accuracy (%)",
+        percent=True,
+        extra=(("top5", "top-5 accuracy (%)"),),
+    ),
     "rec": Kind(
         spec="supervised.rec.spec:RecSpec",
         runner="supervised.rec.train:run",

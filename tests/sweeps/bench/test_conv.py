@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sparse_core.networks.residual import resnet
 from sweeps.bench import conv
 from sweeps.bench.command import Setting
-from sweeps.bench.resnets import resnet
 from tests.sparse_core.convolutions import few_patches
 
 __all__ = ["few_patches"]

@@ -126,7 +126,7 @@ def test_a_rule_of_actor_and_one_of_critic_are_both_named() -> None:
 
 
 def test_what_is_shown_leaves_identities_alone() -> None:
-    for kind in ("rl", "cl", "crl", "xmc", "rec"):
+    for kind in ("rl", "cl", "crl", "xmc", "rec", "vision"):
         (run,) = parse(f"name: x\nkind: {kind}\nbase: {{sparse.method: rigl}}").runs
         (same,) = parse(
             f"name: x\nkind: {kind}\nbase: {{sparse.method: rigl, sparse.growth: gradient}}"

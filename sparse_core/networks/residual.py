@@ -1,11 +1,14 @@
-"""Residual networks for images of 32 x 32 in ten classes (He et al. 2016, section 4.2).
+"""Residual networks for small images (He et al. 2016, section 4.2).
 
-Shortcuts that change the size are convolutions of 1 x 1 (option B), as in ResNet-18.
+Shortcuts that change the size are convolutions of 1 x 1 (option B), as in ResNet-18; the paper's
+networks of 6n + 2 layers pad with zeros instead (option A). The first convolution is of 3 x 3 with
+stride 1 and no pooling follows it, the form in which ResNet-18 is trained on CIFAR.
 """
 
 from __future__ import annotations
 
-import torch
+from collections import OrderedDict
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -38,21 +41,32 @@ class Block(nn.Module):
         return F.relu(self.second_norm(self.second(inner)) + self.shortcut(x))
 
 
-def resnet(width: int, stages: int, blocks: int) -> nn.Module:
-    """Return a network.
+def resnet(
+    width: int, stages: int, blocks: int, classes: int = CLASSES, channels: int = 3
+) -> nn.Sequential:
+    """Return a network from `(batch, channels, height, width)` to `(batch, classes)`.
+
+    ResNet-8, -20 and -32 have a width of 16, three stages and 1, 3 and 5 blocks; ResNet-18 has a
+    width of 64, four stages and 2 blocks.
 
     Args:
         width: Channels of the first stage; each stage has twice those of the one before.
         stages: Stages; each but the first halves the image.
         blocks: Blocks of a stage.
+        classes: Outputs.
+        channels: Of the images.
     """
-    torch.manual_seed(0)
-    layers = [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["stem"] = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+    layers["norm"] = nn.BatchNorm2d(width)
+    layers["relu"] = nn.ReLU()
     inputs = width
     for stage in range(stages):
         for block in range(blocks):
             stride = 2 if block == 0 and stage > 0 else 1
-            layers.append(Block(inputs, width << stage, stride))
+            layers[f"stage{stage + 1}_{block + 1}"] = Block(inputs, width << stage, stride)
             inputs = width << stage
-    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, CLASSES)
-    return nn.Sequential(*layers, *head)
+    layers["pool"] = nn.AdaptiveAvgPool2d(1)
+    layers["flat"] = nn.Flatten()
+    layers["head"] = nn.Linear(inputs, classes)
+    return nn.Sequential(layers)

@@ -1,0 +1,1 @@
+"""Networks for images, as plain modules that more than one package trains."""

@@ -1,0 +1,1 @@
+"""Classification of images: `VisionSpec`, networks, training, corrupted test images."""

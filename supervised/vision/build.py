@@ -1,0 +1,178 @@
+"""The network, the optimizer and the device of a spec."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sparse_core.building import sparsify
+from sparse_core.checks import InputError
+from sparse_core.engine import Engine
+from sparse_core.imports import load
+from sparse_core.layers.dense import become_dense
+from sparse_core.optim import use_kernels
+from supervised.vision.catalogue import NETWORKS
+from supervised.vision.networks import Shape
+from supervised.vision.spec import OPTIMIZERS, VisionSpec, check_images
+
+SETTINGS: Mapping[str, Mapping[str, Any]] = {"sgd": {"momentum": 0.9}}
+"""Keyword arguments of optimizers beside learning rate and weight decay."""
+
+OURS = "sparse_"
+"""How the names of an engine's own state begin."""
+
+
+def make_model(spec: VisionSpec, shape: Shape, classes: int) -> tuple[nn.Module, Engine]:
+    """Build the network of a spec, sparse.
+
+    Args:
+        spec: The run.
+        shape: Channels, height and width of the images.
+        classes: Outputs.
+
+    Returns:
+        The network and the engine that moves its topology.
+
+    Raises:
+        InputError: If the network does not take the images, the file of weights is of another
+            network, or the sparsity cannot be had.
+    """
+    check_images(spec.network, shape[0], shape[1], spec.dataset)
+    model = _network(spec, shape, classes)
+    if spec.weights is not None:
+        load_weights(model, Path(spec.weights), spec.network)
+    model = model.to(device_of(spec))
+    config = replace(spec.sparse, seed=spec.seed, horizon=None)
+    return model, sparsify(model, config, batch=spec.batch_size)
+
+
+def _network(spec: VisionSpec, shape: Shape, classes: int) -> nn.Module:
+    known = NETWORKS.get(spec.network)
+    if known is not None:
+        make = load("network", known.make, "a network")
+        made: nn.Module = make(shape, classes, spec.width or known.width, spec.depth or known.depth)
+        return made
+    expected = "a function or class (shape, classes) -> nn.Module"
+    make = load("network", spec.network, expected, lambda found: _takes(found, None, None))
+    own = make(shape, classes)
+    if not isinstance(own, nn.Module):
+        raise InputError(
+            f"network={spec.network!r}: gave a {type(own).__name__}, must be {expected}",
+            field="network",
+        )
+    return own
+
+
+def make_optimizer(spec: VisionSpec, parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """Build the optimizer of a spec; one that goes by a name of ours makes its steps by kernels.
+
+    Raises:
+        InputError: If there is none such, or it takes other arguments.
+    """
+    expected = "a function or class (parameters, lr=..., weight_decay=...) -> Optimizer"
+    settings = {
+        "lr": spec.lr,
+        "weight_decay": spec.weight_decay,
+        **SETTINGS.get(spec.optimizer, {}),
+        **spec.optimizer_kwargs,
+    }
+    reference = OPTIMIZERS.get(spec.optimizer, spec.optimizer)
+    make = load("optimizer", reference, expected, lambda found: _takes(found, None, **settings))
+    made = make(parameters, **settings)
+    if not isinstance(made, Optimizer):
+        raise InputError(
+            f"optimizer={spec.optimizer!r}: gave a {type(made).__name__}, must be {expected}",
+            field="optimizer",
+        )
+    if spec.optimizer in OPTIMIZERS and spec.device == "cpu":
+        use_kernels(made)
+    return made
+
+
+def device_of(spec: VisionSpec) -> torch.device:
+    """Return the device of a run.
+
+    Raises:
+        InputError: If there is none such, or it computes in float32 only and `mixed` is asked for.
+    """
+    if spec.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device='cuda': torch sees no GPU here, use cpu", field="device")
+    if spec.precision == "mixed" and not has_bfloat16(spec.device):
+        raise InputError(
+            f"precision='mixed': this {spec.device} has no arithmetic in bfloat16, use float32",
+            field="precision",
+        )
+    return torch.device(spec.device)
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether a device computes in bfloat16 faster than in float32."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def dense_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state of the dense network that computes what a sparse one does."""
+    dense = copy.deepcopy(model)
+    become_dense(dense)
+    return {
+        name: value.cpu() for name, value in dense.state_dict().items() if not name.startswith(OURS)
+    }
+
+
+def load_weights(model: nn.Module, file: Path, network: str) -> None:
+    """Give a dense network the weights of a file.
+
+    Args:
+        model: The network.
+        file: A state of such a network, saved by `torch.save`.
+        network: What the network is called.
+
+    Raises:
+        InputError: In one line, if it cannot be read or is of another network.
+    """
+    said = f"weights={str(file)!r}"
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        why = " ".join(str(error).split())[:100]
+        raise InputError(f"{said}: cannot be read: {why}", field="weights") from None
+    own = model.state_dict()
+    if not isinstance(state, Mapping):
+        raise InputError(f"{said}: holds no state of a network", field="weights")
+    odd = next((name for name in own if name not in state), None)
+    odd = odd or next((name for name in state if name not in own), None)
+    if odd is not None:
+        where = "the file" if odd in own else f"{network!r}"
+        raise InputError(f"{said}: is of another network: {where} has no {odd!r}", field="weights")
+    for name, value in own.items():
+        if state[name].shape != value.shape:
+            raise InputError(
+                f"{said}: is of another network: {name!r} is {tuple(state[name].shape)}, that of "
+                f"{network!r} here is {tuple(value.shape)}",
+                field="weights",
+            )
+    model.load_state_dict(state)
+
+
+def _takes(found: object, *arguments: object, **settings: object) -> bool:
+    """Whether something can be called with these arguments."""
+    if not callable(found):
+        return False
+    try:
+        inspect.signature(found).bind(*arguments, **settings)
+    except TypeError:
+        return False
+    except ValueError:  # of compiled code
+        return True
+    return True

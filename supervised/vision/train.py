@@ -1,0 +1,90 @@
+"""One run on images: a spec in, a result out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sparse_core.ahead import import_ahead
+from sparse_core.checkpoints import Checkpoints
+from sparse_core.metrics.tally import weights
+from sparse_core.pickling import set_streams
+from supervised.data.image_files import load_images
+from supervised.data.images import divided
+from supervised.vision.build import dense_state
+from supervised.vision.measuring import accuracy
+from supervised.vision.spec import VisionSpec
+from supervised.vision.training import Training
+
+Progress = Callable[[float, Mapping[str, float]], None]
+
+WEIGHTS = "weights.pt"
+"""The file of the trained weights in a run's output."""
+
+
+def ahead() -> None:
+    """Import what runs import as they go, for a process that forks them."""
+    import_ahead("PIL.Image", "PIL.ImageOps")
+
+
+def run(
+    spec: VisionSpec, out: Path, progress: Progress, checkpoints: Checkpoints | None = None
+) -> dict[str, Any]:
+    """Train on some images and measure on others after each epoch; the last epoch counts.
+
+    Args:
+        spec: The run.
+        out: A folder for `weights.pt`, the state of the dense network that computes what the
+            trained one does.
+        progress: Called with the fraction done and the accuracy so far.
+        checkpoints: Where to write how far it is, and to go on from; None: nowhere.
+
+    Returns:
+        `score`, the fraction of test images whose class is found, or of those held out; `top5`;
+        `curve`, the score after each epoch; `losses` of each epoch; `images` of each part;
+        `sparsity`, `layers`, `bytes`, `updates` and `still` (see `sparse_core.metrics.tally`), all
+        as JSON can hold them. With an average of the weights also `unaveraged`, the score without.
+
+    Raises:
+        InputError: If the data is missing or broken, or the spec does not suit it.
+    """
+    random.seed(spec.seed)
+    np.random.seed(spec.seed % 2**32)
+    torch.manual_seed(spec.seed)
+    train, test = load_images(spec.dataset, spec.image_size)
+    parts = divided(
+        train,
+        test,
+        samples=spec.samples,
+        valid_fraction=spec.valid_fraction,
+        seed=spec.seed,
+    )
+    outside = {"parts": parts, "progress": progress}
+    state = None if checkpoints is None else checkpoints.load(outside)
+    if state is None:
+        training = Training(spec, parts)
+    else:
+        training = state["training"]
+        set_streams(state["streams"])
+    training.train(parts, progress, checkpoints)
+    training.moves.end()
+    torch.save(dense_state(training.measured()), out / WEIGHTS)
+    unaveraged = {}
+    if spec.ema:
+        plain = accuracy(training.model, parts.test, training.scale, spec.precision)
+        unaveraged = {"unaveraged": plain.top1}
+    return {
+        "score": training.last.top1,
+        "top5": training.last.top5,
+        "curve": training.curve,
+        "losses": training.losses,
+        "images": {"train": len(parts.train), "test": len(parts.test)},
+        **unaveraged,
+        **weights({"network": training.engine}),
+        **training.moves.result(),
+    }
