@@ -122,11 +122,13 @@ class ImageParts:
 
     Attributes:
         train: For training.
-        test: To measure on: test images, or those held out of training.
+        valid: Held out of training; None: there are none.
+        test: For testing.
         classes: Number of classes.
     """
 
     train: Images
+    valid: Images | None
     test: Images
     classes: int
 
@@ -145,7 +147,7 @@ def divided(
         train: All images for training.
         test: All test images.
         samples: Images for training to draw, those held out among them; None: all.
-        valid_fraction: How much of them is held out and takes the place of the test images.
+        valid_fraction: How much of them is held out.
         seed: The run's seed.
 
     Raises:
@@ -160,6 +162,7 @@ def divided(
     rows = torch.arange(len(train))
     if samples is not None or valid_fraction:
         rows = torch.randperm(len(train), generator=stream(seed, "images"))[:samples]
+    valid = None
     if valid_fraction:
         held_out = max(1, int(valid_fraction * len(rows)))
         held, rows = rows[:held_out], rows[held_out:]
@@ -168,8 +171,8 @@ def divided(
                 f"valid_fraction={valid_fraction}: leaves none of {held_out} images for training",
                 field="valid_fraction",
             )
-        test = train.some(held.sort()[0])
-    return ImageParts(train.some(rows.sort()[0]).held(), test.held(), classes)
+        valid = train.some(held.sort()[0]).held()
+    return ImageParts(train.some(rows.sort()[0]).held(), valid, test.held(), classes)
 
 
 def read_image(file: Path, size: int, channels: int) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -20,6 +19,7 @@ from sparse_core.engine import Engine
 from sparse_core.imports import load
 from sparse_core.layers.dense import become_dense
 from sparse_core.optim import use_kernels
+from supervised.making import make_optimizer, takes
 from supervised.vision.catalogue import NETWORKS
 from supervised.vision.networks import Shape
 from supervised.vision.spec import OPTIMIZERS, VisionSpec, check_images
@@ -62,7 +62,7 @@ def _network(spec: VisionSpec, shape: Shape, classes: int) -> nn.Module:
         made: nn.Module = make(shape, classes, spec.width or known.width, spec.depth or known.depth)
         return made
     expected = "a function or class (shape, classes) -> nn.Module"
-    make = load("network", spec.network, expected, lambda found: _takes(found, None, None))
+    make = load("network", spec.network, expected, lambda found: takes(found, None, None))
     own = make(shape, classes)
     if not isinstance(own, nn.Module):
         raise InputError(
@@ -72,27 +72,15 @@ def _network(spec: VisionSpec, shape: Shape, classes: int) -> nn.Module:
     return own
 
 
-def make_optimizer(spec: VisionSpec, parameters: Iterable[nn.Parameter]) -> Optimizer:
+def optimizer_of(spec: VisionSpec, parameters: Iterable[nn.Parameter]) -> Optimizer:
     """Build the optimizer of a spec; one that goes by a name of ours makes its steps by kernels.
 
     Raises:
         InputError: If there is none such, or it takes other arguments.
     """
-    expected = "a function or class (parameters, lr=..., weight_decay=...) -> Optimizer"
-    settings = {
-        "lr": spec.lr,
-        "weight_decay": spec.weight_decay,
-        **SETTINGS.get(spec.optimizer, {}),
-        **spec.optimizer_kwargs,
-    }
-    reference = OPTIMIZERS.get(spec.optimizer, spec.optimizer)
-    make = load("optimizer", reference, expected, lambda found: _takes(found, None, **settings))
-    made = make(parameters, **settings)
-    if not isinstance(made, Optimizer):
-        raise InputError(
-            f"optimizer={spec.optimizer!r}: gave a {type(made).__name__}, must be {expected}",
-            field="optimizer",
-        )
+    settings = {"weight_decay": spec.weight_decay, **SETTINGS.get(spec.optimizer, {})}
+    settings |= spec.optimizer_kwargs
+    made = make_optimizer(spec.optimizer, OPTIMIZERS, parameters, lr=spec.lr, **settings)
     if spec.optimizer in OPTIMIZERS and spec.device == "cpu":
         use_kernels(made)
     return made
@@ -163,16 +151,3 @@ def load_weights(model: nn.Module, file: Path, network: str) -> None:
                 field="weights",
             )
     model.load_state_dict(state)
-
-
-def _takes(found: object, *arguments: object, **settings: object) -> bool:
-    """Whether something can be called with these arguments."""
-    if not callable(found):
-        return False
-    try:
-        inspect.signature(found).bind(*arguments, **settings)
-    except TypeError:
-        return False
-    except ValueError:  # of compiled code
-        return True
-    return True

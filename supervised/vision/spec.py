@@ -43,8 +43,8 @@ class VisionSpec:
         image_size: Of a folder: height and width that images are brought to; None: the shorter
             side of the first.
         samples: Training images, drawn by the seed; None: all there are.
-        valid_fraction: How much of the training images is held out and measured on in place of the
-            test images, to choose settings by.
+        valid_fraction: How much of the training images is held out to choose settings by: the
+            curve and `valid_score` are of them.
         augment: `crop` (moved by up to an eighth of the image, zeros around) and `flip` (left and
             right) of training images; None: what suits the data set, both for a folder.
         network: One of `supervised.vision.catalogue.NETWORKS`, or `package.module:NAME` of a

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ from sparse_core.metrics.tally import weights
 from sparse_core.pickling import set_streams
 from supervised.data.image_files import load_images
 from supervised.data.images import divided
+from supervised.epochs import Progress
 from supervised.vision.build import dense_state
 from supervised.vision.measuring import accuracy
 from supervised.vision.spec import VisionSpec
 from supervised.vision.training import Training
-
-Progress = Callable[[float, Mapping[str, float]], None]
 
 WEIGHTS = "weights.pt"
 """The file of the trained weights in a run's output."""
@@ -45,8 +43,9 @@ def run(
         checkpoints: Where to write how far it is, and to go on from; None: nowhere.
 
     Returns:
-        `score`, the fraction of test images whose class is found, or of those held out; `top5`;
-        `curve`, the score after each epoch; `losses` of each epoch; `images` of each part;
+        `score`, the fraction of test images whose class is found; `top5`; `curve`, the same after
+        each epoch, on the images held out if there are any, and `valid_score`, its end then;
+        `losses` of each epoch; `images` of each part;
         `sparsity`, `layers`, `bytes`, `updates` and `still` (see `sparse_core.metrics.tally`), all
         as JSON can hold them. With an average of the weights also `unaveraged`, the score without.
 
@@ -73,18 +72,23 @@ def run(
         set_streams(state["streams"])
     training.train(parts, progress, checkpoints)
     training.moves.end()
-    torch.save(dense_state(training.measured()), out / WEIGHTS)
-    unaveraged = {}
+    model, scale = training.measured(), training.scale
+    torch.save(dense_state(model), out / WEIGHTS)
+    further: dict[str, float] = {}
+    found = training.last
+    if parts.valid is not None:
+        further["valid_score"] = found.top1
+        found = accuracy(model, parts.test, scale, spec.precision)
     if spec.ema:
-        plain = accuracy(training.model, parts.test, training.scale, spec.precision)
-        unaveraged = {"unaveraged": plain.top1}
+        further["unaveraged"] = accuracy(training.model, parts.test, scale, spec.precision).top1
+    named = {"train": parts.train, "valid": parts.valid, "test": parts.test}
     return {
-        "score": training.last.top1,
-        "top5": training.last.top5,
+        "score": found.top1,
+        "top5": found.top5,
         "curve": training.curve,
         "losses": training.losses,
-        "images": {"train": len(parts.train), "test": len(parts.test)},
-        **unaveraged,
+        "images": {name: len(part) for name, part in named.items() if part is not None},
+        **further,
         **weights({"network": training.engine}),
         **training.moves.result(),
     }

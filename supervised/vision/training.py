@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +13,13 @@ from sparse_core.checks import InputError
 from sparse_core.metrics.tally import UpdateTally
 from sparse_core.streams import stream
 from supervised.data.images import ImageParts
+from supervised.epochs import Progress
 from supervised.vision.augment import Scale, augmented
 from supervised.vision.averaging import averaged, with_average
-from supervised.vision.build import device_of, make_model, make_optimizer
+from supervised.vision.build import device_of, make_model, optimizer_of
 from supervised.vision.learning_rate import learning_rate
 from supervised.vision.measuring import Accuracy, accuracy, mixed
 from supervised.vision.spec import VisionSpec
-
-Progress = Callable[[float, Mapping[str, float]], None]
 
 SEEN = 10_000
 """Training images, the first so many, of which mean and variance are taken."""
@@ -39,7 +37,7 @@ class Training:
 
     Attributes:
         steps: Optimizer steps done.
-        curve: Epochs and accuracy after each.
+        curve: Epochs and accuracy after each, on images held out or, without such, test images.
         losses: Mean loss of each epoch.
         last: What was measured last.
     """
@@ -55,7 +53,7 @@ class Training:
         self.per_epoch = count // spec.batch_size
         self.device = device_of(spec)
         self.model, self.engine = make_model(spec, (shape[0], shape[1], shape[2]), parts.classes)
-        self.optimizer = make_optimizer(spec, self.model.parameters())
+        self.optimizer = optimizer_of(spec, self.model.parameters())
         self.engine.attach(self.optimizer)
         self.engine.set_horizon(spec.epochs * self.per_epoch)
         self.average = averaged(self.model, spec.ema) if spec.ema else None
@@ -81,6 +79,7 @@ class Training:
             FloatingPointError: If the loss is NaN or infinite.
         """
         spec = self.spec
+        looked_at = parts.test if parts.valid is None else parts.valid
         while len(self.curve) < spec.epochs:
             epoch = len(self.curve)
             order = torch.randperm(len(parts.train), generator=stream(spec.seed, "batches", epoch))
@@ -96,7 +95,7 @@ class Training:
                     checkpoints.save({"training": self}, outside=outside)
             self.losses.append(self.total / self.per_epoch)
             self.total = 0.0
-            self.last = accuracy(self.measured(), parts.test, self.scale, spec.precision)
+            self.last = accuracy(self.measured(), looked_at, self.scale, spec.precision)
             self.curve.append([epoch + 1, self.last.top1])
         self._tell(progress)
 

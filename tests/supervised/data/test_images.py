@@ -137,7 +137,8 @@ def test_images_are_drawn_by_the_seed():
     drawn = everything(parts.train)[:, 0, 0, 0].tolist()
     assert len(set(drawn)) == 8 and drawn == sorted(drawn) and len(parts.test) == 4
     held = divided(numbered(20), numbered(4), samples=8, valid_fraction=0.25)
-    both = [everything(part)[:, 0, 0, 0].tolist() for part in (held.train, held.test)]
+    both = [everything(part)[:, 0, 0, 0].tolist() for part in (held.train, held.valid)]
+    assert len(held.test) == 4 and parts.valid is None
     assert [len(part) for part in both] == [6, 2] and sorted(both[0] + both[1]) == drawn
     other = divided(numbered(20), numbered(4), samples=8, seed=1)
     assert everything(other.train)[:, 0, 0, 0].tolist() != drawn

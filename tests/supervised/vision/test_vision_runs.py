@@ -14,7 +14,7 @@ from supervised.vision.build import load_weights, make_model
 from supervised.vision.spec import VisionSpec
 from supervised.vision.train import run
 from sweeps.cli import main
-from sweeps.store import fault_of
+from sweeps.store.directory import fault_of
 from tests.continual.runs.test_resuming import Often, Stopped
 from tests.supervised.vision.pictures import write
 
@@ -86,7 +86,8 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, method, optio
 
 def test_settings_are_chosen_on_images_held_out(tmp_path):
     result = result_of(spec("dense", valid_fraction=0.25, epochs=1), tmp_path)
-    assert result["images"] == {"train": 240, "test": 80}
+    assert result["images"] == {"train": 240, "valid": 80, "test": 360}
+    assert result["valid_score"] == result["curve"][-1][1]
 
 
 def test_what_only_the_data_can_tell_is_one_line(tmp_path):

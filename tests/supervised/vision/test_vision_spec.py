@@ -7,7 +7,7 @@ import pytest
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
 from supervised.vision.spec import VisionSpec
-from sweeps.grid import parse
+from sweeps.language.grid import parse
 
 
 @pytest.mark.parametrize(
