@@ -35,12 +35,19 @@ class Checkpoints:
         folder: Where they lie; made when the first is written.
         minutes: Between two checkpoints; 0: at every opportunity.
         key: What the run is and what it is run by; a checkpoint of another is not read.
+        keep: Whether the run's end is kept as well, so that it can be prolonged.
+
+    Attributes:
+        keep: As given.
+        others: Whether what was loaded is of the run that was to be begun with.
     """
 
-    def __init__(self, folder: Path, minutes: float, key: str = "") -> None:
+    def __init__(self, folder: Path, minutes: float, key: str = "", keep: bool = False) -> None:
+        self.keep = keep
+        self.others = False
         self._folder = folder
         self._seconds = 60 * minutes
-        self._key = hashlib.sha256(key.encode()).hexdigest()
+        self._keys = [_digest(key)]
         self._last = time.monotonic()
         self._number = max(self._numbers(), default=0)
         self._segments: list[Segment] = []
@@ -50,6 +57,26 @@ class Checkpoints:
     def exist(self) -> bool:
         """Whether there is any, whole or not."""
         return bool(self._numbers())
+
+    def begin_with(self, folder: Path, key: str) -> None:
+        """Go on from another run's checkpoints, unless there are some already.
+
+        Args:
+            folder: Where the other run's lie; those that are whole are copied.
+            key: The other run's.
+        """
+        self._keys.append(_digest(key))
+        if self.exist():
+            return
+        self._folder.mkdir(exist_ok=True)
+        for path in sorted(_files(folder), key=lambda path: (path.suffix == ".ckpt", path.stem)):
+            try:
+                body = read(path)
+            except ValueError as error:
+                _say(f"{path.name} is not used: {_reason(error)}")
+            else:
+                write(self._folder / path.name, body)
+        self._number = max(self._numbers(), default=0)
 
     def due(self) -> bool:
         """Whether it is time for the next one."""
@@ -121,7 +148,7 @@ class Checkpoints:
         self._folder.mkdir(exist_ok=True)
         number = self._number + 1
         segments: list[Segment] = []
-        content: dict[str, Any] = {"state": dict(state), "streams": streams(), "key": self._key}
+        content: dict[str, Any] = {"state": dict(state), "streams": streams(), "key": self._keys[0]}
         with contextlib.ExitStack() as stack:
             if ring is not None:
                 before = self._segments if ring.generation == self._generation else []
@@ -143,7 +170,7 @@ class Checkpoints:
 
     def _load(self, number: int, outside: Mapping[str, Any]) -> dict[str, Any]:
         content = unpickled(read(self._path(number)), outside)
-        if content["key"] != self._key:
+        if content["key"] not in self._keys:
             raise ValueError("it is of other code, or of another run")
         ring: Ring | None = content["ring"]
         if ring is not None:
@@ -153,24 +180,30 @@ class Checkpoints:
         self._segments = content["segments"]
         self._generation = 0 if ring is None else ring.generation
         state: dict[str, Any] = content["state"]
+        self.others = content["key"] != self._keys[0]
         return state | {"streams": content["streams"]}
 
     def _remove(self, unwanted: Callable[[Path], bool]) -> None:
-        for path in self._files():
+        for path in _files(self._folder):
             if unwanted(path):
                 with contextlib.suppress(OSError):
                     path.unlink()
 
-    def _files(self) -> list[Path]:
-        if not self._folder.is_dir():
-            return []
-        return [path for path in self._folder.iterdir() if path.stem.isdecimal()]
-
     def _numbers(self) -> list[int]:
-        return [int(path.stem) for path in self._files() if path.suffix == ".ckpt"]
+        return [int(path.stem) for path in _files(self._folder) if path.suffix == ".ckpt"]
 
     def _path(self, number: int, suffix: str = ".ckpt") -> Path:
         return self._folder / f"{number:08}{suffix}"
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if path.stem.isdecimal()]
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _say(line: str) -> None:

@@ -20,6 +20,8 @@ class InForce:
     fan_in: int | None
     growth: str | None
     drop: str | None
+    decay: str
+    horizon: int | None
     structure: str | None
     group: int
     scope: str
@@ -64,6 +66,23 @@ class InForce:
     def needs_horizon(self) -> bool:
         """Whether its schedule is a function of the training's length."""
         return self.facts.needs_horizon or self.density_moves
+
+    @property
+    def bound_to_length(self) -> str | None:
+        """The field whose schedule ends with the training; None: more steps would change nothing.
+
+        With a `horizon` of its own a topology is independent of how long training is.
+        """
+        method = self.facts
+        if method.in_rounds:
+            return "rounds"
+        if method.updater is None or self.horizon is not None:
+            return None
+        if self.density_moves:
+            return "density_curve"
+        if method.stops or self.needs_horizon:
+            return "stop_at"
+        return "decay" if method.drop is not None and self.decay != "constant" else None
 
     @property
     def growth_rule(self) -> str | None:

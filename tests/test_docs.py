@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import shlex
@@ -111,7 +112,11 @@ def commands() -> list[tuple[str, str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with the modules that the pages show."""
+    """A folder with the modules that the pages show, and with the run that they name."""
+    run = tmp_path / "runs/train/0123456789ab"
+    run.mkdir(parents=True)
+    record = {"spec_type": kinds.KINDS["rl"].spec, "spec": {}}
+    (run / "spec.json").write_text(json.dumps(record))
     shown: list[str] = []
     for text in TEXTS.values():
         for module in re.findall(r"(?:module|into),?\s+`(\w+)\.py`", text):

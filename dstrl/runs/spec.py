@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dstrl.runs import presets, references
+from dstrl.runs import presets, prolonging, references
 from dstrl.runs.hyperparameters import ALGORITHMS, check, defaults, is_tuned
 from dstrl.runs.libraries import missing_for_wrappers, missing_library
 from dstrl.seeds import derive
@@ -325,3 +325,7 @@ class RLSpec:
             return spec
         sparse = settings.static().actor if self.tiny else self.sparse.canonical()
         return dataclasses.replace(spec, sparse=dataclasses.replace(sparse, seed=self.sparse.seed))
+
+    def part_of(self, longer: RLSpec) -> float | None:
+        """Return what part of a longer run this one is, see `dstrl.runs.prolonging.part_of`."""
+        return prolonging.part_of(self, longer)

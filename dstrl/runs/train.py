@@ -22,10 +22,11 @@ from dstrl.runs.evaluate import Evaluator
 from dstrl.runs.saved import save
 from dstrl.runs.spec import RLSpec
 from dstrl.watching.callbacks import SparseCallback
+from dstrl.watching.horizon import lengthen
 from dstrl.watching.lines import lines
 from dstrl.watching.plasticity import Plasticity
 from dstrl.watching.recovery import SwitchWatch, recovery_times
-from dstrl.watching.resuming import OUTSIDE, Resumed, Saver, go_on
+from dstrl.watching.resuming import OUTSIDE, Last, Resumed, Saver, go_on
 from sparse_core.ahead import import_ahead
 from sparse_core.checkpoints import Checkpoints
 from sparse_core.metrics.tally import UpdateTally, weights
@@ -59,7 +60,8 @@ def run(
         out: A folder; the trained model goes there.
         progress: Told the fraction that is done and the numbers so far, at least once a second of
             work.
-        checkpoints: Where to write how far it is, and to go on from; None: nowhere.
+        checkpoints: Where to write how far it is, and to go on from; None: nowhere. They may be of
+            a run of fewer steps that this one can go on from (`RLSpec.part_of`).
 
     Returns:
         `score` (mean return over the last tenth of the evaluations), `curve` (environment steps,
@@ -90,12 +92,13 @@ def run(
             training = _Training(spec, _part(progress, len(results), rounds + 1), left)
         else:
             training = state["training"]
+            training.lengthen(spec)
         saver = None
         if checkpoints is not None:
             kept = {"training": training, "results": results}
             saver = Saver(checkpoints, kept, progress, len(results))
         followed = out / f"round_{len(results)}" if rounds else out
-        training.learn(followed, saver, None if state is None else state["streams"])
+        training.learn(followed, saver, state)
         state = None
         result, left = training.end(out, len(results) + 1)
         results.append(result)
@@ -141,23 +144,30 @@ class _Training:
         ]
         self.callbacks = [callback for callback in callbacks if callback is not None]
 
-    def learn(self, out: Path, saver: Saver | None, streams: Mapping[str, Any] | None) -> None:
+    def lengthen(self, spec: RLSpec) -> None:
+        """Train for as many steps as a spec says that differs in nothing else."""
+        if spec.steps == self.spec.steps:
+            return
+        self.spec = self.conductor.spec = spec
+        lengthen(self.model, policy_of(self.model).sparse_engines, spec.steps or 0)
+
+    def learn(self, out: Path, saver: Saver | None, state: Mapping[str, Any] | None) -> None:
         """Train to the end, and evaluate there.
 
         Args:
             out: The folder for what trackers follow.
             saver: Writes checkpoints.
-            streams: The random streams of the checkpoint that this was read from; None: it has not
-                begun.
+            state: Of the checkpoint that this was read from; None: it has not begun.
         """
         savers = [] if saver is None else [saver]
+        last = [Last(saver)] if saver is not None and saver.checkpoints.keep else []
         steps = self.spec.steps or 0
         with lines(self.model, out):
-            if streams is None:
-                self.model.learn(steps, callback=[*self.callbacks, *savers])
+            if state is None:
+                self.model.learn(steps, callback=[*last, *self.callbacks, *savers])
             else:
-                begun = Resumed(self.callbacks, self.model, streams)
-                go_on(self.model, steps, [begun, *savers])
+                begun = Resumed(self.callbacks, self.model, state["streams"], state["ended"])
+                go_on(self.model, steps, [*last, begun, *savers])
             self.moves.end()
             self.conductor.evaluate(final=True)
 

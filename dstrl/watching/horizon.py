@@ -6,6 +6,7 @@ whole training, while `learn` counts environment steps.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -13,8 +14,25 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
+from sparse_core import Engine
 
-def optimizer_steps(model: BaseAlgorithm, network: str) -> int | None:
+
+def lengthen(model: BaseAlgorithm, engines: Mapping[str, Engine], steps: int) -> None:
+    """Tell the schedules of a training that it is of so many environment steps from its beginning.
+
+    Args:
+        model: The algorithm, which has trained already.
+        engines: Of its networks, by name.
+        steps: Environment steps of the whole training.
+    """
+    model._total_timesteps = steps
+    for name, engine in engines.items():
+        length = optimizer_steps(model, name, from_start=True)
+        if length and engine.config.horizon is None:
+            engine.set_horizon(length)
+
+
+def optimizer_steps(model: BaseAlgorithm, network: str, *, from_start: bool = False) -> int | None:
     """Return the optimizer steps that are still to come for one network.
 
     It is an upper bound where an algorithm may stop an epoch early (`target_kl`).
@@ -22,17 +40,20 @@ def optimizer_steps(model: BaseAlgorithm, network: str) -> int | None:
     Args:
         model: An algorithm inside `learn`.
         network: `policy`, `actor`, `critic` or `q_net`.
+        from_start: Count those that were done as well.
 
     Returns:
         None if it cannot be known: training after each episode, with a fixed number of steps. With
         as many gradient steps as environment steps after each episode it is right but for one
         episode.
     """
-    remaining = max(0, model._total_timesteps - model.num_timesteps)
+    done = 0 if from_start else model.num_timesteps
+    remaining = max(0, model._total_timesteps - done)
     if isinstance(model, OnPolicyAlgorithm):
         return _on_policy(model, remaining)
     if isinstance(model, OffPolicyAlgorithm):
-        return _off_policy(model, remaining, network)
+        updates = 0 if from_start else model._n_updates
+        return _off_policy(model, done, updates, remaining, network)
     return None
 
 
@@ -43,19 +64,18 @@ def _on_policy(model: Any, remaining: int) -> int:
     return _ceil(remaining, rollout) * epochs * _ceil(rollout, batch_size)
 
 
-def _off_policy(model: Any, remaining: int, network: str) -> int | None:
+def _off_policy(model: Any, done: int, updates: int, remaining: int, network: str) -> int | None:
     if model.train_freq.unit == TrainFrequencyUnit.EPISODE:
         if model.gradient_steps >= 0:
             return None
-        first = max(model.learning_starts, model.num_timesteps)
-        steps = max(0, model.num_timesteps + remaining - first)
+        steps = max(0, done + remaining - max(model.learning_starts, done))
     else:
         rollout = model.train_freq.frequency * model.n_envs
-        idle = max(0, model.learning_starts - model.num_timesteps) // rollout
+        idle = max(0, model.learning_starts - done) // rollout
         rounds = max(0, _ceil(remaining, rollout) - idle)
         steps = rounds * (model.gradient_steps if model.gradient_steps >= 0 else rollout)
     delay = getattr(model, "policy_delay", 1) if network == "actor" else 1
-    return int((model._n_updates + steps) // delay - model._n_updates // delay)
+    return int((updates + steps) // delay - updates // delay)
 
 
 def _ceil(numerator: int, denominator: int) -> int:

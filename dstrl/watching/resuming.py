@@ -52,9 +52,14 @@ class Saver(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         if self.checkpoints.due():
-            self._save()
+            self.save()
 
-    def _save(self) -> None:
+    def save(self, ended: bool = False) -> None:
+        """Write one now.
+
+        Args:
+            ended: Whether training has ended, and no rollout has begun.
+        """
         model: Any = self.model
         buffer = getattr(model, "replay_buffer", None)
         given = self.num_timesteps // model.n_envs
@@ -65,11 +70,32 @@ class Saver(BaseCallback):
         for one in callbacks:
             one.locals, one.globals = {}, {}
         try:
-            state = {"model": model, **self.state}
+            state = {"model": model, "ended": ended, **self.state}
             self.checkpoints.save(state, outside=outside, ring=ring, reduce=_reduce)
         finally:
             for one, local, of_module in kept:
                 one.locals, one.globals = local, of_module
+
+
+class Last(BaseCallback):
+    """Writes a checkpoint where a training ends that is long enough; the first of its callbacks.
+
+    The others have not heard of the end then, and a training that goes on from there has had none.
+
+    Args:
+        saver: Writes it.
+    """
+
+    def __init__(self, saver: Saver) -> None:
+        super().__init__()
+        self.saver = saver
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        if self.num_timesteps >= self.model._total_timesteps:
+            self.saver.save(ended=True)
 
 
 class Resumed(CallbackList):
@@ -79,13 +105,19 @@ class Resumed(CallbackList):
         callbacks: As they were pickled.
         model: The algorithm, as it was pickled.
         streams: The random streams as they were, put back once the rollout begins.
+        ended: Whether the training had ended; then they are put back before that.
     """
 
     def __init__(
-        self, callbacks: Sequence[BaseCallback], model: BaseAlgorithm, streams: Mapping[str, Any]
+        self,
+        callbacks: Sequence[BaseCallback],
+        model: BaseAlgorithm,
+        streams: Mapping[str, Any],
+        ended: bool = False,
     ) -> None:
         super().__init__(list(callbacks))
         self._streams: Mapping[str, Any] | None = streams
+        self._ended = ended
         self._noise = [(noise, dict(vars(noise))) for noise in _noises(model)]
 
     def _init_callback(self) -> None:
@@ -95,6 +127,9 @@ class Resumed(CallbackList):
     def _on_training_start(self) -> None:
         for callback in self.callbacks:
             callback.locals, callback.globals = self.locals, self.globals
+        if self._ended and self._streams is not None:
+            set_streams(self._streams)
+            self._streams = None
 
     def _on_rollout_start(self) -> None:
         if self._streams is None:

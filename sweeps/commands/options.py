@@ -1,8 +1,8 @@
 """Options of `dst train`: a spec read from the command line by tyro, and errors in one line.
 
 Every field of the spec is an option, `--sparse.sparsity 0.95`; where a field is a mapping, each of
-its keys is one, `--hyper.gamma 0.99`. Where a spec has presets, `--preset` is read first: its
-values take the place of the defaults.
+its keys is one, `--hyper.gamma 0.99`. `--prolong` and, where a spec has presets, `--preset` are
+read first: their values take the place of the defaults.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from sweeps.language import spec as specs
 from sweeps.language.kinds import Kind
 from sweeps.language.kinds import spec_type as spec_type_of
 from sweeps.language.spec import unknown
+from sweeps.store.directory import RunDir
 
-TRAIN_FLAGS = ("out", "runs-dir", "data", "threads", "track")
+TRAIN_FLAGS = ("out", "runs-dir", "data", "threads", "track", "keep-checkpoints", "prolong")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class TrainOptions:
         threads: Threads of the run.
         track: Show the run in tensorboard, wandb, mlflow or package.module:NAME; with commas in
             between for several.
+        keep_checkpoints: Keep the end of the run, so that it can be prolonged.
+        prolong: Directory of a run whose end was kept: go on from it, with more steps. Whatever is
+            not given is as in that run.
     """
 
     spec: Any
@@ -54,6 +58,8 @@ class TrainOptions:
     data: Path | None = None
     threads: int = 1
     track: str = ""
+    keep_checkpoints: bool = False
+    prolong: Path | None = None
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -69,7 +75,11 @@ def parse_train(kind: Kind, arguments: Sequence[str], prog: str) -> TrainOptions
         InputError: If an option or its value is wrong.
     """
     spec_type = spec_type_of(kind.spec)
-    start, arguments = _start(spec_type, arguments)
+    prolonged = _value_of("--prolong", arguments)
+    if prolonged is None:
+        start, arguments = _start(spec_type, arguments)
+    else:
+        start = _spec_of(kind, spec_type, Path(prolonged))
     arguments = _checked(spec_type, arguments)
     said = io.StringIO()
     try:
@@ -157,6 +167,23 @@ def first_paragraph(box: str) -> str:
             break
     message = re.sub(r"^Error parsing (spec\.|Options: )?", "", " ".join(paragraph))
     return re.sub(r"^([\w.]+): (?=\w+(\[[^=]*\])?=)", r"\1.", message)
+
+
+def _spec_of(kind: Kind, spec_type: type[Any], folder: Path) -> Any:
+    """Return the spec of the run in a directory, which must be of this kind."""
+    record = RunDir(folder).record()
+    if record.get("spec_type") != kind.spec:
+        raise InputError(
+            f"prolong={str(folder)!r}: must be a run of the same kind, not {record.get('kind')}",
+            field="prolong",
+        )
+    return specs.load(spec_type, record["spec"])
+
+
+def _value_of(option: str, arguments: Sequence[str]) -> str | None:
+    """Return the value that an option is given, if it is given."""
+    given = [words[0] for name, _, words in _options(arguments) if name == option and words]
+    return given[0] if given else None
 
 
 def _start(spec_type: type[Any], arguments: Sequence[str]) -> tuple[Any, list[str]]:

@@ -80,7 +80,19 @@ def make() -> argparse.ArgumentParser:
     groups = parser.add_subparsers(metavar="COMMAND", required=True)
     sweep = groups.add_parser("sweep", help="run a grid of experiments, look at it, report on it")
     actions = sweep.add_subparsers(metavar="ACTION", required=True)
-    _run_options(_action(actions, "run", "do all runs without a result, then write the report"))
+    run = _action(actions, "run", "do all runs without a result, then write the report")
+    _run_options(run)
+    run.add_argument(
+        "--prolong",
+        action="store_true",
+        help="runs go on from the end of those that differ in nothing but fewer steps, and whose "
+        "checkpoints were kept",
+    )
+    run.add_argument(
+        "--keep-checkpoints",
+        action="store_true",
+        help="keep the end of each run, so that it can be prolonged",
+    )
     _action(
         actions, "prepare", "make the directories of all runs and print their paths, one a line"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +26,13 @@ OK, FAILED = 0, 1
 def run(options: argparse.Namespace) -> int:
     """Do all runs of a grid that have no result, and write the report."""
     from sweeps.results.progress import Board, Display
+    from sweeps.runs.prolonging import KEEP
     from sweeps.store.directory import State
 
     launch, launching = _launcher(options)
-    grid, folders = _prepared(options)
+    if options.keep_checkpoints:
+        os.environ[KEEP] = "1"
+    grid, folders = _prepared(options, options.prolong)
     local = options.launcher == "local"
     board = Board(grid.runs, folders, launching.slots if local else launching.jobs)
     left = len(grid.runs) - board.count(State.DONE)
@@ -89,9 +92,15 @@ def prepare(options: argparse.Namespace) -> int:
     return OK
 
 
-def _prepared(options: argparse.Namespace) -> tuple[Grid, dict[str, RunDir]]:
-    """Read a grid, look for what its runs need, and make their directories."""
+def _prepared(options: argparse.Namespace, prolong: bool = False) -> tuple[Grid, dict[str, RunDir]]:
+    """Read a grid, look for what its runs need, and make their directories.
+
+    Args:
+        options: Of the command line.
+        prolong: Whether runs go on from the ends of shorter ones.
+    """
     from sweeps.language.grid import load_grid
+    from sweeps.runs import prolonging
     from sweeps.store.directory import prepare
 
     set_data(options.data)
@@ -99,8 +108,15 @@ def _prepared(options: argparse.Namespace) -> tuple[Grid, dict[str, RunDir]]:
     folders = _folders(grid, options.runs_dir)
     for run in grid.runs:
         run.check_data()
+    if prolonging.keeps():
+        prolonging.check_kept(grid.runs)
+    shorter: Mapping[str, prolonging.Ended] = {}
+    if prolong:
+        shorter = prolonging.shorter_ones(grid.runs, folders, options.runs_dir / grid.name)
+        say(console(), f"{len(shorter)} runs go on from the end of a shorter one")
     for run in grid.runs:
-        prepare(folders[run.run_id], run.record())
+        folder = folders[run.run_id]
+        prepare(folder, prolonging.record_of(run, folder, shorter.get(run.run_id)))
     return grid, folders
 
 

@@ -16,7 +16,7 @@ from sweeps.language.grid import Run
 from sweeps.launchers.environment import worker_environment
 from sweeps.results.facts import extra, still, updates
 from sweeps.results.tables import duration, number
-from sweeps.runs import worker
+from sweeps.runs import prolonging, worker
 from sweeps.store.directory import RunDir, is_number, prepare
 
 
@@ -28,7 +28,12 @@ RUNS = Path("runs")
 
 
 def train(
-    run: Run, out: Path | None, threads: int, console: Console, runs_dir: Path = RUNS
+    run: Run,
+    out: Path | None,
+    threads: int,
+    console: Console,
+    runs_dir: Path = RUNS,
+    shorter: Path | None = None,
 ) -> None:
     """Do a run unless its directory holds its result already, and print what came out.
 
@@ -38,6 +43,7 @@ def train(
         threads: Threads of each numerical library, none of which is loaded yet.
         console: Where to show progress and result.
         runs_dir: Where runs have their directories.
+        shorter: Directory of a run from whose end this one goes on; None: it begins from zero.
 
     Raises:
         InputError: If the directory belongs to another run, or another process holds it; or if
@@ -47,7 +53,8 @@ def train(
     """
     folder = RunDir(out or runs_dir / "train" / run.run_id)
     made = [path for path in (folder.path, *folder.path.parents) if not path.exists()]
-    prepare(folder, run.record())
+    part = None if shorter is None else prolonging.part(run, RunDir(shorter))
+    prepare(folder, prolonging.record_of(run, folder, part))
     if folder.result() is not None:
         console.print("This run has its result already.")
     else:

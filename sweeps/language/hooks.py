@@ -6,6 +6,7 @@ imports no torch. What else it may have, each a Protocol below, sweeps use where
     canonical       the equal spec in one form; identities are taken of it
     in_force        what holds where a field says None, for tables and labels
     check_data      looks for data and libraries before anything runs
+    part_of         what part of a longer run it is, which can begin where it ends
     files           files whose content decides what the run is; their hashes are part of it
     expand          presets, with EXPAND_READS: the fields that a preset depends on
     FIRST_DEFAULTS  the first default of a field whose default has changed since
@@ -56,6 +57,24 @@ class ChecksData(Protocol):
 
         Raises:
             InputError: If they are not where they should be (or FileNotFoundError, ValueError).
+        """
+        ...
+
+
+@runtime_checkable
+class PartOf(Protocol):
+    """A spec whose runs can be prolonged: a longer one begins where a shorter one has ended."""
+
+    def part_of(self, longer: Self) -> float | None:
+        """Return what part of a longer run this one is, both being canonical.
+
+        A runner that is given the checkpoints of a shorter run goes on to the end of its own spec.
+
+        Returns:
+            In (0, 1); None if they differ in more than their length.
+
+        Raises:
+            InputError: If a schedule depends on the length, naming it.
         """
         ...
 
@@ -180,6 +199,11 @@ def takes_checkpoints(runner: Runner) -> bool:
         return "checkpoints" in inspect.signature(runner).parameters
     except ValueError:  # some builtins have no signature
         return False
+
+
+def is_part_of(spec: object) -> TypeGuard[PartOf]:
+    """Whether runs of a spec can be prolonged."""
+    return isinstance(spec, PartOf)
 
 
 def is_player(found: object) -> TypeGuard[Player]:

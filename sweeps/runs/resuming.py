@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_core.checkpoints import Checkpoints
+from sparse_core.checks import InputError
 from sparse_core.pickling import Reduce
 from sparse_core.rings import Ring
 from sweeps.runs.provenance import Meter
@@ -26,14 +27,29 @@ class Costed(Checkpoints):
         folder: As for `Checkpoints`.
         minutes: As there.
         key: As there.
+        keep: As there.
         meter: Measures the run.
         pace: Notes how fast it goes.
     """
 
-    def __init__(self, folder: Path, minutes: float, key: str, meter: Meter, pace: Pace) -> None:
-        super().__init__(folder, minutes, key)
+    def __init__(
+        self, folder: Path, minutes: float, key: str, keep: bool, meter: Meter, pace: Pace
+    ) -> None:
+        super().__init__(folder, minutes, key, keep)
         self._meter = meter
         self._pace = pace
+        self._part: float | None = None
+
+    def prolong(self, folder: Path, key: str, part: float) -> None:
+        """Begin where a shorter run has ended, as `Checkpoints.begin_with` does.
+
+        Args:
+            folder: The shorter run's checkpoints.
+            key: The shorter run's.
+            part: What part of this run it is.
+        """
+        self.begin_with(folder, key)
+        self._part = part
 
     def save(
         self,
@@ -48,10 +64,21 @@ class Costed(Checkpoints):
         super().save({**state, COST: cost}, outside=outside, ring=ring, reduce=reduce)
 
     def load(self, outside: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-        """Return the state of the latest checkpoint, as `Checkpoints.load` does."""
+        """Return the state of the latest checkpoint, as `Checkpoints.load` does.
+
+        Raises:
+            InputError: If the run is to begin where a shorter one has ended, and cannot.
+        """
         state = super().load(outside)
         if state is not None:
-            used, pace = state.pop(COST)
+            used, (points, least, seconds) = state.pop(COST)
+            part = self._part if self.others and self._part is not None else 1.0
             self._meter.go_on(used)
-            self._pace.go_on(*pace)
+            self._pace.go_on(points, least, seconds, part)
+        elif self._part is not None:
+            raise InputError(
+                "prolong: the shorter run's checkpoint is damaged, or of other code or libraries; "
+                "without --prolong the run begins from zero",
+                field="prolong",
+            )
         return state

@@ -23,9 +23,9 @@ from typing import Any
 from sparse_core.checks import InputError
 from sparse_core.command import refuse_hidden, search_here
 from sweeps.language import kinds, sources
-from sweeps.language.hooks import Progress, takes_checkpoints
+from sweeps.language.hooks import Progress, is_part_of, takes_checkpoints
 from sweeps.language.spec import load
-from sweeps.runs import provenance
+from sweeps.runs import prolonging, provenance
 from sweeps.store.directory import RunDir, fault_of
 from sweeps.store.pace import Pace
 from sweeps.trackers.beside import trackers
@@ -59,7 +59,7 @@ def execute(run: RunDir, observer: Progress | None = None) -> int:
         if not taken:
             return BUSY
         if run.result() is not None:
-            shutil.rmtree(run.checkpoint, ignore_errors=True)
+            _tidy(run)
             return DONE
         attempt = run.begin()
         with trackers(run.path):
@@ -70,7 +70,7 @@ def _attempt(run: RunDir, attempt: int, observer: Progress | None) -> int:
     reporter = _Reporter(run, observer)
     try:
         run.finish(_run(run, attempt, reporter))
-        shutil.rmtree(run.checkpoint, ignore_errors=True)
+        _tidy(run)
     except (Exception, SystemExit) as error:  # the one place: whatever ends a run is recorded
         run.fail(
             {
@@ -104,10 +104,17 @@ def _run(run: RunDir, attempt: int, reporter: _Reporter) -> dict[str, Any]:
     meter = provenance.Meter()
     reporter(0.0, {})
     more: dict[str, Any] = {}
-    if minutes > 0 and takes_checkpoints(runner):
-        more["checkpoints"] = _checkpoints(
-            run, minutes, _made_by(record, origin["versions"]), meter, reporter.pace
-        )
+    shorter = prolonging.shorter_one(run, record)
+    keep = prolonging.keeps() and is_part_of(spec)
+    if takes_checkpoints(runner) and (minutes > 0 or keep or shorter is not None):
+        from sweeps.runs.resuming import Costed
+
+        key = _made_by(record, origin["versions"])
+        costed = Costed(run.checkpoint, minutes or math.inf, key, keep, meter, reporter.pace)
+        if shorter is not None:
+            theirs = _made_by(shorter.record, origin["versions"])
+            costed.prolong(shorter.folder.checkpoint, theirs, shorter.spec.part_of(spec) or 1.0)
+        more["checkpoints"] = costed
     result = runner(spec, run.output, reporter, **more)
     used = meter.read()
     if not isinstance(result, dict):
@@ -115,6 +122,8 @@ def _run(run: RunDir, attempt: int, reporter: _Reporter) -> dict[str, Any]:
     if fault := fault_of(result):
         raise ValueError(f"the runner's result: {fault}")
     identity = {key: record[key] for key in ("run_id", "kind", "spec")}
+    if shorter is not None:
+        origin["prolongs"] = shorter.record["run_id"]
     if "sources" in record:
         origin["sources"] = sources.origin(record["sources"])
     origin |= {**used, "attempt": attempt, "finished": time.time(), "pace": reporter.pace.points}
@@ -139,11 +148,10 @@ def checkpoint_minutes() -> float:
     return minutes
 
 
-def _checkpoints(run: RunDir, minutes: float, key: str, meter: provenance.Meter, pace: Pace) -> Any:
-    """Return a run's checkpoints."""
-    from sweeps.runs.resuming import Costed
-
-    return Costed(run.checkpoint, minutes, key, meter, pace)
+def _tidy(run: RunDir) -> None:
+    """Remove a finished run's checkpoints, unless its end is to be kept."""
+    if not prolonging.keeps():
+        shutil.rmtree(run.checkpoint, ignore_errors=True)
 
 
 def _made_by(record: Mapping[str, Any], versions: Mapping[str, Any]) -> str:

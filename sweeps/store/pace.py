@@ -47,9 +47,18 @@ class Pace:
         """Return the points, how far apart they are at least, and the CPU seconds until now."""
         return [*self.points], self._least, time.process_time() - self._started
 
-    def go_on(self, points: list[list[float]], least: float, seconds: float) -> None:
-        """Go on from what was so far in an earlier process."""
-        self.points = [*points]
+    def go_on(
+        self, points: list[list[float]], least: float, seconds: float, part: float = 1.0
+    ) -> None:
+        """Go on from what was so far in an earlier process.
+
+        Args:
+            points: As `so_far` returned them.
+            least: As there.
+            seconds: As there.
+            part: What part of this run the other one was.
+        """
+        self.points = [[round(part * done, 5), spent] for done, spent in points]
         self._least = least
         self._started = time.process_time() - seconds
 
