@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from supervised.rec.models import Factors, LightGCN, NeuMF
     from supervised.rec.predict import best_items
     from supervised.rec.spec import RecSpec
+    from supervised.vision.corrupted import corrupted
     from supervised.vision.spec import VisionSpec
     from supervised.xmc.model import OneVsAll
     from supervised.xmc.predict import best_labels
@@ -42,6 +43,7 @@ __all__ = [
     "XMCSpec",
     "best_items",
     "best_labels",
+    "corrupted",
     "load_images",
     "load_interactions",
     "read_pairs",
@@ -63,6 +65,7 @@ _HOME = {
     "XMCSpec": "supervised.xmc.spec",
     "best_items": "supervised.rec.predict",
     "best_labels": "supervised.xmc.predict",
+    "corrupted": "supervised.vision.corrupted",
     "load_images": "supervised.data.image_files",
     "load_interactions": "supervised.data.interactions",
     "read_pairs": "supervised.data.pairs",

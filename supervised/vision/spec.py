@@ -7,7 +7,7 @@ environment variable DST_DATA.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +19,7 @@ from sparse_core.naming import check_name
 from supervised.data.image_sources import AUGMENTATIONS, IMAGES, find_images
 from supervised.vision import presets
 from supervised.vision.catalogue import HEAD, NETWORKS
+from supervised.vision.corruptions.table import ALL, COLOUR, CORRUPTIONS
 
 OPTIMIZERS = {"sgd": "torch.optim:SGD", "adamw": "torch.optim:AdamW"}
 SCHEDULES = ("cosine", "steps", "constant")
@@ -68,6 +69,10 @@ class VisionSpec:
             network's own active weights; 0: there is none.
         precision: `mixed` computes in bfloat16 where that is safe (`torch.autocast`).
         device: `cpu` or `cuda`.
+        corruptions: Kinds of corrupted test images to measure on in the end, of
+            `supervised.vision.corruptions.table.CORRUPTIONS`, or `all` of them that the images can
+            have.
+        corruption_images: Test images that are corrupted, drawn alike in all runs; None: all.
         weights: A file of weights to start from: a state of the dense network, such as the
             `weights.pt` that a run leaves, or one of torchvision's.
         preset: A recipe whose values stand beneath those given (`supervised.vision.presets`), in
@@ -99,6 +104,8 @@ class VisionSpec:
     ema: float = 0.0
     precision: str = "float32"
     device: str = "cpu"
+    corruptions: tuple[str, ...] = ()
+    corruption_images: int | None = 1000
     weights: str | None = None
     preset: str | None = None
     sparse: SparseConfig = field(default_factory=_automatic)
@@ -133,11 +140,14 @@ class VisionSpec:
             within(name, getattr(self, name), 0, float("inf"), open_right=True)
         for name in ("epochs", "batch_size"):
             at_least(name, getattr(self, name), 1)
-        for name in ("image_size", "samples", "width", "depth"):
+        for name in ("image_size", "samples", "width", "depth", "corruption_images"):
             if getattr(self, name) is not None:
                 at_least(name, getattr(self, name), 1)
         at_least("seed", self.seed, 0)
         object.__setattr__(self, "lr_steps", tuple(self.lr_steps))
+        object.__setattr__(self, "corruptions", tuple(self.corruptions))
+        for kind in self.corruptions:
+            one_of("corruptions", kind, (*CORRUPTIONS, ALL))
         for at in self.lr_steps:
             within("lr_steps", at, 0, 1)
         if self.augment is not None:
@@ -180,6 +190,7 @@ class VisionSpec:
                     field="image_size",
                 )
             check_images(self.network, data.channels, data.size, self.dataset)
+            check_corruptions(self.corruptions, data.channels)
         elif self.image_size is not None:
             check_images(self.network, None, self.image_size, self.dataset)
         if self.network == "vit_tiny" and self.width and self.width > HEAD and self.width % HEAD:
@@ -236,6 +247,8 @@ class VisionSpec:
         unused = []
         if self.schedule != "steps":
             unused += ["lr_steps", "lr_factor"]
+        if not self.corruptions:
+            unused.append("corruption_images")
         usual = AUGMENTATIONS if data is None else data.augment
         if self.augment is not None and set(self.augment) == set(usual):
             unused.append("augment")
@@ -244,6 +257,19 @@ class VisionSpec:
             unused += [name for name in sizes if getattr(self, name) == getattr(known, name)]
         return dataclasses.replace(
             self, sparse=sparse, **{name: getattr(VisionSpec, name) for name in unused}
+        )
+
+
+def check_corruptions(kinds: Sequence[str], channels: int) -> None:
+    """Check that images with so many channels can have kinds of corruption.
+
+    Raises:
+        InputError: If they are grey and one of them is of colours.
+    """
+    odd = next((kind for kind in kinds if kind in COLOUR and channels == 1), None)
+    if odd is not None:
+        raise InputError(
+            f"corruptions={odd!r}: is for colour images, these are grey", field="corruptions"
         )
 
 

@@ -17,6 +17,7 @@ from supervised.data.image_files import load_images
 from supervised.data.images import divided
 from supervised.epochs import Progress
 from supervised.vision.build import dense_state
+from supervised.vision.corrupted import corrupted_accuracy
 from supervised.vision.measuring import accuracy
 from supervised.vision.spec import VisionSpec
 from supervised.vision.training import Training
@@ -47,7 +48,8 @@ def run(
         each epoch, on the images held out if there are any, and `valid_score`, its end then;
         `losses` of each epoch; `images` of each part;
         `sparsity`, `layers`, `bytes`, `updates` and `still` (see `sparse_core.metrics.tally`), all
-        as JSON can hold them. With an average of the weights also `unaveraged`, the score without.
+        as JSON can hold them. With an average of the weights also `unaveraged`, the score without;
+        with corruptions `corrupted` and `corrupted_accuracy` (`supervised.vision.corrupted`).
 
     Raises:
         InputError: If the data is missing or broken, or the spec does not suit it.
@@ -74,13 +76,23 @@ def run(
     training.moves.end()
     model, scale = training.measured(), training.scale
     torch.save(dense_state(model), out / WEIGHTS)
-    further: dict[str, float] = {}
+    further: dict[str, Any] = {}
     found = training.last
     if parts.valid is not None:
         further["valid_score"] = found.top1
         found = accuracy(model, parts.test, scale, spec.precision)
     if spec.ema:
         further["unaveraged"] = accuracy(training.model, parts.test, scale, spec.precision).top1
+    if spec.corruptions:
+        further |= corrupted_accuracy(
+            model,
+            parts.test,
+            scale,
+            spec.corruptions,
+            count=spec.corruption_images,
+            precision=spec.precision,
+            told=lambda: progress(1.0, {"accuracy": found.top1}),
+        )
     named = {"train": parts.train, "valid": parts.valid, "test": parts.test}
     return {
         "score": found.top1,

@@ -19,7 +19,7 @@ from supervised.vision.averaging import averaged, with_average
 from supervised.vision.build import device_of, make_model, optimizer_of
 from supervised.vision.learning_rate import learning_rate
 from supervised.vision.measuring import Accuracy, accuracy, mixed
-from supervised.vision.spec import VisionSpec
+from supervised.vision.spec import VisionSpec, check_corruptions
 
 SEEN = 10_000
 """Training images, the first so many, of which mean and variance are taken."""
@@ -51,6 +51,7 @@ class Training:
                 field="batch_size",
             )
         self.per_epoch = count // spec.batch_size
+        check_corruptions(spec.corruptions, shape[0])
         self.device = device_of(spec)
         self.model, self.engine = make_model(spec, (shape[0], shape[1], shape[2]), parts.classes)
         self.optimizer = optimizer_of(spec, self.model.parameters())

@@ -144,7 +144,10 @@ KINDS = {
         x="epochs",
         y="accuracy (%)",
         percent=True,
-        extra=(("top5", "top-5 accuracy (%)"),),
+        extra=(
+            ("top5", "top-5 accuracy (%)"),
+            ("corrupted_accuracy", "accuracy on corrupted images (%)"),
+        ),
     ),
     "rec": Kind(
         spec="supervised.rec.spec:RecSpec",

@@ -90,6 +90,14 @@ def test_settings_are_chosen_on_images_held_out(tmp_path):
     assert result["valid_score"] == result["curve"][-1][1]
 
 
+def test_corrupted_images_are_measured_in_the_end(tmp_path):
+    asked = spec("static", epochs=1, corruptions=("contrast", "pixelate"), corruption_images=50)
+    result = result_of(asked, tmp_path)
+    assert [len(scores) for scores in result["corrupted"].values()] == [5, 5]
+    every = [score for scores in result["corrupted"].values() for score in scores]
+    assert result["corrupted_accuracy"] == pytest.approx(sum(every) / 10)
+
+
 def test_what_only_the_data_can_tell_is_one_line(tmp_path):
     folder = write(tmp_path / "grey", grey=True, each=5, size=6)
     for options, said in (

@@ -31,6 +31,11 @@ from sweeps.language.grid import parse
             "network='vit_tiny': cuts images into patches of 4 x 4, which do not divide the "
             "30 x 30 of 'folder'",
         ),
+        (dict(corruptions=("frost",)), "corruptions='frost': must be one of gaussian_noise"),
+        (
+            dict(corruptions=("saturate",), dataset="mnist"),
+            "corruptions='saturate': is for colour images, these are grey",
+        ),
         (dict(network="vit_tiny", width=100), "width=100: must be at most 64, a head's size"),
         (dict(optimizer_kwargs={"lr": 1}), "optimizer_kwargs.lr: is a field of the run itself"),
         (dict(sparse=SparseConfig(method="ticket")), "sparse.method='ticket': trains in rounds"),
