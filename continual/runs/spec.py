@@ -245,9 +245,14 @@ class CLSpec:
         return known.side if known and known.side else self.image_size if self.sized else None
 
     def in_force(self) -> dict[str, str | None]:
-        """Return the isolation that None stands for; see `SparseConfig.in_force`."""
+        """Return the isolation that None stands for; see `SparseConfig.in_force`.
+
+        The method of a run with a baseline is called by the baseline's name.
+        """
+        if self.baseline is not None:
+            return {"baseline": None, "isolation": None, METHOD: self.baseline}
         sparse = self.settings[0].facts.sparse
-        return {"isolation": self.isolation_in_force if sparse else None}
+        return {"baseline": None, "isolation": self.isolation_in_force if sparse else None}
 
     def check_data(self) -> None:
         """Look for the data, and import what is the user's own.
@@ -314,6 +319,8 @@ class CLSpec:
             return f"{self.benchmark}-{self.dataset}", None, self.folder
         return self.benchmark, self.dataset, self.folder
 
+
+METHOD = "sparse.method"
 
 SIZE_FIELDS = ("sparsity", "fan_in", "layer_sparsity", "dense", "dense_in_budget")
 """What decides how many weights of a network are active."""

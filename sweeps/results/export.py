@@ -49,7 +49,7 @@ def export(folder: Path, form: str, what: str | None, out: Path | None) -> str:
         _parquet(_records(folder, what), out)
         return ""
     if form in READ and what == "table":
-        tables = [(summary, results_table(summary)) for summary in _summaries(folder)]
+        tables = [(summary, results_table(summary)) for summary in summaries(folder)]
         text = "\n\n".join(READ[form](table, _title(summary)) for summary, table in tables) + "\n"
     elif form in READ:
         text = READ[form](_plain(_records(folder, what)), "") + "\n"
@@ -102,10 +102,11 @@ def _records(folder: Path, what: str) -> list[dict[str, Any]]:
         return run_rows(folder)
     if what == "curves":
         return list(curve_rows(folder)) or [dict.fromkeys(CURVE_COLUMNS)]
-    return table_records(_summaries(folder))
+    return table_records(summaries(folder))
 
 
-def _summaries(folder: Path) -> list[Summary]:
+def summaries(folder: Path) -> list[Summary]:
+    """Summarise a folder of runs, kind by kind."""
     runs = [folders.as_run(record) for _, record in folders.records(folder)]
     return summarise(collect(runs, folders.runs(folder)))
 

@@ -20,6 +20,9 @@ from continual.runs.sizes import resized
 from continual.runs.spec import CLSpec
 from continual.runs.train import run
 from sparse_core.config import SparseConfig
+from sweeps.language.axes import Axes
+from sweeps.language.grid import make_run
+from sweeps.language.kinds import KINDS
 from tests.continual.tiny_tasks import make_strategy, make_tasks
 
 SPARSE = SparseConfig(method="static", sparsity=0.95)
@@ -234,3 +237,24 @@ def test_replay_keeps_as_many_samples_of_each_earlier_task():
 def test_elastic_weights_are_held_by_the_penalty_that_was_asked_for():
     (plugin,) = protection(CLSpec(baseline="ewc", ewc_lambda=3.0))
     assert (plugin.ewc_lambda, plugin.mode) == (3.0, "separate")
+
+
+def test_reports_call_them_by_their_names():
+    runs = [
+        make_run("cl", KINDS["cl"], spec)
+        for spec in (
+            CLSpec(baseline="finetune"),
+            CLSpec(baseline="replay"),
+            CLSpec(baseline="independent"),
+            CLSpec(baseline="independent", sparse=SparseConfig(sparsity=0.95)),
+            CLSpec(sparse=SPARSE),
+        )
+    ]
+    axes = Axes(runs)
+    assert [axes.label(run) for run in runs] == [
+        "dense",
+        "replay",
+        "independent sparsity=0.9",
+        "independent sparsity=0.95",
+        "static sparsity=0.95",
+    ]

@@ -1,0 +1,104 @@
+"""A grid's results as a Markdown table in which rows are compared with some of them.
+
+    dst sweep run cl_baselines
+    python -m sweeps.bench.versus runs/cl_baselines independent replay
+
+Rows are named as in `dst sweep report`. Columns: seeds, the estimate that reports give, the kind's
+further numbers, and for each of the rows that are named the paired difference with its 95 % t
+interval. In bold: Student's paired test, after Holm's correction for all differences of the table,
+is at most 5 %. In brackets after a difference: of how many seeds, where not of all.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sparse_core.checks import one_of
+from sweeps.bench.command import exit_code, plain_parser
+from sweeps.results import pairs
+from sweeps.results.export import summaries
+from sweeps.results.pairs import Difference
+from sweeps.results.summary import Row, Summary
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def differences(summary: Summary, references: Sequence[str]) -> list[list[Difference | None]]:
+    """Compare each row with each of those that are named, corrected for all of them together.
+
+    Args:
+        summary: The rows.
+        references: Labels of rows.
+
+    Returns:
+        For each row a difference for each reference; None: it is that row, or has no such pairs.
+
+    Raises:
+        InputError: If there is no row of a label.
+    """
+    by_label = {row.label: row for row in summary.rows}
+    for reference in references:
+        one_of("row", reference, by_label)
+    found = [[_difference(row, by_label[name]) for name in references] for row in summary.rows]
+    every = [one for cells in found for one in cells if one is not None]
+    corrected = iter(pairs.holm([one.p for one in every]))
+    return [[one and replace(one, p_holm=next(corrected)) for one in cells] for cells in found]
+
+
+def table(summary: Summary, references: Sequence[str]) -> str:
+    """Return the table."""
+    shown = [(k, head) for k, head in summary.kind.extra if any(r.extra(k) for r in summary.rows)]
+    heads = ["", "seeds", summary.kind.score, *(head for _, head in shown)]
+    heads += [f"less {name}" for name in references]
+    lines = [heads, ["---"] * len(heads)]
+    for row, cells in zip(summary.rows, differences(summary, references), strict=True):
+        further = [_number(row.extra(key)) for key, _ in shown]
+        said = [_said(one, len(row.seeds)) for one in cells]
+        lines.append([row.label, str(len(row.seeds)), _estimate(row), *further, *said])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _difference(row: Row, other: Row) -> Difference | None:
+    if row is other:
+        return None
+    ours, theirs = (dict(zip(one.seeds, one.scores, strict=True)) for one in (row, other))
+    seeds = [seed for seed in ours if seed in theirs]
+    return pairs.difference([ours[s] for s in seeds], [theirs[s] for s in seeds])
+
+
+def _estimate(row: Row) -> str:
+    if row.estimate is None:
+        return ""
+    value, interval, _ = row.estimate
+    return f"{value:.1f}" + (f" [{interval.low:.1f}, {interval.high:.1f}]" if interval else "")
+
+
+def _said(found: Difference | None, seeds: int) -> str:
+    if found is None:
+        return ""
+    text = f"{found.value:+.1f} [{found.low:+.1f}, {found.high:+.1f}]".replace("-", MINUS)
+    fewer = f" ({found.pairs} seeds)" if found.pairs < seeds else ""
+    return f"**{text}**{fewer}" if found.holds else text + fewer
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) > 100 else f"{value:.1f}"
+
+
+def main() -> None:
+    """Print the tables of a folder of runs."""
+    parser = plain_parser("sweeps.bench.versus", __doc__)
+    parser.add_argument("folder", type=Path, help="such as runs/cl_baselines")
+    parser.add_argument("rows", nargs="+", metavar="ROW", help="that others are compared with")
+    options = parser.parse_args()
+    for summary in summaries(options.folder):
+        print(table(summary, options.rows), end="\n\n")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code("sweeps.bench.versus", main))
