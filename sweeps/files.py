@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,12 @@ def write_json(path: Path, content: Mapping[str, Any], *, durable: bool = True) 
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n", durable=durable)
 
 
-def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+def write_text(path: Path, text: str | Iterable[str], *, durable: bool = True) -> None:
     """Write a file so that readers see all of it or what was there before.
 
     Args:
         path: The file, in a directory that exists.
-        text: Its content.
+        text: Its content, whole or piece by piece.
         durable: Whether it must survive a crash of the machine once this returns.
 
     Raises:
@@ -60,7 +60,7 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     with _naming(path):
         try:
             with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
+                file.writelines((text,) if isinstance(text, str) else text)
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())

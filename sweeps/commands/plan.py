@@ -54,10 +54,9 @@ def rows(grid: Grid, folders: Mapping[str, RunDir], runs_dir: Path) -> list[Row]
     forecast = Forecast(runs_dir)
     found: dict[str, Row] = {}
     for run, watched in zip(grid.runs, Board(grid.runs, dict(folders)).runs, strict=True):
-        name = watched.name.rpartition(", seed ")[0]
-        if name not in found:
-            found[name] = Row(name, forecast.of(run))
-        found[name].states.append(watched.state)
+        if watched.cell not in found:
+            found[watched.cell] = Row(watched.cell, forecast.of(run))
+        found[watched.cell].states.append(watched.state)
     return list(found.values())
 
 

@@ -17,7 +17,8 @@ from sweeps.launchers.environment import worker_environment
 from sweeps.results.facts import extra, still, updates
 from sweeps.results.tables import duration, number
 from sweeps.runs import prolonging, worker
-from sweeps.store.directory import RunDir, is_number, prepare
+from sweeps.store.directory import RunDir, prepare
+from sweeps.store.validity import is_number
 
 
 class RunFailed(Exception):

@@ -11,6 +11,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from sweeps.figures.looks import MUTED
 from sweeps.figures.scores import room, ways
 from sweeps.figures.sheet import Sheet
+from sweeps.results.estimates import Estimate
 from sweeps.results.facts import Facts
 from sweeps.results.summary import Row
 
@@ -53,12 +54,17 @@ def draw(sheet: Sheet) -> str:
         plot = sheet.panel(task or name)
         front = pareto([(x, row.estimate.value) for row, x in points if row.estimate is not None])
         plot.step(*zip(*front, strict=True), where="post", color=MUTED, linewidth=0.9)
+        alike: dict[tuple[str, str], list[tuple[float, Estimate]]] = {}
         for row, x in points:
-            look, by = sheet.look(row), row.estimate
-            assert by is not None
-            if by.interval is not None:
-                plot.vlines(x, by.interval.low, by.interval.high, color=look.colour, linewidth=0.9)
-            plot.plot([x], [by.value], marker=look.marker, markersize=5, color=look.colour)
+            look = sheet.look(row)
+            assert row.estimate is not None
+            alike.setdefault((look.colour, look.marker), []).append((x, row.estimate))
+        for (colour, marker), dots in alike.items():
+            bars = [(x, by.interval) for x, by in dots if by.interval is not None]
+            lows, highs = [bar.low for _, bar in bars], [bar.high for _, bar in bars]
+            plot.vlines([x for x, _ in bars], lows, highs, color=colour, linewidth=0.9)
+            values = [by.value for _, by in dots]
+            plot.plot([x for x, _ in dots], values, marker, markersize=5, color=colour)
         costs = [x for _, x in points]
         if max(costs) > 3 * min(costs):
             plot.set_xscale("log")

@@ -6,7 +6,7 @@ from sweeps.figures.looks import INK
 from sweeps.figures.scores import forest, shortened
 from sweeps.figures.sheet import Sheet
 from sweeps.results.summary import Row
-from sweeps.store.directory import is_number
+from sweeps.store.validity import is_number
 
 MEASURES = {
     "forgetting": "forgetting (%)",

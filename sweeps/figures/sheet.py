@@ -24,7 +24,17 @@ WIDTH, HEIGHT = 4.3, 3.0
 MOST_PANELS = 9
 """Panels of a figure in the page."""
 
+FEW_PANELS = 6
+"""The same where there are many rows to be drawn."""
+
+MANY_ROWS = 100
+
 TITLE_WIDTH = 46
+
+
+def room_for_panels(summary: Summary) -> int:
+    """Return how many panels a figure may have in the page."""
+    return MOST_PANELS if len(summary.rows) <= MANY_ROWS else FEW_PANELS
 
 
 class Draw(Protocol):

@@ -8,7 +8,7 @@ from sweeps.figures.bands import band_said, draw_curves
 from sweeps.figures.sheet import Sheet
 from sweeps.results.stats import Floats
 from sweeps.results.summary import Row
-from sweeps.store.directory import is_curve
+from sweeps.store.validity import is_curve
 
 
 def draw(sheet: Sheet) -> str:

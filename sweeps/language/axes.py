@@ -7,9 +7,7 @@ Values are those in force: where a spec says None for a method's own growth rule
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +18,6 @@ from sweeps.language.grid import Run
 METHOD = "sparse.method"
 DISTRIBUTION = "sparse.distribution"
 DENSE = "dense"
-_SEED = "seed"
 
 
 class Axes:
@@ -34,9 +31,8 @@ class Axes:
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        self._groups = {run.run_id: _without_seed(run) for run in runs}
-        groups = {self.group(run): run for run in runs}
-        self._flat = {group: specs.shown(run.spec) for group, run in groups.items()}
+        groups = {run.cell.key: run for run in runs}
+        self._flat = {group: run.cell.shown for group, run in groups.items()}
         names = dict.fromkeys(
             [METHOD, DISTRIBUTION, *(name for flat in self._flat.values() for name in flat)]
         )
@@ -47,7 +43,7 @@ class Axes:
         self.names = tuple(
             name
             for name, choices in self._choices.items()
-            if len(choices) > 1 and name not in (_SEED, *self.task)
+            if len(choices) > 1 and name not in self.task
         )
         self._tasks = {group: self._task(flat) for group, flat in self._flat.items()}
         self._beside = {name: self._neighbours(name) for name in self.names}
@@ -58,7 +54,7 @@ class Axes:
 
     def group(self, run: Run) -> str:
         """Return the identity that a run shares with the same run of other seeds."""
-        return self._groups[run.run_id]
+        return run.cell.key
 
     def values(self, run: Run) -> dict[str, Any]:
         """Return the run's value on each axis that plays a part in it."""
@@ -134,7 +130,7 @@ class Axes:
         group = self.group(run)
         flat = self._flat[group]
         own = {name: flat.get(name) for name in self.names if name in flat or name == METHOD}
-        known = specs.in_force(run.spec)
+        known = run.cell.in_force
         return {
             name: value
             for name, value in own.items()
@@ -167,15 +163,8 @@ def short(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _without_seed(run: Run) -> str:
-    """Return what a run's canonical spec and its sources say, but for the seed."""
-    fields = {name: value for name, value in specs.plain(run.spec).items() if name != _SEED}
-    content = json.dumps([run.kind_name, fields, dict(run.sources)], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
-
-
 def _matters(run: Run, name: str, value: Any) -> bool:
-    values = specs.flatten(specs.plain(run.spec)) | {name: value}
+    values = specs.flatten(run.cell.plain(run.spec.seed)) | {name: value}
     try:
         other = specs.load(type(run.spec), values)
     except InputError:
@@ -188,7 +177,7 @@ def _needed(run: Run, name: str) -> bool:
 
     It cannot go back to its default alone, then.
     """
-    values = specs.flatten(specs.plain(run.spec))
+    values = specs.flatten(run.cell.plain(run.spec.seed))
     if values.pop(name, None) is None:
         return False
     try:

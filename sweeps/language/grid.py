@@ -16,7 +16,6 @@ run.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -28,6 +27,7 @@ from sparse_core.strict_yaml import read_yaml
 from sweeps.language import hooks, kinds
 from sweeps.language import spec as specs
 from sweeps.language.blocks import BLOCK_KEYS, Block, read_block
+from sweeps.language.cells import SEED, Cell
 from sweeps.language.fields import check_keys
 from sweeps.language.header import HEAD_KEYS, Header, read_header
 from sweeps.language.kinds import Kind
@@ -39,18 +39,30 @@ class Run:
     """One run: a canonical spec of a kind, and its identity.
 
     Attributes:
-        kind_name: Name of its kind.
-        kind: The kind.
+        kind: Its kind.
         spec: What is run.
         run_id: Its identity.
-        sources: Hashes of the user's own modules and files that it names.
+        cell: What it shares with the same run of other seeds.
     """
 
-    kind_name: str
     kind: Kind
     spec: Any
     run_id: str
-    sources: Mapping[str, str] = field(default_factory=dict)
+    cell: Cell = field(repr=False, compare=False)
+
+    @property
+    def kind_name(self) -> str:
+        """Name of its kind."""
+        return self.cell.kind_name
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """Hashes of the user's own modules and files that it names."""
+        return self.cell.sources
+
+    def shown(self) -> dict[str, Any]:
+        """Return all fields by dotted name as a reader is shown them."""
+        return {**self.cell.shown, SEED: self.spec.seed}
 
     def record(self) -> dict[str, Any]:
         """Return what a worker needs to know, as JSON can hold it."""
@@ -59,7 +71,7 @@ class Run:
             "kind": self.kind_name,
             "spec_type": self.kind.spec,
             "runner": self.kind.runner,
-            "spec": specs.plain(self.spec),
+            "spec": self.cell.plain(self.spec.seed),
             **({"sources": dict(self.sources)} if self.sources else {}),
         }
 
@@ -117,22 +129,28 @@ def make_run(
     spec = specs.canonical(spec)
     references = (kind_name, kind.spec, kind.runner)
     found = (fingerprints or Fingerprints()).of(references, spec)
-    return Run(kind_name, kind, spec, specs.canonical_id(kind_name, spec, found), found)
+    cell = Cell(kind_name, spec, found)
+    return Run(kind, spec, cell.run_id(spec.seed), cell)
 
 
-def with_seed(run: Run, seed: int, fingerprints: Fingerprints) -> Run:
+def with_seed(run: Run, seed: int, fingerprints: Fingerprints, *, check: bool = True) -> Run:
     """Return the same run with another seed, at less cost than a run that is made anew.
+
+    Args:
+        run: The run.
+        seed: The seed.
+        fingerprints: Hashes that are known.
+        check: Whether the spec is to look at the seed; see `sweeps.language.cells.Cell.spec`.
 
     Raises:
         InputError: If it cannot be a seed of such a run.
     """
     if seed == run.spec.seed:
         return run
-    spec = dataclasses.replace(run.spec, seed=seed)
+    spec = run.cell.spec(seed, check=check)
     if isinstance(spec, hooks.ReadsFiles):  # another seed may read other files
         return make_run(run.kind_name, run.kind, spec, fingerprints)
-    run_id = specs.canonical_id(run.kind_name, spec, run.sources)
-    return Run(run.kind_name, run.kind, spec, run_id, run.sources)
+    return Run(run.kind, spec, run.cell.run_id(seed), run.cell)
 
 
 def packaged() -> list[str]:
@@ -192,17 +210,17 @@ def parse(text: str, reference: str = "") -> Grid:
     runs: dict[str, Run] = {}
     blocks = []
     fingerprints = Fingerprints()
-    for number, values in enumerate(said, start=1):
+    for place, values in enumerate(said, start=1):
         try:
             block = read_block(values, own)
             blocks.append(block)
-            for spec in block.specs():
+            for number, spec in enumerate(block.specs()):
                 first = make_run(block.kind_name, block.kind, spec, fingerprints)
                 for seed in block.seeds:
-                    run = with_seed(first, seed, fingerprints)
+                    run = with_seed(first, seed, fingerprints, check=number == 0)
                     runs.setdefault(run.run_id, run)
         except InputError as error:
-            raise InputError(f"{error}" if single else f"block {number}: {error}") from error
+            raise InputError(f"{error}" if single else f"block {place}: {error}") from error
     if not runs:
         raise InputError("exclude: leaves no run at all")
     return Grid(header, tuple(runs.values()), tuple(blocks), reference or header.name, text)

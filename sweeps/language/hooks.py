@@ -12,7 +12,7 @@ imports no torch. What else it may have, each a Protocol below, sweeps use where
     FIRST_DEFAULTS  the first default of a field whose default has changed since
 
 A dataclass within a spec, such as its `sparse`, may have `in_force` as well. What runners return is
-checked by `sweeps.store.directory.fault_of`.
+checked by `sweeps.store.validity.fault_of`.
 """
 
 from __future__ import annotations

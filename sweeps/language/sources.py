@@ -94,8 +94,8 @@ def earlier(folder: Path, records: Sequence[Mapping[str, Any]]) -> list[Path]:
         records: What each of the grid's present runs is.
     """
     present = {str(record["run_id"]) for record in records}
-    said = {_content(record) for record in records}
     others = [path.parent for path in folder.glob("*/spec.json") if path.parent.name not in present]
+    said = {_content(record) for record in records} if others else set()
     return [path for path in sorted(others) if _content(read_json(path / "spec.json")) in said]
 
 

@@ -126,25 +126,30 @@ def run_id(kind: str, spec: Any, sources: Mapping[str, str] | None = None) -> st
     Args:
         kind: Name of its kind.
         spec: What is run.
-        sources: Hashes of the user's own modules and files that it names; see
-            `sweeps.language.sources`.
+        sources: Hashes of the user's own modules and files, see `sweeps.language.sources`.
     """
-    return canonical_id(kind, canonical(spec), sources)
+    return identity(kind, spec.seed, changed(canonical(spec)), sources)
 
 
-def canonical_id(kind: str, spec: Any, sources: Mapping[str, str] | None = None) -> str:
-    """Return `run_id` of a spec that is in its canonical form already."""
-    defaults = {field.name: _default(field) for field in _fields(type(spec))}
-    first = hooks.first_defaults(type(spec))
-    content: dict[str, Any] = {
-        "kind": kind,
-        "seed": spec.seed,
-        "spec": _delta(spec, {**defaults, **first}),
-    }
+def identity(
+    kind: str, seed: int, changed: Mapping[str, Any], sources: Mapping[str, str] | None
+) -> str:
+    """Return `run_id` of the spec of which `changed` said this."""
+    content: dict[str, Any] = {"kind": kind, "seed": seed, "spec": changed}
     if sources:
         content["sources"] = dict(sources)
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def changed(spec: Any) -> dict[str, Any]:
+    """Return the fields that differ from their first defaults, of which identities are taken."""
+    return _delta(spec, first_defaults(type(spec)))
+
+
+def first_defaults(cls: type[Any]) -> dict[str, Any]:
+    """Return the defaults that fields had when the first runs were named."""
+    return {field.name: _default(field) for field in _fields(cls)} | dict(hooks.first_defaults(cls))
 
 
 def default(cls: type[Any], name: str) -> Any:

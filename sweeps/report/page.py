@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from sweeps.figures.looks import ON_DARK
 from sweeps.files import remove_left, write_text
 from sweeps.language import sources
 from sweeps.language import spec as specs
+from sweeps.language.cells import SEED
 from sweeps.language.grid import Grid
 from sweeps.report import plots
 from sweeps.results.facts import Facts
 from sweeps.results.progress import run_name
-from sweeps.results.records import as_csv, run_records, table_records
+from sweeps.results.records import as_csv, columns, run_columns, run_records, table_records
 from sweeps.results.summary import Outcome, Summary, collect, summarise
 from sweeps.results.tables import comparisons, duration, remarks, results_table, unpaired
 from sweeps.store.directory import RunDir, State
@@ -64,8 +65,10 @@ class Report:
         remove_left(folder)
         path = folder / "report.html"
         write_text(path, render(self))
-        write_text(folder / "runs.csv", as_csv(run_records(self.outcomes)))
-        write_text(folder / "table.csv", as_csv(table_records(self.summaries)))
+        runs = as_csv(run_records(self.outcomes), run_columns(self.outcomes))
+        write_text(folder / "runs.csv", runs)
+        table = table_records(self.summaries)
+        write_text(folder / "table.csv", as_csv(table, columns(table)))
         return path
 
     def write_figures(self, folder: Path, form: str) -> int:
@@ -83,8 +86,8 @@ class Report:
         )
 
 
-def render(report: Report) -> str:
-    """Return the page."""
+def render(report: Report) -> Iterator[str]:
+    """Yield the page piece by piece; figures are drawn as their turn comes."""
     grid, outcomes, summaries = report.grid, report.outcomes, report.summaries
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sweeps.report", "."),
@@ -95,7 +98,7 @@ def render(report: Report) -> str:
     )
     environment.filters["minus"] = lambda text: text.replace("-", "\N{MINUS SIGN}")
     results = [outcome.facts for outcome in outcomes if outcome.facts is not None]
-    return environment.get_template("report.html.jinja").render(
+    return environment.get_template("report.html.jinja").generate(
         name=grid.name,
         on_dark=list(ON_DARK.items()),
         sections=[
@@ -137,18 +140,19 @@ def _earlier(grid: Grid, runs: Mapping[str, RunDir]) -> str:
 
 def _settings(summary: Summary, outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
     """Return what is not at its default, apart from task, seed and what the labels say."""
-    runs = [outcome.run for outcome in outcomes if outcome.run.kind_name == summary.kind_name]
+    mine = [outcome.run for outcome in outcomes if outcome.run.kind_name == summary.kind_name]
+    runs = list({run.cell.key: run for run in mine}.values())
     chosen = {name for run in runs for name in specs.flatten(specs.delta(run.spec))}
-    skipped = {*summary.axes.task, *summary.axes.telling, "seed"}
+    skipped = {*summary.axes.task, *summary.axes.telling, SEED}
     settings = []
-    flats = [specs.shown(run.spec) for run in runs]
-    for name in dict.fromkeys(name for flat in flats for name in flat):
+    for name in dict.fromkeys(name for run in runs for name in run.cell.shown):
         if name not in chosen or name in skipped:
             continue
         values: dict[str, list[str]] = {}
-        for run, flat in zip(runs, flats, strict=True):
+        for run in runs:
             if name not in summary.axes.names or name in summary.axes.values(run):
-                values.setdefault(str(flat.get(name)), []).append(summary.axes.label(run))
+                said = str(run.cell.shown.get(name))
+                values.setdefault(said, []).append(summary.axes.label(run))
         if values:
             settings.append((name, _spelt(values)))
     return settings

@@ -18,7 +18,7 @@ from sparse_core.checks import InputError
 from sweeps.figures import registry
 from sweeps.figures.looks import FAINT, INK, MUTED, ON_DARK, Look
 from sweeps.figures.registry import Figure
-from sweeps.figures.sheet import MOST_PANELS, Panel, Sheet
+from sweeps.figures.sheet import Panel, Sheet, room_for_panels
 from sweeps.language.kinds import Kind
 from sweeps.results.summary import Summary
 
@@ -86,8 +86,8 @@ def chosen(names: Iterable[str], kinds: Iterable[Kind]) -> list[Figure]:
     return [registry.find(name) for name in dict.fromkeys(found)]
 
 
-def plates(summary: Summary, figures: Iterable[str] = ()) -> list[Plate]:
-    """Draw figures of one kind for the page.
+def plates(summary: Summary, figures: Iterable[str] = ()) -> Iterator[Plate]:
+    """Draw figures of one kind for the page, one after the other.
 
     Args:
         summary: The runs.
@@ -96,16 +96,14 @@ def plates(summary: Summary, figures: Iterable[str] = ()) -> list[Plate]:
     Raises:
         InputError: If there is no such figure, or one of the user's own fails.
     """
-    drawn = []
     with mpl.rc_context(STYLE | {"svg.fonttype": "none"}):
-        for name, sheet, caption in _sheets(summary, figures, MOST_PANELS):
+        for name, sheet, caption in _sheets(summary, figures, room_for_panels(summary)):
             panels = tuple(
                 (_inline(panel, f"{summary.kind_name}-{name}-{place}"), panel.wide)
                 for place, panel in enumerate(sheet.panels)
             )
             legend = tuple((_key(look), label) for label, look in sheet.legend())
-            drawn.append(Plate(name, panels, legend, _whole(sheet, caption)))
-    return drawn
+            yield Plate(name, panels, legend, _whole(sheet, caption))
 
 
 def write_files(summary: Summary, folder: Path, form: str, figures: Iterable[str] = ()) -> int:
@@ -187,6 +185,7 @@ def _inline(panel: Panel, prefix: str) -> str:
     file = io.StringIO()
     panel.figure.savefig(file, format="svg", transparent=True, metadata=_NO_METADATA)
     svg = file.getvalue()
+    panel.figure.clear()
     prefix = re.sub(r"\W+", "-", prefix).strip("-").lower()
     element = svg[svg.index("<svg") :]
     element = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', element)

@@ -10,7 +10,7 @@ from typing import Any
 from sparse_core.checks import InputError
 from sweeps.files import write_text
 from sweeps.results.frames import CURVE_COLUMNS, curve_rows, run_rows
-from sweeps.results.records import as_csv, table_records
+from sweeps.results.records import as_csv, columns, table_records
 from sweeps.results.summary import Summary, collect, summarise
 from sweeps.results.tables import TextTable, results_table
 from sweeps.store import folder as folders
@@ -54,7 +54,8 @@ def export(folder: Path, form: str, what: str | None, out: Path | None) -> str:
     elif form in READ:
         text = READ[form](_plain(_records(folder, what)), "") + "\n"
     else:
-        text = as_csv(_records(folder, what))
+        records = _records(folder, what)
+        text = "".join(as_csv(records, columns(records)))
     if out is None:
         return text
     write_text(out, text)

@@ -19,11 +19,12 @@ from sparse_core.checks import InputError
 from sweeps.language import kinds
 from sweeps.language.kinds import Kind
 from sweeps.results.stats import Floats
-from sweeps.store.directory import is_curve, is_number
 from sweeps.store.pace import seconds_at
+from sweeps.store.validity import is_curve, is_number
 
 MEASURED = ("wall_s", "cpu_s", "setup_s", "peak_rss_mb")
-_OF_ONE_RUN = {*MEASURED, "attempt", "finished", "pace"}
+ORIGIN = ("git", "sources", "cpu", "platform", "cpus", "threads", "versions")
+"""What reports say of where results come from."""
 
 
 class Layer(NamedTuple):
@@ -68,7 +69,7 @@ class Facts:
         updates: Updates of the topology that moved least; None: no method has any.
         still: In words, which topologies never moved; empty: all that can have.
         measured: Wall and CPU seconds and peak memory, by their names in the provenance.
-        origin: The rest of its provenance, shared among runs that are alike in it.
+        origin: The entries `ORIGIN` of its provenance, shared among runs that are alike in them.
         named: What figures asked for, by the names in the result.
     """
 
@@ -117,7 +118,7 @@ def distil(kind: Kind, seed: int, result: Mapping[str, Any], named: Iterable[str
         updates=updates(result),
         still=still(result),
         measured={name: origin[name] for name in MEASURED if is_number(origin.get(name))},
-        origin=_origin(json.dumps({k: v for k, v in origin.items() if k not in _OF_ONE_RUN})),
+        origin=_origin(json.dumps({name: origin[name] for name in ORIGIN if name in origin})),
         named={name: value for name in named if (value := result.get(name)) is not None},
     )
 

@@ -14,7 +14,7 @@ from sweeps.files import read_json
 from sweeps.language import spec as specs
 from sweeps.language.axes import METHOD
 from sweeps.language.grid import Run
-from sweeps.store.directory import is_number
+from sweeps.store.validity import is_number
 
 WORK = ("steps", "epochs", "tasks")
 """Fields that a run's time is taken to be proportional to."""

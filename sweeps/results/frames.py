@@ -23,8 +23,8 @@ import numpy as np
 from sparse_core.checks import InputError
 from sweeps.results.facts import updates
 from sweeps.store import folder as folders
-from sweeps.store.directory import is_curve, is_number
 from sweeps.store.pace import seconds_at
+from sweeps.store.validity import is_curve, is_number
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -6,7 +6,10 @@ terminal, and runs that another machine's scheduler started on a shared disk.
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +23,19 @@ from rich.text import Text
 from sweeps.language.axes import Axes
 from sweeps.language.grid import Run
 from sweeps.results.tables import duration, number
-from sweeps.store.directory import RunDir, State, is_number
+from sweeps.store.directory import RunDir, State
+from sweeps.store.validity import is_number
 
 REFRESH = 0.5
+SHARE = 0.02
+"""Part of a core that looking at runs may take: where there are many, it is done less often."""
+
+SETTLED_NS = 2_000_000_000
+"""Changes of a directory that follow each other sooner may have the same time."""
+
+MANY = 200
+"""Runs that have a line each in a list; of more, those of a cell share one where they can."""
+
 STYLES = {
     State.PENDING: "dim",
     State.RUNNING: "cyan",
@@ -38,15 +51,18 @@ class Watched:
     """A run and what was last seen of it."""
 
     folder: RunDir
+    cell: str
     name: str
     kind: str
     percent: bool
     state: State = State.PENDING
     done: float = 0.0
+    value: float = math.nan
     score: str = ""
     seconds: float | None = None
     numbers: str = ""
     message: str = ""
+    changed: int | None = None
 
 
 class Board:
@@ -65,10 +81,12 @@ class Board:
             kind: Axes([run for run in runs if run.kind_name == kind])
             for kind in dict.fromkeys(run.kind_name for run in runs)
         }
+        cells = {run.cell.key: cell_name(run, axes[run.kind_name]) for run in runs}
         self.runs = [
             Watched(
                 folders[run.run_id],
-                run_name(run, axes[run.kind_name]),
+                cells[run.cell.key],
+                _seeded(cells[run.cell.key], run),
                 run.kind_name,
                 run.kind.percent,
             )
@@ -81,7 +99,7 @@ class Board:
         """Look at every run that is not done; return those that ended since the last look."""
         ended = []
         for run in self.runs:
-            if run.state is State.DONE:
+            if run.state is State.DONE or (run.state is not State.RUNNING and _unchanged(run)):
                 continue
             before = run.state
             _look(run)
@@ -122,9 +140,14 @@ class Board:
 
 
 class Display:
-    """Shows a board: a live table on a terminal, else a line for each run that ends."""
+    """Shows a board: a live table on a terminal, else a line for each run that ends.
+
+    Attributes:
+        pause: Seconds until the next look.
+    """
 
     def __init__(self, board: Board, title: str, console: Console) -> None:
+        self.pause = REFRESH
         self._board = board
         self._title = title
         self._console = console
@@ -144,11 +167,15 @@ class Display:
             self._live.stop()
 
     def update(self, *, force: bool = False) -> None:
-        """Look at the runs again and show what has changed, at most every `REFRESH` seconds."""
+        """Look at the runs again and show what has changed, unless it is too soon."""
         if time.monotonic() < self._next and not force:
             return
-        self._next = time.monotonic() + REFRESH
-        ended = self._board.refresh()
+        began = time.process_time()
+        self._show(self._board.refresh())
+        self.pause = max(REFRESH, (time.process_time() - began) / SHARE)
+        self._next = time.monotonic() + self.pause
+
+    def _show(self, ended: Sequence[Watched]) -> None:
         self._ended += ended
         if self._live is not None:
             self._live.update(self._table(), refresh=True)
@@ -198,14 +225,30 @@ class Display:
 def status_table(board: Board) -> Table:
     """Return every run with its state, for a single look."""
     table = Table.grid(padding=(0, 2))
-    for run in board.runs:
-        table.add_row(*_cells(run))
+    if len(board.runs) <= MANY:
+        for run in board.runs:
+            table.add_row(*_cells(run))
+        return table
+    cells: dict[tuple[str, str, State], list[Watched]] = {}
+    for place, run in enumerate(board.runs):
+        alone = "" if run.state in (State.DONE, State.PENDING) else str(place)
+        cells.setdefault((run.cell, alone, run.state), []).append(run)
+    sizes = Counter(run.cell for run in board.runs)
+    for (name, alone, _), runs in cells.items():
+        if alone:
+            table.add_row(*_cells(runs[0]))
+        else:
+            table.add_row(*_cells_of_many(name, runs, sizes[name]))
     return table
 
 
 def run_name(run: Run, axes: Axes) -> str:
     """Return a run's name among the runs of its grid."""
-    return f"{cell_name(run, axes)}, seed {run.spec.seed}"
+    return _seeded(cell_name(run, axes), run)
+
+
+def _seeded(cell: str, run: Run) -> str:
+    return f"{cell}, seed {run.spec.seed}"
 
 
 def cell_name(run: Run, axes: Axes) -> str:
@@ -218,18 +261,33 @@ def cell_name(run: Run, axes: Axes) -> str:
 def watch(display: Display, board: Board, sleep: Callable[[float], None] = time.sleep) -> None:
     """Show a board until all its runs have ended."""
     while not board.finished:
-        sleep(REFRESH)
+        sleep(display.pause)
         display.update(force=True)
 
 
+def _unchanged(run: Watched) -> bool:
+    """Return whether no file has come into a run's directory, or gone, since the last look.
+
+    Whoever takes up a run replaces its progress file; one who dies over it changes no file.
+    """
+    before = run.changed
+    try:
+        run.changed = run.folder.path.stat().st_mtime_ns
+    except FileNotFoundError:
+        run.changed = -1
+    except OSError:
+        run.changed = None
+    settled = time.time_ns() - (run.changed or 0) > SETTLED_NS
+    return run.changed is not None and run.changed == before and settled
+
+
 def _look(run: Watched) -> None:
-    seen = run.folder.look()
+    seen = run.folder.glance()
     run.state = seen.state
     run.done, run.numbers, run.message = 0.0, "", seen.message
-    if seen.result is not None:
-        score, origin = seen.result["score"], seen.result["provenance"]
-        run.done, run.seconds = 1.0, origin["wall_s"] + origin.get("setup_s", 0.0)
-        run.score = f"{100 * score:.1f}%" if run.percent else number(score)
+    if seen.brief is not None:
+        run.done, run.seconds, run.value = 1.0, seen.brief.seconds, seen.brief.score
+        run.score = _score(run.value, run.percent)
     elif run.state is State.RUNNING:
         progress = run.folder.progress() or {}
         done: Any = progress.get("done")
@@ -242,6 +300,26 @@ def _look(run: Watched) -> None:
             for name, value in (numbers.items() if isinstance(numbers, dict) else ())
             if is_number(value)
         )
+
+
+def _cells_of_many(name: str, runs: Sequence[Watched], size: int) -> list[Any]:
+    state = runs[0].state
+    score, seconds = "", ""
+    if state is State.DONE:
+        middle = statistics.median(run.value for run in runs)
+        score = f"median {_score(middle, runs[0].percent)}"
+        seconds = duration(sum(run.seconds or 0.0 for run in runs))
+    return [
+        Text(state.value, STYLES[state]),
+        Text(f"{name}, {len(runs)} of {size} runs"),
+        Text(score),
+        seconds,
+        "",
+    ]
+
+
+def _score(value: float, percent: bool) -> str:
+    return f"{100 * value:.1f}%" if percent else number(value)
 
 
 def _cells(run: Watched) -> list[Any]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sweeps.language import spec as specs
 from sweeps.results.pairs import Difference
 from sweeps.results.stats import Interval
 from sweeps.results.summary import Outcome, Summary
@@ -51,9 +50,20 @@ def table_records(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
     return records
 
 
-def run_records(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """Return a record for each run, done or not: what it is, what came out and what it cost."""
-    return [_run_record(outcome) for outcome in outcomes]
+def run_records(outcomes: Iterable[Outcome]) -> Iterator[dict[str, Any]]:
+    """Yield a record for each run, done or not: what it is, what came out and what it cost."""
+    return map(_run_record, outcomes)
+
+
+def run_columns(outcomes: Iterable[Outcome]) -> list[str]:
+    """Return the names in the records of runs: those of a cell have the same."""
+    one_each = {outcome.run.cell.key: outcome for outcome in outcomes}
+    return columns([_run_record(outcome) for outcome in one_each.values()])
+
+
+def columns(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names in any of these records."""
+    return list(dict.fromkeys(name for record in records for name in record))
 
 
 def _run_record(outcome: Outcome) -> dict[str, Any]:
@@ -63,7 +73,7 @@ def _run_record(outcome: Outcome) -> dict[str, Any]:
         "run_id": outcome.run.run_id,
         "kind": outcome.run.kind_name,
         "state": outcome.state.value,
-        **specs.shown(outcome.run.spec),
+        **outcome.run.shown(),
         "score": None if facts is None else facts.reported,
         **{
             f"sparsity_{name}": sparsity.get(name)
@@ -82,16 +92,22 @@ def _run_record(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return records as CSV, a column for each of their names."""
-    columns = list(dict.fromkeys(name for record in records for name in record))
-    file = io.StringIO()
-    writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+def as_csv(records: Iterable[Mapping[str, Any]], names: Sequence[str]) -> Iterator[str]:
+    """Yield records as lines of CSV.
+
+    Args:
+        records: The records.
+        names: The columns, among them all names in the records.
+    """
+    line = io.StringIO()
+    writer = csv.DictWriter(line, names, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(
-        {name: _harmless(value) for name, value in record.items()} for record in records
-    )
-    return file.getvalue()
+    for record in records:
+        yield line.getvalue()
+        line.seek(0)
+        line.truncate()
+        writer.writerow({name: _harmless(value) for name, value in record.items()})
+    yield line.getvalue()
 
 
 def _ends(name: str, found: Interval | Difference | None) -> dict[str, float | None]:

@@ -26,8 +26,9 @@ from sweeps.language import kinds, sources
 from sweeps.language.hooks import Progress, is_part_of, takes_checkpoints
 from sweeps.language.spec import load
 from sweeps.runs import prolonging, provenance
-from sweeps.store.directory import RunDir, fault_of
+from sweeps.store.directory import RunDir
 from sweeps.store.pace import Pace
+from sweeps.store.validity import fault_of
 from sweeps.trackers.beside import trackers
 
 DONE, FAILED, BUSY = 0, 1, 75

@@ -5,7 +5,7 @@
         lock            held (POSIX `lockf`) by the process that runs it
         attempts.jsonl  one line for each start and each end
         progress.json   how far it is
-        result.json     its result, or
+        result.json     its result, and what displays need of it in brief.json, or
         error.json      why there is none: the error's type, whether it is one of input, its message
         log.txt         what it printed
         output/         what the runner wrote, anew for each attempt that begins from zero
@@ -23,22 +23,23 @@ import contextlib
 import enum
 import fcntl
 import json
-import math
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from sparse_core.checks import InputError
 from sweeps.files import FULL, append_line, read_json, write_json
+from sweeps.store.brief import Brief, brief_of, read_brief, write_brief
+from sweeps.store.validity import fault_of, has_provenance, same_run
 
 BOOKKEEPING = {"spec.json", "lock", "attempts.jsonl", "progress.json", "error.json", "output"}
 """What there is of a run that came to nothing, its output being empty."""
 
-OWN_FILES = BOOKKEEPING | {"result.json", "log.txt", "checkpoint"}
+OWN_FILES = BOOKKEEPING | {"result.json", "brief.json", "log.txt", "checkpoint"}
 
 _held: set[Path] = set()
 
@@ -65,6 +66,15 @@ class Look:
 
     state: State
     result: dict[str, Any] | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What a glance at a run has shown: as `Look`, with no more of its result than the brief."""
+
+    state: State
+    brief: Brief | None = None
     message: str = ""
 
 
@@ -106,9 +116,9 @@ class RunDir:
     def result(self) -> dict[str, Any] | None:
         """Return the result, or None if there is no valid one of this very run."""
         result = read_json(self.path / "result.json")
-        if result is None or fault_of(result) or not _has_provenance(result):
+        if result is None or fault_of(result) or not has_provenance(result):
             return None
-        return result if _same_run(result, read_json(self.path / "spec.json")) else None
+        return result if same_run(result, read_json(self.path / "spec.json")) else None
 
     def error(self) -> dict[str, Any] | None:
         """Return why the last attempt failed."""
@@ -128,7 +138,17 @@ class RunDir:
 
     def state(self) -> State:
         """Return where the run stands."""
-        return self.look().state
+        return self.glance().state
+
+    def glance(self) -> Glance:
+        """Return the same as `look`, faster: the brief of a result is read in place of it."""
+        brief = read_brief(self.path)
+        if brief is not None:
+            return Glance(State.DONE, brief)
+        seen = self.look()
+        return Glance(
+            seen.state, None if seen.result is None else brief_of(seen.result), seen.message
+        )
 
     def look(self) -> Look:
         """Return where the run stands, with its result, or why it has failed or is unreadable."""
@@ -208,6 +228,7 @@ class RunDir:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result: from now on the run is done."""
         write_json(self.path / "result.json", result)
+        write_brief(self.path, result)
         self._append({"event": "done", "time": time.time()})
 
     def fail(self, error: Mapping[str, Any]) -> None:
@@ -257,7 +278,8 @@ def prepare(folder: RunDir, record: Mapping[str, Any]) -> None:
         OSError: If the disk is full.
     """
     path = folder.path
-    if path.is_dir() and (seen := folder.look()).state is State.UNREADABLE:
+    seen = folder.look() if path.is_dir() and read_brief(path) is None else None
+    if seen is not None and seen.state is State.UNREADABLE:
         raise InputError(f"{str(path)!r}: cannot be read: {seen.message}")
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -269,81 +291,12 @@ def prepare(folder: RunDir, record: Mapping[str, Any]) -> None:
             raise InputError(f"{str(path)!r}: holds other files than a run's")
         if found != record and not folder.running():
             write_json(path / "spec.json", record)
+        if seen is not None and seen.result is not None:
+            write_brief(path, seen.result)
     except OSError as error:
         if error.errno in FULL:
             raise
         raise InputError(f"{str(path)!r}: cannot be written: {error.strerror}") from error
-
-
-def fault_of(result: Mapping[str, Any]) -> str | None:
-    """Say what is wrong with a runner's result; None if it is valid.
-
-    Required are a finite `score`, a `curve` of finite pairs, `sparsity` with `requested` and
-    `achieved`, and `layers` with `name`, `active` and `total`.
-    """
-    if not is_number(result.get("score")):
-        return f"score={result.get('score')!r}: must be a finite number"
-    if not is_curve(result.get("curve")):
-        return "curve: must be a list of pairs of finite numbers"
-    sparsity = result.get("sparsity")
-    if not isinstance(sparsity, Mapping) or not all(
-        is_number(sparsity.get(key)) for key in {"requested", "achieved", *sparsity}
-    ):
-        return f"sparsity={sparsity!r}: must hold the numbers 'requested' and 'achieved'"
-    layers = result.get("layers")
-    if not isinstance(layers, (list, tuple)) or not all(
-        isinstance(layer, Mapping)
-        and "name" in layer
-        and all(is_number(layer.get(key)) for key in ("active", "total"))
-        for layer in layers
-    ):
-        return "layers: must be a list of mappings with 'name' and the numbers 'active' and 'total'"
-    return None
-
-
-def is_curve(value: Any) -> bool:
-    """Return whether a value is a list of pairs of finite numbers."""
-    return isinstance(value, (list, tuple)) and all(
-        isinstance(point, (list, tuple)) and len(point) == 2 and all(map(is_number, point))
-        for point in value
-    )
-
-
-def is_number(value: Any) -> TypeGuard[float]:
-    """Return whether a value is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _has_provenance(result: Mapping[str, Any]) -> bool:
-    """Return whether a result says where it comes from, in the types that `provenance` writes."""
-    origin = result.get("provenance")
-    if not isinstance(origin, Mapping) or not is_number(origin.get("wall_s")):
-        return False
-    git, versions = origin.get("git"), origin.get("versions", {})
-    is_commit = isinstance(git, Mapping) and isinstance(git.get("commit"), str) and "dirty" in git
-    costs = [
-        origin[key] for key in ("setup_s", "start_cpu_s", "cpu_s", "peak_rss_mb") if key in origin
-    ]
-    return (
-        all(map(is_number, costs)) and (git is None or is_commit) and isinstance(versions, Mapping)
-    )
-
-
-def _same_run(result: Mapping[str, Any], record: Mapping[str, Any] | None) -> bool:
-    """Return whether a result is of the run that the record describes.
-
-    Fields that only one of them has are new or gone and at their defaults; a field of both with two
-    values means that a default has changed since, which the identity does not show.
-    """
-    if record is None or result.get("run_id") != record.get("run_id"):
-        return False
-    return _agree(result.get("spec"), record.get("spec"))
-
-
-def _agree(one: Any, other: Any) -> bool:
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return all(_agree(one[key], other[key]) for key in one.keys() & other.keys())
-    return bool(one == other)
 
 
 def _try_lock(descriptor: int, mode: int) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from sparse_core.checks import InputError
 from sweeps.language import kinds
 from sweeps.language import spec as specs
+from sweeps.language.cells import Cell
 from sweeps.language.grid import Run
 from sweeps.language.kinds import Kind
 from sweeps.store.directory import RunDir
@@ -62,12 +63,12 @@ def as_run(record: Mapping[str, Any]) -> Run:
     except InputError:
         kind = Kind(spec=record["spec_type"], runner=record["runner"])
     spec = specs.load(kinds.spec_type(kind.spec), record["spec"])
-    return Run(name, kind, spec, str(record["run_id"]), record.get("sources", {}))
+    return Run(kind, spec, str(record["run_id"]), Cell(name, spec, record.get("sources", {})))
 
 
 def fields(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a run's spec by dotted name, with what is in force where it is known."""
     try:
-        return specs.shown(as_run(record).spec)
+        return as_run(record).shown()
     except InputError:
         return specs.flatten(record["spec"])

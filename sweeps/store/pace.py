@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sweeps.store.directory import is_curve
+from sweeps.store.validity import is_curve
 
 Floats = npt.NDArray[np.float64]
 

@@ -17,7 +17,8 @@ from sparse_core.checks import InputError
 from sweeps.language import kinds
 from sweeps.language import spec as specs
 from sweeps.language.kinds import Kind
-from sweeps.store.directory import RunDir, is_curve, is_number
+from sweeps.store.directory import RunDir
+from sweeps.store.validity import is_curve, is_number
 
 STEPS = "time/total_timesteps"
 FILES = ("spec.json", "result.json", "error.json", "log.txt")

@@ -14,7 +14,7 @@ from supervised.rec.spec import RecSpec
 from supervised.rec.train import run
 from sweeps.cli import main
 from sweeps.language.grid import parse
-from sweeps.store.directory import fault_of
+from sweeps.store.validity import fault_of
 from tests.supervised.rec.tastes import ITEMS, USERS, write
 
 

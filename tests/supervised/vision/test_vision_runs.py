@@ -14,7 +14,7 @@ from supervised.vision.build import load_weights, make_model
 from supervised.vision.spec import VisionSpec
 from supervised.vision.train import run
 from sweeps.cli import main
-from sweeps.store.directory import fault_of
+from sweeps.store.validity import fault_of
 from tests.continual.runs.test_resuming import Often, Stopped
 from tests.supervised.vision.pictures import write
 

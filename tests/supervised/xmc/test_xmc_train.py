@@ -13,7 +13,7 @@ from supervised.data.parts import load_parts
 from supervised.xmc.build import make_model
 from supervised.xmc.spec import XMCSpec
 from supervised.xmc.train import auxiliary_weight, run
-from sweeps.store.directory import fault_of
+from sweeps.store.validity import fault_of
 from tests.supervised.planted import FEATURES, LABELS, write
 
 

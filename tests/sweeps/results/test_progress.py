@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from sweeps.language.grid import Grid
+from sweeps.results import progress
 from sweeps.results.progress import Board, Display, status_table, watch
 from sweeps.runs import worker
 from sweeps.store.directory import RunDir, State
@@ -120,6 +121,51 @@ def test_the_status_lists_every_run(toys: Toys, folders: Folders) -> None:
     assert [line.split()[0] for line in lines] == ["done", "done", "failed", "pending"]
     assert "10.0" in lines[0] and "10.5" in lines[1]
     assert "RuntimeError: the tower fell over" in lines[2]
+
+
+def test_of_many_runs_those_of_a_cell_share_a_line(
+    toys: Toys, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "MANY", 4)
+    grid = toys("kind: toy\ngrid: {fate: [fine, raise]}\nseeds: 4")
+    runs = folders(grid)
+    for run in (*runs[:3], *runs[4:6]):
+        worker.execute(run)
+    console = Console(file=io.StringIO(), width=120)
+    console.print(status_table(a_board(grid, runs)))
+    lines = printed(console).splitlines()
+    assert [line.split()[0] for line in lines] == ["done", "pending", *["failed"] * 2, "pending"]
+    assert "fine, 3 of 4 runs" in lines[0] and "median 10.5" in lines[0]
+    assert "fine, 1 of 4 runs" in lines[1] and "raise, 2 of 4 runs" in lines[4]
+    assert "seed 0" in lines[2] and "seed 1" in lines[3]
+
+
+def test_a_directory_that_has_long_been_as_it_is_is_not_looked_at(
+    toys: Toys, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = toys("kind: toy")
+    (run,) = folders(grid)
+    board = a_board(grid, [run])
+    board.refresh()
+    monkeypatch.setattr(RunDir, "look", lambda self: pytest.fail("a look"))
+    with pytest.raises(pytest.fail.Exception):
+        board.refresh()
+    monkeypatch.setattr(progress, "SETTLED_NS", -1)
+    board.refresh()
+    monkeypatch.undo()
+    worker.execute(run)
+    assert [watched.state for watched in board.refresh()] == [State.DONE]
+
+
+def test_looks_that_take_long_are_further_apart(
+    toys: Toys, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = toys("kind: toy")
+    display = Display(a_board(grid, folders(grid)), "toys", Console(file=io.StringIO()))
+    seconds = iter([1.0, 1.1])
+    monkeypatch.setattr(progress.time, "process_time", lambda: next(seconds))
+    display.update()
+    assert display.pause == pytest.approx(0.1 / progress.SHARE)
 
 
 def test_watching_ends_when_all_runs_have_ended(toys: Toys, folders: Folders) -> None:

@@ -18,7 +18,8 @@ import pytest
 from sparse_core.checks import InputError
 from sweeps.files import read_json, write_json
 from sweeps.language.grid import Grid, parse
-from sweeps.store.directory import RunDir, State, fault_of, prepare
+from sweeps.store.directory import RunDir, State, prepare
+from sweeps.store.validity import fault_of
 from tests.sweeps.toys import KIND, ToySpec, result
 
 
