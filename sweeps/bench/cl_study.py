@@ -4,9 +4,12 @@
     python -m sweeps.bench.cl_study cl_digits
 
 Runs are paired by seed: same initial weights' streams, same permutations, same order of the data.
-Intervals are 95 % bootstrap intervals of the mean difference. Written into the folder: `GRID.json`
-(the numbers of each run), `GRID.svg`, and the tables, between `<!-- GRID -->` and `<!-- end -->` in
-`continual.md`. Without the runs the tables are made from `GRID.json`.
+Differences are the report's (`sweeps.results.pairs`): mean, 95 % t interval, Student's paired test,
+bold where its p is at most 5 % after Holm's correction for all differences of the table.
+
+Written into the folder: `GRID.json` (the numbers of each run), `GRID.svg`, and the tables, between
+`<!-- GRID -->` and `<!-- end -->` in `continual.md`. Without the runs the tables are made from
+`GRID.json`.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +30,7 @@ from sparse_core.checks import InputError
 from sweeps.bench.command import exit_code, plain_parser
 from sweeps.language.grid import load_grid
 from sweeps.report.plots import STYLE
-from sweeps.results import stats
+from sweeps.results.pairs import Difference, difference, holm
 from sweeps.store.directory import RunDir
 
 RULES = ("static", "random", "unfired", "gradient", "adam_momentum")
@@ -37,8 +41,6 @@ MEASURES = ("average", "first task", "last task")
 
 Case = tuple[str, float, str]
 Numbers = dict[Case, dict[int, tuple[float, ...]]]
-Column = Callable[[float], str]
-"""What stands in the column of a sparsity."""
 """By growth rule, sparsity and distribution, then seed: `MEASURES`, in percent."""
 
 
@@ -60,32 +62,42 @@ def collect(reference: str, runs_dir: Path) -> Numbers:
     return numbers
 
 
-def paired(numbers: Numbers, one: Case, other: Case, measure: int = 0) -> stats.Interval | None:
-    """Return the mean difference of two cases over the seeds that both have, with its interval."""
+def paired(numbers: Numbers, one: Case, other: Case, measure: int = 0) -> Difference | None:
+    """Return the difference of two cases over the seeds that both have; None of fewer than two."""
     seeds = sorted(set(numbers.get(one, {})) & set(numbers.get(other, {})))
-    if len(seeds) < 2:
-        return None
-    ours, theirs = ([[numbers[case][seed][measure]] for seed in seeds] for case in (one, other))
-    return stats.paired_difference(ours, theirs, stats.generator(*map(str, one + other)))
+    ours, theirs = ([numbers[case][seed][measure] for seed in seeds] for case in (one, other))
+    return difference(ours, theirs)
 
 
-def cell(difference: stats.Interval | None) -> str:
-    """Return a difference for a table, bold if its interval leaves zero out."""
-    if difference is None:
+def cell(found: Difference | None) -> str:
+    """Return a difference for a table, bold if it survives the correction for all of the table."""
+    if found is None:
         return "none"
-    text = f"{difference.estimate:+.1f} [{difference.low:+.1f}, {difference.high:+.1f}]"
+    text = f"{found.value:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
     text = text.replace("-", "\N{MINUS SIGN}")
-    return f"**{text}**" if difference.low > 0 or difference.high < 0 else text
+    return f"**{text}**" if found.holds else text
 
 
-def table(head: str, sparsities: Sequence[float], rows: Sequence[tuple[str, Column]]) -> str:
+def table(head: str, sparsities: Sequence[float], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
     """Return a Markdown table with a column for each sparsity."""
     lines = [
         "| " + " | ".join([head, *(f"{100 * s:g} %" for s in sparsities)]) + " |",
         "|---" * (1 + len(sparsities)) + "|",
     ]
-    lines += ["| " + " | ".join([name, *map(content, sparsities)]) + " |" for name, content in rows]
+    lines += ["| " + " | ".join([name, *cells]) + " |" for name, cells in rows]
     return "\n".join(lines)
+
+
+def compared(
+    rows: Sequence[tuple[str, Sequence[Difference | None]]],
+) -> list[tuple[str, list[str]]]:
+    """Return rows of differences as text, corrected for all of them together."""
+    every = [found for _, cells in rows for found in cells if found is not None]
+    corrected = iter(holm([found.p for found in every]))
+    return [
+        (name, [cell(it and replace(it, p_holm=next(corrected))) for it in cells])
+        for name, cells in rows
+    ]
 
 
 def mean(numbers: Numbers, case: Case, measure: int = 0) -> str:
@@ -100,14 +112,16 @@ def tables(numbers: Numbers) -> str:
     rules = [rule for rule in RULES if any(case[0] == rule for case in numbers)]
     kinds = ("erk", "uniform")
 
-    def means(rule: str) -> Column:
-        return lambda s: " / ".join(mean(numbers, (rule, s, kind)) for kind in kinds)
+    def means(rule: str) -> list[str]:
+        return [" / ".join(mean(numbers, (rule, s, k)) for k in kinds) for s in sparsities]
 
-    def erk_less_uniform(rule: str, measure: int) -> Column:
-        return lambda s: cell(paired(numbers, (rule, s, "erk"), (rule, s, "uniform"), measure))
+    def erk_less_uniform(rule: str, measure: int) -> list[Difference | None]:
+        return [
+            paired(numbers, (rule, s, "erk"), (rule, s, "uniform"), measure) for s in sparsities
+        ]
 
-    def less_static(rule: str, kind: str) -> Column:
-        return lambda s: cell(paired(numbers, (rule, s, kind), ("static", s, kind)))
+    def less_static(rule: str, kind: str) -> list[Difference | None]:
+        return [paired(numbers, (rule, s, kind), ("static", s, kind)) for s in sparsities]
 
     counts = sorted({len(seeds) for seeds in numbers.values()})
     runs = "-".join(dict.fromkeys(map(str, (counts[0], counts[-1]))))
@@ -115,13 +129,13 @@ def tables(numbers: Numbers) -> str:
     parts = [(title, "growth", [(NAMES.get(rule, rule), means(rule)) for rule in rules])]
     for measure, what in enumerate(MEASURES):
         differences = [(NAMES.get(rule, rule), erk_less_uniform(rule, measure)) for rule in rules]
-        parts.append((f"ERK less uniform: {what}", "growth", differences))
+        parts.append((f"ERK less uniform: {what}", "growth", compared(differences)))
     growing = [
         (f"{NAMES.get(rule, rule)}, {kind}", less_static(rule, kind))
         for kind in kinds
         for rule in rules[1:]
     ]
-    parts.append(("Growth less static: average", "growth, distribution", growing))
+    parts.append(("Growth less static: average", "growth, distribution", compared(growing)))
     return "\n\n".join(
         f"{title}:\n\n{table(head, sparsities, rows)}" for title, head, rows in parts
     )
@@ -150,8 +164,8 @@ def draw(numbers: Numbers, path: Path, title: str) -> None:
             shown = [(x, d) for x, d in zip(shift, found, strict=True) if d is not None]
             right.errorbar(
                 [x for x, _ in shown],
-                [d.estimate for _, d in shown],
-                yerr=np.array([(d.estimate - d.low, d.high - d.estimate) for _, d in shown]).T,
+                [d.value for _, d in shown],
+                yerr=np.array([(d.value - d.low, d.high - d.value) for _, d in shown]).T,
                 color=colour,
                 fmt="o",
                 markersize=4,
@@ -161,7 +175,7 @@ def draw(numbers: Numbers, path: Path, title: str) -> None:
         left.set_ylabel("average accuracy (%)")
         right.axhline(0, color="#444444", linewidth=0.8)
         right.set_title("ERK less uniform, paired")
-        right.set_ylabel("points, 95 % interval")
+        right.set_ylabel("points, 95 % t interval")
         right.set_yscale("symlog", linthresh=2)
         right.set_ylim(bottom=min(-1, right.get_ylim()[0]))
         right.set_yticks(TICKS, [f"{tick:+g}" for tick in TICKS])

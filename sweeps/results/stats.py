@@ -126,29 +126,6 @@ def improvement_interval(
     return Interval(estimate, *_percentiles(np.concatenate(draws), confidence))
 
 
-def paired_difference(
-    scores: ArrayLike,
-    others: ArrayLike,
-    rng: np.random.Generator,
-    *,
-    confidence: float = 0.95,
-    repetitions: int = REPETITIONS,
-) -> Interval:
-    """Return the mean difference of runs with equal seeds, pairs resampled within each task.
-
-    Args:
-        scores: `(runs, tasks)`, row i with the i-th seed.
-        others: `(runs, tasks)`, row i with the same seed.
-        rng: Draws the resamples.
-        confidence: Probability that the interval is meant to cover.
-        repetitions: Number of resamples.
-    """
-    ours, theirs = _matrices(scores), _matrices(others)
-    if ours.shape != theirs.shape:
-        raise ValueError(f"scores {ours.shape} and others {theirs.shape} must have one shape")
-    return interval(mean, ours - theirs, rng, confidence=confidence, repetitions=repetitions)
-
-
 def _matrices(scores: ArrayLike) -> Floats:
     array = np.asarray(scores, dtype=np.float64)
     if array.ndim < 2 or 0 in array.shape[-2:]:

@@ -160,16 +160,6 @@ def test_chunks_do_not_change_what_is_drawn_at_random(monkeypatch: pytest.Monkey
     assert stats.interval(stats.iqm, A, stats.generator("x"), repetitions=1000) == whole
 
 
-def test_paired_differences_know_that_seeds_are_shared() -> None:
-    easy = np.array([[1.0], [5.0], [9.0]])  # seeds differ a lot, the methods by about one
-    better = easy + np.array([[1.0], [1.1], [0.9]])
-    found = stats.paired_difference(better, easy, stats.generator("pairs"))
-    assert found.estimate == pytest.approx(1.0)
-    assert (found.low, found.high) == (pytest.approx(0.9), pytest.approx(1.1))
-    with pytest.raises(ValueError, match="must have one shape"):
-        stats.paired_difference(better, easy[:2], stats.generator("pairs"))
-
-
 def test_an_expanded_interval_reaches_as_far_out_as_students_t() -> None:
     # Hesterberg 2015, section 3.4: of ten scores, percentiles 0.86 and 99.14 instead of 2.5.
     scores = np.random.default_rng(0).normal(size=(10, 1))
