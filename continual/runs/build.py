@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from continual.runs.calls import EXPECTED, call
-from continual.runs.catalogue import OPTIMIZERS, Optimizer
+from continual.runs.catalogue import NETWORKS, OPTIMIZERS, Optimizer
 from continual.runs.data import TaskData
 from continual.runs.independent import Independent
 from continual.runs.sizes import make_plain, resized
@@ -72,11 +72,7 @@ def _wider(spec: CLSpec, task: TaskData) -> list[str]:
     """Say which layers of twice the width would have room for the tasks of a spec."""
     sparse, share = spec.settings
     helps: list[str] = []
-    for name in (
-        ()
-        if is_reference(spec.network)
-        else ("hidden", *(["channels"] if spec.network == "cnn" else []))
-    ):
+    for name in () if is_reference(spec.network) else NETWORKS[spec.network].widths:
         twice = tuple(2 * width for width in getattr(spec, name))
         with torch.device("meta"):
             wider: CLSpec = dataclasses.replace(spec, **{name: twice})  # type: ignore[arg-type]

@@ -70,16 +70,27 @@ class Network:
     Attributes:
         summary: What it is, in one line.
         make: Import string of the function that builds it.
+        widths: The fields that say how wide it is.
     """
 
     summary: str
     make: str
+    widths: tuple[str, ...]
 
 
 NETWORKS: Mapping[str, Network] = {
-    "mlp": Network("hidden layers with ReLU, then the head", "continual.runs.networks:mlp"),
+    "mlp": Network(
+        "hidden layers with ReLU, then the head", "continual.runs.networks:mlp", ("hidden",)
+    ),
     "cnn": Network(
-        "blocks of two 3x3 convolutions and a pooling, then as mlp", "continual.runs.networks:cnn"
+        "blocks of two 3x3 convolutions and a pooling, then as mlp",
+        "continual.runs.networks:cnn",
+        ("hidden", "channels"),
+    ),
+    "resnet18": Network(
+        "ResNet-18 for small images: stages of two residual blocks, then the head",
+        "continual.runs.networks:resnet18",
+        ("channels",),
     ),
 }
 

@@ -23,6 +23,7 @@ from sparse_core.checks import InputError
 from sparse_core.imports import load
 
 SIZE = 32
+CORE50_SESSIONS, CORE50_OBJECTS, CORE50_TESTED = 11, 50, (3, 7, 10)
 HELD_OUT = 5
 """In a folder without a test set of its own, every fifth image of a class is for testing."""
 
@@ -121,6 +122,25 @@ def tiny_imagenet(root: Path, size: int = SIZE, download: bool = False) -> TaskD
         sorted((str(path), label) for path, label in zip(part.data, part.targets, strict=True))
         for part in parts
     )
+    return _read(train, test, size)
+
+
+def core50(root: Path, size: int = SIZE, download: bool = False) -> TaskData:
+    """Load CORe50, a class for each object, its images brought to `size` x `size` pixels.
+
+    Sessions 3, 7 and 10 are for testing, the other eight for training (Lomonaco and Maltoni 2017).
+    Five objects each are of one category, so ten tasks of `split-core50` are its categories. All
+    images together take 2 GB at 32 x 32.
+    """
+    parts: list[list[tuple[str, int]]] = [[], []]
+    for session in range(1, CORE50_SESSIONS + 1):
+        for label in range(CORE50_OBJECTS):
+            folder = root / "core50_128x128" / f"s{session}" / f"o{label + 1}"
+            files = sorted(str(file) for file in folder.glob("*.png"))
+            if not files:
+                raise missing("core50", root)
+            parts[session in CORE50_TESTED] += [(file, label) for file in files]
+    train, test = parts
     return _read(train, test, size)
 
 

@@ -77,6 +77,13 @@ DATASETS: Mapping[str, Dataset] = {
         "tiny-imagenet-200",
         "the folder tiny-imagenet-200 as distributed",
     ),
+    "core50": Dataset(
+        "CORe50, 50 objects",
+        f"{_HERE}:core50",
+        50,
+        "core50_128x128",
+        "the folders core50_128x128/s{1..11}/o{1..50}",
+    ),
     FOLDER: Dataset("any folder of images", f"{_HERE}:image_folder", None),
 }
 

@@ -85,7 +85,8 @@ def listed(root: Path | None) -> list[tuple[str, str, str]]:
         elif name in SOURCES:
             state = f"dst data get {name} ({SOURCES[name].size})"
         else:
-            state = "comes with scikit-learn" if known.classes else "your own (folder)"
+            here = "comes with scikit-learn" if known.classes else "your own (folder)"
+            state = here if known.expected is None else f"bring {known.layout}"
         rows.append((name, known.title, state))
     return rows
 

@@ -1,8 +1,11 @@
 """The networks that learn tasks one after the other: plain modules, from flat features to logits.
 
-mlp   hidden layers with ReLU, then the head
-cnn   for each of `channels` a block of two 3x3 convolutions with ReLU and a 2x2 max pooling, then
-      hidden layers and head as above
+mlp       hidden layers with ReLU, then the head
+cnn       for each of `channels` a block of two 3x3 convolutions with ReLU and a 2x2 max pooling,
+          then hidden layers and head as above
+resnet18  a stage of two residual blocks for each of `channels`, each but the first halving the
+          image, then the head; with (64, 128, 256, 512) ResNet-18 for small images
+          (`sparse_core.networks.residual`). Its normalisation is each task's own.
 
 With channels (32, 64) and one hidden layer of 512, `cnn` is the network of split CIFAR-10/100 in
 Zenke, Poole and Ganguli (Synaptic Intelligence, 2017, appendix), but for its dropout, which is left
@@ -12,6 +15,7 @@ out, and its padding: here every convolution keeps the size of the image.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -24,6 +28,7 @@ from continual.runs.catalogue import NETWORKS
 from continual.runs.spec import check_channels
 from sparse_core.checks import InputError, one_of
 from sparse_core.imports import load
+from sparse_core.networks.residual import residual_network
 
 
 def make_network(
@@ -107,6 +112,15 @@ def cnn(
     return nn.Sequential(*blocks, *mlp(flat, classes, hidden))
 
 
+def resnet18(
+    features: int, classes: int, hidden: Sequence[int], channels: Sequence[int]
+) -> nn.Sequential:
+    """Build a stage of two residual blocks for each of `channels`; `hidden` plays no part."""
+    shape = image_shape(features)
+    layers = residual_network(channels, 2, classes, shape[0]).named_children()
+    return nn.Sequential(OrderedDict(image=nn.Unflatten(1, shape), **dict(layers)))
+
+
 def image_shape(features: int) -> tuple[int, int, int]:
     """Return `(channels, side, side)` of a square image of so many values, grey or in colour.
 
@@ -120,7 +134,7 @@ def image_shape(features: int) -> tuple[int, int, int]:
         if side > 0 and channels * side * side == features:
             return channels, side, side
     raise InputError(
-        f"features={features}: network 'cnn' needs square images, grey or in colour",
+        f"features={features}: convolutions need square images, grey or in colour",
         field="features",
     )
 

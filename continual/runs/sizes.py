@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from continual.runs.catalogue import NETWORKS
 from continual.runs.data import TaskData
 from continual.runs.networks import make_network, own_network
 from continual.runs.spec import CLSpec
@@ -32,7 +33,7 @@ def resized(spec: CLSpec, task: TaskData) -> CLSpec:
     if size == "whole":
         return spec
     share = size == "share"
-    names = ("hidden", "channels") if spec.network == "cnn" else ("hidden",)
+    names = NETWORKS[spec.network].widths
     whole: Widths = {name: list(getattr(spec, name)) for name in names}
 
     def changed(widths: Widths) -> CLSpec:

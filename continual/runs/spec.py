@@ -46,19 +46,23 @@ class CLSpec:
             your own. Or `package.module:NAME`, a function `(tasks, seed)` that returns the tasks
             (`continual.runs.own_data`).
         dataset: With benchmark `split`, `permuted` or `rotated`: `digits`, `mnist`, `cifar10`,
-            `cifar100`, `tinyimagenet`, a file `.npz` or a folder of images (from here, below
-            DST_DATA or absolute), or `package.module:NAME`, a function
+            `cifar100`, `tinyimagenet`, `core50`, a file `.npz` or a folder of images (from here,
+            below DST_DATA or absolute), or `package.module:NAME`, a function
             `() -> (train_x, train_y, test_x, test_y)`.
         tasks: Number of tasks.
         epochs: Passes over the data of each task.
-        network: `mlp`; `cnn`, blocks of convolutions before the hidden layers
+        network: `mlp`; `cnn`, blocks of convolutions before the hidden layers; `resnet18`
             (`continual.runs.networks`); or `package.module:NAME`, a function or class
             `(features, classes, **network_kwargs) -> nn.Module` from `(batch, features)` to
             `(batch, classes)`.
         network_kwargs: Keyword arguments of a network of your own.
         hidden: Of `mlp` and `cnn`: neurons of the hidden linear layers.
-        channels: Of `cnn`: channels of each block, which halves the images.
-        lr: Learning rate.
+        channels: Of `cnn`: channels of each block, which halves the images. Of `resnet18`:
+            channels of each stage, 64, 128, 256 and 512 unless given.
+        lr: Learning rate at the beginning of each task.
+        lr_steps: Fractions of a task's epochs at which it falls: 0.5 and 0.75 in much of what is
+            published. None given: it stays.
+        lr_factor: What it is multiplied by then.
         batch_size: Samples an optimizer step.
         samples: Training samples of each task, drawn by the seed; None: all there are.
         folder: Of `*-folder`: the folder of images, below DST_DATA or absolute, as
@@ -100,6 +104,8 @@ class CLSpec:
     hidden: tuple[int, ...] = (200, 200)
     channels: tuple[int, ...] = (32, 64)
     lr: float = 0.005
+    lr_steps: tuple[float, ...] = ()
+    lr_factor: float = 0.1
     batch_size: int = 64
     samples: int | None = None
     folder: str | None = None
@@ -145,7 +151,12 @@ class CLSpec:
             raise InputError("hidden=(): must name at least one layer's neurons", field="hidden")
         for neurons in self.hidden:
             at_least("hidden", neurons, 1)
-        object.__setattr__(self, "channels", tuple(self.channels))
+        channels = tuple(self.channels)
+        if self.network == "resnet18" and channels == CLSpec.channels:
+            channels = RESNET18
+        object.__setattr__(self, "channels", channels)
+        for width in channels:
+            at_least("channels", width, 1)
         if self.network == "cnn" and self.side is not None:
             check_channels(self.channels, self.side)
         if self.network_kwargs and self.network in NETWORKS:
@@ -167,6 +178,10 @@ class CLSpec:
                     "(model, tasks, accuracy_matrix)",
                     field="metrics",
                 )
+        object.__setattr__(self, "lr_steps", tuple(self.lr_steps))
+        for at in self.lr_steps:
+            within("lr_steps", at, 0, 1)
+        positive("lr_factor", self.lr_factor)
         number = isinstance(self.lr, (int, float)) and not isinstance(self.lr, bool)
         if not number or not 0 < self.lr < math.inf:
             raise InputError(f"lr={self.lr!r}: must be a positive number", field="lr")
@@ -285,13 +300,13 @@ class CLSpec:
         sparse = self.size if self.baseline_in_force.size == "task" else sparse.canonical()
         sparse = dataclasses.replace(sparse, seed=default.seed, horizon=default.horizon)
         benchmark, dataset, folder = self._canonical_data
-        own_network = is_reference(self.network)
+        widths = NETWORKS[self.network].widths if self.network in NETWORKS else ()
         return dataclasses.replace(
             self,
             benchmark=benchmark,
             dataset=dataset,
             folder=folder,
-            hidden=CLSpec.hidden if own_network else self.hidden,
+            hidden=self.hidden if "hidden" in widths else CLSpec.hidden,
             sparse=sparse,
             strategy=self.strategy if self.baseline is None else MASKS,
             baseline=None if self.baseline == FINETUNE else self.baseline,
@@ -299,7 +314,8 @@ class CLSpec:
             isolation=None
             if self.baseline or self.isolation == self._usual_isolation
             else self.isolation,
-            channels=self.channels if self.network == "cnn" else CLSpec.channels,
+            channels=self.channels if "channels" in widths else CLSpec.channels,
+            lr_factor=self.lr_factor if self.lr_steps else CLSpec.lr_factor,
             share=share,
             reserve=self.reserve if share == "forward" else CLSpec.reserve,
             image_size=self.image_size if self.sized else CLSpec.image_size,
@@ -322,6 +338,9 @@ class CLSpec:
 
 METHOD = "sparse.method"
 
+RESNET18 = (64, 128, 256, 512)
+"""Channels of its stages."""
+
 SIZE_FIELDS = ("sparsity", "fan_in", "layer_sparsity", "dense", "dense_in_budget")
 """What decides how many weights of a network are active."""
 
@@ -332,8 +351,6 @@ def check_channels(channels: Sequence[int], side: int) -> None:
     Raises:
         ValueError: Naming the value and what is allowed.
     """
-    for width in channels:
-        at_least("channels", width, 1)
     most = side.bit_length() - 1
     if not 1 <= len(channels) <= most:
         raise InputError(

@@ -160,7 +160,7 @@ class _Learning:
             criterion=nn.CrossEntropyLoss(),
             train_mb_size=spec.batch_size,
             train_epochs=spec.epochs,
-            plugins=[*protecting, self.loader, *isolating, self.report],
+            plugins=[*protecting, self.loader, *isolating, _Rates(spec), self.report],
             evaluator=training.plugins.EvaluationPlugin(loggers=[avalanche.logging.BaseLogger()]),
         )
         self.engines = engines_of(self.model)
@@ -269,6 +269,28 @@ def _test_batches(task: TaskData) -> Iterator[tuple[Tensor, Tensor]]:
     yield from zip(
         torch.split(task.test_x, EVAL_BATCH), torch.split(task.test_y, EVAL_BATCH), strict=True
     )
+
+
+class _Rates(avalanche.core.SupervisedPlugin):  # type: ignore[name-defined, misc]
+    """Lets the learning rate fall within each task."""
+
+    def __init__(self, spec: CLSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.done = 0
+
+    def before_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        """Set the rate of an epoch."""
+        spec, epoch = self.spec, self.done % self.spec.epochs
+        if not spec.lr_steps:
+            return
+        falls = sum(epoch >= at * spec.epochs for at in spec.lr_steps)
+        for group in strategy.optimizer.param_groups:
+            group["lr"] = spec.lr * spec.lr_factor**falls
+
+    def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        """Count an epoch."""
+        self.done += 1
 
 
 class _Report(avalanche.core.SupervisedPlugin):  # type: ignore[name-defined, misc]

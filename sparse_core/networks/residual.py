@@ -8,6 +8,7 @@ stride 1 and no pooling follows it, the form in which ResNet-18 is trained on CI
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -56,16 +57,30 @@ def resnet(
         classes: Outputs.
         channels: Of the images.
     """
+    return residual_network([width << stage for stage in range(stages)], blocks, classes, channels)
+
+
+def residual_network(
+    widths: Sequence[int], blocks: int, classes: int, channels: int
+) -> nn.Sequential:
+    """Return a network as `resnet` does, its stages as wide as one likes.
+
+    Args:
+        widths: Channels of each stage; the first convolution has those of the first.
+        blocks: Blocks of a stage.
+        classes: Outputs.
+        channels: Of the images.
+    """
+    inputs = widths[0]
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["stem"] = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
-    layers["norm"] = nn.BatchNorm2d(width)
+    layers["stem"] = nn.Conv2d(channels, inputs, 3, 1, 1, bias=False)
+    layers["norm"] = nn.BatchNorm2d(inputs)
     layers["relu"] = nn.ReLU()
-    inputs = width
-    for stage in range(stages):
+    for stage, outputs in enumerate(widths):
         for block in range(blocks):
             stride = 2 if block == 0 and stage > 0 else 1
-            layers[f"stage{stage + 1}_{block + 1}"] = Block(inputs, width << stage, stride)
-            inputs = width << stage
+            layers[f"stage{stage + 1}_{block + 1}"] = Block(inputs, outputs, stride)
+            inputs = outputs
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flat"] = nn.Flatten()
     layers["head"] = nn.Linear(inputs, classes)

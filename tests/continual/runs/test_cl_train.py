@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from continual.runs import train
 from continual.runs.benchmarks import load_tasks
-from continual.runs.build import make_model
+from continual.runs.build import make_model, make_optimizer
 from continual.runs.spec import CLSpec
 from continual.runs.train import accuracy, run
 from sparse_core.config import SparseConfig
@@ -76,6 +77,20 @@ def test_every_optimizer_learns(optimizer, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_learning_rate_falls_within_each_task(monkeypatch, tmp_path):
+    rates = []
+
+    def recording(*args):
+        made = make_optimizer(*args)
+        made.register_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
+        return made
+
+    monkeypatch.setattr(train, "make_optimizer", recording)
+    falling = {"lr": 0.1, "lr_steps": (0.5, 0.75), "samples": 64, "batch_size": 64}
+    result_of(spec("dense", epochs=4, **falling), tmp_path)
+    assert rates == pytest.approx(2 * [0.1, 0.1, 0.01, 0.001])
+
+
 def test_static_masks_reach_the_level_of_the_literature(tmp_path):
     """0.931 is what static uniform masks of density 0.1 reach on five permuted digits tasks."""
     sparse = SparseConfig(method="static", sparsity=0.9, distribution="uniform")

@@ -161,6 +161,23 @@ def test_tiny_imagenet_through_its_loader(tmp_path):
     assert tasks[1].train_x[0].view(3, 16)[0, 0] == pytest.approx((20 / 255 - 0.5) / 0.25)
 
 
+def test_core50_by_sessions(tmp_path):
+    for session in range(1, 12):
+        for number in range(50):
+            colour = (4 * number, 0, session)
+            paint(tmp_path / "core50_128x128" / f"s{session}" / f"o{number + 1}", colour, 1)
+    tasks = load_tasks("split-core50", 10, data=tmp_path, size=2)
+    assert [(len(task.train_y), len(task.test_y)) for task in tasks] == [(40, 15)] * 10
+    first = tasks[9].test_x[tasks[9].test_y == 0].view(3, 3, 4)
+    blue = (first[:, 2, 0] * 0.25 + 0.5) * 255
+    assert blue.round().tolist() == [3, 7, 10]
+    red = (tasks[9].train_x[0].view(3, 4)[0, 0] * 0.25 + 0.5) * 255
+    assert round(float(red)) == 4 * 45  # the first of objects 46 to 50
+    (tmp_path / "core50_128x128" / "s2" / "o7" / "0.png").unlink()
+    said = complain(lambda: load_tasks("split-core50", 10, data=tmp_path))
+    assert said.endswith("expected the folders core50_128x128/s{1..11}/o{1..50} in it")
+
+
 def test_cifar10_jpeg_in_five_tasks(cifar10_jpeg):
     tasks = split_image_folder(cifar10_jpeg / "cifar10-jpeg" / "test", 5)
     assert [len(task.train_y) for task in tasks] == [1600] * 5

@@ -56,7 +56,7 @@ def test_flat_features_tell_the_image(features, shape):
 
 @pytest.mark.parametrize("features", [0, 2, 20, 65])
 def test_what_is_no_image_is_refused(features):
-    with pytest.raises(ValueError, match=f"^features={features}: network 'cnn' needs square"):
+    with pytest.raises(ValueError, match=f"^features={features}: convolutions need square"):
         make_network("cnn", features, 2, (8,), (4,))
 
 
@@ -176,6 +176,18 @@ def test_batch_norm_between_convolutions_is_each_tasks_own():
     train(spec, model, tasks, [1, 2])
     assert not torch.equal(model.model[2].running_mean, statistics)
     assert torch.equal(logits(model, 0, tasks[0]), before)
+
+
+def test_resnet18_has_its_size_and_normalisation_of_each_tasks_own(tmp_path):
+    spec = CLSpec(benchmark="split-cifar10", network="resnet18")
+    assert spec.channels == (64, 128, 256, 512)
+    with torch.device("meta"):
+        net = make_network("resnet18", 3072, 10, (), spec.channels)
+    assert sum(parameter.numel() for parameter in net.parameters()) == 11_173_962
+    small = dataclasses.replace(tiny("static"), network="resnet18", channels=(4, 8), epochs=1)
+    result = run(dataclasses.replace(small, samples=40), tmp_path, lambda done, numbers: None)
+    names = [layer["name"] for layer in result["layers"]]
+    assert names[0] == "stem.weight" and names[-1] == "head.weight" and result["forgetting"] == 0
 
 
 def test_a_run_with_convolutions(tmp_path):
