@@ -33,15 +33,19 @@ from sweeps.report.plots import STYLE
 from sweeps.results.pairs import Difference, difference, holm
 from sweeps.store.directory import RunDir
 
-RULES = ("static", "random", "unfired", "gradient", "adam_momentum")
-NAMES = {"adam_momentum": "momentum"}
-COLOURS = dict(zip(RULES, ("#000000", "#56B4E9", "#0072B2", "#009E73", "#D55E00"), strict=True))
+RULES = ("static", "dense_heads", "random", "unfired", "gradient", "adam_momentum")
+NAMES = {"adam_momentum": "momentum", "dense_heads": "static, dense heads"}
+HUES = ("#000000", "#CC79A7", "#56B4E9", "#0072B2", "#009E73", "#D55E00")
+COLOURS = dict(zip(RULES, HUES, strict=True))
 TICKS = (-1, 0, 1, 2, 5, 10, 20, 40)
 MEASURES = ("average", "first task", "last task")
 
 Case = tuple[str, float, str]
 Numbers = dict[Case, dict[int, tuple[float, ...]]]
-"""By growth rule, sparsity and distribution, then seed: `MEASURES`, in percent."""
+"""By rule, sparsity and distribution, then seed: `MEASURES`, in percent.
+
+A rule is one of growth, or what stands beside static masks in a grid that has both kinds of heads.
+"""
 
 
 def collect(reference: str, runs_dir: Path) -> Numbers:
@@ -50,12 +54,15 @@ def collect(reference: str, runs_dir: Path) -> Numbers:
     if any(run.kind_name != "cl" for run in grid.runs):
         raise InputError(f"grid={reference!r}: the study's grids are of kind cl", field="grid")
     numbers: Numbers = defaultdict(dict)
+    several = len({run.spec.sparse.dense for run in grid.runs}) > 1
     for run in grid.runs:
         result = RunDir(runs_dir / grid.name / run.run_id).result()
         if result is None:
             continue
         sparse, matrix = run.spec.sparse, result["accuracy_matrix"]
         rule = "static" if sparse.method == "static" else sparse.growth_rule
+        if several and sparse.dense:
+            rule = "dense_heads"
         values = (result["score"], matrix[0][0], matrix[-1][-1])
         case = (rule, sparse.sparsity, sparse.distribution)
         numbers[case][run.spec.seed] = tuple(round(100 * value, 3) for value in values)
@@ -108,7 +115,7 @@ def mean(numbers: Numbers, case: Case, measure: int = 0) -> str:
 
 def tables(numbers: Numbers) -> str:
     """Return all tables as Markdown."""
-    sparsities = sorted({sparsity for _, sparsity, _ in numbers})
+    sparsities = _complete(numbers)
     rules = [rule for rule in RULES if any(case[0] == rule for case in numbers)]
     kinds = ("erk", "uniform")
 
@@ -135,15 +142,23 @@ def tables(numbers: Numbers) -> str:
         for kind in kinds
         for rule in rules[1:]
     ]
-    parts.append(("Growth less static: average", "growth, distribution", compared(growing)))
+    parts.append(("Less static: average", "growth, distribution", compared(growing)))
     return "\n\n".join(
         f"{title}:\n\n{table(head, sparsities, rows)}" for title, head, rows in parts
     )
 
 
+def _complete(numbers: Numbers) -> list[float]:
+    """Return the sparsities at which both distributions were run."""
+    kinds: dict[float, set[str]] = defaultdict(set)
+    for _, sparsity, kind in numbers:
+        kinds[sparsity].add(kind)
+    return sorted(sparsity for sparsity, found in kinds.items() if len(found) > 1)
+
+
 def draw(numbers: Numbers, path: Path, title: str) -> None:
     """Draw accuracies, and the paired differences ERK less uniform with their intervals."""
-    sparsities = sorted({sparsity for _, sparsity, _ in numbers})
+    sparsities = _complete(numbers)
     rules = [rule for rule in RULES if any(case[0] == rule for case in numbers)]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.5, 3.6), layout="constrained")
@@ -206,7 +221,7 @@ def from_json(content: dict[str, Any]) -> Numbers:
 def main() -> None:
     """Write the tables and the figure of a grid."""
     parser = plain_parser("sweeps.bench.cl_study", __doc__)
-    parser.add_argument("grid", help="cl_digits, cl_digits_head or cl_mnist")
+    parser.add_argument("grid", help="cl_digits, cl_digits_head, cl_heads or cl_mnist")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()

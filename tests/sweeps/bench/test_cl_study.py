@@ -51,3 +51,8 @@ def test_tables_hold_every_rule_and_distribution(tmp_path):
 
 def test_numbers_survive_their_file():
     assert from_json(json.loads(json.dumps(as_json(NUMBERS)))) == NUMBERS
+
+
+def test_sparsities_at_which_one_distribution_is_missing_are_left_out():
+    more = {**NUMBERS, ("static", 0.8, "erk"): NUMBERS[ERK]}
+    assert tables(more) == tables(NUMBERS)
