@@ -26,9 +26,12 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from torch.optim.swa_utils import AveragedModel
 
 from sparse_core.budgets.selection import masked_type
+from sparse_core.layers.attention import MaskedMultiheadAttention
 from sparse_core.layers.chain import CondensedSequential
 from sparse_core.layers.companions import forget, is_companion, key
+from sparse_core.layers.condensed_attention import CondensedMultiheadAttention
 from sparse_core.layers.dense import become_dense
+from sparse_core.layers.kinds import become
 from sparse_core.layers.masked import Masked, become_masked, masked_parameters, masked_weight
 from sparse_core.layers.state import Condensed
 from sparse_core.weights.engine_view import engines_in
@@ -70,6 +73,8 @@ def _become_average(root: nn.Module) -> None:
     for layer in list(root.modules()):
         if isinstance(layer, Masked):
             _forget_training(layer)
+        elif isinstance(layer, CondensedMultiheadAttention):
+            _become_masked_attention(layer)
         elif isinstance(layer, Condensed):
             mask = layer.mask()
             become_dense(layer)
@@ -78,6 +83,14 @@ def _become_average(root: nn.Module) -> None:
     for engine in engines:
         engine.retire()
     root.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
+
+
+def _become_masked_attention(attention: CondensedMultiheadAttention) -> None:
+    masks = {name: c.mask() for name, c in attention.called() if isinstance(c, Condensed)}
+    attention._take_dense_form(False)
+    become(attention, MaskedMultiheadAttention)
+    for name, mask in masks.items():
+        _mask(attention, f"{name}_weight", MaskedMultiheadAttention, mask)
 
 
 def _forget_training(layer: Masked) -> None:
@@ -141,10 +154,10 @@ class Dense:
             if isinstance(owner, Follower):
                 owner.catch_up()
         for module in model.modules():
-            for name, parameter in module._parameters.items():
-                if parameter is not None and not is_companion(module, name):
-                    if id(parameter) not in self._parameters:
-                        self._parameters[id(parameter)] = self._dense(module, name, parameter)
+            if isinstance(module, CondensedMultiheadAttention):
+                for _, called in module.called():
+                    self._take(called)
+            self._take(module)
             for name, buffer in module._buffers.items():
                 if buffer is not None and not _is_state(module, name):
                     self._buffers.setdefault(id(buffer), buffer)
@@ -156,6 +169,13 @@ class Dense:
     def buffers(self) -> Iterator[Tensor]:
         """Yield the buffers of a dense network."""
         return iter(self._buffers.values())
+
+    def _take(self, module: nn.Module) -> None:
+        """Take the parameters of a module itself that were not taken before."""
+        for name, parameter in module._parameters.items():
+            if parameter is not None and not is_companion(module, name):
+                if id(parameter) not in self._parameters:
+                    self._parameters[id(parameter)] = self._dense(module, name, parameter)
 
     def _dense(self, module: nn.Module, name: str, parameter: Tensor) -> Tensor:
         if isinstance(module, Condensed) and name == "values":
@@ -186,8 +206,8 @@ def _only_dense(root: nn.Module) -> Iterator[None]:
 
 def _is_state(module: nn.Module, name: str) -> bool:
     """Whether a buffer says what is active or how far the training is, so has no average."""
-    if isinstance(module, Masked):
-        return is_companion(module, name)
+    if isinstance(module, Masked) and is_companion(module, name):
+        return True
     return isinstance(module, Condensed) or name.startswith(OURS)
 
 

@@ -155,6 +155,7 @@ def _build(item: Selected, config: SparseConfig, structure: Structure, budget: i
         and not isinstance(item.layer, nn.Embedding)
     )
     tensor.latent = config.facts.latent
+    tensor.reader = item.reader
     return tensor
 
 
@@ -162,18 +163,16 @@ def _masked(
     sparse: Sequence[Selected], config: SparseConfig, structure: Structure
 ) -> dict[str, str]:
     """Return which weights stay masked whatever the backend, by name, and why."""
-    from sparse_core.weights.condensing import why_masked
+    from sparse_core.weights.condensing import reasons_to_mask
 
     if config.backend == "masked":
         return {}
-    asked = config.backend == "condensed"
-    reasons = {item.name: why_masked(item, structure, asked=asked) for item in sparse}
-    return {name: why for name, why in reasons.items() if why is not None}
+    return reasons_to_mask(sparse, structure, asked=config.backend == "condensed")
 
 
 def _condense(engine: Engine, module: nn.Module, batch: int, keep_masked: Collection[str]) -> None:
     """Turn the layers that can and shall be condensed into their condensed form."""
-    from sparse_core.layers.chain import chain
+    from sparse_core.layers.chaining import chain
     from sparse_core.weights.condensing import capacity_of, worth_condensing
     from sparse_core.weights.conversion import condensed_from
 
@@ -183,6 +182,8 @@ def _condense(engine: Engine, module: nn.Module, batch: int, keep_masked: Collec
         for tensor in engine.tensors
         if tensor.name not in keep_masked and isinstance(tensor, MaskedTensor)
     }
+    kept = {tensor.reader for tensor in engine.tensors if tensor not in capacities}
+    capacities = {t: c for t, c in capacities.items() if t.reader is None or t.reader not in kept}
     if config.backend == "auto":
         capacities = worth_condensing(capacities, module, batch)
     for i, tensor in enumerate(engine.tensors):

@@ -242,15 +242,15 @@ class Engine(HasClock):
 
     def retire(self) -> None:
         """Stop moving the topology for good: the layers are masked now and hold an average."""
+        self.tensors = [
+            MaskedTensor(t.name, *t.dense_place, t.role, t.structure, t.budget)
+            for t in self.tensors
+        ]
         self.detach()
         self.retired = True
         self.updater = None
         self._gradients = GradientSource("nothing", 1)
         self._followers = Followers()
-        self.tensors = [
-            MaskedTensor(t.name, t.layer, t.parameter, t.role, t.structure, t.budget)
-            for t in self.tensors
-        ]
 
     def resume(self) -> None:
         """Read the counters again from the module's state, after they were written from outside."""

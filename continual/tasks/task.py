@@ -260,9 +260,8 @@ class TaskState(nn.Module):
     def pattern(self, tensor: CondensedTensor) -> Pattern:
         """Return where its values of a condensed weight lie; for a finished task."""
         if tensor.name not in self._patterns:
-            stem = tensor.name.rpartition(".")[0]
             columns, lengths = (
-                self.named(f"{stem}.{what}" if stem else what).numpy()
+                self.named(f"{tensor.condensed_stem}{what}").numpy()
                 for what in ("columns", "lengths")
             )
             self._patterns[tensor.name] = Pattern.from_lengths(
@@ -272,8 +271,7 @@ class TaskState(nn.Module):
 
     def weight(self, tensor: CondensedTensor) -> Tensor:
         """Return its `(rows, cols)` weights of a condensed layer, zero where inactive."""
-        stem = tensor.name.rpartition(".")[0]
-        values = self.value(f"{stem}.values" if stem else "values")
+        values = self.value(f"{tensor.condensed_stem}values")
         return torch.from_numpy(self.pattern(tensor).expand(values.numpy()))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -70,6 +70,12 @@ class Selected:
         return isinstance(self.layer, CondensedLinear) or self.weight.is_meta
 
     @property
+    def reader(self) -> nn.MultiheadAttention | None:
+        """The attention module that it is a projection of; None: it is none."""
+        reader = self.layer if self.parent is None else self.parent
+        return reader if isinstance(reader, nn.MultiheadAttention) else None
+
+    @property
     def rows(self) -> int:
         """Number of neurons, filters or tokens."""
         return self.shape[0]

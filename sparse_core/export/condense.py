@@ -9,11 +9,11 @@ from sparse_core.checks import InputError
 from sparse_core.export.copies import inference_copy
 from sparse_core.export.folding import remove_ablated
 from sparse_core.layers import MaskedConv2d, MaskedEmbedding
-from sparse_core.layers.attention import called_linears
-from sparse_core.layers.chain import chain
+from sparse_core.layers.chaining import chain
 from sparse_core.layers.choice import TYPICAL_BATCH
 from sparse_core.layers.companions import key
 from sparse_core.layers.condensed import store_condensed
+from sparse_core.layers.condensed_attention import called_linears
 from sparse_core.layers.condensed_conv import store_condensed_conv, why_not_condensed_conv
 from sparse_core.layers.conv_choice import conv_pays
 from sparse_core.layers.dense import become_dense

@@ -7,9 +7,9 @@ from torch import nn
 
 from sparse_core.checks import InputError
 from sparse_core.export.copies import inference_copy
-from sparse_core.layers.attention import called_linears
 from sparse_core.layers.companions import key
 from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.layers.condensed_attention import called_linears
 from sparse_core.layers.condensed_conv import CondensedConv2d
 from sparse_core.layers.csr import become_csr
 from sparse_core.layers.dense import become_dense

@@ -13,8 +13,8 @@ from torch.sparse import to_sparse_semi_structured
 
 from sparse_core.checks import InputError
 from sparse_core.export.copies import inference_copy
-from sparse_core.layers.attention import called_linears
 from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.layers.condensed_attention import called_linears
 from sparse_core.layers.dense import become_dense
 from sparse_core.layers.linear import MaskedLinear
 from sparse_core.layers.masked import Masked

@@ -1,15 +1,19 @@
 """Masked multi-head attention: the input projection is one `(3 E, E)` matrix of q, k and v rows.
 
 `nn.MultiheadAttention` reads the weights of its projections without calling them, so the masks of
-both its own `in_proj_weight` and its `out_proj.weight` are applied here.
+both its own `in_proj_weight` and its `out_proj.weight` are applied here. With condensed projections
+it is `sparse_core.layers.condensed_attention`.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparse_core.layers.masked import Masked, gated_bias, masked_weight
+from sparse_core.layers.translation import undotted
 
 PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
@@ -60,10 +64,25 @@ class MaskedMultiheadAttention(Masked, nn.MultiheadAttention):
         )
         return (output.transpose(0, 1) if self.batch_first and batched else output), weights
 
-
-def called_linears(root: nn.Module, kind: type[nn.Linear]) -> list[nn.Linear]:
-    """List linear layers of a kind, except those that attention reads without calling them."""
-    read = [m.out_proj for m in root.modules() if isinstance(m, nn.MultiheadAttention)]
-    return [
-        m for m in root.modules() if isinstance(m, kind) and all(m is not other for other in read)
-    ]
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        for name in PROJECTIONS:
+            weight = self._parameters.get(name)
+            if weight is None:
+                continue
+            try:
+                undotted(state_dict, prefix, name.removesuffix("_weight"), tuple(weight.shape))
+            except ValueError as error:
+                error_msgs.append(f"{prefix}{name}: {error}")
+                return
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )

@@ -29,7 +29,7 @@ from torch import nn
 
 from sparse_core.checks import one_of
 from sparse_core.kernels import jit
-from sparse_core.layers.chain import chain
+from sparse_core.layers.chaining import chain
 from sparse_core.layers.condensed import become_condensed
 from sparse_core.layers.costs import Costs, shipped
 from sparse_core.layers.linear import MaskedLinear

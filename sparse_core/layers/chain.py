@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.layers.dense import Sparse
-from sparse_core.layers.fused import forbid_fused_encoders
-from sparse_core.layers.links import ACTIVATIONS, activation_of
+from sparse_core.layers.kinds import own_class
+from sparse_core.layers.links import activation_of
 from sparse_core.layers.passes import run
 from sparse_core.layers.torch_path import opaque
 
-_run = opaque(run)
+run_chain = opaque(run)
+"""`sparse_core.layers.passes.run`, which `torch.compile` does not look into."""
 
 
 class CondensedSequential(Sparse, nn.Sequential):
@@ -22,18 +23,20 @@ class CondensedSequential(Sparse, nn.Sequential):
     def forward(self, input: Tensor) -> Tensor:
         """Apply the modules in order."""
         for steps in _runs(self):
-            input = steps[0](input) if len(steps) == 1 else _run(steps, input)
+            input = steps[0](input) if len(steps) == 1 else run_chain(steps, input)
         return input
 
     def _take_dense_form(self, latent: bool) -> None:
-        self.__class__ = nn.Sequential  # type: ignore[assignment]
+        self.__class__ = own_class(self)  # type: ignore[assignment]
 
 
 def _runs(modules: nn.Sequential) -> Iterator[list[nn.Module]]:
     steps: list[nn.Module] = []
     for module in modules:
+        if passes_through(module):
+            continue
         last = steps[-1] if steps else None
-        follows = isinstance(last, CondensedLinear) and activation_of(module, last) is not None
+        follows = isinstance(last, CondensedLinear) and activation_of(module) is not None
         if (isinstance(module, CondensedLinear) or follows) and not watched(module):
             steps.append(module)
             continue
@@ -53,21 +56,13 @@ def whole_chain(network: CondensedSequential) -> list[nn.Module] | None:
     return found[0]
 
 
-def neighbours(root: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
-    """List the linear layers that would follow each other in one chain, were they condensed."""
-    pairs: list[tuple[nn.Module, nn.Module]] = []
-    for sequence in root.modules():
-        if not isinstance(sequence, nn.Sequential):
-            continue
-        before: nn.Module | None = None
-        for module in sequence:
-            if isinstance(module, nn.Linear) and not watched(module):
-                if before is not None:
-                    pairs.append((before, module))
-                before = module
-            elif type(module) not in ACTIVATIONS or watched(module):
-                before = None
-    return pairs
+def passes_through(module: nn.Module) -> bool:
+    """Whether a module gives what it is given: dropout that drops nothing now, `nn.Identity`."""
+    if type(module) is nn.Dropout:
+        idle = module.p == 0 or not module.training
+    else:
+        idle = type(module) is nn.Identity
+    return idle and not watched(module)
 
 
 def watched(module: nn.Module) -> bool:
@@ -78,11 +73,3 @@ def watched(module: nn.Module) -> bool:
         or module._backward_hooks
         or module._backward_pre_hooks
     )
-
-
-def chain(root: nn.Module) -> None:
-    """Let each `nn.Sequential` in a module run its condensed layers as chains, in place."""
-    forbid_fused_encoders(root)
-    for module in root.modules():
-        if type(module) is nn.Sequential and any(isinstance(m, CondensedLinear) for m in module):
-            module.__class__ = CondensedSequential

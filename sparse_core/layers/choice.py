@@ -120,6 +120,32 @@ def fastest(path: Sequence[Candidate], batch: int) -> list[bool]:
     return cheapest(path, costs_by(measured))
 
 
+def pay_together(layers: Sequence[Candidate], batch: int) -> bool:
+    """Whether layers that have one form, in no chain, train at least as fast condensed.
+
+    Args:
+        layers: Such as the projections of an attention module.
+        batch: Samples of a training batch.
+    """
+    if any(layer.density is None for layer in layers):
+        return False
+
+    def advantage(source: Callable[[int, int], Costs]) -> float:
+        masked = condensed = 0.0
+        for layer in layers:
+            costs = source(batch, layer.group)
+            masked += costs.masked(layer.rows, layer.cols)
+            condensed += costs.condensed(layer.rows, layer.cols, layer.density or 0.0)
+        return masked / condensed if condensed else float("inf")
+
+    by_shipped = advantage(shipped)
+    if torch.get_num_threads() == 1 and (by_shipped >= CLEAR or by_shipped <= 1 / CLEAR):
+        return by_shipped >= 1
+    from sparse_core.layers.calibration import costs as measured
+
+    return advantage(measured) >= 1
+
+
 def cheapest(path: Sequence[Candidate], costs: Sequence[Costs]) -> list[bool]:
     """Return which layers to condense by the costs of each.
 

@@ -78,7 +78,7 @@ class DeviceWay(Way[DeviceLink, Tensor]):
         """Bring rows into the layout of signals."""
         return launch.turned(rows)
 
-    def leave(self, signal: Tensor) -> Tensor:
+    def leave(self, signal: Tensor, out: Tensor | None = None) -> Tensor:
         """Bring a signal back into rows."""
         return launch.turned(signal)
 

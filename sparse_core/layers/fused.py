@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from sparse_core.layers.condensed_attention import CondensedMultiheadAttention
 from sparse_core.layers.csr import CsrLinear
 from sparse_core.layers.masked import Masked
 from sparse_core.layers.state import Condensed
@@ -34,7 +35,8 @@ def allow_fused_encoders(root: nn.Module) -> None:
 
 
 def _is_sparse(root: nn.Module) -> bool:
-    return any(isinstance(module, (Masked, Condensed, CsrLinear)) for module in root.modules())
+    kinds = (Masked, Condensed, CsrLinear, CondensedMultiheadAttention)
+    return any(isinstance(module, kinds) for module in root.modules())
 
 
 def _see_forward(layer: nn.Module, args: object) -> None:

@@ -21,7 +21,8 @@ from sparse_core.kernels.unchecked import Ready
 from sparse_core.layers.sharing import Shared
 from sparse_core.layers.state import Condensed
 
-ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.Tanh: "tanh"}
+ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.Tanh: "tanh", nn.GELU: "gelu"}
+"""Activations that condensed layers compute themselves, with their names."""
 
 Array = NDArray[Any]
 
@@ -36,7 +37,7 @@ class Link:
         values: (at least pattern.size,) what they are worth.
         bias: (out,); zeros where the layer has none.
         has_bias: Whether it has one.
-        activation: `relu`, `tanh` or None.
+        activation: `relu`, `tanh`, `gelu`, `gelu_tanh` or None.
         shared: Which of the weights are an earlier task's; None: none.
         parameters: What the layer trains: its values and its bias, if it has one.
         addresses: Where the memory of these lies.
@@ -79,21 +80,16 @@ def layers_of(steps: Sequence[nn.Module]) -> list[tuple[Condensed, str | None]]:
     """Return the layers of a chain, each with the activation after it."""
     last = len(steps) - 1
     return [
-        (step, activation_of(steps[i + 1], step) if i < last else None)
+        (step, activation_of(steps[i + 1]) if i < last else None)
         for i, step in enumerate(steps)
         if isinstance(step, Condensed)
     ]
 
 
-def activation_of(module: nn.Module, layer: Condensed) -> str | None:
-    """Return the name of an activation that a layer computes with it; None: it cannot.
-
-    Args:
-        module: What comes after the layer.
-        layer: The layer. On a GPU it takes GELU too.
-    """
-    if type(module) is nn.GELU and layer.on_device:
-        return "gelu" if module.approximate == "none" else "gelu_tanh"
+def activation_of(module: nn.Module) -> str | None:
+    """Return the name of an activation that a layer before it computes; None: it does not."""
+    if type(module) is nn.GELU and module.approximate == "tanh":
+        return "gelu_tanh"
     return ACTIVATIONS.get(type(module))
 
 
@@ -116,7 +112,7 @@ def link_of(layer: Condensed, activation: str | None) -> Link:
 
     Args:
         layer: The layer.
-        activation: What comes after it: `relu`, `tanh` or None.
+        activation: What comes after it: `relu`, `tanh`, `gelu`, `gelu_tanh` or None.
     """
     values, bias = layer._parameters["values"], layer._parameters["bias"]
     assert values is not None

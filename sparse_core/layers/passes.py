@@ -20,10 +20,12 @@ from torch._C._functorch import is_legacy_batchedtensor
 
 from sparse_core.checks import InputError
 from sparse_core.kernels import unchecked
+from sparse_core.kernels.buffers import empty
 from sparse_core.kernels.format import CPU_GROUPS
-from sparse_core.layers import torch_path
+from sparse_core.layers import gelu, torch_path
 from sparse_core.layers.copies import release
 from sparse_core.layers.links import Link, check_weights, layers_of, link_of
+from sparse_core.layers.pieces import samples_of_piece
 from sparse_core.layers.state import Condensed
 from sparse_core.layers.torch_path import Layers
 from sparse_core.layers.ways import Blocked, Needed, Rows, Way
@@ -118,7 +120,7 @@ def way_of(links: Sequence[Any], batch: int, *, train: bool) -> Way[Any, Any]:
     if train:
         alone = alone and link.activation is None and link.shared is None
     else:
-        alone = alone and link.activation != "tanh"
+        alone = alone and link.activation in (None, "relu")
     return (Rows if alone else Blocked)(batch, torch.get_num_threads())
 
 
@@ -176,7 +178,12 @@ def _of_sample(links: Sequence[Link], sample: Array, threads: int) -> Array:
         out: Array = np.empty(link.pattern.out_features, np.float32)
         run = unchecked.gemv(link.pattern, link.activation == "relu", threads)
         run(link.values, sample, link.bias, out)
-        sample = np.tanh(out, out) if link.activation == "tanh" else out
+        if link.activation == "tanh":
+            np.tanh(out, out)
+        elif link.activation in gelu.NAMES:
+            before, out = out, np.empty_like(out)
+            gelu.gelu(link.activation, before, out)
+        sample = out
     return sample
 
 
@@ -188,12 +195,17 @@ class _Chain(torch.autograd.Function):
         ctx.save_for_backward(*([rows] if rows.requires_grad else []), *parameters)
         ctx.links, ctx.data, ctx.version = links, rows.detach(), _version(rows)
         ctx.way = way = way_of(links, len(rows), train=True)
-        signal = way.enter(ctx.data)
-        ctx.kept = kept = []
-        for link in links:
-            before, signal, seen = way.forward(link, signal, keep=True)
-            kept.append((before, seen))
-        return way.leave(signal)
+        ctx.pieces = pieces = _pieces(links, way)
+        if not pieces:
+            ctx.kept, signal = forth(links, way, way.enter(ctx.data))
+            return way.leave(signal)
+        ctx.kept = []
+        out = torch.from_numpy(empty(len(rows), links[-1].pattern.out_features))
+        for part, of_part in pieces:
+            kept, signal = forth(links, of_part, of_part.enter(ctx.data[part]))
+            ctx.kept.append(kept)
+            of_part.leave(signal, out[part])
+        return out
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -213,10 +225,55 @@ class _Chain(torch.autograd.Function):
             asked = needed[:1] + needed[2:]
             first, *others = torch_path.gradients(layers, tensors, gradient, asked)
             return (first, None, *others)
+        if ctx.pieces:
+            return _back_in_pieces(ctx, gradient, needed)
         signal = way.enter(gradient)
         signal, gradients = back(links, ctx.kept, way, signal, needed)
         first = way.leave(signal) if needed[0] else None
         return (first, None, *gradients)
+
+
+def _pieces(links: Sequence[Any], way: Way[Any, Any]) -> list[tuple[slice, Blocked]]:
+    """Return the parts of a batch that go through a chain one by one; none if it is whole."""
+    if type(way) is not Blocked:
+        return []
+    samples = samples_of_piece(links, way)
+    if samples == way.batch:
+        return []
+    ways = {n: Blocked(n, way.threads) for n in (samples, way.batch % samples) if n}
+    starts = range(0, way.batch, samples)
+    parts = [slice(start, min(start + samples, way.batch)) for start in starts]
+    return [(part, ways[part.stop - part.start]) for part in parts]
+
+
+def _back_in_pieces(ctx: Any, gradient: Tensor, needed: list[bool]) -> tuple[Tensor | None, ...]:
+    """Return the gradients of a chain whose forward pass was made in pieces."""
+    links, first = ctx.links, None
+    total: list[Tensor | None] = []
+    if needed[0]:
+        first = torch.from_numpy(empty(len(gradient), links[0].pattern.in_features))
+    for (part, way), kept in zip(ctx.pieces, ctx.kept, strict=True):
+        signal, found = back(links, kept, way, way.enter(gradient[part]), needed.copy())
+        if first is not None:
+            way.leave(signal, first[part])
+        if not total:
+            total = found
+            continue
+        for so_far, more in zip(total, found, strict=True):
+            if so_far is not None and more is not None:
+                so_far += more
+    return (first, None, *total)
+
+
+def forth(
+    links: Sequence[Any], way: Way[Any, Any], signal: Any
+) -> tuple[list[tuple[Any, Any]], Any]:
+    """Return what the backward pass of a chain needs, as `back` takes it, and its output."""
+    kept = []
+    for link in links:
+        before, signal, seen = way.forward(link, signal, keep=True)
+        kept.append((before, seen))
+    return kept, signal
 
 
 def back(

@@ -110,6 +110,42 @@ def to_masked(state: State, prefix: str, shape: tuple[int, ...]) -> None:
         state[key(f"{prefix}weight", "seen")] = torch.from_numpy(flags).reshape(shape)
 
 
+def dotted(state: State, prefix: str, name: str) -> None:
+    """Rename entries of a parameter, such as `in_proj_weight`, to those of a module, in place.
+
+    Args:
+        state: Holds the entries of an attention module; left alone if they are the module's.
+        prefix: What their names begin with.
+        name: The module's, such as `in_proj`.
+    """
+    _rename(state, f"{prefix}{name}_weight", f"{prefix}{name}.weight")
+    if name == "in_proj":
+        _rename(state, f"{prefix}in_proj_bias", f"{prefix}in_proj.bias")
+
+
+def undotted(state: State, prefix: str, name: str, shape: tuple[int, ...]) -> None:
+    """Replace a condensed projection's entries by those of a masked parameter, in place.
+
+    Args:
+        state: Holds the entries of an attention module; left alone if they are a parameter's.
+        prefix: What their names begin with.
+        name: The module's, such as `in_proj`.
+        shape: Of the parameter.
+
+    Raises:
+        ValueError: If they are not those of a matrix of that shape. Nothing is changed then.
+    """
+    to_masked(state, f"{prefix}{name}.", shape)
+    _rename(state, f"{prefix}{name}.weight", f"{prefix}{name}_weight")
+    if name == "in_proj":
+        _rename(state, f"{prefix}in_proj.bias", f"{prefix}in_proj_bias")
+
+
+def _rename(state: State, before: str, after: str) -> None:
+    for name in [name for name in state if name.startswith(before)]:
+        state[after + name.removeprefix(before)] = state.pop(name)
+
+
 def to_dense(state: State, name: str) -> None:
     """Replace a masked parameter and its companions in a state by the dense weight, in place."""
     mask = state.get(key(name, "mask"))

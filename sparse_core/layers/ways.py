@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from sparse_core.kernels import checked, plan, unchecked
 from sparse_core.kernels.arguments import tile_size
 from sparse_core.kernels.buffers import empty
+from sparse_core.layers import gelu
 from sparse_core.layers.links import Link
 
 Array = NDArray[Any]
@@ -53,8 +55,8 @@ class Way(ABC, Generic[L, S]):
         """Bring rows into the layout of signals."""
 
     @abstractmethod
-    def leave(self, signal: S) -> Tensor:
-        """Bring a signal back into rows."""
+    def leave(self, signal: S, out: Tensor | None = None) -> Tensor:
+        """Bring a signal back into rows, `out` if they are given."""
 
     @abstractmethod
     def forward(self, link: L, signal: S, keep: bool) -> tuple[S, S, S]:
@@ -91,9 +93,12 @@ class Blocked(Way[Link, Array]):
         """Bring rows into the layout of signals."""
         return self.pack(rows.contiguous().numpy())
 
-    def leave(self, signal: Array) -> Tensor:
-        """Bring a signal back into rows."""
-        return self.unpack(signal)
+    def leave(self, signal: Array, out: Tensor | None = None) -> Tensor:
+        """Bring a signal back into rows, `out` if they are given."""
+        if out is None:
+            return self.unpack(signal)
+        unchecked.unpack(signal, out.numpy(), self.threads)
+        return out
 
     def pack(self, rows: Array) -> Array:
         """Bring rows into blocks."""
@@ -113,9 +118,13 @@ class Blocked(Way[Link, Array]):
         out = empty(self.tiles, pattern.out_features, self.tile)
         run = unchecked.forward(pattern, self.tiles, self.tile, self.batch, relu, self.threads)
         run(link.values, signal, link.bias, out, self.batch)
+        seen = out
         if link.activation == "tanh":
             unchecked.elementwise("tanh", out, out, out, self.threads)
-        return signal, out, out
+        elif link.activation in gelu.NAMES:
+            out = empty(*out.shape)
+            gelu.gelu(link.activation, seen, out, self.threads)
+        return signal, out, seen
 
     def backward(
         self, link: Link, before: Array, signal: Array, needed: Needed
@@ -151,6 +160,8 @@ class Blocked(Way[Link, Array]):
 
     def activation_backward(self, name: str, signal: Array, seen: Array) -> Array:
         """Return the gradient of an activation's input; `signal` is overwritten."""
+        if name in gelu.NAMES:
+            return np.multiply(signal, seen, out=signal)
         unchecked.elementwise(f"{name}_backward", signal, seen, signal, self.threads)
         return signal
 
@@ -167,9 +178,10 @@ class Rows(Blocked):
         array: Array = rows.contiguous().numpy()
         return array
 
-    def leave(self, signal: Array) -> Tensor:
-        """Bring a signal back into rows."""
-        return torch.from_numpy(signal)
+    def leave(self, signal: Array, out: Tensor | None = None) -> Tensor:
+        """Bring a signal back into rows, `out` if they are given."""
+        rows = torch.from_numpy(signal)
+        return rows if out is None else out.copy_(rows)
 
     def forward(self, link: Link, signal: Array, keep: bool) -> tuple[Array, Array, Array]:
         """Compute a layer."""

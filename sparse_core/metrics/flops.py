@@ -31,6 +31,7 @@ from torch.utils.hooks import RemovableHandle
 
 from sparse_core.checks import InputError
 from sparse_core.engine import Engine
+from sparse_core.layers.condensed_attention import CondensedMultiheadAttention
 from sparse_core.layers.state import Condensed
 from sparse_core.metrics.probing import undisturbed
 from sparse_core.weights.tensor import SparseTensor
@@ -145,7 +146,11 @@ def _tensors(engine: Engine, module: nn.Module | None) -> Iterator[tuple[str, Sp
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     for tensor in engine.tensors:
         if id(tensor.weight) in names:
-            yield _join(names[id(tensor.weight)].rpartition(".")[0], tensor.parameter), tensor
+            holder = names[id(tensor.weight)].rpartition(".")[0]
+            layer, parameter = tensor.dense_place
+            if layer is not tensor.layer:
+                holder = holder.rpartition(".")[0]
+            yield _join(holder, parameter), tensor
 
 
 class FlopCounter:
@@ -160,17 +165,21 @@ class FlopCounter:
         self._handles: list[RemovableHandle] = []
         self._dense: dict[str, int] = {}
         self._products = 0
+        attention = [m for m in module.modules() if isinstance(m, CondensedMultiheadAttention)]
+        self._projections = {called for each in attention for _, called in each.called()}
+        self._called = self._projections | {each.out_proj for each in attention}
         self._sizes = {
             _join(name, parameter): shape.numel()
             for name, layer in module.named_modules()
             for parameter, shape in _weights(layer)
+            if layer not in self._projections
         }
 
     def __enter__(self) -> FlopCounter:
         for name, layer in self._module.named_modules():
             if isinstance(layer, nn.MultiheadAttention):
                 hook = self._attention_hook(name)
-            elif _weights(layer):
+            elif _weights(layer) and layer not in self._called:
                 hook = self._layer_hook(name)
             else:
                 continue
@@ -237,10 +246,11 @@ class FlopCounter:
 def _weights(layer: nn.Module) -> list[tuple[str, torch.Size]]:
     """List the dense shapes of what is counted of one module itself, not of its children."""
     if isinstance(layer, nn.MultiheadAttention):
-        names: tuple[str, ...] = ("in_proj_weight",)
-        if not layer._qkv_same_embed_dim:
-            names = SPLIT_PROJECTIONS
-        return [(name, layer.get_parameter(name).shape) for name in names]
+        size = layer.embed_dim
+        if layer._qkv_same_embed_dim:
+            return [("in_proj_weight", torch.Size((3 * size, size)))]
+        widths = zip(SPLIT_PROJECTIONS, (size, layer.kdim, layer.vdim), strict=True)
+        return [(name, torch.Size((size, width))) for name, width in widths]
     if isinstance(layer, Condensed):
         return [("weight", torch.Size(layer.dense_shape))]
     if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)):

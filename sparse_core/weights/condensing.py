@@ -11,7 +11,7 @@ from sparse_core.budgets.patterns import ConstantFanIn, group_of
 from sparse_core.budgets.selection import Selected
 from sparse_core.budgets.structure import Structure
 from sparse_core.kernels.format import CPU_GROUPS
-from sparse_core.layers.choice import Candidate, condensed_embedding_pays, fastest
+from sparse_core.layers.choice import Candidate, condensed_embedding_pays, fastest, pay_together
 from sparse_core.layers.condensed import why_not_condensed
 from sparse_core.layers.condensed_conv import why_not_condensed_conv
 from sparse_core.layers.device_choice import condensed_pays_there
@@ -60,19 +60,37 @@ def worth_condensing(
         root: Their module.
         batch: Samples of a training batch.
     """
-    from sparse_core.layers.chain import neighbours
+    from sparse_core.layers.chaining import neighbours
 
     if any(not tensor.weight.is_cpu for tensor in capacities):
         return {
             t: capacity for t, capacity in capacities.items() if _pays_there(t, capacity, batch)
         }
-    tensors = {t.layer: t for t in capacities if not isinstance(t.layer, nn.Conv2d)}
+    free = [t for t in capacities if not isinstance(t.layer, nn.Conv2d) and t.reader is None]
+    tensors = {t.layer: t for t in free}
+    attention = _attention_that_pays(capacities, batch)
     chosen = {t.layer for t, c in capacities.items() if _convolution_pays(t, c, batch)}
     chosen |= {t.layer for t in capacities if _looked_up_faster(t, capacities, batch)}
     for path in _paths(tensors, neighbours(root)):
         layers = [_candidate(layer, tensors.get(layer), capacities) for layer in path]
         chosen |= {layer for layer, pays in zip(path, fastest(layers, batch), strict=True) if pays}
-    return {t: capacity for t, capacity in capacities.items() if t.layer in chosen}
+    return {
+        t: capacity
+        for t, capacity in capacities.items()
+        if (t.layer in chosen if t.reader is None else t.reader in attention)
+    }
+
+
+def _attention_that_pays(
+    capacities: Mapping[SparseTensor, int], batch: int
+) -> set[nn.MultiheadAttention]:
+    """Return the attention modules whose projections, all of them, are condensed."""
+    projections: dict[nn.MultiheadAttention, list[Candidate]] = {}
+    for tensor in capacities:
+        if tensor.reader is not None:
+            candidate = _candidate(tensor.layer, tensor, capacities)
+            projections.setdefault(tensor.reader, []).append(candidate)
+    return {reader for reader, layers in projections.items() if pay_together(layers, batch)}
 
 
 def _looked_up_faster(
@@ -132,6 +150,24 @@ def _candidate(
     return Candidate(tensor.rows, tensor.cols, density, group_of(tensor.structure))
 
 
+def reasons_to_mask(
+    sparse: Iterable[Selected], structure: Structure, *, asked: bool
+) -> dict[str, str]:
+    """Return which weights have no condensed form, by name, and why; arguments as `why_masked`.
+
+    The projections of one attention module have the same form.
+    """
+    items = list(sparse)
+    reasons = {item.name: why_masked(item, structure, asked=asked) for item in items}
+    found = {name: why for name, why in reasons.items() if why is not None}
+    for item in items:
+        if item.reader is not None and item.name not in found:
+            beside = [one.name for one in items if one.reader is item.reader and one.name in found]
+            if beside:
+                found[item.name] = f"as {beside[0]!r}, which is of the same attention"
+    return found
+
+
 def why_masked(item: Selected, structure: Structure, *, asked: bool) -> str | None:
     """Return why a weight that is to be sparse has no condensed form, or None if it has one.
 
@@ -143,11 +179,12 @@ def why_masked(item: Selected, structure: Structure, *, asked: bool) -> str | No
     """
     weight, group = item.weight, group_of(structure)
     lookup = isinstance(item.layer, nn.Embedding)
-    if item.parent is not None:
-        return f"{type(item.parent).__name__} reads it without a call"
     if isinstance(item.layer, nn.Conv2d):
         return why_not_condensed_conv(item.layer, group)
-    if not (lookup or isinstance(item.layer, nn.Linear)) or item.parameter != "weight":
+    if item.reader is not None:
+        if not weight.is_cpu:
+            return f"on {weight.device.type} attention trains with masks only"
+    elif not (lookup or isinstance(item.layer, nn.Linear)):
         return f"{type(item.layer).__name__} trains with masks only"
     if item.born:
         return None

@@ -16,12 +16,15 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sparse_core.budgets.patterns import group_of
+from sparse_core.layers.attention import MaskedMultiheadAttention
 from sparse_core.layers.companions import forget, memories
 from sparse_core.layers.condensed import CondensedLinear, become_condensed
+from sparse_core.layers.condensed_attention import call_projections, split_off, take_back
 from sparse_core.layers.condensed_conv import CondensedConv2d, become_condensed_conv
 from sparse_core.layers.conv import MaskedConv2d
 from sparse_core.layers.dense import become_dense
 from sparse_core.layers.embedding import become_condensed_embedding
+from sparse_core.layers.kinds import become
 from sparse_core.layers.linear import MaskedLinear
 from sparse_core.layers.masked import become_masked
 from sparse_core.layers.state import Condensed
@@ -33,10 +36,12 @@ from sparse_core.weights.tensor import SparseTensor
 def condensed_from(tensor: MaskedTensor, capacity: int) -> CondensedTensor:
     """Turn a masked linear layer, convolution or embedding into a condensed one, in place.
 
-    Optimizers get its values in the place of the dense weight when they adopt the tensor.
+    Optimizers get its values in the place of the dense weight when they adopt the tensor. Of an
+    attention module all sparse projections have to be turned.
 
     Args:
-        tensor: The weight of a `MaskedLinear`, `MaskedConv2d` or `MaskedEmbedding`.
+        tensor: The weight of a `MaskedLinear`, `MaskedConv2d` or `MaskedEmbedding`, or a projection
+            of a `MaskedMultiheadAttention`.
         capacity: Weights there is room for.
 
     Returns:
@@ -47,7 +52,12 @@ def condensed_from(tensor: MaskedTensor, capacity: int) -> CondensedTensor:
     """
     layer, mask = tensor.layer, tensor.active()
     seen, dense, group = tensor.seen(), tensor.weight, group_of(tensor.structure)
-    kept = {w: m.flatten(1) for w, m in memories(layer, "weight").items() if w != "seen"}
+    held = memories(layer, tensor.parameter)
+    kept = {what: memory.flatten(1) for what, memory in held.items() if what != "seen"}
+    if isinstance(layer, nn.MultiheadAttention):
+        layer = split_off(layer, tensor.parameter)
+    elif tensor.reader is not None:
+        call_projections(tensor.reader)
     forget(layer, "weight")
     if isinstance(layer, nn.Embedding):
         become_condensed_embedding(layer, mask, capacity=capacity)
@@ -61,6 +71,7 @@ def condensed_from(tensor: MaskedTensor, capacity: int) -> CondensedTensor:
         tensor.name, layer, "weight", tensor.role, tensor.structure, tensor.budget
     )
     condensed.initial_budget, condensed.may_ablate = tensor.initial_budget, tensor.may_ablate
+    condensed.reader = tensor.reader
     condensed.stand_for(dense)
     for what, memory in kept.items():
         condensed.set_companion(what, memory)
@@ -90,10 +101,11 @@ def masked_from(tensor: SparseTensor, *optimizers: Optimizer) -> SparseTensor:
     pattern = None if layer.on_device else layer.pattern
     shape, mask, kept = layer.weight_shape, layer.mask(), memories(layer, "weight")
     become_dense(layer)
-    become_masked(layer, MaskedConv2d if isinstance(layer, nn.Conv2d) else MaskedLinear)
+    holder, parameter = _masked_place(tensor)
     masked = MaskedTensor(
-        tensor.name, layer, "weight", tensor.role, tensor.structure, tensor.budget
+        tensor.name, holder, parameter, tensor.role, tensor.structure, tensor.budget
     )
+    masked.reader = tensor.reader
     masked.initial_budget, masked.may_ablate = tensor.initial_budget, tensor.may_ablate
     masked.start(mask)
     if seen is not None:
@@ -116,3 +128,16 @@ def masked_from(tensor: SparseTensor, *optimizers: Optimizer) -> SparseTensor:
         if state is not None:
             optimizer.state[masked.weight] = {key: dense(value) for key, value in state.items()}
     return masked
+
+
+def _masked_place(tensor: SparseTensor) -> tuple[nn.Module, str]:
+    """Give a weight that has just become dense a mask of ones; return its layer and its name."""
+    layer, parameter = tensor.dense_place
+    if isinstance(layer, nn.MultiheadAttention):
+        take_back(layer, parameter.removesuffix("_weight"))
+        become_masked(layer, MaskedMultiheadAttention, parameter)
+        return layer, parameter
+    become_masked(layer, MaskedConv2d if isinstance(layer, nn.Conv2d) else MaskedLinear)
+    if tensor.reader is not None:
+        become(tensor.reader, MaskedMultiheadAttention)
+    return layer, parameter

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sparse_core.budgets.selection import Selected, select
 from sparse_core.checks import InputError
-from sparse_core.layers.chain import chain
+from sparse_core.layers.chaining import chain
 from sparse_core.layers.companions import MEMORIES
 from sparse_core.layers.fused import forbid_fused_encoders
 from sparse_core.weights.condensed import CondensedTensor
@@ -231,6 +231,6 @@ def _masked_copy(tensor: SparseTensor, twin: Selected) -> MaskedTensor:
     copy = MaskedTensor(
         tensor.name, twin.layer, twin.parameter, tensor.role, tensor.structure, tensor.budget
     )
-    copy.latent = tensor.latent
+    copy.latent, copy.reader = tensor.latent, twin.reader
     copy.start(tensor.active())
     return copy

@@ -20,6 +20,9 @@ from sparse_core.kernels.format import Pattern
 from sparse_core.layers.state import Condensed
 from sparse_core.weights.tensor import SparseTensor
 
+KINDS = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
+"""Layers whose masked and condensed form read each other's state."""
+
 
 def foreign(
     tensors: Iterable[SparseTensor], state: Mapping[str, Any], prefix: str
@@ -27,9 +30,9 @@ def foreign(
     """Return the weights of layers whose other form a module's state holds."""
     found = []
     for tensor in tensors:
-        layer = f"{prefix}{tensor.name.removesuffix(tensor.parameter)}"
-        other = "weight" if isinstance(tensor.layer, Condensed) else "values"
-        if isinstance(tensor.layer, (nn.Linear, nn.Conv2d)) and f"{layer}{other}" in state:
+        own = isinstance(tensor.layer, Condensed)
+        other = tensor.name if own else f"{tensor.condensed_stem}values"
+        if isinstance(tensor.layer, KINDS) and f"{prefix}{other}" in state:
             found.append(tensor)
     return found
 

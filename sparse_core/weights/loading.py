@@ -126,7 +126,7 @@ def _topology_of(
         if bool(((mask != 0) & (mask != 1)).any()):
             return None
         return _of_mask(tensor, (mask != 0).reshape(tensor.rows, tensor.cols).cpu())
-    stem = prefix + tensor.name.removesuffix(tensor.parameter)
+    stem = prefix + tensor.condensed_stem
     columns, lengths = state.get(f"{stem}columns"), state.get(f"{stem}lengths")
     if isinstance(columns, Tensor) and isinstance(lengths, Tensor):
         if bool((lengths != lengths.round()).any()):

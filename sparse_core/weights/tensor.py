@@ -47,6 +47,7 @@ class SparseTensor(ABC):
         may_reuse: Whether protected weights may be active; they are read, never written.
         spare: So many free cells of each lane are left to later tasks when other lanes are ablated.
         latent: Whether inactive weights keep their values.
+        reader: The attention module that it is a projection of; None: it is none.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class SparseTensor(ABC):
         self.may_reuse = False
         self.spare = 0
         self.latent = False
+        self.reader: nn.MultiheadAttention | None = None
 
     # What it is -----------------------------------------------------------------------------------
 
@@ -103,9 +105,27 @@ class SparseTensor(ABC):
         return self.rows * self.cols
 
     @property
+    def condensed_stem(self) -> str:
+        """How names in the root module's state begin of what its condensed form stores.
+
+        `0.` of `0.weight`, `attention.in_proj.` of `attention.in_proj_weight`.
+        """
+        stem = self.name.removesuffix("weight")
+        return f"{stem[:-1]}." if stem.endswith("_") else stem
+
+    @property
+    def dense_place(self) -> tuple[nn.Module, str]:
+        """The layer that has the dense parameter when nothing is condensed, and its name there."""
+        parameter = self.name.rpartition(".")[2]
+        apart = self.reader is not None and parameter != self.parameter
+        return (self.reader, parameter) if apart and self.reader else (self.layer, self.parameter)
+
+    @property
     def bias_name(self) -> str:
         """Full name, in the root module, of the bias of its neurons, which they may not have."""
         layer, _, parameter = self.name.rpartition(".")
+        if parameter != self.parameter:  # a module of its own now
+            return f"{self.condensed_stem}bias"
         return f"{layer}.{BIASES[parameter]}" if layer else BIASES[parameter]
 
     @property

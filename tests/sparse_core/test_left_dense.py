@@ -204,9 +204,10 @@ def test_a_layer_that_cannot_be_condensed_is_named_where_that_was_asked_for():
     sparsify(conv_net(), SparseConfig(sparsity=0.5, backend="condensed", dense=("0",)))
 
 
-def test_attention_has_masks_only():
-    block = nn.TransformerEncoderLayer(8, 2, 16)
-    match = r"'self_attn.in_proj_weight' \(Mult.*; 'self_attn.out_proj.weight' \(Mult.* reads it"
+def test_attention_in_half_precision_has_masks_only():
+    block = nn.TransformerEncoderLayer(8, 2, 16).bfloat16()
+    names = "linear1.weight", "linear2.weight", "self_attn.in_proj_weight"
+    match = ".*".join([names[2], names[0], names[1], r"\(its dtype is torch.bfloat16"])
     with pytest.warns(UserWarning, match=match):
         sparsify(block, SparseConfig(sparsity=0.5, backend="condensed"))
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from sparse_core.layers import branches
 from sparse_core.layers.branches import run_branches
-from sparse_core.layers.chain import chain
+from sparse_core.layers.chaining import chain
 from sparse_core.layers.condensed import CondensedLinear, become_condensed
 
 

@@ -207,9 +207,8 @@ def test_an_impossible_batch_is_named():
         sparsify(mlp(4, 4), SparseConfig(backend="auto"), batch=0)
 
 
-@pytest.mark.filterwarnings("ignore:Layers that stay masked")
 @pytest.mark.parametrize("backend", ["condensed", "auto"])
-def test_attention_keeps_masks_where_weights_are_read_without_a_call(backend):
+def test_an_encoder_layer_computes_what_the_masked_one_does(backend):
     torch.manual_seed(0)
     block = nn.TransformerEncoderLayer(64, 2, 512, dropout=0.0, batch_first=True)
     twin = nn.TransformerEncoderLayer(64, 2, 512, dropout=0.0, batch_first=True)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from sparse_core.layers.chain import CondensedSequential, chain
+from sparse_core.layers.chain import CondensedSequential
+from sparse_core.layers.chaining import chain
 from sparse_core.layers.condensed import become_condensed
 from sparse_core.layers.dense import become_dense
 
