@@ -47,6 +47,13 @@ def table(layers: Sequence[LayerCount]) -> str:
     )
 
 
+def products(selected: Sequence[Selected]) -> str:
+    """Return a line on what of attention no weights make sparse; nothing where there is none."""
+    if not any(item.reader is not None for item in selected):
+        return ""
+    return "\n  dense beside these: attention's products of queries, keys and values"
+
+
 def of_layers(selected: Sequence[Selected], tensors: Sequence[SparseTensor]) -> list[LayerCount]:
     """Count the active weights of each selected layer, dense ones included."""
     active = {tensor.name: tensor.count() for tensor in tensors}

@@ -163,6 +163,7 @@ class Engine(HasClock):
             f"Engine({self.config.method}, requested {self.config.asked}, "
             f"achieved {self.sparsity:.6f}, of the whole network {self.network_sparsity:.6f}, "
             f"{self.updates} updates in {self.steps} steps)\n{counts.table(self.layers())}"
+            + counts.products(self.selected)
         )
 
     # Attaching ------------------------------------------------------------------------------------

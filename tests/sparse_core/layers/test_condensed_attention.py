@@ -340,3 +340,11 @@ def test_a_decoder_attends_to_what_was_encoded():
     twin.load_state_dict({k: v for k, v in copied.state_dict().items() if k in twin.state_dict()})
     x, memory = torch.randn(2, 5, SIZE), torch.randn(2, 7, SIZE)
     torch.testing.assert_close(layer(x, memory), twin(x, memory))
+
+
+def test_the_listing_says_what_stays_dense():
+    engine = sparse(attention())
+    assert repr(engine).endswith(
+        "dense beside these: attention's products of queries, keys and values"
+    )
+    assert "products" not in repr(sparse(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))))
