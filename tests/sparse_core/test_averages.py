@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 
 from sparse_core import InputError, SparseConfig, condense, sparsify
 from sparse_core.layers.masked import Masked
+from sparse_core.networks.residual import resnet
 from tests.sparse_core.networks import built, mlp, steps
 
 BACKENDS = pytest.mark.parametrize("backend", ["masked", "condensed"])
@@ -288,3 +289,39 @@ def test_a_network_with_a_target_that_stands_still(backend):
     x = torch.randn(5, 12)
     torch.testing.assert_close(averaged.module["target"](x), net(x))
     torch.testing.assert_close(averaged.module["net"](x), net(x))
+
+
+def vit() -> nn.Module:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, "gelu", batch_first=True, norm_first=True)
+    encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+    patches = nn.Conv2d(3, 8, 4, 4), nn.Flatten(2)
+    return nn.Sequential(*patches, encoder, nn.Flatten(), nn.Linear(64, 3))
+
+
+IMAGES = {"resnet": (lambda: resnet(4, 2, 1, 3), (8, 3, 8, 8)), "vit": (vit, (8, 3, 8, 16))}
+
+
+@pytest.mark.filterwarnings("ignore:Layers that stay masked")
+@pytest.mark.parametrize("name", IMAGES)
+def test_averages_of_networks_for_images_are_those_of_masked_ones(name):
+    make, shape = IMAGES[name]
+    averages = []
+    for backend in ("masked", "condensed"):
+        torch.manual_seed(0)
+        net = make()
+        optimizer = torch.optim.SGD(net.parameters(), 0.05, momentum=0.9)
+        config = SparseConfig(method="rigl", sparsity=0.5, update_every=2, backend=backend)
+        sparsify(net, config, optimizer)
+        average = AveragedModel(net, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(0.8))
+        for step in range(4):
+            torch.manual_seed(step)
+            optimizer.zero_grad()
+            net(torch.randn(shape)).square().mean().backward()
+            optimizer.step()
+            average.update_parameters(net)
+        averages.append(average)
+    x = torch.randn(shape)
+    for mine, theirs in zip(*(one.module.state_dict().items() for one in averages), strict=True):
+        assert mine[0] == theirs[0]
+        torch.testing.assert_close(mine[1], theirs[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(averages[0](x), averages[1](x), rtol=1e-4, atol=1e-4)

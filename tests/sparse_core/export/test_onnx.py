@@ -8,6 +8,7 @@ from torch.distributions import Distribution
 
 from sparse_core import SparseConfig, sparsify, to_onnx
 from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.networks.residual import resnet
 from tests.sparse_core.export.subjects import Gaussian, ablate
 from tests.sparse_core.networks import mlp
 
@@ -53,6 +54,38 @@ def test_onnx_of_a_distribution(tmp_path, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             to_onnx(net, x, tmp_path / "net.onnx")
         assert Distribution._validate_args is checked
+
+
+def transformer():
+    vision = pytest.importorskip("torchvision").models.VisionTransformer
+    return vision(16, 4, 2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=5)
+
+
+NETWORKS = {"ResNet-18": lambda: resnet(8, 4, 2), "ViT": transformer}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's exporter, of itself
+@pytest.mark.parametrize("name", NETWORKS)
+def test_onnx_of_networks_for_images(name, tmp_path):
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    net = NETWORKS[name]()
+    sparsify(net, SparseConfig(method="srigl", sparsity=0.8, backend="condensed"))
+    for batch in (8, 8):  # statistics of batch normalisation, and no zeros in a ViT's head
+        out = net(torch.randn(batch, 3, 16, 16))
+    out.square().mean().backward()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.1 * parameter.grad
+    x = torch.randn(3, 3, 16, 16)
+    to_onnx(net, x[:2], tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    (out,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    expected = net.eval()(x).detach().numpy()
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_without_onnx_the_error_says_what_to_install(monkeypatch, tmp_path):

@@ -348,3 +348,17 @@ def test_the_listing_says_what_stays_dense():
         "dense beside these: attention's products of queries, keys and values"
     )
     assert "products" not in repr(sparse(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))))
+
+
+@pytest.mark.slow
+def test_torch_compiles_what_is_around_the_kernels():
+    layer = nn.TransformerEncoderLayer(SIZE, HEADS, 16, 0.0, batch_first=True)
+    sparse(layer, method="static")
+    x, found = torch.randn(2, 3, SIZE), []
+    for net in (layer, torch.compile(layer, backend="eager")):
+        layer.zero_grad()
+        out = net(x)
+        out.square().sum().backward()
+        found.append([out, *(parameter.grad.clone() for parameter in layer.parameters())])
+    for got, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(got, wanted)
