@@ -58,7 +58,8 @@ def dense_weights(net: nn.Module) -> dict[str, torch.Tensor]:
         tensor.name: (tensor.values() * tensor.active()).reshape(tensor.shape).clone()
         for tensor in net.sparse_engine.tensors
     }
-    others = {key: value.detach().clone() for key, value in net.named_parameters()}
+    named = net.named_parameters()
+    others = {k.replace("in_proj.bias", "in_proj_bias"): v.detach().clone() for k, v in named}
     left_out = ("weight", "values", "scores")
     return weights | {key: v for key, v in others.items() if not key.endswith(left_out)}
 

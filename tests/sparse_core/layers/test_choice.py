@@ -135,7 +135,7 @@ def kinds(net, **fields):
 def test_auto_chooses_layer_by_layer():
     uniform = dict(method="rigl", sparsity=0.9, distribution="uniform")
     apart = nn.Sequential(
-        nn.Linear(17, 32), nn.GELU(), nn.Linear(32, 256), nn.GELU(), nn.Linear(256, 6)
+        nn.Linear(17, 32), nn.SiLU(), nn.Linear(32, 256), nn.SiLU(), nn.Linear(256, 6)
     )
     assert kinds(apart, **uniform, batch=128) == [False, True, False]
     assert kinds(mlp(17, 64, 256, 6), **uniform, batch=8) == [False, False, False]
