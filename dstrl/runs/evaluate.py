@@ -42,7 +42,31 @@ class Evaluator:
     def __call__(self, model: BaseAlgorithm, index: int) -> NDArray[np.float64]:
         """Return `(episodes,)` undiscounted returns of evaluation number `index`."""
         normalise = model.get_vec_normalize_env()
-        self.envs.seed(derive(self.seed, "evaluation", index))
+
+        def act(observations: Any) -> Any:
+            actions, _ = model.predict(_seen(normalise, observations), deterministic=True)
+            return actions
+
+        return self._play(model, act, derive(self.seed, "evaluation", index))
+
+    def at_random(self, model: BaseAlgorithm) -> NDArray[np.float64]:
+        """Return `(episodes,)` undiscounted returns of uniformly random actions.
+
+        The world is as it is at this time of the model's training.
+        """
+        space = self.envs.action_space
+        space.seed(derive(self.seed, "random actions"))
+        count = self.envs.num_envs
+
+        def act(observations: Any) -> Any:
+            return np.stack([space.sample() for _ in range(count)])
+
+        return self._play(model, act, derive(self.seed, "random episodes"))
+
+    def _play(
+        self, model: BaseAlgorithm, act: Callable[[Any], Any], seed: int
+    ) -> NDArray[np.float64]:
+        self.envs.seed(seed)
         lived = model.get_env()
         if self._drifts and lived is not None and lived.has_attr("set_clock"):
             clock = lived.get_attr("clock")[0]
@@ -51,8 +75,7 @@ class Evaluator:
         returns = np.zeros(self.envs.num_envs)
         playing = np.ones(self.envs.num_envs, dtype=bool)
         while playing.any():
-            actions, _ = model.predict(_seen(normalise, observations), deterministic=True)
-            observations, rewards, dones, _ = self.envs.step(actions)
+            observations, rewards, dones, _ = self.envs.step(act(observations))
             returns += rewards * playing
             playing &= ~dones
         return returns

@@ -24,6 +24,7 @@ from dstrl.runs.spec import RLSpec
 from dstrl.watching.callbacks import SparseCallback
 from dstrl.watching.horizon import lengthen
 from dstrl.watching.lines import lines
+from dstrl.watching.metrics import flops
 from dstrl.watching.plasticity import Plasticity
 from dstrl.watching.recovery import SwitchWatch, recovery_times
 from dstrl.watching.resuming import OUTSIDE, Last, Resumed, Saver, go_on
@@ -67,6 +68,9 @@ def run(
         `score` (mean return over the last tenth of the evaluations), `curve` (environment steps,
         mean return), `returns` (of each episode of each evaluation), `sparsity`, `layers`,
         `updates` and `still` (see `sparse_core.metrics.tally`), `hyper`; `steps` (that were done);
+        `random_score` (mean return of random actions, in as many episodes as an evaluation has);
+        `flops` (`sparse` and `dense`: theoretical operations to act once, and under `training` to
+        train all networks on one sample, see `dstrl.watching.metrics.flops`);
         `measured` (what callbacks of the user's own returned, by their names, if any did); with a
         limit of time `curve_seconds` too (CPU time of training, mean return); if the world changed
         from one regime to another `recovery` (number of the change, environment steps until the
@@ -182,6 +186,7 @@ class _Training:
             The result, and what is left to the next round.
         """
         spec, model, conductor = self.spec, self.model, self.conductor
+        chance = self.evaluator.at_random(model)
         self.evaluator.close()
         save(model, out)
         assert model.env is not None
@@ -192,6 +197,10 @@ class _Training:
             if isinstance(one, references.Measures)
         }
         result = _result(spec, model, conductor, self.moves)
+        result["random_score"] = float(chance.mean())
+        operations = flops(model)
+        if operations is not None:
+            result["flops"] = operations.result()
         recovery = recovery_times(conductor.curve, self.switches.switches)
         if recovery:
             result["recovery"] = recovery

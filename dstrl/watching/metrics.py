@@ -6,6 +6,7 @@ Everything is read off the networks; nothing is drawn from a random stream.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,41 @@ def topology_numbers(engine: Engine, meter: TopologyMeter) -> dict[str, float]:
         shared = sum(start[name].retained * size for name, size in sizes.items())
         numbers["overlap"] = shared / sum(sizes.values())
     return numbers
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Theoretical operations, with active weights only and with all.
+
+    Attributes:
+        act: To act once.
+        act_dense: The same of the dense network.
+        train: To train all networks on one sample, updates of the topology included.
+        train_dense: The same of the dense networks.
+    """
+
+    act: int
+    act_dense: int
+    train: float
+    train_dense: float
+
+    @property
+    def acting(self) -> float:
+        """Sparse over dense to act; 1 where nothing is counted."""
+        return self.act / self.act_dense if self.act_dense else 1.0
+
+    @property
+    def training(self) -> float:
+        """Sparse over dense to train; 1 where nothing is counted."""
+        return self.train / self.train_dense if self.train_dense else 1.0
+
+    def result(self) -> dict[str, Any]:
+        """Return the numbers as results hold them."""
+        return {
+            "sparse": self.act,
+            "dense": self.act_dense,
+            "training": {"sparse": self.train, "dense": self.train_dense},
+        }
 
 
 def active_neurons(engine: Engine) -> dict[str, float]:
@@ -156,7 +192,13 @@ def representation_rank(model: BaseAlgorithm) -> float | None:
 
 
 def flops_ratios(model: BaseAlgorithm) -> dict[str, float]:
-    """Return operations relative to the dense networks: to act once, and to train on one sample.
+    """Return operations relative to the dense networks: to act once, and to train on one sample."""
+    found = flops(model)
+    return {} if found is None else {"infer_ratio": found.acting, "train_ratio": found.training}
+
+
+def flops(model: BaseAlgorithm) -> Flops | None:
+    """Return the operations of a model's networks, as they are now; None before it has acted.
 
     Training counts each network that is trained by the formulas of
     `sparse_core.metrics.training_flops`; target networks are left out.
@@ -164,7 +206,7 @@ def flops_ratios(model: BaseAlgorithm) -> dict[str, float]:
     policy: Any = model.policy
     batch = last_observed(model, 1)
     if batch is None:
-        return {}
+        return None
     engines = policy.sparse_engines.values()
     active: dict[str, int] = {}
     trained: dict[str, int] = {}
@@ -190,10 +232,8 @@ def flops_ratios(model: BaseAlgorithm) -> dict[str, float]:
         )
         spent += training_flops(seen_by(engine.config), cost)
         whole += 3.0 * dense
-    return {
-        "infer_ratio": acting.count(active).ratio,
-        "train_ratio": spent / whole if whole else 1.0,
-    }
+    acted = acting.count(active)
+    return Flops(acted.sparse, acted.dense, spent, whole)
 
 
 def _is_activation(module: nn.Module) -> bool:

@@ -16,14 +16,18 @@ MOST_NAMED = 12
 def density(sheet: Sheet) -> str:
     """Draw the density of each layer, a panel for each task and setting."""
     _draw(sheet, lambda layer: layer.density, "density")
-    for panel in sheet.panels:
-        (plot,) = panel.figure.axes
+    plots = [plot for panel in sheet.panels for plot in panel.figure.axes]
+    for plot in plots:
         plot.set_yscale("log")
         plot.set_ylim(top=1.3)
-        ticks = [tick for tick in (0.001, 0.01, 0.1, 1) if tick > plot.get_ylim()[0] / 3]
-        plot.set_yticks(ticks, [f"{100 * tick:g}%" for tick in ticks])
-        plot.minorticks_off()
     sheet.share(y=True)
+    for plot in plots:
+        low = plot.get_ylim()[0]
+        factors = (1, 2, 5) if low > 0.008 else (1,)
+        every = [factor * 10.0**power for power in range(-6, 1) for factor in factors]
+        ticks = [tick for tick in every if low <= tick <= 1]
+        plot.set_yticks(ticks, [f"{100 * tick:.4g}%" for tick in ticks])
+        plot.minorticks_off()
     return "Density of each layer at the end, mean over seeds; logarithmic."
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from sweeps.figures.looks import MUTED
 from sweeps.figures.scores import room, ways
@@ -29,6 +29,13 @@ def _flops(run: Facts) -> float | None:
     return float(np.mean(tasks)) if all(tasks) else None
 
 
+def _training_flops(run: Facts) -> float | None:
+    """Return the operations to train on one sample."""
+    found: Any = run.named.get("flops")
+    training = found.get("training") if isinstance(found, dict) else None
+    return training.get("sparse") if isinstance(training, dict) else None
+
+
 def _bytes(run: Facts) -> float | None:
     found: Any = run.named.get("bytes")
     return found.get("sparse") if isinstance(found, dict) else None
@@ -37,6 +44,7 @@ def _bytes(run: Facts) -> float | None:
 COSTS: dict[str, Callable[[Facts], float | None]] = {
     "active weights": _weights,
     "theoretical FLOPs of a forward pass": _flops,
+    "theoretical FLOPs of training, one sample": _training_flops,
     "theoretical bytes of weights in training": _bytes,
     "CPU seconds of a run": lambda run: run.measured.get("cpu_s"),
 }
@@ -51,7 +59,7 @@ def draw(sheet: Sheet) -> str:
     ]
     jobs = [item for item in found if len({x for _, x in item[2]}) > 1]
     for task, name, points in sheet.limited(jobs):
-        plot = sheet.panel(task or name)
+        plot = sheet.panel(task or name, right=0.26)
         front = pareto([(x, row.estimate.value) for row, x in points if row.estimate is not None])
         plot.step(*zip(*front, strict=True), where="post", color=MUTED, linewidth=0.9)
         alike: dict[tuple[str, str], list[tuple[float, Estimate]]] = {}
@@ -70,6 +78,8 @@ def draw(sheet: Sheet) -> str:
             plot.set_xscale("log")
             plot.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
             plot.xaxis.set_minor_formatter(NullFormatter())
+        else:
+            plot.xaxis.set_major_locator(MaxNLocator(nbins=5))
         plot.xaxis.set_major_formatter(EngFormatter(sep=""))
         plot.set_ylim(*room(score for row, _ in points for score in row.scores))
         plot.set_xlabel(name)

@@ -45,15 +45,19 @@ def _draw(sheet: Sheet, curves: Callable[[Row], Sequence[Floats]], x: str) -> st
         )
         plot = sheet.panel(part.title, f"{sheet.kind.y} at the end: {said}")
         plot.set_xlabel(x)
-        plot.set_ylabel(_short(sheet.kind.y))
+        plot.set_ylabel(short_name(sheet.kind.y))
         draw_curves(plot, sheet, [(row, found) for row, _, found in rows])
         drawn += [row for row, _, _ in rows]
     sheet.share(x=True, y=True)
     return f"{_first(sheet.kind.y)} against {x}: mean over seeds, and {band_said(drawn)}."
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 34 else text.partition(" (")[0].partition(",")[0]
+def short_name(text: str) -> str:
+    """Return what an axis is, and its unit, where the whole name is long."""
+    if len(text) <= 34:
+        return text
+    unit = " (%)" if text.endswith(" (%)") else ""
+    return text.partition(" (")[0].partition(",")[0] + unit
 
 
 def _first(text: str) -> str:

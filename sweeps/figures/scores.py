@@ -45,9 +45,9 @@ def draw(sheet: Sheet) -> str:
 def forest(sheet: Sheet, title: str, names: Sequence[str], said: str) -> Plot:
     """Return a panel with a line for each name, the first on top."""
     left = min(2.1, 0.25 + 0.072 * max(map(len, names), default=0))
-    height = 0.85 + ROW * max(4, len(names))
+    height = 0.85 + ROW * max(3, len(names))
     plot = sheet.panel(title, said, height=height, left=left)
-    plot.set_ylim(max(4, len(names)) - 0.4, -0.6)
+    plot.set_ylim(len(names) - 0.4, -0.6)
     plot.set_yticks(range(len(names)), names)
     plot.tick_params(axis="y", length=0)
     plot.grid(axis="y", visible=False)

@@ -31,6 +31,9 @@ MANY_ROWS = 100
 
 TITLE_WIDTH = 46
 
+LETTER = 0.07
+"""Inches that a letter of an axis' name is wide."""
+
 
 def room_for_panels(summary: Summary) -> int:
     """Return how many panels a figure may have in the page."""
@@ -196,10 +199,12 @@ class Sheet:
     def legend(self) -> list[tuple[str, Look]]:
         """Return what colours mean and, apart from them, lines: each name with its look."""
         keys: dict[str, Look] = {}
-        for row in self.shown:
+        shown = {id(row) for row in self.shown}
+        rows = [row for row in self.summary.rows if id(row) in shown]
+        for row in rows:
             name = self._looks.colour_name(row) or self.label(row)
             keys.setdefault(name, Look(self._looks.of(row).colour, "-", ""))
-        for row in self.shown:
+        for row in rows:
             if (line := self._looks.line_name(row)) is not None:
                 look = self._looks.of(row)
                 keys.setdefault(line, Look(colour="#6b6b6b", line=look.line, marker=look.marker))
@@ -222,6 +227,17 @@ class Sheet:
                 title = ", ".join(part for part in (task, *setting) if part)
                 labelled = [(row, self.label(row)) for row in chosen]
                 yield Part(title or self.summary.kind_name, setting, labelled)
+
+
+def fold_labels(figure: Figure) -> None:
+    """Fold names of vertical axes that are longer than the axes, and make room for them."""
+    for plot in figure.axes:
+        place = plot.get_position()
+        most = int(place.height * figure.get_figheight() / LETTER)
+        if len(plot.get_ylabel()) > most:
+            plot.set_ylabel(textwrap.fill(plot.get_ylabel(), most))
+            more = 2 * LETTER / figure.get_figwidth()
+            plot.set_position((place.x0 + more, place.y0, place.width - more, place.height))
 
 
 def _settings(rows: Sequence[Row], others: Sequence[str]) -> list[tuple[str, ...]]:

@@ -18,7 +18,7 @@ from sparse_core.checks import InputError
 from sweeps.figures import registry
 from sweeps.figures.looks import FAINT, INK, MUTED, ON_DARK, Look
 from sweeps.figures.registry import Figure
-from sweeps.figures.sheet import Panel, Sheet, room_for_panels
+from sweeps.figures.sheet import Panel, Sheet, fold_labels, room_for_panels
 from sweeps.language.kinds import Kind
 from sweeps.results.summary import Summary
 
@@ -120,6 +120,7 @@ def write_files(summary: Summary, folder: Path, form: str, figures: Iterable[str
             plain = name.partition(":")[2] or name
             for place, panel in enumerate(sheet.panels, start=1):
                 _add_legend(sheet, panel)
+                fold_labels(panel.figure)
                 path = folder / f"{summary.kind_name.rpartition(':')[2]}-{plain}-{place}.{form}"
                 panel.figure.savefig(
                     path,
@@ -183,6 +184,7 @@ def _whole(sheet: Sheet, caption: str) -> str:
 def _inline(panel: Panel, prefix: str) -> str:
     """Return a panel's SVG element, its ids its own and its colours the page's."""
     file = io.StringIO()
+    fold_labels(panel.figure)
     panel.figure.savefig(file, format="svg", transparent=True, metadata=_NO_METADATA)
     svg = file.getvalue()
     panel.figure.clear()

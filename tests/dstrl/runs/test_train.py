@@ -50,6 +50,11 @@ def test_the_result_says_what_happened(tmp_path):
     assert result["steps"] == 256 and "curve_seconds" not in result
     assert result["optimizer_steps"] == {"policy": 16}
     assert result["updates"] == {"policy": 2} and result["still"] == []
+    assert 8 <= result["random_score"] <= 100
+    flops, dense = result["flops"], 2 * (4 * 16 + 16 * 16 + 16 * 2)
+    assert flops["dense"] == dense and 0.1 * dense < flops["sparse"] < 0.5 * dense
+    trained = flops["training"]
+    assert trained["dense"] == 3 * 2 * total and trained["sparse"] < trained["dense"] / 2
     assert reports[-1] == (1.0, {"steps": 256.0, "return": result["score"]})
     assert [done for done, _ in reports] == sorted(done for done, _ in reports)
     loaded = PPO.load(tmp_path / "model.zip", device="cpu")
@@ -92,6 +97,15 @@ def test_a_topology_that_never_moved_is_named(tmp_path):
     static = SparseConfig(method="static", sparsity=0.8)
     result = run(small(sparse=static), tmp_path / "static", quiet)
     assert result["updates"] == {} and result["still"] == []
+
+
+def test_random_actions_earn_what_they_earn_whatever_was_learnt(tmp_path):
+    static = SparseConfig(method="static", sparsity=0.8)
+    scores = [
+        run(small(sparse=sparse, steps=steps), tmp_path / str(steps), quiet)["random_score"]
+        for sparse, steps in ((RIGL, 64), (static, 32))
+    ]
+    assert scores[0] == scores[1]
 
 
 def test_the_score_is_the_mean_of_the_last_tenth_of_evaluations(tmp_path):

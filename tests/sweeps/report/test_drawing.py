@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from sparse_core.checks import InputError
 from sweeps import cli
 from sweeps.figures import registry
 from sweeps.figures.costs import pareto
+from sweeps.figures.curves import short_name
 from sweeps.figures.exploration import explored
 from sweeps.figures.looks import Looks, channels
 from sweeps.figures.normalised import scales
-from sweeps.figures.sheet import Sheet
+from sweeps.figures.sheet import Sheet, fold_labels
 from sweeps.language.grid import Grid
 from sweeps.report.page import Report
 from sweeps.results.facts import Layer
@@ -166,3 +168,20 @@ def test_unknown_figures_are_refused(toys: Toys, folders: Folders) -> None:
     grid = toys("kind: toy")
     with pytest.raises(InputError, match=r"^figures='pie': must be one of scores, sparsity, "):
         Report(grid, finished(grid, folders(grid)), ["pie"])
+
+
+def test_a_name_that_is_longer_than_its_axis_is_folded_and_has_the_room() -> None:
+    figure = Figure(figsize=(4.3, 3.0))
+    short, long = figure.add_axes((0.15, 0.1, 0.3, 0.7)), figure.add_axes((0.6, 0.1, 0.3, 0.7))
+    short.set_ylabel("score")
+    long.set_ylabel("final average accuracy, tasks known (%)")
+    fold_labels(figure)
+    assert short.get_ylabel() == "score" and short.get_position().x0 == pytest.approx(0.15)
+    assert long.get_ylabel().splitlines() == ["final average accuracy, tasks", "known (%)"]
+    assert long.get_position().x0 > 0.6 and long.get_position().x1 == pytest.approx(0.9)
+
+
+def test_the_unit_stays_where_a_name_is_cut() -> None:
+    assert short_name("mean performance, 0 before a task begins (%)") == "mean performance (%)"
+    assert short_name("evaluation return (mean over episodes)") == "evaluation return"
+    assert short_name("height (m)") == "height (m)"
