@@ -80,7 +80,9 @@ class Clock:
     @property
     def buffer(self) -> Tensor:
         """The buffer, `(4, 6)`."""
-        return self._root.get_buffer("sparse_clock")
+        buffer = self._root._buffers["sparse_clock"]
+        assert buffer is not None
+        return buffer
 
     def reload(self) -> None:
         """Read the buffer again, after a `state_dict` was loaded."""

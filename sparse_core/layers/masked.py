@@ -143,25 +143,26 @@ def masked_parameters(layer: nn.Module) -> list[str]:
 
 def masked_weight(layer: nn.Module, parameter: str = "weight") -> Tensor:
     """Return weight * mask, watched by the gradient tap; the plain weight if it has no mask."""
-    weight: Tensor = getattr(layer, parameter)
-    mask: Tensor | None = getattr(layer, f"{parameter}_mask", None)
+    parameters, buffers = layer._parameters, layer._buffers  # in small layers getattr costs most
+    found = parameters.get(parameter)
+    weight: Tensor = getattr(layer, parameter) if found is None else found
+    mask = buffers.get(f"{parameter}_mask")
     if mask is None:
         return weight
     copied = layer if isinstance(layer, Masked) and layer._lineage is not None else None
     if copied is not None:
         copied.settle()
-    protected: Tensor | None = getattr(layer, f"{parameter}_protected")
-    backward: Tensor | None = getattr(layer, f"{parameter}_backward")
+    protected, backward = buffers[f"{parameter}_protected"], buffers[f"{parameter}_backward"]
     trained = weight
     if protected is not None:
-        frozen: Tensor | None = getattr(layer, f"{parameter}_frozen")
+        frozen = buffers[f"{parameter}_frozen"]
         trained = torch.where(protected, weight.detach() if frozen is None else frozen, weight)
-    scores: Tensor | None = getattr(layer, f"{parameter}_scores", None)
+    scores = parameters.get(f"{parameter}_scores")
     if scores is not None:
         popularity = scores.abs()
         mask = mask + (popularity - popularity.detach())
     masked = trained * mask
-    lent: Tensor | None = getattr(layer, f"{parameter}_lent")
+    lent = buffers[f"{parameter}_lent"]
     if lent is not None:
         masked = torch.where(lent, trained, masked)
     if backward is not None:
@@ -177,11 +178,16 @@ def masked_weight(layer: nn.Module, parameter: str = "weight") -> Tensor:
 
 def gated_bias(layer: nn.Module, parameter: str = "weight", bias: str = "bias") -> Tensor | None:
     """Return the bias, through which no gradient flows to neurons that do not train."""
-    values: Tensor | None = getattr(layer, bias)
+    values = layer._parameters.get(bias)
+    if values is None:
+        values = getattr(layer, bias)
     if values is None:
         return None
-    given: Tensor | None = getattr(layer, f"{parameter}_given", None)
+    buffers = layer._buffers
+    given, live = buffers.get(f"{parameter}_given"), buffers.get(f"{parameter}_live")
+    trained: Tensor = values
     if given is not None:
-        values = torch.where(getattr(layer, f"{parameter}_reserved"), given, values)
-    live: Tensor | None = getattr(layer, f"{parameter}_live", None)
-    return values if live is None else torch.where(live, values, values.detach())
+        trained = torch.where(getattr(layer, f"{parameter}_reserved"), given, trained)
+    if live is None or not torch.is_grad_enabled():
+        return trained
+    return torch.where(live, trained, trained.detach())

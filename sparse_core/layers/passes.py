@@ -321,5 +321,5 @@ def live_only(link: Any, of_bias: Tensor) -> Tensor:
     """Return the gradient of a bias, zero where neurons do not train."""
     live = link.layer._buffers["weight_live"]
     if live is not None:
-        of_bias[~live] = 0
+        of_bias.masked_fill_(live.logical_not(), 0)
     return of_bias

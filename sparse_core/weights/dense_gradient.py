@@ -28,6 +28,9 @@ from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.ranks import Ranks
 from sparse_core.weights.tensor import ALL, SparseTensor
 
+_SAMPLED = 1 << 16
+"""Weights, active or not, that tell how all of a gradient was scaled."""
+
 
 class DenseGradient:
     """The dense gradient of one weight. It has no state of its own: make one when you need it.
@@ -153,13 +156,66 @@ class DenseGradient:
         tap, tensor = self._tap, self.tensor
         if not self._whole:
             assert isinstance(tensor, CondensedTensor)
-            tap.scale *= _factor_since(tensor, _checked_in_parts(tensor, self, step))
+            _check_in_parts(tensor, self, step)
+            tap.scale *= self._factor_since()
             return
         gradient = tap.gradient()
         assert gradient is not None
         check_finite(tensor, "gradients", gradient, step)
-        factor = _factor_since(tensor, _at_active(tensor, gradient))
+        factor = self._factor_since()
         tap.value = gradient if factor == 1 else gradient * factor
+
+    def _factor_since(self) -> float:
+        """Return the factor by which `.grad` was scaled since the backward pass.
+
+        Loss scalers and norm clipping multiply all of `.grad` by one number. It is found by least
+        squares at active weights: those of the first rows, or of all if nothing flowed there.
+        """
+        tensor = self.tensor
+        if tensor.weight.grad is None:
+            return 1.0
+        group = tensor.layer.group if isinstance(tensor, CondensedTensor) else 1
+        few = group * -(-_SAMPLED // (group * tensor.cols))
+        for rows in (slice(0, min(few, tensor.rows)), ALL):
+            stored, seen = self._at_active(rows)
+            ours = stored * (seen != 0)
+            square = float((ours * ours).sum(dtype=torch.float64))
+            if square:
+                ratio = float((seen * ours).sum(dtype=torch.float64)) / square
+                usable = math.isfinite(ratio) and ratio > 0 and abs(ratio - 1) >= 1e-3
+                return ratio if usable else 1.0
+        return 1.0
+
+    def _at_active(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """Return the last gradient and `.grad` at the active weights of some rows, whole groups."""
+        tap, tensor = self._tap, self.tensor
+        seen = tensor.weight.grad
+        assert seen is not None
+        if not isinstance(tensor, CondensedTensor):
+            found = tap.gradient_rows(rows)
+            assert found is not None
+            matrix = found.reshape(-1, tensor.cols)
+            active = tensor.active(rows)
+            return matrix * active.to(matrix.dtype), seen.reshape(tensor.rows, -1)[rows]
+        if tensor.layer.on_device:
+            return self._stored(tensor), seen
+        pattern, places = tensor.part(rows)
+        if not self._whole and self._is_product:
+            parts = [(x, dy, tap.scale) for x, dy in tap.products]
+            return torch.from_numpy(product_at(pattern, rows, parts)), seen[places]
+        found = tap.gradient_rows(rows)
+        assert found is not None
+        matrix = found.reshape(-1, tensor.cols)
+        return torch.from_numpy(pattern.condense(matrix.numpy())), seen[places]
+
+    def _stored(self, tensor: CondensedTensor) -> Tensor:
+        """Return the last gradient in the layout of the values, a block of rows at a time."""
+        stored = torch.zeros_like(tensor.weight)
+        for rows in tensor.row_blocks():
+            block = self._tap.gradient_rows(rows)
+            assert block is not None
+            tensor.store(block.reshape(-1, tensor.cols), stored, rows)
+        return stored
 
     def share(self, ranks: Ranks, *, signals: bool) -> None:
         """Turn it into the gradient of the batches of all ranks; call this on each of them.
@@ -246,14 +302,6 @@ def _not_finite(values: Tensor) -> int:
     return values.numel() - int((values.abs() < math.inf).count_nonzero())
 
 
-def _at_active(tensor: SparseTensor, gradient: Tensor) -> Tensor:
-    """Return the gradient of active weights in the parameter's layout, zero elsewhere."""
-    matrix = gradient.reshape(tensor.rows, tensor.cols)
-    if not isinstance(tensor, CondensedTensor):
-        matrix = matrix * tensor.active().to(matrix.dtype)
-    return tensor.stored(matrix)
-
-
 def _refuse(tensor: SparseTensor, what: str, bad: int, of: int, step: int) -> None:
     if bad:
         raise FloatingPointError(
@@ -262,8 +310,8 @@ def _refuse(tensor: SparseTensor, what: str, bad: int, of: int, step: int) -> No
         )
 
 
-def _checked_in_parts(tensor: CondensedTensor, gradient: DenseGradient, step: int) -> Tensor:
-    """Return the gradient of the stored weights; check what the whole of it is made of.
+def _check_in_parts(tensor: CondensedTensor, gradient: DenseGradient, step: int) -> None:
+    """Check what the whole of a gradient is made of.
 
     That are inputs and gradients of outputs of linear layers on the CPU: a look at each entry of
     their product would cost more than the step. Elsewhere the product is looked at, a block of rows
@@ -278,39 +326,13 @@ def _checked_in_parts(tensor: CondensedTensor, gradient: DenseGradient, step: in
             _refuse(tensor, "gradients", bad * tensor.cols, tensor.numel, step)
             bad = _not_finite(numbers.reshape(-1, numbers.shape[-1]).sum(0))
             _refuse(tensor, "gradients", bad * tensor.rows, tensor.numel, step)
-        parts = [(x, dy, tap.scale) for x, dy in tap.products]
-        stored = torch.zeros_like(tensor.weight)
-        found = product_at(tensor.layer.pattern, ALL, parts)
-        stored[: found.size] = torch.from_numpy(found)
-        return stored
-    stored, bad = torch.zeros_like(tensor.weight), 0
+        return
+    bad = 0
     for rows in tensor.row_blocks():
         block = tap.gradient_rows(rows)
         assert block is not None
         bad += _not_finite(block)
-        tensor.store(block, stored, rows)
     _refuse(tensor, "gradients", bad, tensor.numel, step)
-    return stored
-
-
-def _factor_since(tensor: SparseTensor, stored: Tensor) -> float:
-    """Return the factor by which `.grad` was scaled since the backward pass.
-
-    Loss scalers and norm clipping multiply all of `.grad` by one number. It is found by least
-    squares at the active weights.
-
-    Args:
-        tensor: The sparse weight.
-        stored: The gradient of the backward pass at active weights, in the parameter's layout.
-    """
-    seen = tensor.weight.grad
-    if seen is None:
-        return 1.0
-    ours = stored * (seen != 0)
-    square = float((ours * ours).sum(dtype=torch.float64))
-    ratio = float((seen * ours).sum(dtype=torch.float64)) / square if square else 1.0
-    usable = math.isfinite(ratio) and ratio > 0 and abs(ratio - 1) >= 1e-3
-    return ratio if usable else 1.0
 
 
 def _gathered(

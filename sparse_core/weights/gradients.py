@@ -49,6 +49,7 @@ class GradientSource:
         self.needs = needs
         self.steps = steps
         self._told: set[str] = set()
+        self._watching = False
 
     @property
     def _accumulates(self) -> bool:
@@ -77,17 +78,24 @@ class GradientSource:
     ) -> None:
         """Watch the gradient of the step after `phase` steps if an update will need it."""
         if self._wanted(phase, schedule, horizon):
+            self._watching = True
             for tensor in tensors:
                 DenseGradient(tensor).watch(True)
             return
-        for gradient in watched(tensors):
+        for gradient in self._watched(tensors):
             self.clear(gradient.tensor)
             gradient.watch(False)
+        self._watching = False
 
     def disarm(self, tensors: Sequence[SparseTensor]) -> None:
         """Watch no gradients."""
+        self._watching = False
         for tensor in tensors:
             DenseGradient(tensor).watch(False)
+
+    def _watched(self, tensors: Sequence[SparseTensor]) -> list[DenseGradient]:
+        """Return the gradients of the weights that are watched, of most steps none."""
+        return watched(tensors) if self._watching else []
 
     def _wanted(self, phase: int, schedule: Schedule, horizon: int | None) -> bool:
         if self.needs == "nothing":
@@ -124,7 +132,7 @@ class GradientSource:
                 check_finite(tensor, "weights", tensor.weight.detach(), step)
         flowed = self.collect(tensors, ranks)
         if not flowed and (due or self.needs != "momentum"):
-            self.require([each.tensor for each in watched(tensors)], optimizer, step)
+            self.require([each.tensor for each in self._watched(tensors)], optimizer, step)
         for tensor in flowed:
             DenseGradient(tensor).check(step)
 
@@ -132,7 +140,7 @@ class GradientSource:
         self, tensors: Sequence[SparseTensor], ranks: Ranks | None = None
     ) -> list[SparseTensor]:
         """Return the weights that a gradient reached on any rank; all ranks get that gradient."""
-        seen = watched(tensors)
+        seen = self._watched(tensors)
         flowed = [gradient.flowed for gradient in seen]
         if ranks is not None and seen:
             flowed = ranks.anywhere(flowed, seen[0].tensor.weight.device)
@@ -205,7 +213,7 @@ class GradientSource:
 
     def accumulate(self, tensors: Sequence[SparseTensor], optimizer: Optimizer) -> None:
         """Add the gradients of the step that was just made to running means, where watched."""
-        for gradient in watched(tensors):
+        for gradient in self._watched(tensors):
             if self.needs == "momentum":
                 gradient.accumulate_moments(*_betas(optimizer, gradient.tensor))
             else:

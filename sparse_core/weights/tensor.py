@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from math import prod
+from operator import is_not
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,8 @@ class SparseTensor(ABC):
         self.spare = 0
         self.latent = False
         self.reader: nn.MultiheadAttention | None = None
+        # Earlier tasks' weights and neurons, their versions, and what these leave of a lane.
+        self._widest: tuple[tuple[Tensor | None, ...], tuple[int | None, ...], int] | None = None
 
     # What it is -----------------------------------------------------------------------------------
 
@@ -131,8 +134,7 @@ class SparseTensor(ABC):
     @property
     def bias(self) -> nn.Parameter | None:
         """The bias of its neurons, if they have one."""
-        bias = getattr(self.layer, BIASES.get(self.parameter, ""), None)
-        return bias if isinstance(bias, nn.Parameter) else None
+        return self.layer._parameters.get(BIASES.get(self.parameter, ""))
 
     @property
     def tap(self) -> GradientTap:
@@ -143,8 +145,9 @@ class SparseTensor(ABC):
 
     def companion(self, what: str) -> Tensor | None:
         """Return a companion by its name in `sparse_core.layers.companions`; None: not used."""
-        buffer = getattr(self.layer, key(self.parameter, what), None)
-        return buffer if isinstance(buffer, Tensor) else None
+        name = key(self.parameter, what)
+        found = self.layer._buffers.get(name)
+        return self.layer._parameters.get(name) if found is None else found
 
     def set_companion(self, what: str, value: Tensor | None) -> None:
         """Replace a companion."""
@@ -311,8 +314,8 @@ class SparseTensor(ABC):
         """List the parameters that an optimizer step must leave alone, and where, as bool masks."""
 
     def _fixed_biases(self) -> list[tuple[nn.Parameter, Tensor]]:
-        live = self.companion("live")
-        return [] if self.bias is None or live is None else [(self.bias, ~live)]
+        bias, live = self.bias, self.companion("live")
+        return [] if bias is None or live is None else [(bias, ~live)]
 
     # Room -----------------------------------------------------------------------------------------
 
@@ -342,12 +345,21 @@ class SparseTensor(ABC):
 
     def widest(self) -> int:
         """Return how large a constant fan-in can be, beside earlier tasks and those to come."""
+        tasks = self.protected, self.companion("reserved")
+        seen = self.may_reuse, *(None if task is None else task._version for task in tasks)
+        known = self._widest
+        if known is None or known[1] != seen or any(map(is_not, known[0], tasks)):
+            known = self._widest = tasks, seen, self._free_cells()
+        return known[2] - self.spare
+
+    def _free_cells(self) -> int:
+        """Return how many cells the fullest open lane has beside earlier tasks."""
         closed, open_lanes = self.closed(), self.open_lanes()
         if closed is None:
-            return self.cols - self.spare
+            return self.cols
         taken = self.structure.any_in_cell(closed)
         cells = taken.shape[1] - taken.view(torch.uint8).sum(1, dtype=torch.int32)
-        return int((cells if open_lanes is None else cells[open_lanes]).min()) - self.spare
+        return int((cells if open_lanes is None else cells[open_lanes]).min())
 
     def _closed_rows(self) -> Tensor | None:
         """Return `(rows,)` bool, earlier tasks' neurons and the row of padding; None: no row."""

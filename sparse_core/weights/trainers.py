@@ -124,7 +124,7 @@ class Trainers:
         assert self.counting is not None
         self.stepping = False
         for parameter, before, fixed in self._fixed:
-            parameter.copy_(torch.where(fixed, before, parameter))
+            torch.where(fixed, before, parameter, out=parameter)
         self._fixed = []
         for tensor, moments in self._frozen:
             keep_outside(tensor, moments)
