@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from sparse_core.layers.condensed import CondensedLinear
@@ -11,9 +12,16 @@ from sparse_core.layers.dense import Sparse
 from sparse_core.layers.kinds import own_class
 from sparse_core.layers.links import activation_of
 from sparse_core.layers.passes import run
+from sparse_core.layers.single import chain_of_one_sample
 from sparse_core.layers.torch_path import opaque
 
-run_chain = opaque(run)
+
+def _short_or_long(steps: Sequence[nn.Module], input: Tensor) -> Tensor:
+    out = None if torch.is_grad_enabled() else chain_of_one_sample(steps, input)
+    return run(steps, input) if out is None else out
+
+
+run_chain = opaque(_short_or_long)
 """`sparse_core.layers.passes.run`, which `torch.compile` does not look into."""
 
 

@@ -12,9 +12,10 @@ from torch import nn
 
 from sparse_core import InputError
 from sparse_core.kernels.format import Pattern
+from sparse_core.layers.chain import chain
 from sparse_core.layers.condensed import become_condensed
 from sparse_core.layers.passes import run
-from sparse_core.layers.single import of_one_sample
+from sparse_core.layers.single import chain_of_one_sample, of_one_sample
 
 
 def made(out=12, inputs=9, group=1, bias=True, density=0.5, seed=0):
@@ -206,3 +207,55 @@ def test_a_copy_asks_each_time_whether_it_was_averaged_by_hand():
     assert torch.equal(twin(x), layer(x))
     assert twin._lineage is not None
     assert of_one_sample(twin, x) is None
+
+
+def network(*between, group=1):
+    """Two condensed layers with modules between and after them, run as one chain."""
+    made_of = [made(16, 9, group), *between, made(8, 16, group, seed=1), nn.Tanh()]
+    net = nn.Sequential(*made_of)
+    chain(net)
+    return net
+
+
+def one_by_one(net, x):
+    for module in net:
+        weight = module.dense_weight() if hasattr(module, "values") else None
+        x = module(x) if weight is None else nn.functional.linear(x, weight, module.bias)
+    return x
+
+
+@pytest.mark.parametrize("group", [1, 4])
+@pytest.mark.parametrize("between", [[], [nn.ReLU()], [nn.Tanh()]])
+def test_a_chain_of_one_sample_has_the_numbers_of_the_long_way(between, group):
+    net, x = network(*between, group=group), torch.randn(1, 9)
+    first = net(x)
+    short = chain_of_one_sample(list(net), x)
+    assert short is not None
+    assert torch.equal(short, run(list(net), x)) and torch.equal(short, first)
+    torch.testing.assert_close(short, one_by_one(net, x))
+
+
+@pytest.mark.parametrize("change", [other_bias, other_memory, other_topology, no_bias, in_double])
+def test_a_chain_is_what_its_layers_are_now(change):
+    net, x = network(nn.ReLU()), torch.randn(1, 9)
+    net(x)
+    change(net[2])
+    for _ in range(2):
+        torch.testing.assert_close(net(x), one_by_one(net, x))
+
+
+@pytest.mark.parametrize("shape", [(9,), (2, 9), (1, 1, 9), (0, 9)])
+def test_other_shapes_go_the_long_way_through_a_chain(shape):
+    net = network(nn.ReLU())
+    net(torch.randn(1, 9))
+    x = torch.randn(shape)
+    assert chain_of_one_sample(list(net), x) is None
+    torch.testing.assert_close(net(x), one_by_one(net, x))
+
+
+def test_a_chain_with_biases_of_earlier_tasks_goes_the_long_way():
+    net, x = network(nn.ReLU()), torch.randn(1, 9)
+    net(x)
+    gave_biases(net[2])
+    assert chain_of_one_sample(list(net), x) is None
+    assert torch.equal(net(x)[:, :4], torch.tanh(net[2](net[1](net[0](x))))[:, :4])
