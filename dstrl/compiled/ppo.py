@@ -6,6 +6,7 @@ is not compiled goes through Stable-Baselines3's own `train`, which is given tha
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
@@ -20,7 +21,7 @@ from stable_baselines3.common.utils import explained_variance
 from torch import nn
 
 from dstrl.compiled.action_laws import law_of
-from dstrl.compiled.batches import column_of, lay_kernel, rows_of
+from dstrl.compiled.batches import column_of, lay_kernel, mean_of, minibatches, rows_of
 from dstrl.compiled.observations import Observations, check_extractor
 from dstrl.compiled.program import Program
 from dstrl.compiled.refusals import check_network, check_policy
@@ -83,20 +84,24 @@ class PPOProgram(Program):
         log_prob, entropy = self._law.evaluate(outputs, data.actions.numpy())
         advantages, old = column_of(data.advantages), column_of(data.old_log_prob)
         if model.normalize_advantage and batch > 1:
-            spread = advantages.std(ddof=1, dtype=np.float64)
-            advantages = (advantages - advantages.mean()) / np.float32(spread + 1e-8)
+            exact = advantages.astype(np.float64)
+            exact -= mean_of(exact)
+            spread = math.sqrt(float(exact @ exact) / (batch - 1))
+            off = advantages - np.float32(mean_of(advantages))
+            advantages = off / np.float32(spread + 1e-8)
         away = log_prob - old
         ratio = torch.exp(torch.from_numpy(away)).numpy()
         low, high = np.float32(1 - clips.ratio), np.float32(1 + clips.ratio)
-        free, held = advantages * ratio, advantages * np.clip(ratio, low, high)
+        free = advantages * ratio
+        held = advantages * np.minimum(np.maximum(ratio, low), high)
         inside = (ratio >= low) & (ratio <= high)
         value_loss, of_value = self._of_values(data, clips.value)
         logged = {
-            "policy_gradient_loss": -float(np.minimum(free, held).mean()),
-            "clip_fraction": float((np.abs(ratio - 1) > clips.ratio).mean()),
+            "policy_gradient_loss": -mean_of(np.minimum(free, held)),
+            "clip_fraction": np.count_nonzero(np.abs(ratio - 1) > clips.ratio) / batch,
             "value_loss": value_loss,
-            "entropy_loss": -float(entropy.mean()),
-            "approx_kl": float(((np.exp(away) - 1) - away).mean()),
+            "entropy_loss": -mean_of(entropy),
+            "approx_kl": mean_of((np.exp(away) - 1) - away),
         }
         logged["loss"] = (
             logged["policy_gradient_loss"]
@@ -166,7 +171,7 @@ class PPO(Compiled, Original):
         for epoch in range(self.n_epochs):
             divergences = []
             over = False
-            for data in self.rollout_buffer.get(self.batch_size):
+            for data in minibatches(self.rollout_buffer, self.batch_size):
                 numbers, over = self._minibatch(data, clips, epoch)
                 steps.append(numbers)
                 divergences.append(numbers["approx_kl"])

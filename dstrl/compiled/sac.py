@@ -11,6 +11,7 @@ from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.sac.policies import Actor
 
 from dstrl.compiled.actor_critic import ActorCriticProgram
+from dstrl.compiled.batches import mean_of
 from dstrl.compiled.gaussian import SquashedGaussian
 from dstrl.compiled.program import Program, trainer_of
 from dstrl.compiled.training import Compiled
@@ -91,7 +92,7 @@ class SACProgram(ActorCriticProgram):
         logarithm = self._log_entropy.reshape(-1)[0]
         coefficient = float(np.exp(logarithm))
         surplus = self._gaussian.log_prob[: self.batch_size] + np.float32(model.target_entropy)
-        gradient = -float(surplus.mean())
+        gradient = -mean_of(surplus)
         self._of_log_entropy[0] = gradient
         self._move_entropy.step()
         loss = float(logarithm) * gradient
@@ -102,7 +103,7 @@ class SACProgram(ActorCriticProgram):
         gaussian = self._gaussian
         values, of_action = self.judge(self.critics)
         log_prob = gaussian.log_prob[: self.batch_size]
-        loss = float((np.float32(coefficient) * log_prob - values).mean())
+        loss = mean_of(np.float32(coefficient) * log_prob - values)
         gaussian.backward(of_action, coefficient / self.batch_size)
         of_latent = self._mean.backward(gaussian.of_mean, first=0)
         other = self._log_std.backward(gaussian.of_log_std, first=0)

@@ -12,6 +12,7 @@ from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.td3.policies import Actor
 
 from dstrl.compiled.actor_critic import ActorCriticProgram
+from dstrl.compiled.batches import mean_of
 from dstrl.compiled.program import Program, trainer_of
 from dstrl.compiled.training import Compiled
 from sparse_core.step import Trainer
@@ -74,7 +75,7 @@ class TD3Program(ActorCriticProgram):
         values, of_action = self.judge(self.critics[:1])
         self._actor.backward(of_action)
         self._move_actor.step(self.model.tau)
-        return -float(values.mean())
+        return -mean_of(values)
 
 
 class TD3(Compiled, OriginalTD3):

@@ -71,7 +71,7 @@ class Compiled(ABC):
         for name in self.logged:
             values = [step[name] for step in steps if name in step]
             if values:
-                record(f"train/{name}", np.mean(values))
+                record(f"train/{name}", np.mean(values) if len(values) > 1 else values[0])
 
     def _ready(self, batch_size: int) -> Program | None:
         """Return the program of the coming step; None: it is Stable-Baselines3's."""

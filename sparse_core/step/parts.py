@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_core.kernels import plan, unchecked
+from sparse_core.kernels.elementwise import elementwise_kernel
 from sparse_core.kernels.format import Pattern
+from sparse_core.kernels.threads import team
 from sparse_core.step.layers import Learned, Weights
 from sparse_core.step.shape import Array, Shape, zeros
 
@@ -48,6 +50,25 @@ class Part(ABC):
         """Find anew what depends on the topology."""
 
 
+class Elementwise:
+    """A function of `sparse_core.kernels.elementwise.NAMES`, ready for arrays of one size.
+
+    Args:
+        name: Which.
+        out: An array of the size.
+        threads: Threads that it may use.
+    """
+
+    def __init__(self, name: str, out: Array, threads: int) -> None:
+        self._threads = plan.useful_threads(threads, 4 * out.size)
+        self._run = elementwise_kernel(name, self._threads > 1)
+
+    def __call__(self, first: Array, second: Array, out: Array) -> None:
+        """Apply it; `out` may be an input."""
+        with team(self._threads):
+            self._run(first.reshape(-1), second.reshape(-1), out.reshape(-1), self._threads)
+
+
 class Linear(Part):
     """A linear layer, and the ReLU after it if there is one.
 
@@ -62,6 +83,7 @@ class Linear(Part):
         self.overwrites = relu
         self.out = shape.forward(weights.pattern.out_features)
         self._trained = self.out[: shape.trained]
+        self._of_relu = Elementwise("relu_backward", self._trained, shape.threads)
         self.signal: Array | None = None
         self.bind()
 
@@ -91,7 +113,7 @@ class Linear(Part):
         """Write gradients of weights and bias if `train`; return that of the input if wanted."""
         shape, weights = self.shape, self._weights
         if self.relu:
-            unchecked.elementwise("relu_backward", dy, self._trained, dy, shape.threads)
+            self._of_relu(dy, self._trained, dy)
         if train:
             x = self._x[: shape.trained]
             self._of_values(x, dy, weights.of_values, weights.of_bias)
@@ -169,19 +191,19 @@ class Activation(Part):
     overwrites = True
 
     def __init__(self, name: str, shape: Shape, features: int) -> None:
-        self.name, self.shape = name, shape
         self.out = shape.forward(features)
         self._trained = self.out[: shape.trained]
+        self._run = Elementwise(name, self.out, shape.threads)
+        self._run_back = Elementwise(f"{name}_backward", self._trained, shape.threads)
 
     def forward(self, x: Array) -> Array:
         """Map `(tiles, features, tile)` to the same."""
-        unchecked.elementwise(self.name, x, x, self.out, self.shape.threads)
+        self._run(x, x, self.out)
         return self.out
 
     def backward(self, dy: Array, *, train: bool, first: int | None) -> Array | None:
         """Return the gradient of the input, in the place of `dy`."""
-        name = f"{self.name}_backward"
-        unchecked.elementwise(name, dy, self._trained, dy, self.shape.threads)
+        self._run_back(dy, self._trained, dy)
         return dy if not first else dy[:, first:]
 
 

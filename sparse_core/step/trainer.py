@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -72,12 +73,15 @@ class Trainer:
         names, state = self._rule.states, optimizer.state
         if any(name not in state.get(p, {}) for p in parameters for name in names):
             raise CannotCompile("an optimizer has not begun its state")
-        self._state = [tuple(state[p][name] for name in names) for p in parameters]
         self._steps = _counters(optimizer, parameters)
+        self._states = [state.get(parameter) for parameter in parameters]
+        self._names = [*names, "step"] if self._steps else names
+        self._held = [held.get(name) for held in self._states if held for name in self._names]
         self._alike = len({float(step) for step in self._steps}) <= 1
         rows = []
         for i, parameter in enumerate(parameters):
-            others = map(_flat, (*self._state[i], *target[i : i + 1]))
+            moments = [state[parameter][name] for name in names]
+            others = map(_flat, (*moments, *target[i : i + 1]))
             rows.append([_flat(parameter), places[id(parameter)], *others])
         self._gradients = [row[1] for row in rows]
         self._fixed = _with_targets(fixed, rows, bool(target))
@@ -88,28 +92,24 @@ class Trainer:
         self._run = kernels.optimizer_kernel(self._rule)
         self._numbers: Array = np.zeros((len(rows), NUMBERS), np.float32)
         self._moved = [*parameters, *target]
-        states = [tensor for held in self._state for tensor in held]
-        self._tensors = [*parameters, *target, *states, *self._steps]
+        self._tensors = [*parameters, *target, *self._held]
         self._addresses = [tensor.data_ptr() for tensor in self._tensors]
 
     def holds(self) -> bool:
         """Whether parameters, targets and state are still where they were."""
         optimizer = self.optimizer
-        groups, state, names = optimizer.param_groups, optimizer.state, self._rule.states
+        groups = optimizer.param_groups
         if len(groups) != 1 or groups[0] is not self._group or "step" in vars(optimizer):
             return False
         if not all([parameter.requires_grad for parameter in self._parameters]):
             return False
-        for index, (parameter, tensors) in enumerate(
-            zip(self._parameters, self._state, strict=True)
-        ):
-            held = state.get(parameter, {})
-            for name, tensor in zip(names, tensors, strict=True):
-                if held.get(name) is not tensor:
-                    return False
-            if self._steps and held["step"] is not self._steps[index]:
-                return False
-        return [tensor.data_ptr() for tensor in self._tensors] == self._addresses
+        states = list(map(optimizer.state.get, self._parameters))
+        if not all(map(is_, states, self._states)):
+            return False
+        held = [state.get(name) for state in states if state for name in self._names]
+        if not all(map(is_, held, self._held)):
+            return False
+        return list(map(Tensor.data_ptr, self._tensors)) == self._addresses
 
     def clip(self, largest: float) -> float:
         """Scale the gradients so that their norm is at most `largest`; return what it was.
