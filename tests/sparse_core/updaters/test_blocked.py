@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -309,6 +309,26 @@ def test_loss_scales_and_clipped_norms_count(passes: int) -> None:
         gradient = tensor.layer.pattern.expand(tensor.weight.grad.numpy())  # type: ignore[union-attr]
         expected = torch.from_numpy(gradient)[:4][active]
         torch.testing.assert_close(rows[active], expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("backend", ["masked", "condensed"])
+@pytest.mark.parametrize("large", [False, True])
+def test_a_scale_is_found_in_the_rows_that_gradients_reached(backend: str, large: bool) -> None:
+    net = nn.Sequential(nn.Linear(12, 40), nn.Linear(40, 2))
+    made = torch.optim.SGD(net.parameters(), lr=0.1)
+    config = SparseConfig("rigl", sparsity=0.5, update_every=1, backend=backend, dense=("output",))
+    engine = sparsify(net, config, made)
+    x, taken = torch.randn(6, 12), []
+    rows = patch("sparse_core.weights.dense_gradient._SAMPLED", 1)
+    with rows, blocks(50) if large else nullcontext(), patch("sparse_core.engine.Engine._update"):
+        (8 * net[0](x)[:, 30:].sum()).backward()
+        for p in net.parameters():
+            p.grad = None if p.grad is None else p.grad / 8
+        tap = engine.tensors[0].tap
+        engine.on_step.append(lambda step: taken.append(tap.gradient_rows(slice(0, 40))))
+        made.step()
+    expected = torch.cat([torch.zeros(30, 12), x.sum(0).expand(10, 12)])
+    torch.testing.assert_close(taken[0], expected)
 
 
 # Memory -------------------------------------------------------------------------------------------

@@ -179,6 +179,13 @@ def test_how_wide_a_fan_in_can_be_beside_earlier_tasks():
     assert tensor.widest() == INPUTS - 4
     tensor.spare = 2
     assert tensor.widest() == INPUTS - 6
+    taken[3, :5] = True
+    tensor.protect(taken)
+    assert tensor.widest() == INPUTS - 7
+    tensor.protected[4, :6] = True
+    assert tensor.widest() == INPUTS - 8
+    tensor.protect(None)
+    assert tensor.widest() == INPUTS - 2
 
 
 def test_protected_weights_may_be_in_a_mask_only_where_they_are_reused():
