@@ -120,6 +120,9 @@ class SparsePolicy(QuickModes, FollowsDevice):
             self.register_load_state_dict_post_hook(hook)  # type: ignore[no-untyped-call]
 
     def __getattr__(self, name: str) -> Any:
+        module = self.__dict__.get("_modules", {}).get(name)
+        if module is not None:  # what acting asks for, again and again
+            return module
         try:
             return super().__getattr__(name)  # type: ignore[misc]
         except AttributeError:

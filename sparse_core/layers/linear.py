@@ -21,4 +21,5 @@ class MaskedLinear(Masked, nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Map `(..., in)` to `(..., out)`."""
         output = F.linear(input, masked_weight(self), gated_bias(self))
-        return self.weight_tap.watch_signals(input, output, self.weight)
+        tap = self.weight_tap
+        return tap.watch_signals(input, output, self.weight) if tap.armed else output
