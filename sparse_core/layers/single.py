@@ -19,7 +19,6 @@ from sparse_core.layers import torch_path
 from sparse_core.layers.links import Link, layers_of
 from sparse_core.layers.state import Condensed
 
-
 _ACTIVATIONS = (None, "relu", "tanh")  # what `chain_of_one_sample` computes
 
 
