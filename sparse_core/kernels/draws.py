@@ -21,7 +21,7 @@ from sparse_core.kernels.jit import inlined, kernel, once
 Places = NDArray[np.int64]
 
 _LANES = 1 << 16  # lanes of a first topology that are drawn at once
-_FEW = 40  # numbers that are sorted by insertion
+_FEW = 40  # numbers that are sorted by counting those below each
 
 
 def draw_outside(
@@ -98,6 +98,7 @@ def _draw_kernel(index: str) -> Any:
     def draw(columns, indptr, rows, taken, width, counts, seed, origin, out):
         step, half = np.uint64(0x9E3779B97F4A7C15), np.uint64(32)
         held, free = np.zeros(width, np.bool_), np.empty(width, np.int64)
+        line = np.empty(few, np.int32)
         begin = hashed(np.uint64(seed) + step)
         found = stored = 0
         for lane in range(counts.size):
@@ -110,9 +111,8 @@ def _draw_kernel(index: str) -> Any:
                 continue
             kept = 0
             for slot in range(first, last):
-                if taken[slot]:
-                    held[columns[slot]] = True
-                    kept += 1
+                held[columns[slot]] = taken[slot]
+                kept += taken[slot]
             state = hashed(begin ^ hashed(np.uint64(lane + origin) + step))
             here, base = found, lane * width
             if 2 * (kept + count) <= width:
@@ -140,12 +140,17 @@ def _draw_kernel(index: str) -> Any:
                 held[out[i]] = False
             if found - here > few:
                 out[here:found].sort()
-            for i in range(here, found):
-                place, at = out[i] + base, i
-                while at > here and out[at - 1] > place:
-                    out[at] = out[at - 1]
-                    at -= 1
-                out[at] = place
+                for i in range(here, found):
+                    out[i] += base
+                continue
+            size = found - here
+            for i in range(size):
+                line[i] = out[here + i]
+            for i in range(size):  # without branches: a cell's place is how many come before it
+                column, before = line[i], 0
+                for other in range(size):
+                    before += line[other] < column
+                out[here + before] = base + column
         return found
 
     return draw

@@ -58,8 +58,13 @@ class Move:
         if size == 0:
             values[:] = initial
             return
-        kept = empty(size) if values.dtype == np.float32 else np.empty(size, values.dtype)
-        kept[:] = values[:size]
+        kept = (
+            empty(size + after.group)
+            if values.dtype == np.float32
+            else np.empty(size + after.group, values.dtype)
+        )
+        kept[:size] = values[:size]
+        kept[size:] = initial  # new weights are found there
         used = after.group
         tail = after.slots
         if after.tail:
@@ -149,16 +154,15 @@ def _carry_kernel(dtype: str, group: int) -> Any:
 
     @kernel(f"void(int32[::1], int64, int64, {dtype}[::1], {dtype}[::1], {dtype})")
     def carry(slots, tail, used, kept, values, initial):
+        new = np.uint32(kept.size // group - 1)
         for slot in range(tail):
-            old = slots[slot]
+            old = np.int64(min(np.uint32(slots[slot]), new))  # -1 is the largest number there
             for r in range(group):
-                found = kept[max(old, 0) * group + r]  # without a branch: any place will do
-                values[slot * group + r] = found if old >= 0 else initial
+                values[slot * group + r] = kept[old * group + r]
         for slot in range(tail, slots.size):
-            old = slots[slot]
+            old = np.int64(min(np.uint32(slots[slot]), new))
             for r in range(group):
-                found = kept[max(old, 0) * group + r]
-                values[slot * group + r] = found if (old >= 0) & (r < used) else initial
+                values[slot * group + r] = kept[old * group + r] if r < used else initial
         values[slots.size * group :] = initial
 
     return carry
@@ -179,6 +183,8 @@ def _change_kernel(index: str) -> Any:
     def merge(columns, indptr, rows, dropped, grown, shape, after, begins, lanes, slots):
         inputs, outputs, group = shape[0], shape[1], shape[2]
         d = g = k = n = found = 0
+        marks = dropped if dropped.size > 0 else np.full(1, -1, np.int64)
+        last = marks.size - 1
         begins[0] = 0
         for lane in range((outputs + group - 1) // group):
             base = lane * group * inputs
@@ -187,30 +193,29 @@ def _change_kernel(index: str) -> Any:
                 at, stop = indptr[k], indptr[k + 1]
                 k += 1
             first, first_grown, begin = d, g, n
-            while True:
-                new = inputs
-                if g < grown.size and grown[g] < base + inputs:
-                    new = grown[g] - base
-                    if new < 0 or (g > first_grown and grown[g] <= grown[g - 1]):
-                        shape[3], shape[4] = -4, grown[g]
-                        return
-                if at == stop and new == inputs:
-                    break
-                old = np.int64(columns[at]) if at < stop else inputs
+            end = g
+            while end < grown.size and grown[end] < base + inputs:
+                if grown[end] < base or (end > first_grown and grown[end] <= grown[end - 1]):
+                    shape[3], shape[4] = -4, grown[end]
+                    return
+                end += 1
+            while at < stop and g < end:  # without branches: which is next cannot be foreseen
+                new, old = grown[g] - base, np.int64(columns[at])
                 if new == old:
                     shape[3], shape[4] = -1, grown[g]
                     return
-                if new < old:
-                    after[n], slots[n] = new, -1
-                    n += 1
-                    g += 1
-                    continue
-                if d < dropped.size and dropped[d] == base + old:
-                    d += 1
-                else:
-                    after[n], slots[n] = old, at
-                    n += 1
-                at += 1
+                comes = np.int64(new < old)
+                goes = (1 - comes) & (marks[min(d, last)] == base + old)
+                after[n], slots[n] = min(new, old), at - comes * (at + 1)
+                n, d, g, at = n + 1 - goes, d + goes, g + comes, at + 1 - comes
+            while at < stop:
+                old = np.int64(columns[at])
+                goes = np.int64(marks[min(d, last)] == base + old)
+                after[n], slots[n] = old, at
+                n, d, at = n + 1 - goes, d + goes, at + 1
+            while g < end:
+                after[n], slots[n] = grown[g] - base, -1
+                n, g = n + 1, g + 1
             if d < dropped.size and dropped[d] < base + inputs:
                 shape[3], shape[4] = -2, dropped[d]
                 return

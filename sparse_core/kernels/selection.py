@@ -150,13 +150,10 @@ def _top_kernel(bits: str) -> Any:
         if size > count:
             edge, room = threshold(keys, size, count)
         for i in range(scores.size):
-            chosen[i] = among[i] & (key(scores[i]) > edge)
-        for i in range(scores.size):
-            if room == 0:
-                break
-            if among[i] and key(scores[i]) == edge:
-                chosen[i] = True
-                room -= 1
+            found = key(scores[i])
+            equal = among[i] & (found == edge) & (room > 0)
+            chosen[i] = (among[i] & (found > edge)) | equal
+            room -= equal
 
     return top
 

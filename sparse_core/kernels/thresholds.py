@@ -10,11 +10,15 @@ time than the few passes of a radix selection.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from sparse_core.kernels.jit import inlined, once
+
+_MANY = 1 << 16  # keys of which a sample is looked at first
+_LOOKED_AT = 4096  # keys of that sample
 
 
 @once
@@ -75,14 +79,36 @@ def threshold_of(bits: str) -> Any:
     It takes (keys, size, count), as `lowest_of` does, and returns a number and how many keys equal
     to it belong to the highest; all above it do.
     """
-    lowest = lowest_of(bits)
+    lowest, many, looked_at = lowest_of(bits), _MANY, _LOOKED_AT
 
     @inlined
-    def threshold(keys, size, count):
+    def plain(keys, size, count):
         edge, above = lowest(keys, size, count, 0), 0
         for i in range(size):
             above += keys[i] > edge
         return edge, count - above
+
+    @inlined
+    def threshold(keys, size, count):
+        if size < many:
+            return plain(keys, size, count)
+        # Some keys tell about where the threshold is: those near it are listed in two passes.
+        some = np.sort(keys[: size // looked_at * looked_at : size // looked_at])
+        place = some.size * (1 - count / size)
+        reach = 4 * math.sqrt(place * count / size) + 4
+        low = some[max(0, int(place - reach))]
+        high = some[min(some.size - 1, int(place + reach))]
+        above, from_low = np.int32(0), np.int32(0)
+        for i in range(size):
+            above = np.int32(above + np.int32(keys[i] > high))
+            from_low = np.int32(from_low + np.int32(keys[i] >= low))
+        if above >= count or from_low < count:
+            return plain(keys, size, count)
+        near, listed = np.empty(from_low - above + 1, keys.dtype), 0
+        for i in range(size):
+            near[listed] = keys[i]
+            listed += (keys[i] >= low) & (keys[i] <= high)
+        return plain(near, listed, count - above)
 
     return threshold
 

@@ -24,9 +24,11 @@ from torch import Tensor
 
 from sparse_core.budgets.patterns import ConstantFanIn
 from sparse_core.budgets.ranking import MINUS_INFINITY
+from sparse_core.kernels.format import Pattern
+from sparse_core.kernels.selection import cut_lanes, fill_lanes
 from sparse_core.kernels.topk import top_blocks
 from sparse_core.updaters.scene import Scene, checked
-from sparse_core.updaters.slots import RankedSlots, ranks_slots
+from sparse_core.updaters.slots import RankedSlots, ranks_slots, selected
 from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.delta import Delta
 from sparse_core.weights.tensor import SparseTensor
@@ -60,8 +62,9 @@ class RankedInBlocks(RankedSlots):
         """Bring every lane to its capacity."""
         if not isinstance(self.tensor.structure, ConstantFanIn):
             return super().refill(kept, capacity)
-        nothing = np.zeros(self.pattern.slots, np.bool_)
-        return self.outcome(nothing, self._refilled(kept, capacity))
+        stays = cut_lanes(selected(self.keep), self.pattern, kept.numpy(), capacity.numpy())
+        left = (capacity - self.counts(torch.from_numpy(stays))).numpy()
+        return self.outcome(stays, self._grown(stays, left))
 
     def _blocks(self) -> Iterator[LaneBlock]:
         """Score the cells for growth, a block of rows at a time."""
@@ -96,18 +99,30 @@ class RankedInBlocks(RankedSlots):
         )
         return np.sort(top_blocks(blocks, self.tensor.cols, count)[0])
 
-    def _refilled(self, kept: Tensor, capacity: Tensor) -> NDArray[np.int64]:
-        """Return the places of all cells that lanes hold afterwards, ascending."""
+    def _grown(self, stays: NDArray[np.bool_], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the places of the `counts[i]` best free cells of lane i, ascending."""
         # Allocated at once: small results between large blocks would fragment the heap.
-        places, filled = torch.empty(int(capacity.sum()), dtype=torch.int64), 0
+        places, filled = np.empty(int(counts.sum()), np.int64), 0
         for block in self._blocks():
-            after = self.tensor.structure.refill(
-                self._spread(block, kept),
-                self._spread(block, self.keep),
-                block.scores,
-                capacity[block.lanes],
+            best = fill_lanes(
+                selected(block.scores),
+                self._pattern_of(block),
+                stays[block.slots],
+                counts[block.lanes],
             )
-            flat = after.reshape(-1).nonzero().squeeze(1)
-            places[filled : filled + len(flat)] = flat + block.lanes.start * self.tensor.cols
-            filled += len(flat)
-        return places[:filled].numpy()
+            places[filled : filled + best.size] = best + block.lanes.start * self.tensor.cols
+            filled += best.size
+        return places[:filled]
+
+    def _pattern_of(self, block: LaneBlock) -> Pattern:
+        """Return the active cells of a block as a layer of their own."""
+        whole, lanes, slots = self.pattern, block.lanes, block.slots
+        first, last = np.searchsorted(whole.rows, [lanes.start, lanes.stop])
+        return Pattern(
+            whole.in_features,
+            len(block.scores) * whole.group,
+            whole.group,
+            whole.columns[slots],
+            whole.indptr[first : last + 1] - slots.start,
+            whole.rows[first:last] - np.int32(lanes.start),
+        )

@@ -135,3 +135,19 @@ def test_a_sample_that_misleads_is_made_good(worse: int) -> None:
     scores[sampled != worse] += 1
     found = best_outside(scores, pattern, np.zeros(0, np.bool_), count)
     np.testing.assert_array_equal(found, best(scores.ravel(), count))
+
+
+@pytest.mark.parametrize("kind", ["normal", "ties", "alike but for the sample", "sample alike"])
+def test_the_top_of_an_array_of_which_a_sample_is_looked_at_first(kind: str) -> None:
+    size = 17 * 4096 + 5
+    scores = scores_of(
+        np.random.default_rng(0), "ties" if kind == "ties" else "normal", "float32", size
+    )
+    if "alike" in kind:
+        sampled = np.arange(size) % 17 == 0
+        scores[sampled == (kind == "sample alike")] = 0.5
+    among = np.ones(size, np.bool_)
+    for count in (1, 6000, size // 2, size - 1):
+        np.testing.assert_array_equal(
+            np.flatnonzero(top_of(scores, among, count)), best(scores, count)
+        )
