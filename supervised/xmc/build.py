@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sparse_core.building import sparsify
+from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
 from sparse_core.engine import Engine
 from supervised import making
@@ -28,9 +29,15 @@ def make_model(spec: XMCSpec, train: Samples) -> tuple[OneVsAll, Engine]:
         The model, and the engine that moves the topology of its output layer.
 
     Raises:
-        InputError: If the sparsity cannot be had.
+        InputError: If the sparsity cannot be had, or a softmax would be cut into blocks.
     """
     sparse = spec.sparse
+    if spec.loss == "softmax" and not spec.sampled and spec.block < train.labels.width:
+        raise InputError(
+            f"block={spec.block}: of loss 'softmax' must be at least {train.labels.width}, the "
+            "labels, unless they are sampled",
+            field="block",
+        )
     model = OneVsAll(
         train.features.width,
         train.labels.width,

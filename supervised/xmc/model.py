@@ -7,11 +7,13 @@ step goes through them one after the other and never holds the logits of all lab
     for each block: logits -> loss and gradient in their place -> gradients of the block, and of x
     gradient of x -> intermediate layer
 
-With a gradient the logits of a block are freed before the next one is computed.
+With a gradient the logits of a block are freed before the next one is computed. Where labels are
+sampled (`supervised.xmc.sampled`), a step computes their logits alone.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -21,7 +23,8 @@ from sparse_core.checks import at_least
 from sparse_core.layers.compact import CompactInput
 from sparse_core.layers.condensed import CondensedLinear
 from supervised.data.rows import Rows
-from supervised.xmc.losses import Loss
+from supervised.xmc.losses import Loss, softmax_
+from supervised.xmc.sampled import Drawn, scores
 
 OUTPUT, AUXILIARY = "output", "auxiliary"
 """Names of submodules."""
@@ -105,6 +108,7 @@ class OneVsAll(nn.Module):
         *,
         groups: Rows | None = None,
         group_weight: float = 0.0,
+        drawn: Drawn | None = None,
     ) -> Tensor:
         """Add the gradients of a batch's loss to those of the parameters, block by block.
 
@@ -114,6 +118,7 @@ class OneVsAll(nn.Module):
             loss: One of `supervised.xmc.losses.LOSSES`.
             groups: Their groups of labels, for the auxiliary branch.
             group_weight: How much the loss of the auxiliary branch counts.
+            drawn: The labels that are looked at in the place of all.
 
         Returns:
             The loss: summed over labels, averaged over samples, without the auxiliary branch.
@@ -123,13 +128,33 @@ class OneVsAll(nn.Module):
         if isinstance(hidden, Tensor):
             x = hidden.detach().requires_grad_(hidden.requires_grad)
         total = torch.zeros(())
-        for begin, block in self.blocks():
+        if drawn is not None:
+            total += self._through_drawn(x, labels, drawn, loss)
+        for begin, block in self.blocks() if drawn is None else ():
             total += _through(block, x, labels, begin, loss, 1 / len(samples))
         if self.auxiliary is not None and groups is not None and group_weight > 0:
             _through(self.auxiliary, x, groups, 0, loss, group_weight / len(samples))
         if isinstance(hidden, Tensor) and isinstance(x, Tensor) and hidden.requires_grad:
             torch.autograd.backward(hidden, x.grad)
         return total / len(samples)
+
+    def _through_drawn(
+        self, x: Tensor | CompactInput, labels: Rows, drawn: Drawn, loss: Loss
+    ) -> Tensor:
+        """Return the sum of the corrected loss; its gradient over the samples goes on backward."""
+        logits = scores(self.blocks(), x, drawn.labels)
+        gradient = logits.detach().clone()
+        places = labels.owners, drawn.places(labels.columns)
+        if loss is softmax_:
+            gradient[:, drawn.own :] += math.log(drawn.scale)
+            value = loss(gradient, *places)
+        else:
+            own, others = gradient[:, : drawn.own], gradient[:, drawn.own :]
+            nothing = places[0][:0]
+            value = loss(own, *places) + drawn.scale * loss(others, nothing, nothing)
+            others.mul_(drawn.scale)
+        torch.autograd.backward(logits, gradient.div_(len(labels)))
+        return value
 
 
 def _compact(samples: Rows) -> Tensor | CompactInput:

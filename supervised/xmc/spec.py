@@ -18,6 +18,7 @@ from supervised.data.sources import UNLABELLED, check
 LOSSES = {
     "squared_hinge": "supervised.xmc.losses:squared_hinge_",
     "bce": "supervised.xmc.losses:bce_",
+    "softmax": "supervised.xmc.losses:softmax_",
 }
 OPTIMIZERS = {"adam": "torch.optim:Adam", "sgd": "torch.optim:SGD"}
 
@@ -49,8 +50,12 @@ class XMCSpec:
             learns besides; 0: there is none.
         auxiliary_weight: How much its loss counts at first. It falls to 0 by a cosine.
         auxiliary_until: The fraction of the training after which it does not count.
-        loss: `squared_hinge` or `bce`, of each label against all samples, or
-            `package.module:NAME` of a function such as those of `supervised.xmc.losses`.
+        loss: `squared_hinge` or `bce`, of each label against all samples, `softmax`, of all labels
+            against each other (one block of labels, or sampled ones), or `package.module:NAME` of a
+            function such as those of `supervised.xmc.losses`.
+        sampled: Labels a step looks at besides those of its samples, drawn anew and corrected for
+            (`supervised.xmc.sampled`); 0: it looks at all. For methods whose growth sees no
+            gradient.
         block: Labels whose scores are in memory together; each block of the output layer has a
             topology of its own.
         epochs: Passes over the training samples, at most.
@@ -78,6 +83,7 @@ class XMCSpec:
     auxiliary_weight: float = 0.4
     auxiliary_until: float = 0.5
     loss: str = "squared_hinge"
+    sampled: int = 0
     block: int = 65_536
     epochs: int = 20
     patience: int | None = 5
@@ -101,7 +107,7 @@ class XMCSpec:
             within(name, getattr(self, name), 0, 1)
         for name in ("block", "epochs", "batch_size"):
             at_least(name, getattr(self, name), 1)
-        for name in ("split", "auxiliary", "seed"):
+        for name in ("split", "auxiliary", "sampled", "seed"):
             at_least(name, getattr(self, name), 0)
         for name in ("intermediate", "patience"):
             if getattr(self, name) is not None:
@@ -125,6 +131,25 @@ class XMCSpec:
                 field="sparse.method",
             )
         self._check_labels_stay()
+        if self.sampled:
+            self._check_sampled()
+
+    def _check_sampled(self) -> None:
+        """Scores of single labels are had of rows with columns of their own; no growth sees all."""
+        sparse = self.sparse
+        if not sparse.facts.sparse:
+            return
+        if sparse.growth_rule not in (None, "random"):
+            raise InputError(
+                f"sampled={self.sampled}: growth by {sparse.growth_rule!r} looks at the gradient "
+                "of all labels; must be 0, or sparse.method static or set",
+                field="sampled",
+            )
+        if sparse.group > 1 and sparse.backend != "masked":
+            raise InputError(
+                f"sampled={self.sampled}: needs sparse.group=1, or sparse.backend='masked'",
+                field="sampled",
+            )
 
     def _check_labels_stay(self) -> None:
         """A neuron of the output layer is a label: none may be ablated or removed."""

@@ -26,6 +26,7 @@ from supervised.xmc.groups import grouped, label_groups
 from supervised.xmc.metrics import ndcg, precision, propensities, propensity_precision
 from supervised.xmc.model import OneVsAll
 from supervised.xmc.predict import best_labels
+from supervised.xmc.sampled import draw
 from supervised.xmc.spec import XMCSpec
 
 KS = (1, 3, 5)
@@ -158,14 +159,19 @@ class _Steps:
     def __call__(self, epoch: int) -> Iterator[tuple[float, int]]:
         spec, train = self._spec, self._train
         order = torch.randperm(len(train), generator=stream(spec.seed, "batches", epoch))
+        generator = stream(spec.seed, "labels", epoch)
         batches = torch.split(order, spec.batch_size)
         for index, rows in enumerate(batches):
             done = (epoch - 1 + index / len(batches)) / spec.epochs
             self._optimizer.zero_grad()
+            labels, drawn = train.labels.take(rows), None
+            if spec.sampled:
+                drawn = draw(labels.columns, labels.width, spec.sampled, generator)
             loss = self._model.backward(
                 train.features.take(rows),
-                train.labels.take(rows),
+                labels,
                 self._loss,
+                drawn=drawn,
                 groups=None if self._groups is None else self._groups.take(rows),
                 group_weight=auxiliary_weight(spec, done),
             )
