@@ -144,7 +144,7 @@ def obstacle(module: nn.Module) -> str | None:
             return f"its {name} is no parameter"
         parameter: Any = module._parameters[name]
         if is_lazy(parameter):
-            return "its shape is unknown until it has run once"
+            return "its shape is unknown until it has run once, which is free on the meta device"
         if parameter is not None and type(parameter) is not nn.Parameter:
             return f"its {name} is a {type(parameter).__name__}"
     return None

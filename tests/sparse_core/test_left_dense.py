@@ -55,6 +55,7 @@ def linear() -> nn.Linear:
     return nn.Linear(8, 8)
 
 
+UNKNOWN = "its shape is unknown until it has run once, which is free on the meta device"
 LEFT: dict[str, tuple[Any, str]] = {
     "lstm": (lambda: nn.LSTM(8, 8), "LSTM has no sparse form"),
     "gru": (lambda: nn.GRU(8, 8), "GRU has no sparse form"),
@@ -63,8 +64,8 @@ LEFT: dict[str, tuple[Any, str]] = {
     "up": (lambda: nn.ConvTranspose2d(8, 8, 3), "ConvTranspose2d has no sparse form"),
     "bilinear": (lambda: nn.Bilinear(8, 8, 8), "Bilinear has no sparse form"),
     "own": (Own, "Own has no sparse form"),
-    "lazy": (lambda: nn.LazyLinear(8), "its shape is unknown until it has run once"),
-    "lazy conv": (lambda: nn.LazyConv2d(8, 3), "its shape is unknown until it has run once"),
+    "lazy": (lambda: nn.LazyLinear(8), UNKNOWN),
+    "lazy conv": (lambda: nn.LazyConv2d(8, 3), UNKNOWN),
     "scaled": (lambda: Scaled(8, 8), "Scaled has a forward pass of its own"),
     "patched": (lambda: replaced(linear()), "its forward was replaced"),
     "weight norm": (

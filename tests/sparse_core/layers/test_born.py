@@ -233,6 +233,24 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
+def test_lazy_layers_that_ran_on_the_meta_device_are_born():
+    with torch.device("meta"):
+        net = nn.Sequential(nn.LazyLinear(1 << 12), nn.ReLU(), nn.LazyLinear(1 << 22))
+        net(torch.empty(1, 1 << 21))  # 34 GB of weights in the first layer alone
+    engine = sparsify(net[:1], SparseConfig(**FAN_IN | {"fan_in": 1}))
+    assert (net[0].in_features, engine.tensors[0].count()) == (1 << 21, 1 << 12)
+    assert all(parameter.is_meta for parameter in net[2].parameters())
+
+
+def test_lazy_layers_that_have_not_run_are_told_how():
+    with torch.device("meta"):
+        net = nn.Sequential(nn.LazyLinear(8))
+    with pytest.raises(
+        InputError, match="unknown until it has run once, which is free on the meta device"
+    ):
+        sparsify(net, SparseConfig(**FAN_IN))
+
+
 def test_birth_needs_memory_for_the_active_weights_only():
     """A matrix of 30,000 x 30,000 takes 3,433 MiB as floats, 107 MiB as bits; 480,000 weights 2."""
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True)
