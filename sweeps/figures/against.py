@@ -46,7 +46,7 @@ def _caption(sheet: Sheet, axis: str) -> str:
 
 
 def _draw(sheet: Sheet, axis: str) -> None:
-    ticks = sorted(values_of([row for row in sheet.summary.rows if not row.baseline], axis))
+    ticks = sorted(values_of(sheet.summary.rows, axis))
     plots = []
     for part in sheet.parts(axis):
         lines = _lines(sheet, part, axis)

@@ -181,3 +181,15 @@ def test_a_kind_without_further_curves_has_no_such_figure(
 ) -> None:
     grid = toys("kind: toy\nseeds: 1")
     assert labels(grid, finished(grid, folders(grid)), tmp_path / "out", "further") == []
+
+
+def test_a_dense_run_with_a_number_of_its_own_has_a_place_on_that_axis(
+    toys: Toys, folders: Folders, tmp_path: Path
+) -> None:
+    grid = toys(
+        "blocks:\n"
+        "- {kind: toy, base: {sparse.method: dense, rate: 0.3}}\n"
+        "- {kind: toy, base: {sparse.method: set}, grid: {rate: [0.1, 0.2]}}\n"
+    )
+    (said,) = labels(grid, finished(grid, folders(grid)), tmp_path / "out", "numbers")
+    assert "dense: 0.3 10" in said and "set: 0.1 9" in said
