@@ -25,7 +25,7 @@ LISTINGS = {
     "growth": SPARSE,
     "drop": SPARSE,
     "distributions": SPARSE,
-    "presets": RL,
+    "presets": "sweeps.commands.listing:presets",
     "envs": RL,
     "benchmarks": CL,
     "datasets": CL,
@@ -55,6 +55,16 @@ def described(what: str) -> list[Entry]:
     found = load("list", source, "a function", callable)
     entries: list[Entry] = found() if source.startswith("sweeps.") else found(what)
     return entries
+
+
+def presets() -> list[Entry]:
+    """Return the published systems and recipes of all kinds of runs."""
+    sources = RL, "supervised.listing:described"
+    return [
+        entry
+        for source in sources
+        for entry in load("list", source, "a function", callable)("presets")
+    ]
 
 
 def grids() -> list[Entry]:

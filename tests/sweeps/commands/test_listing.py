@@ -107,7 +107,8 @@ def test_help_names_the_values_it_takes(
         cli.main(["train", kind, "--help"])
     text = " ".join(re.sub("[\u2500-\u257f]", "", capsys.readouterr().out).split())
     for listing in listings:
-        assert [e.name for e in described(listing) if f"`{e.name}`" not in text] == []
+        entries = [e for e in described(listing) if not e.source.startswith("supervised")]
+        assert [e.name for e in entries if f"`{e.name}`" not in text] == []
     assert not re.findall(r"`[A-Z][A-Z_]{3,}`", text.replace("`DST_DATA`", ""))
 
 
