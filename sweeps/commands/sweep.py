@@ -113,7 +113,8 @@ def _prepared(options: argparse.Namespace, prolong: bool = False) -> tuple[Grid,
     shorter: Mapping[str, prolonging.Ended] = {}
     if prolong:
         shorter = prolonging.shorter_ones(grid.runs, folders, options.runs_dir / grid.name)
-        say(console(), f"{len(shorter)} runs go on from the end of a shorter one")
+        said = "goes on" if len(shorter) == 1 else "go on"
+        say(console(), f"{len(shorter)} of {len(grid.runs)} {said} from the end of a shorter run")
     for run in grid.runs:
         folder = folders[run.run_id]
         prepare(folder, prolonging.record_of(run, folder, shorter.get(run.run_id)))

@@ -89,13 +89,18 @@ class Tuner:
             self._bring_to_an_end(attempts)
 
     def _next(self, cell: TunedCell, batch: int) -> list[_Attempt]:
-        """Return the trials of a cell to do next: open ones first, then new ones."""
+        """Return the trials of a cell to do next: open ones first, then new ones.
+
+        Those that an earlier command with more trials has opened are left alone.
+        """
         study = self.studies[cell.identity]
         trials = study.trials()
         waiting = [
             trial
             for trial in trials
-            if trial.state == "open" and (cell.identity, trial.number) not in self.killed
+            if trial.state == "open"
+            and trial.number < self._proposer.trials
+            and (cell.identity, trial.number) not in self.killed
         ]
         chosen = waiting[:batch]
         while len(chosen) < batch and len(trials) < self._proposer.trials:

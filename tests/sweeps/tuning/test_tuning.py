@@ -217,6 +217,23 @@ def test_a_driver_that_dies_changes_nothing(toys: Toys, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("optuna")
+def test_a_command_with_fewer_trials_leaves_later_ones_alone(toys: Toys, tmp_path: Path) -> None:
+    grid = toys(TEXT)
+
+    def die(runs: Sequence[Run], folders: Mapping[str, RunDir]) -> None:
+        raise KeyboardInterrupt
+
+    tuned(grid, tmp_path / "t", 1)
+    with pytest.raises(KeyboardInterrupt):
+        tuned(grid, tmp_path / "t", 2, die)
+    tuner, _, said = tuned(grid, tmp_path / "t", 1, fail_to_launch)
+    assert [[trial.state for trial in each] for each in trials_of(tuner)] == [
+        ["complete", "open"]
+    ] * 2
+    assert not said
+
+
+@pytest.mark.usefixtures("optuna")
 def test_killed_runs_are_tried_again_and_failed_ones_are_not(toys: Toys, tmp_path: Path) -> None:
     grid = toys(TEXT + "base: {fate: raise}")
 
