@@ -52,7 +52,7 @@ def test_every_name_has_one_line_and_a_source(
     what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entries = described(what)
-    assert entries and len({entry.name for entry in entries}) == len(entries)
+    assert entries and len({(entry.name, entry.source) for entry in entries}) == len(entries)
     assert all(entry.summary and entry.source for entry in entries)
     assert cli.main(["list", what]) == 0
     lines = capsys.readouterr().out.splitlines()
