@@ -276,9 +276,13 @@ def test_a_seed_that_is_none_is_refused_wherever_it_stands() -> None:
         parse("name: x\nkind: rl\nseeds: [0, 4294967296]")
 
 
-def test_methods_are_tuned_alike() -> None:
-    cells = tuned_cells(load_grid("rl_tuning"))
-    assert len(cells) == 2 * 4
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("rl_tuning", 2 * 4), ("rl_distractors", 6 * 3), ("mujoco_width", 1 + 2 * 4)],
+)
+def test_methods_are_tuned_alike(name: str, count: int) -> None:
+    cells = tuned_cells(load_grid(name))
+    assert len(cells) == count
     assert all(list(cell.spaces) == ["hyper.learning_rate"] for cell in cells)
 
 
