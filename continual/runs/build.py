@@ -9,16 +9,14 @@ import torch
 from torch import nn
 
 from continual.runs.calls import EXPECTED, call
-from continual.runs.catalogue import NETWORKS, OPTIMIZERS, Optimizer
+from continual.runs.catalogue import OPTIMIZERS, Optimizer
 from continual.runs.data import TaskData
+from continual.runs.fitting import check_room
 from continual.runs.independent import Independent
 from continual.runs.sizes import make_plain, resized
 from continual.runs.spec import CLSpec
 from continual.tasks.masks import TaskMasks
-from continual.tasks.plan import Plan
-from sparse_core.budgets.selection import select
 from sparse_core.checks import InputError
-from sparse_core.imports import is_reference
 from sparse_core.optim import use_kernels
 
 
@@ -54,9 +52,7 @@ def make_model(spec: CLSpec, task: TaskData) -> TaskMasks | Independent:
     if spec.baseline_in_force.apart:
         return Independent(lambda: make_plain(spec, task), spec.tasks, sparse, spec.seed)
     network = make_plain(spec, task)
-    if spec.isolation_in_force == "hard":
-        plan = Plan(select(network), sparse, share, spec.reserve)
-        plan.check(spec.tasks, "sparse.", lambda: _wider(spec, task))
+    check_room(spec, task, network)
     return TaskMasks(
         network,
         dataclasses.replace(sparse, seed=spec.seed, horizon=None),
@@ -66,18 +62,3 @@ def make_model(spec: CLSpec, task: TaskData) -> TaskMasks | Independent:
         tasks=spec.tasks,
         batch=spec.batch_size,
     )
-
-
-def _wider(spec: CLSpec, task: TaskData) -> list[str]:
-    """Say which layers of twice the width would have room for the tasks of a spec."""
-    sparse, share = spec.settings
-    helps: list[str] = []
-    for name in () if is_reference(spec.network) else NETWORKS[spec.network].widths:
-        twice = tuple(2 * width for width in getattr(spec, name))
-        with torch.device("meta"):
-            wider: CLSpec = dataclasses.replace(spec, **{name: twice})  # type: ignore[arg-type]
-            network = make_plain(wider, task)
-        rooms = Plan(select(network), sparse, share, spec.reserve).rooms()
-        if min(rooms.values()) >= spec.tasks:
-            helps.append(f"{name}={twice}")
-    return helps

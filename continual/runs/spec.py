@@ -287,6 +287,10 @@ class CLSpec:
         else:
             locate(self.parts[1])
 
+    def refused_by(self) -> str:
+        """Name what refuses tasks that do not fit; empty where they need not fit."""
+        return "continual.runs.fitting:check" if self.isolation_in_force == "hard" else ""
+
     def files(self) -> dict[str, Path]:
         """Return the files, by field, whose content decides what the run is."""
         own = self.dataset is not None and is_npz(self.dataset)

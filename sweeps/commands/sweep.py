@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparse_core.checks import InputError
 from sweeps.commands.surroundings import check_runs_dir, console, say, set_data, track
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def _prepared(options: argparse.Namespace, prolong: bool = False) -> tuple[Grid,
     folders = _folders(grid, options.runs_dir)
     for run in grid.runs:
         run.check_data()
+    _refuse(grid, folders)
     if prolonging.keeps():
         prolonging.check_kept(grid.runs)
     shorter: Mapping[str, prolonging.Ended] = {}
@@ -119,6 +121,28 @@ def _prepared(options: argparse.Namespace, prolong: bool = False) -> tuple[Grid,
         folder = folders[run.run_id]
         prepare(folder, prolonging.record_of(run, folder, shorter.get(run.run_id)))
     return grid, folders
+
+
+def _refuse(grid: Grid, folders: Mapping[str, RunDir]) -> None:
+    """Refuse a grid with cells that only their own libraries can tell to be wrong.
+
+    Raises:
+        InputError: If there is one with runs left to do; it is named.
+    """
+    from sweeps.language.axes import Axes
+    from sweeps.results.progress import cell_name
+    from sweeps.runs.refusals import refusals
+    from sweeps.store.directory import State
+
+    left = [run for run in grid.runs if folders[run.run_id].state() is not State.DONE]
+    cells = list({run.cell.key: run for run in left}.values())
+    wrong = [(run, said) for run, said in zip(cells, refusals(cells), strict=True) if said]
+    if wrong:
+        run, said = wrong[0]
+        axes = Axes([other for other in grid.runs if other.kind_name == run.kind_name])
+        others = len(wrong) - 1
+        more = f" (and {others} more cell{'s' if others > 1 else ''})" if others else ""
+        raise InputError(f"{grid.reference}: {cell_name(run, axes)}{more}: {said}")
 
 
 def status(options: argparse.Namespace) -> int:
@@ -158,7 +182,9 @@ def plan(options: argparse.Namespace) -> int:
     slots = Options(options.jobs, options.threads).slots
     set_data(options.data)
     grid = load_grid(options.grid)
-    cells = rows(grid, _folders(grid, options.runs_dir), options.runs_dir)
+    folders = _folders(grid, options.runs_dir)
+    _refuse(grid, folders)
+    cells = rows(grid, folders, options.runs_dir)
     terminal = console()
     terminal.print(plan_table(cells))
     for line in conclusion(grid, cells, slots):

@@ -7,6 +7,7 @@ imports no torch. What else it may have, each a Protocol below, sweeps use where
     in_force        what holds where a field says None, for tables and labels
     check_data      looks for data and libraries before anything runs
     part_of         what part of a longer run it is, which can begin where it ends
+    refused_by      what refuses it before any run, with libraries that specs do not import
     files           files whose content decides what the run is; their hashes are part of it
     expand          presets, with EXPAND_READS: the fields that a preset depends on
     FIRST_DEFAULTS  the first default of a field whose default has changed since
@@ -75,6 +76,18 @@ class PartOf(Protocol):
 
         Raises:
             InputError: If a schedule depends on the length, naming it.
+        """
+        ...
+
+
+@runtime_checkable
+class Refused(Protocol):
+    """A spec that may be wrong in a way which only the libraries of its runs can tell."""
+
+    def refused_by(self) -> str:
+        """Return an import string of a function that takes the spec; empty: there is no need.
+
+        It is called in a process of its own, before any run, and raises InputError.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,24 @@ class Costed(Checkpoints):
         minutes: As there.
         key: As there.
         keep: As there.
+        output: What the run writes into; what an attempt left there goes if its checkpoint cannot
+            be used, for the run begins anew.
         meter: Measures the run.
         pace: Notes how fast it goes.
     """
 
     def __init__(
-        self, folder: Path, minutes: float, key: str, keep: bool, meter: Meter, pace: Pace
+        self,
+        folder: Path,
+        minutes: float,
+        key: str,
+        keep: bool,
+        output: Path,
+        meter: Meter,
+        pace: Pace,
     ) -> None:
         super().__init__(folder, minutes, key, keep)
+        self._left = list(output.iterdir()) if output.is_dir() else []
         self._meter = meter
         self._pace = pace
         self._part: float | None = None
@@ -81,4 +92,10 @@ class Costed(Checkpoints):
                 "without --prolong the run begins from zero",
                 field="prolong",
             )
+        else:
+            for left in self._left:
+                if left.is_dir() and not left.is_symlink():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink(missing_ok=True)
         return state

@@ -111,7 +111,9 @@ def _run(run: RunDir, attempt: int, reporter: _Reporter) -> dict[str, Any]:
         from sweeps.runs.resuming import Costed
 
         key = _made_by(record, origin["versions"])
-        costed = Costed(run.checkpoint, minutes or math.inf, key, keep, meter, reporter.pace)
+        costed = Costed(
+            run.checkpoint, minutes or math.inf, key, keep, run.output, meter, reporter.pace
+        )
         if shorter is not None:
             theirs = _made_by(shorter.record, origin["versions"])
             costed.prolong(shorter.folder.checkpoint, theirs, shorter.spec.part_of(spec) or 1.0)

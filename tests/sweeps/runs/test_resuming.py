@@ -21,6 +21,7 @@ from sparse_core.checks import InputError
 from sweeps.language.grid import Grid, parse
 from sweeps.launchers.local import launch
 from sweeps.launchers.options import Options
+from sweeps.runs import worker
 from sweeps.runs.worker import MINUTES, checkpoint_minutes
 from sweeps.store.directory import RunDir, prepare
 from tests.sweeps.launchers.test_local import alive, quiet
@@ -67,6 +68,32 @@ def test_a_run_that_was_killed_goes_on_and_its_checkpoints_go_with_the_result(
     assert done == tuple(round(number / 6, 5) for number in range(6))
     assert all(after - before >= 0.019 for before, after in itertools.pairwise(seconds))
     assert origin["cpu_s"] >= seconds[-1] + 0.019
+
+
+def test_what_an_attempt_wrote_goes_where_its_checkpoint_cannot_be_used(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MINUTES, "1e-9")
+    kind = HERE.replace(":count", ":add_lines")
+    (run,) = folders(parse(f"name: toys\n{kind}\nkind: toy", "toys.yaml"))
+    (run.path / "checkpoint").mkdir()
+    (run.path / "checkpoint" / "00000001.ckpt").write_bytes(b"torn")
+    (run.output / "round_0").mkdir(parents=True)
+    (run.output / "lines").write_text("old\n")
+    worker.execute(run)
+    assert run.result() is not None
+    assert [file.name for file in run.output.iterdir()] == ["lines"]
+    assert (run.output / "lines").read_text() == "new\n"
+
+
+def add_lines(
+    spec: ToySpec, out: Path, progress: Any, checkpoints: Checkpoints | None = None
+) -> dict[str, Any]:
+    """Write a line behind those that are there."""
+    assert checkpoints is not None and checkpoints.load() is None
+    with (out / "lines").open("a") as file:
+        file.write("new\n")
+    return result(spec)
 
 
 def test_checkpoints_of_a_run_that_was_killed_with_its_result_written_go(folders: Folders) -> None:
