@@ -20,6 +20,7 @@ import pytest
 THRESHOLD = "demands a return or a value that a dense network reaches in a few hundred steps"
 SPEED = "demands 100 steps a second of any machine, the first call of each kernel included"
 DRAWS = "wants ten numbers below 10 to differ from counters that are below 10, dense too"
+STORED = "compares weights of two networks, of which condensed layers store different numbers"
 ATARI = "needs Atari games (ale_py), and no policy"
 
 LEFT_OUT: dict[str, dict[str, str]] = {
@@ -43,6 +44,7 @@ MAY_FAIL: dict[str, dict[str, str]] = {
         "test_performance_her": THRESHOLD,
         "test_infinite_horizon[True-SAC]": THRESHOLD,
         "test_fps_logger": SPEED,
+        "test_features_extractor_target_net[False-TD3]": STORED,
     },
     "sb3-contrib": {
         "test_discrete[env2-TRPO]": THRESHOLD,
@@ -56,12 +58,31 @@ MAY_FAIL: dict[str, dict[str, str]] = {
 WIDTHS = "asks for layers of different widths, which residual blocks refuse"
 OF_MLP = "wants the network of vectors to be that of dictionaries, which have no residual one"
 
-NOT_RESIDUAL = {
-    **{f"test_flexible_mlp[{name}-net_arch{i}]": WIDTHS for name in ("A2C", "PPO") for i in (4, 5)},
-    **{f"test_custom_offpolicy[{name}-net_arch3]": WIDTHS for name in ("SAC", "TD3")},
-    "test_dict_env.py::test_consistency": OF_MLP,
+NOT_RESIDUAL: dict[str, dict[str, str]] = {
+    "stable-baselines3": {
+        **{f"test_flexible_mlp[{n}-net_arch{i}]": WIDTHS for n in ("A2C", "PPO") for i in (4, 5)},
+        **{f"test_custom_offpolicy[{n}-net_arch3]": WIDTHS for n in ("SAC", "TD3")},
+        "test_dict_env.py::test_consistency": OF_MLP,
+    },
+    "sb3-contrib": {"test_dict_env.py::test_consistency[TQC]": OF_MLP},
 }
-"""Part of a test's id -> why it is not run with SimBa's networks."""
+"""Package -> part of a test's id -> why it is not run with SimBa's networks."""
+
+LATER = "demands a return that SimBa's networks reach later than an MLP, dense too"
+OF_NORMS = "holds for the features of an MLP, not for normalised ones as wide as SimBa's, dense too"
+
+MAY_FAIL_RESIDUAL: dict[str, dict[str, str]] = {
+    "stable-baselines3": {
+        **{f"test_identity.py::test_discrete[env{i}-A2C]": LATER for i in range(3)},
+        **{
+            f"test_state_dependent_noise[False-{expln}-{name}]": OF_NORMS
+            for name in ("A2C", "PPO")
+            for expln in (False, True)
+        },
+    },
+    "sb3-contrib": {},
+}
+"""Package -> part of a test's id -> why it may fail with SimBa's networks."""
 
 TRPO = {"actor_method": "set"}
 """TRPO's actor has no gradients to grow by."""
@@ -116,14 +137,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that are listed above."""
     package = os.environ["DSTRL_SB3_PACKAGE"]
     left_out = dict(LEFT_OUT[package])
+    may_fail = dict(MAY_FAIL[package])
     if not HAS_ATARI:
         left_out |= dict.fromkeys(NO_ATARI, ATARI)
-    if os.environ.get("DSTRL_SB3_NETWORK") == "simba" and package == "stable-baselines3":
-        left_out |= NOT_RESIDUAL
+    if os.environ.get("DSTRL_SB3_NETWORK") == "simba":
+        left_out |= NOT_RESIDUAL[package]
+        may_fail |= MAY_FAIL_RESIDUAL[package]
     for item in items:
         for part, reason in left_out.items():
             if part in item.nodeid:
                 item.add_marker(pytest.mark.skip(reason=reason))
-        for part, reason in MAY_FAIL[package].items() if chosen() else ():
+        for part, reason in may_fail.items() if chosen() else ():
             if part in item.nodeid:
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
