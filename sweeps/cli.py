@@ -99,7 +99,7 @@ def _train(kind_name: str, words: Sequence[str]) -> int:
     from sweeps.commands.options import parse_train
     from sweeps.commands.train import RunFailed, train
     from sweeps.language.grid import make_run
-    from sweeps.runs.prolonging import KEEP, check_kept, keeps
+    from sweeps.runs.prolonging import KEEP, check_kept
 
     kind = kinds.find(kind_name)
     options = parse_train(kind, words, prog=f"dst train {kind_name}")
@@ -109,8 +109,7 @@ def _train(kind_name: str, words: Sequence[str]) -> int:
     run = make_run(kind_name, kind, options.spec)
     if options.keep_checkpoints:
         os.environ[KEEP] = "1"
-    if keeps():
-        check_kept([run])
+    check_kept([run])
     run.check_data()
     try:
         train(run, options.out, options.threads, console(), options.runs_dir, options.prolong)

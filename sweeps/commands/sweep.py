@@ -110,8 +110,7 @@ def _prepared(options: argparse.Namespace, prolong: bool = False) -> tuple[Grid,
     for run in grid.runs:
         run.check_data()
     _refuse(grid, folders)
-    if prolonging.keeps():
-        prolonging.check_kept(grid.runs)
+    prolonging.check_kept(grid.runs)
     shorter: Mapping[str, prolonging.Ended] = {}
     if prolong:
         shorter = prolonging.shorter_ones(grid.runs, folders, options.runs_dir / grid.name)

@@ -15,7 +15,7 @@ from typing import Any
 from sparse_core.checks import InputError
 from sweeps.language import kinds
 from sweeps.language.grid import Run
-from sweeps.language.hooks import is_part_of
+from sweeps.language.hooks import PartOf, is_part_of
 from sweeps.language.spec import load
 from sweeps.store.directory import RunDir
 
@@ -44,13 +44,20 @@ class Ended:
     spec: Any
 
 
-def keeps() -> bool:
+def asked_to_keep() -> bool:
     """Return whether the environment says that the ends of runs are kept."""
     return os.environ.get(KEEP, "") not in ("", "0")
 
 
+def keeps(record: Mapping[str, Any]) -> bool:
+    """Return whether the end of the run with this record is kept."""
+    return asked_to_keep() and issubclass(kinds.spec_type(record["spec_type"]), PartOf)
+
+
 def check_kept(runs: Sequence[Run]) -> None:
-    """Raise an InputError if no run is of a kind whose runs can be prolonged."""
+    """Raise an InputError if ends are to be kept and no run is of a kind that can be prolonged."""
+    if not asked_to_keep():
+        return
     names = sorted({run.kind_name for run in runs if not is_part_of(run.spec)})
     if len(names) == len({run.kind_name for run in runs}):
         raise InputError(

@@ -23,7 +23,7 @@ from typing import Any
 from sparse_core.checks import InputError
 from sparse_core.command import refuse_hidden, search_here
 from sweeps.language import kinds, sources
-from sweeps.language.hooks import Progress, is_part_of, takes_checkpoints
+from sweeps.language.hooks import Progress, takes_checkpoints
 from sweeps.language.spec import load
 from sweeps.runs import prolonging, provenance
 from sweeps.store.directory import RunDir
@@ -106,7 +106,7 @@ def _run(run: RunDir, attempt: int, reporter: _Reporter) -> dict[str, Any]:
     reporter(0.0, {})
     more: dict[str, Any] = {}
     shorter = prolonging.shorter_one(run, record)
-    keep = prolonging.keeps() and is_part_of(spec)
+    keep = prolonging.keeps(record)
     if takes_checkpoints(runner) and (minutes > 0 or keep or shorter is not None):
         from sweeps.runs.resuming import Costed
 
@@ -153,7 +153,7 @@ def checkpoint_minutes() -> float:
 
 def _tidy(run: RunDir) -> None:
     """Remove a finished run's checkpoints, unless its end is to be kept."""
-    if not prolonging.keeps():
+    if not prolonging.keeps(run.record()):
         shutil.rmtree(run.checkpoint, ignore_errors=True)
 
 

@@ -135,7 +135,10 @@ def test_an_end_of_other_code_or_that_is_gone_is_one_line(
     )
 
 
+@pytest.mark.usefixtures("keep")
 def test_kinds_that_cannot_be_prolonged_keep_no_ends(toys: Grids) -> None:
+    (run,) = toys("kind: toy").runs
+    assert not prolonging.keeps(run.record())
     with pytest.raises(InputError, match=r"^keep_checkpoints=True: runs of kind toy cannot be"):
         prolonging.check_kept(toys("kind: toy").runs)
 
