@@ -66,6 +66,8 @@ def _passes(
             once = 2.0 * 3 * batch * size**2
             work = {name: once * _weights(net) for name, net in nets.items()}
             work["dense"] = work["nchw"]
+            if "sparseprop" in work:
+                work["sparseprop"] = work["masked"]
             facts = (channels, channels), batch, sparsity, setting.threads
             yield records(f"{case} {size}x{size}", *facts, medians, work, setting.peak)
 
