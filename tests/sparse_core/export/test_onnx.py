@@ -9,6 +9,7 @@ from torch.distributions import Distribution
 from sparse_core import SparseConfig, sparsify, to_onnx
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.networks.residual import resnet
+from sparse_core.torchvision_compat import prepare_torchvision
 from tests.sparse_core.export.subjects import Gaussian, ablate
 from tests.sparse_core.networks import mlp
 
@@ -57,6 +58,7 @@ def test_onnx_of_a_distribution(tmp_path, monkeypatch):
 
 
 def transformer():
+    prepare_torchvision()
     vision = pytest.importorskip("torchvision").models.VisionTransformer
     return vision(16, 4, 2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=5)
 
