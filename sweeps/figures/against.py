@@ -47,7 +47,7 @@ def _caption(sheet: Sheet, axis: str) -> str:
 
 def _draw(sheet: Sheet, axis: str) -> None:
     ticks = sorted(values_of(sheet.summary.rows, axis))
-    plots = []
+    drawn = []
     for part in sheet.parts(axis):
         lines = _lines(sheet, part, axis)
         said = "; ".join(
@@ -58,7 +58,7 @@ def _draw(sheet: Sheet, axis: str) -> None:
         if not said:
             continue
         plot = sheet.panel(part.title, said)
-        plots.append(plot)
+        drawn.append((plot, part))
         for index, (_, rows) in enumerate(lines):
             look = sheet.look(rows[0])
             shift = DODGE * ((index + 0.5) / len(lines) - 0.5)
@@ -89,7 +89,7 @@ def _draw(sheet: Sheet, axis: str) -> None:
         plot.set_xlim(-0.5, len(ticks) - 0.5)
         plot.set_xlabel(short(axis))
         plot.set_ylabel(sheet.kind.score)
-    sheet.share(y=len(sheet.summary.tasks) == 1, panels=plots)
+    sheet.share_scores("y", drawn)
 
 
 def _lines(sheet: Sheet, part: Part, axis: str) -> list[tuple[str, Sequence[Row]]]:

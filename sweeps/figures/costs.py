@@ -76,7 +76,8 @@ def draw(sheet: Sheet) -> str:
         costs = [x for _, x in points]
         if max(costs) > 3 * min(costs):
             plot.set_xscale("log")
-            plot.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+            factors = (1, 2, 5) if max(costs) < 60 * min(costs) else (1,)
+            plot.xaxis.set_major_locator(LogLocator(subs=factors, numticks=6))
             plot.xaxis.set_minor_formatter(NullFormatter())
         else:
             plot.xaxis.set_major_locator(MaxNLocator(nbins=5))

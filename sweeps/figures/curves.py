@@ -33,7 +33,8 @@ def _timed(row: Row) -> list[Floats]:
 
 
 def _draw(sheet: Sheet, curves: Callable[[Row], Sequence[Floats]], x: str) -> str:
-    drawn: list[Row] = []
+    shown: list[Row] = []
+    drawn = []
     for part in sheet.parts():
         rows = [(row, label, curves(row)) for row, label in part.rows]
         rows = [item for item in rows if any(len(curve) for curve in item[2])]
@@ -47,9 +48,11 @@ def _draw(sheet: Sheet, curves: Callable[[Row], Sequence[Floats]], x: str) -> st
         plot.set_xlabel(x)
         plot.set_ylabel(short_name(sheet.kind.y))
         draw_curves(plot, sheet, [(row, found) for row, _, found in rows])
-        drawn += [row for row, _, _ in rows]
-    sheet.share(x=True, y=True)
-    return f"{_first(sheet.kind.y)} against {x}: mean over seeds, and {band_said(drawn)}."
+        shown += [row for row, _, _ in rows]
+        drawn.append((plot, part))
+    sheet.share(x=True)
+    sheet.share_scores("y", drawn)
+    return f"{_first(sheet.kind.y)} against {x}: mean over seeds, and {band_said(shown)}."
 
 
 def short_name(text: str) -> str:

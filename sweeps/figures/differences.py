@@ -10,6 +10,7 @@ from sweeps.language.axes import DENSE
 
 def draw(sheet: Sheet) -> str:
     """Draw each paired difference with its interval, a panel for each task and setting."""
+    drawn = []
     for part in sheet.parts():
         rows = [(row, label) for row, label in part.rows if row.difference is not None]
         if not rows:
@@ -23,6 +24,7 @@ def draw(sheet: Sheet) -> str:
             f"{shortened(label)} ({row.difference.pairs})" for row, label in rows if row.difference
         ]
         plot = forest(sheet, part.title, names, said)
+        drawn.append((plot, part))
         plot.axvline(0, color=INK, linewidth=0.9)
         plot.set_xlabel(f"{sheet.kind.score}, less {DENSE}")
         for place, (row, _) in enumerate(rows):
@@ -38,7 +40,7 @@ def draw(sheet: Sheet) -> str:
                 markerfacecolor=look.colour if gap.holds else "none",
                 markeredgewidth=1.4,
             )
-    sheet.share(x=len(sheet.summary.tasks) == 1)
+    sheet.share_scores("x", drawn)
     count = sum(row.difference is not None for row in sheet.summary.rows)
     return (
         f"Difference to the {DENSE} runs with the same seeds: mean and 95% t interval. Filled: "

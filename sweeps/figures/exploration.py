@@ -10,10 +10,12 @@ from sweeps.results.facts import Layer
 
 def draw(sheet: Sheet) -> str:
     """Draw a dot for each run, a panel for each task and setting."""
+    drawn = []
     for part in sheet.parts():
         rows = [
             (row, [(rate, run.score) for run in row.runs if (rate := explored(run.layers))])
             for row, _ in part.rows
+            if not row.baseline
         ]
         rows = [(row, dots) for row, dots in rows if dots]
         if not rows:
@@ -23,6 +25,7 @@ def draw(sheet: Sheet) -> str:
             for row, dots in rows
         )
         plot = sheet.panel(part.title, said)
+        drawn.append((plot, part))
         for row, dots in rows:
             look = sheet.look(row)
             plot.plot(
@@ -36,7 +39,8 @@ def draw(sheet: Sheet) -> str:
             )
         plot.set_xlabel("weights that were ever active (%)")
         plot.set_ylabel(sheet.kind.score)
-    sheet.share(x=True, y=len(sheet.summary.tasks) == 1)
+    sheet.share(x=True)
+    sheet.share_scores("y", drawn)
     return (
         "Exploration rate against score, a dot for each run: the fraction of the weights of sparse "
         "layers that were active at any time."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from matplotlib.axes import Axes as Plot
+from matplotlib.ticker import MaxNLocator
 
 from sweeps.figures.looks import MUTED
 from sweeps.figures.sheet import Sheet
@@ -16,7 +17,7 @@ MOST_LABEL = 24
 
 def draw(sheet: Sheet) -> str:
     """Draw dot and interval of each row, single runs below, a panel for each task and setting."""
-    dotted = False
+    dotted, drawn = False, []
     for part in sheet.parts():
         if not any(row.runs for row, _ in part.rows):
             continue
@@ -25,6 +26,7 @@ def draw(sheet: Sheet) -> str:
         names = [f"{shortened(label)} ({len(row.runs)})" for row, label in part.rows]
         plot = forest(sheet, part.title, names, title)
         plot.set_xlabel(sheet.kind.score)
+        drawn.append((plot, part))
         for place, (row, _) in enumerate(part.rows):
             if row.estimate is None:
                 continue
@@ -33,7 +35,7 @@ def draw(sheet: Sheet) -> str:
                 dotted = True
             _draw_row(plot, sheet, row, place)
         plot.set_xlim(*room(score for row, _ in part.rows for score in row.scores))
-    sheet.share(x=len(sheet.summary.tasks) == 1)
+    sheet.share_scores("x", drawn)
     found = ways([(row, "") for row in sheet.shown])
     line = " The dotted line is the dense baseline." if dotted else ""
     return (
@@ -50,6 +52,7 @@ def forest(sheet: Sheet, title: str, names: Sequence[str], said: str) -> Plot:
     plot.set_ylim(len(names) - 0.4, -0.6)
     plot.set_yticks(range(len(names)), names)
     plot.tick_params(axis="y", length=0)
+    plot.xaxis.set_major_locator(MaxNLocator(nbins=6))
     plot.grid(axis="y", visible=False)
     plot.spines["left"].set_visible(False)
     return plot

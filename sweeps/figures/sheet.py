@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from matplotlib.axes import Axes as Plot
 from matplotlib.figure import Figure
@@ -65,11 +66,13 @@ class Part:
 
     Attributes:
         title: Their task and setting.
+        task: Their task.
         setting: Their values on the axes that panels follow, as text.
         rows: Each row with its label in this panel, the baseline first.
     """
 
     title: str
+    task: str
     setting: tuple[str, ...]
     rows: Sequence[tuple[Row, str]]
 
@@ -126,7 +129,9 @@ class Sheet:
         Args:
             *along: Axes that do not tell panels apart because the figure draws along them.
         """
-        return self.limited(list(self._parts(along)))
+        parts = list(self._parts(along))
+        chosen = {id(part) for part in self.limited(_in_turns(parts))}
+        return [part for part in parts if id(part) in chosen]
 
     def limited(self, items: Sequence[Item]) -> list[Item]:
         """Return as many of the things to draw as there is room for, and count the others."""
@@ -196,6 +201,17 @@ class Sheet:
                 for plot in plots:
                     getattr(plot, put)(low, high)
 
+    def share_scores(self, axis: Literal["x", "y"], drawn: Sequence[tuple[Plot, Part]]) -> None:
+        """Give panels of the same task the same limits, on the axis of their scores.
+
+        Args:
+            axis: That axis.
+            drawn: The panels, each with what it is about.
+        """
+        for task in dict.fromkeys(part.task for _, part in drawn):
+            alike = [plot for plot, part in drawn if part.task == task]
+            self.share(x=axis == "x", y=axis == "y", panels=alike)
+
     def legend(self) -> list[tuple[str, Look]]:
         """Return what colours mean and, apart from them, lines: each name with its look."""
         keys: dict[str, Look] = {}
@@ -226,7 +242,17 @@ class Sheet:
                 chosen = [row for row in rows if _belongs(row, others, setting)]
                 title = ", ".join(part for part in (task, *setting) if part)
                 labelled = [(row, self.label(row)) for row in chosen]
-                yield Part(title or self.summary.kind_name, setting, labelled)
+                yield Part(title or self.summary.kind_name, task, setting, labelled)
+
+
+def _in_turns(parts: Sequence[Part]) -> list[Part]:
+    """Return the first part of each task, then the second of each, and so on."""
+    counts: Counter[str] = Counter()
+    turns = []
+    for part in parts:
+        turns.append(counts[part.task])
+        counts[part.task] += 1
+    return [parts[place] for place in sorted(range(len(parts)), key=turns.__getitem__)]
 
 
 def fold_labels(figure: Figure) -> None:

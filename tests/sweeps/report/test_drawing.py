@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,28 @@ def test_the_unit_stays_where_a_name_is_cut() -> None:
     assert short_name("mean performance, 0 before a task begins (%)") == "mean performance (%)"
     assert short_name("evaluation return (mean over episodes)") == "evaluation return"
     assert short_name("height (m)") == "height (m)"
+
+
+def test_where_room_is_short_every_task_has_a_panel(toys: Toys, folders: Folders) -> None:
+    text = "kind: toy\ngrid: {task: [a, b], sizes: [[1], [2], [3]], note: [x, y], rate: [1, 2]}"
+    grid = toys(text)
+    runs = finished(grid, folders(grid))
+    sheet = Sheet(summary_of(grid, runs), 4)
+    everything = Sheet(summary_of(grid, runs), 99).parts()
+    chosen = sheet.parts()
+    assert [part.task for part in chosen] == ["a", "a", "b", "b"]
+    assert [part.title for part in chosen] == [
+        part.title for part in everything if part.title in {it.title for it in chosen}
+    ]
+    assert sheet.left_out == len(everything) - 4
+
+
+def test_scores_share_their_limits_within_a_task(toys: Toys, folders: Folders) -> None:
+    grid = toys("kind: toy\ngrid: {task: [a, b], note: [x, y]}\nseeds: 2")
+    sheet = Sheet(summary_of(grid, finished(grid, folders(grid))))
+    parts = sheet.parts()
+    drawn = [(sheet.panel(task), dataclasses.replace(parts[0], task=task)) for task in "aab"]
+    for (plot, _), high in zip(drawn, (1.0, 2.0, 5.0), strict=True):
+        plot.set_ylim(0, high)
+    sheet.share_scores("y", drawn)
+    assert [plot.get_ylim()[1] for plot, _ in drawn] == [2.0, 2.0, 5.0]
