@@ -42,7 +42,9 @@ class CondensedTensor(OnDevice):
     @property
     def weight(self) -> nn.Parameter:
         """The values, `(capacity,)`."""
-        return self.layer.values
+        values = self.layer._parameters["values"]
+        assert values is not None
+        return values
 
     @property
     def shape(self) -> tuple[int, ...]:

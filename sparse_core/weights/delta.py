@@ -44,7 +44,10 @@ class Delta:
 
 def fill(values: Tensor, positions: Tensor, value: float) -> None:
     """Set flat (row-major) positions of a tensor of any memory layout, in place."""
-    values[torch.unravel_index(positions, values.shape)] = value
+    if values.is_contiguous():
+        values.view(-1).index_fill_(0, positions.to(values.device), value)
+    else:
+        values[torch.unravel_index(positions, values.shape)] = value
 
 
 def _positions(flags: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ class MaskedTensor(SparseTensor):
     @property
     def weight(self) -> nn.Parameter:
         """The parameter, in its own shape."""
-        return self.layer.get_parameter(self.parameter)
+        weight = self.layer._parameters.get(self.parameter)
+        return self.layer.get_parameter(self.parameter) if weight is None else weight
 
     @property
     def stands_for(self) -> Tensor | None:
