@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from sparse_core.export.condense import condense
     from sparse_core.export.csr import to_torch_csr
     from sparse_core.export.onnx import to_onnx
-    from sparse_core.kernels import warmup
     from sparse_core.layers.condensed import CondensedLinear
+    from sparse_core.layers.warming import warmup
     from sparse_core.method import Method
     from sparse_core.rules import drop_rule, growth_rule
 
@@ -53,7 +53,7 @@ _HOME = {
     "sparsify": "sparse_core.building",
     "to_onnx": "sparse_core.export.onnx",
     "to_torch_csr": "sparse_core.export.csr",
-    "warmup": "sparse_core.kernels",
+    "warmup": "sparse_core.layers.warming",
 }
 
 

@@ -1,0 +1,74 @@
+"""Compile kernels of layers ahead of their first use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparse_core import kernels
+from sparse_core.checks import at_least
+from sparse_core.kernels.conv import Images, convolution
+from sparse_core.kernels.conv_shape import Window
+from sparse_core.kernels.format import Pattern
+
+Convolved = tuple[int, int, int]
+"""Kernel size, stride, and height and width of the images, padded by half the kernel."""
+
+_CHANNELS = 8
+
+
+def warmup(
+    groups: Iterable[int] = (1,),
+    batches: Iterable[int] = (1, 256),
+    threads: int = 1,
+    convolutions: Iterable[Convolved] = (),
+) -> float:
+    """Compile, or load from the cache, the kernels of condensed layers.
+
+    A program calls this once before it starts its runs, which then find the kernels in the cache
+    that they share.
+
+        warmup(batches=(128,), convolutions=[(3, 1, 32), (3, 2, 32), (3, 1, 16)])
+
+    Args:
+        groups: Numbers of rows that share their columns, of 1, 2, 4 and 8.
+        batches: Batch sizes; those with the same tile share their kernels.
+        threads: Threads that layers will be run with.
+        convolutions: Those that networks have; channels do not matter.
+
+    Returns:
+        Seconds that it took.
+
+    Raises:
+        ValueError: If a group, a batch or a convolution is not possible.
+    """
+    start = time.perf_counter()
+    groups = list(groups)
+    kernels.warmup(groups, batches, threads)
+    for kernel, stride, size in convolutions:
+        for name, value in (("kernel", kernel), ("stride", stride), ("size", size)):
+            at_least(name, value, 1)
+        for group in groups:
+            _convolve(kernel, stride, size, group, threads)
+    return time.perf_counter() - start
+
+
+def _convolve(kernel: int, stride: int, size: int, group: int, threads: int) -> None:
+    """Run a convolution of a few channels both ways, channels first and last."""
+    half = kernel // 2
+    window = Window(
+        _CHANNELS, _CHANNELS, (kernel, kernel), (stride, stride), (half, half, half, half)
+    )
+    pattern = Pattern.from_mask(np.ones((_CHANNELS, window.fan_in), np.bool_), group)
+    values: NDArray[np.float32] = np.zeros(pattern.size, np.float32)
+    bias: NDArray[np.float32] = np.zeros(_CHANNELS, np.float32)
+    made = convolution(pattern, window, size, size)
+    count = made.layout.tile * threads
+    x: NDArray[np.float32] = np.zeros((count, _CHANNELS * size * size), np.float32)
+    for last in (False, True):
+        images = Images(x, last)
+        y = made.forward(values, images, bias, threads)
+        made.backward(values, images, y, threads=threads)
