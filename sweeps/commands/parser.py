@@ -22,6 +22,7 @@ BENCHMARKS = {
     "layers": ("sweeps.bench.layers:main", "condensed layers under autograd"),
     "conv": ("sweeps.bench.conv:main", "condensed convolutions under autograd"),
     "attention": ("sweeps.bench.attention:main", "condensed attention and Transformer blocks"),
+    "vision": ("sweeps.bench.vision:main", "training steps of networks for images"),
     "rl": ("sweeps.bench.rl:main", "gradient steps of SAC"),
     "gpu": ("sweeps.bench.gpu:main", "condensed layers on a GPU, against dense, CSR and 2:4"),
     "cl": ("sweeps.bench.cl:main", "training of a task, evaluation of an earlier one"),
