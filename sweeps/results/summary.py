@@ -7,7 +7,7 @@ result has its place here too: it is counted as planned and listed as missing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,18 +184,25 @@ def collect(
     return outcomes
 
 
-def summarise(outcomes: Sequence[Outcome]) -> list[Summary]:
-    """Summarise the outcomes kind by kind."""
+def summarise(outcomes: Sequence[Outcome], tuned: Collection[str] = ()) -> list[Summary]:
+    """Summarise the outcomes kind by kind.
+
+    Args:
+        outcomes: What became of each run.
+        tuned: Fields of which each method has a value of its own, found by tuning: a run need not
+            be like its dense baseline in these.
+    """
     summaries = []
     for name in dict.fromkeys(outcome.run.kind_name for outcome in outcomes):
         mine = [outcome for outcome in outcomes if outcome.run.kind_name == name]
         kind = mine[0].run.kind
         axes = Axes([outcome.run for outcome in mine])
-        summaries.append(Summary(name, kind, axes, _corrected(_rows(axes, mine))))
+        rows = _corrected(_rows(axes, mine, tuned))
+        summaries.append(Summary(name, kind, axes, rows))
     return summaries
 
 
-def _rows(axes: Axes, outcomes: Sequence[Outcome]) -> list[Row]:
+def _rows(axes: Axes, outcomes: Sequence[Outcome], tuned: Collection[str]) -> list[Row]:
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         groups.setdefault(axes.group(outcome.run), []).append(outcome)
@@ -211,17 +218,18 @@ def _rows(axes: Axes, outcomes: Sequence[Outcome]) -> list[Row]:
     rows = []
     for group, items in groups.items():
         run = items[0].run
-        fitting = [base for base in dense if _is_baseline(axes, groups[base][0].run, run)]
+        fitting = [base for base in dense if _is_baseline(axes, groups[base][0].run, run, tuned)]
         others = finished[fitting[0]] if fitting and fitting[0] != group else []
         rows.append(_row(axes, run, len(items), finished[group], others))
     places = {task: place for place, task in enumerate(dict.fromkeys(row.task for row in rows))}
     return sorted(rows, key=lambda row: (places[row.task], not row.baseline))
 
 
-def _is_baseline(axes: Axes, dense: Run, run: Run) -> bool:
+def _is_baseline(axes: Axes, dense: Run, run: Run, tuned: Collection[str]) -> bool:
     """Return whether a dense run is a run's baseline: alike in task and in all that it has."""
     own, others = axes.values(dense), axes.values(run)
-    alike = all(others.get(name, ...) == own[name] for name in own if name != METHOD)
+    free = {METHOD, *tuned}
+    alike = all(others.get(name, ...) == own[name] for name in own if name not in free)
     return alike and axes.task_of(run) == axes.task_of(dense)
 
 

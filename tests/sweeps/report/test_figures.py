@@ -103,6 +103,22 @@ def test_every_run_is_compared_with_the_dense_one_that_is_like_it(
     )
 
 
+def test_tuned_runs_are_compared_with_the_dense_one_whatever_was_tuned(
+    toys: Toys, folders: Folders
+) -> None:
+    grid = toys(
+        "tuned: {grid: mine, trials: 4, seeds: [9], fields: [rate]}\n"
+        "blocks:\n"
+        "- {kind: toy, seeds: 2, base: {sparse.method: dense, rate: 0.3}}\n"
+        "- {kind: toy, seeds: 2, base: {sparse.method: set, rate: 0.1}}\n"
+    )
+    runs = finished(grid, folders(grid))
+    dense, sparse = Report(grid, runs).summaries[0].rows
+    assert dense.difference is None and sparse.difference is not None
+    assert sparse.difference.value == -1 and sparse.difference.pairs == 2
+    assert summarise(collect(grid.runs, runs))[0].rows[1].difference is None
+
+
 def test_one_seed_has_no_interval(toys: Toys, folders: Folders) -> None:
     grid = toys("kind: toy\ngrid: {sparse.method: [dense, set]}")
     (summary,) = summarise(collect(grid.runs, finished(grid, folders(grid))))
