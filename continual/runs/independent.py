@@ -70,7 +70,8 @@ class Independent(avalanche.models.MultiTaskModule):  # type: ignore[name-define
         """
         if isinstance(task_labels, int):
             return self.forward_single_task(x, task_labels)
-        outputs = [(task_labels == label).nonzero().squeeze(1) for label in self.labels]
-        rows = {label: mine for label, mine in enumerate(outputs) if len(mine)}
+        found: list[int] = task_labels.unique().tolist()
+        # A network without samples would get gradients of zero, and an optimizer still moves it.
+        rows = {label: (task_labels == label).nonzero().squeeze(1) for label in found}
         parts = [self.forward_single_task(x[mine], label) for label, mine in rows.items()]
         return torch.cat(parts)[torch.cat([*rows.values()]).argsort()]
