@@ -3,10 +3,11 @@
     dst sweep run cl_baselines
     python -m sweeps.bench.versus runs/cl_baselines independent replay
 
-Rows are named as in `dst sweep report`. Columns: seeds, the estimate that reports give, the kind's
-further numbers, and for each of the rows that are named the paired difference with its 95 % t
-interval. In bold: Student's paired test, after Holm's correction for all differences of the table,
-is at most 5 %. In brackets after a difference: of how many seeds, where not of all.
+Rows are named as in `dst sweep report`; those without finished runs are left out. Columns: seeds,
+the estimate that reports give, the kind's further numbers, and for each of the rows that are named
+the paired difference with its 95 % t interval. In bold: Student's paired test, after Holm's
+correction for all differences of the table, is at most 5 %. In brackets after a difference: of how
+many seeds, where not of all.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ def table(summary: Summary, references: Sequence[str]) -> str:
     heads += [f"less {name}" for name in references]
     lines = [heads, ["---"] * len(heads)]
     for row, cells in zip(summary.rows, differences(summary, references), strict=True):
+        if not row.runs:
+            continue
         further = [_number(row.extra(key)) for key, _ in shown]
         said = [_said(one, len(row.seeds)) for one in cells]
         lines.append([row.label, str(len(row.seeds)), _estimate(row), *further, *said])

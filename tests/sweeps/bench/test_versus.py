@@ -36,6 +36,7 @@ ROWS = (
     row("sparse", {0: 90.0, 1: 91.0, 2: 92.0}),
     row("small", {0: 88.0, 1: 88.9, 2: 90.1}),
     row("other", {1: 91.0, 2: 92.0}),
+    row("none", {}),
 )
 SUMMARY = Summary("cl", KIND, None, ROWS)
 
@@ -57,9 +58,9 @@ def test_the_table_says_all_of_it():
     assert lines[2].startswith("| sparse | 3 | 91.0 [")
     assert lines[2].endswith("| 1,500 | 1,000 | **+2.0 [+1.8, +2.2]** |")
     assert lines[3].endswith("| 1,500 | 1,000 |  |")
-    assert "samples kept" not in lines[0]
+    assert "samples kept" not in lines[0] and len(lines) == 5
 
 
 def test_a_row_that_is_not_there_is_named():
-    with pytest.raises(InputError, match="row='smal': must be one of sparse, small, other"):
+    with pytest.raises(InputError, match="row='smal': must be one of sparse, small, other, none"):
         differences(SUMMARY, ["smal"])
