@@ -70,8 +70,8 @@ class Independent(avalanche.models.MultiTaskModule):  # type: ignore[name-define
         """
         if isinstance(task_labels, int):
             return self.forward_single_task(x, task_labels)
-        found: list[int] = task_labels.unique().tolist()
+        found: Tensor = torch.unique(task_labels)
         # A network without samples would get gradients of zero, and an optimizer still moves it.
-        rows = {label: (task_labels == label).nonzero().squeeze(1) for label in found}
+        rows = {label: (task_labels == label).nonzero().squeeze(1) for label in found.tolist()}
         parts = [self.forward_single_task(x[mine], label) for label, mine in rows.items()]
         return torch.cat(parts)[torch.cat([*rows.values()]).argsort()]
