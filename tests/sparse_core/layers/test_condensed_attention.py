@@ -351,6 +351,7 @@ def test_the_listing_says_what_stays_dense():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # of torch itself, where a graph breaks
 def test_torch_compiles_what_is_around_the_kernels():
     layer = nn.TransformerEncoderLayer(SIZE, HEADS, 16, 0.0, batch_first=True)
     sparse(layer, method="static")
