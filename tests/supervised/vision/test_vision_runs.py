@@ -10,6 +10,7 @@ import torch
 
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
+from supervised.vision import build
 from supervised.vision.build import load_weights, make_model
 from supervised.vision.spec import VisionSpec
 from supervised.vision.train import run
@@ -96,6 +97,15 @@ def test_corrupted_images_are_measured_in_the_end(tmp_path):
     assert [len(scores) for scores in result["corrupted"].values()] == [5, 5]
     every = [score for scores in result["corrupted"].values() for score in scores]
     assert result["corrupted_accuracy"] == pytest.approx(sum(every) / 10)
+
+
+def test_mixed_precision_is_for_devices_that_have_it(tmp_path, monkeypatch):
+    asked = spec("static", network="mlp", width=16, epochs=1, precision="mixed")
+    if build.has_bfloat16("cpu"):
+        assert 0 < result_of(asked, tmp_path)["losses"][0] < 3
+    monkeypatch.setattr(build, "has_bfloat16", lambda device: False)
+    with pytest.raises(InputError, match="precision='mixed': this cpu has no arithmetic"):
+        result_of(asked, tmp_path)
 
 
 def test_what_only_the_data_can_tell_is_one_line(tmp_path):
