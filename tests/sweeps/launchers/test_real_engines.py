@@ -255,6 +255,7 @@ def test_ray_loses_nothing_with_its_workers_and_its_head(
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     code = "import sys; from ray.scripts.scripts import main; sys.exit(main())"
 
     def head(number: int) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
