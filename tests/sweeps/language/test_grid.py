@@ -94,8 +94,8 @@ def test_an_excluded_combination_need_not_be_valid(toys: Toys) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("kind: toi", "kind='toi': must be one of rl, cl, crl, xmc, rec, toy"),
-        ("seeds: 1", "kind=None: must be one of rl, cl, crl, xmc, rec, toy"),
+        ("kind: toi", "kind='toi': must be one of rl, cl, crl, xmc, vision, rec, toy"),
+        ("seeds: 1", "kind=None: must be one of rl, cl, crl, xmc, vision, rec, toy"),
         ("kind: toy\nseeds: 0", "seeds=0: must be a number of at least 1, or a list of seeds >= 0"),
         ("kind: toy\nseeds: true", "seeds=True: must be a number of at least 1, or a list"),
         ("kind: toy\nseeds: []", "seeds=[]: must be a number of at least 1, or a list"),
