@@ -100,7 +100,7 @@ def test_a_kind_of_ones_own_is_trained_and_shown(lab: Path, dst: Command) -> Non
         ("lab:TYPO", "kind='lab:TYPO': runner='lab_typo:run': there is no module 'lab_typo'"),
         (
             "lab KIND:x",
-            "kind='lab KIND:x': must be one of rl, cl, crl, xmc, vision, rec, or package.module:NAME",
+            "kind='lab KIND:x': must be one of rl, cl, crl, xmc, vision, rec, or package",
         ),
     ],
 )
