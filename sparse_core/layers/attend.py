@@ -66,7 +66,9 @@ class Heads:
         """
         batch, queries = q.shape[:2]
         if causal and mask is None:
-            raise InputError("is_causal=True: needs attn_mask, the causal mask, beside it")
+            raise InputError(
+                "is_causal=True: needs attn_mask, the causal mask, beside it", "is_causal"
+            )
         if causal and padding is None and not weights:
             mask = None
         else:

@@ -105,7 +105,9 @@ def _of_rows(layer: nn.Module, x: Tensor | CompactInput, rows: Tensor) -> Tensor
 def _of_condensed(layer: CondensedLinear, x: Tensor | CompactInput, rows: Tensor) -> Tensor:
     pattern = layer.pattern
     if pattern.group > 1:
-        raise InputError(f"group={pattern.group}: sampled labels need rows of their own columns")
+        raise InputError(
+            f"group={pattern.group}: sampled labels need rows of their own columns", "group"
+        )
     lengths = torch.from_numpy(pattern.lengths.astype(np.int64))
     ends, few = lengths.cumsum(0)[rows], lengths[rows]
     longest = torch.arange(int(few.max()) if len(rows) else 0)

@@ -74,6 +74,7 @@ OF_NORMS = "holds for the features of an MLP, not for normalised ones as wide as
 MAY_FAIL_RESIDUAL: dict[str, dict[str, str]] = {
     "stable-baselines3": {
         **{f"test_identity.py::test_discrete[env{i}-A2C]": LATER for i in range(3)},
+        **{f"test_identity.py::test_discrete[env{i}-PPO]": THRESHOLD for i in range(3)},
         **{
             f"test_state_dependent_noise[False-{expln}-{name}]": OF_NORMS
             for name in ("A2C", "PPO")
