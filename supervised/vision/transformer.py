@@ -53,13 +53,14 @@ class TransformerBlock(nn.Module):
         self.attention_norm = nn.LayerNorm(size)
         self.attention = Attention(size)
         self.norm = nn.LayerNorm(size)
-        self.first = nn.Linear(size, HIDDEN * size)
-        self.second = nn.Linear(HIDDEN * size, size)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(size, HIDDEN * size), nn.GELU(), nn.Linear(HIDDEN * size, size)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(batch, tokens, size)` to the same shape."""
         x = x + self.attention(self.attention_norm(x))
-        inner: Tensor = self.second(F.gelu(self.first(self.norm(x))))
+        inner: Tensor = self.feed_forward(self.norm(x))
         return x + inner
 
 

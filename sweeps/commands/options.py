@@ -80,7 +80,7 @@ def parse_train(kind: Kind, arguments: Sequence[str], prog: str) -> TrainOptions
         start, arguments = _start(spec_type, arguments)
     else:
         start = _spec_of(kind, spec_type, Path(prolonged))
-    arguments = _checked(spec_type, arguments)
+    arguments, keys = _apart(spec_type, _checked(spec_type, arguments))
     said = io.StringIO()
     try:
         asked = {"-h", "--help"} & set(arguments)
@@ -97,7 +97,7 @@ def parse_train(kind: Kind, arguments: Sequence[str], prog: str) -> TrainOptions
         if not ending.code:
             raise
         raise InputError(first_paragraph(said.getvalue())) from None
-    items = _items(rest, spec_type)
+    items = _items([*rest, *keys], spec_type)
     values = specs.flatten(specs.plain(options.spec)) | items
     return dataclasses.replace(options, spec=specs.load(spec_type, values))
 
@@ -128,6 +128,21 @@ def _checked(spec_type: type[Any], arguments: Sequence[str]) -> list[str]:
         typed = _as_typed(spec_type, option, words)
         checked += [f"{option}={typed[0]}"] if joined else [option, *typed]
     return checked
+
+
+def _apart(spec_type: type[Any], arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments for tyro, and those that are keys of mappings.
+
+    tyro would read the value of a key that a preset has as the type that it has there.
+    """
+    kept: list[str] = []
+    keys: list[str] = []
+    for option, joined, words in _options(arguments):
+        head, dot, _ = _field(option).partition(".")
+        is_key = option.startswith("--") and dot and head in _mappings(spec_type)
+        taken = keys if is_key else kept
+        taken += [f"{option}={words[0]}"] if joined else [option, *words]
+    return kept, keys
 
 
 def _as_typed(spec_type: type[Any], option: str, words: list[str]) -> list[str]:
@@ -277,7 +292,7 @@ def _description(kind: Kind, spec_type: type[Any]) -> str:
 
 
 def _items(tokens: Sequence[str], spec_type: type[Any]) -> dict[str, Any]:
-    """Read what tyro left over as keys of mappings: `--hyper.gamma 0.99`."""
+    """Read what is no field of the spec as keys of mappings: `--hyper.gamma 0.99`."""
     items: dict[str, Any] = {}
     waiting = list(tokens)
     while waiting:

@@ -193,6 +193,15 @@ def test_options_that_are_given_override_a_preset() -> None:
     assert (spec.algo, spec.sparse.method, dict(spec.hyper)) == ("td3", "rigl", {"n_steps": 2})
 
 
+@pytest.mark.parametrize(
+    "rate", ["--hyper.learning-rate lin_0.001", "--hyper.learning_rate=lin_0.001"]
+)
+def test_a_key_of_a_preset_takes_values_of_another_type(rate: str) -> None:
+    words = f"--preset simba --algo sac {rate}"
+    spec = parse_train(KINDS["rl"], words.split(), "dst train rl").spec
+    assert spec.hyper["learning_rate"] == "lin_0.001"
+
+
 def test_options_of_tasks_in_sequence() -> None:
     words = (
         "--sequence cartpole --algo ppo --steps 20000 --sparse.sparsity 0.8 --sparse.method rigl "
