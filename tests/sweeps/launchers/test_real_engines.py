@@ -60,7 +60,7 @@ class Store:
         self._drivers: list[subprocess.Popen[str]] = []
 
     def driver(self, *words: str, **environment: str) -> subprocess.Popen[str]:
-        """Start `dst sweep run`."""
+        """Start `dst sweep run`, which Ctrl-C interrupts also where tests run in the background."""
         driver = subprocess.Popen(
             [sys.executable, "-P", "-m", "sweeps.cli", "sweep", "run", str(self.grid), *words],
             cwd=self.folder,
@@ -68,6 +68,7 @@ class Store:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         self._drivers.append(driver)
         return driver
