@@ -50,8 +50,11 @@ def generated() -> Iterator[tuple[str, str | bytes]]:
 
 
 def from_root(name: str) -> str:
-    """Return a page beside `docs` with its links as they are within `docs`."""
-    text = (ROOT / name).read_text(encoding="utf-8")
+    """Return a page beside `docs` with its links as they are within `docs`.
+
+    Code in a list, 7 spaces in, is moved to where Python-Markdown takes it for code, too.
+    """
+    text = re.sub("^ {7}", " " * 8, (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
     return re.sub(r"\]\((?!https?:|#)", "](../", text).replace("](../docs/", "](")
 
 
