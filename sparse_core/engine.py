@@ -24,7 +24,6 @@ from sparse_core.budgets.selection import Selected
 from sparse_core.checks import InputError
 from sparse_core.clock import Clock, HasClock, checked_horizon
 from sparse_core.config import SparseConfig
-from sparse_core.counts import LayerCount
 from sparse_core.layers.choice import TYPICAL_BATCH
 from sparse_core.layers.copies import release
 from sparse_core.schedule import Schedule
@@ -144,7 +143,7 @@ class Engine(HasClock):
 
     # What it knows --------------------------------------------------------------------------------
 
-    def layers(self) -> list[LayerCount]:
+    def layers(self) -> list[counts.LayerCount]:
         """Return the active weights of each selected layer, dense ones included."""
         return counts.of_layers(self.selected, self.tensors)
 

@@ -3,13 +3,13 @@
 A baseline decides method, strategy, isolation and sharing. All are told the task of a sample, in
 training and at test, and have a head for each, as sparse networks have here. No torch is imported.
 
-finetune            one dense network that learns task after task
-replay              the same, which keeps some samples of each task and goes on learning them
-ewc                 the same, whose weights are held where earlier tasks need them
-joint               one dense network that learns all tasks at once: it has all data
-tiny                finetune with no more weights than a sparse network of one task has active
-independent         a dense network for each task, each as small as tiny
-independent_total   a dense network for each task, together as large as one network with its heads
+    finetune            one dense network that learns task after task
+    replay              the same, which keeps some samples of each task and goes on learning them
+    ewc                 the same, whose weights are held where earlier tasks need them
+    joint               one dense network that learns all tasks at once: it has all data
+    tiny                finetune with no more weights than a sparse network of one task has active
+    independent         a dense network for each task, each as small as tiny
+    independent_total   a dense network for each task, together as large as one of all tasks
 """
 
 from __future__ import annotations
