@@ -66,6 +66,8 @@ class RecSpec:
         k: Recommendations that recall and nDCG are taken of.
         start: Where the first mask comes from: `random`, or `nmf`, a factorisation of the training
             pairs (`supervised.rec.nmf`).
+        preset: A recipe whose values stand beneath those given (`supervised.rec.presets`), in
+            grids and on the command line.
         sparse: The sparsity of the table, and of NeuMF's layers; embeddings are always sparse,
             uniform and with backend `auto` unless given. Its seed and horizon play no part: they
             are the run's seed and length.
@@ -92,6 +94,7 @@ class RecSpec:
     lazy: bool = True
     k: int = 20
     start: str = "random"
+    preset: str | None = None
     sparse: SparseConfig = field(default_factory=_automatic)
     seed: int = 0
 
@@ -103,6 +106,12 @@ class RecSpec:
         return presets.expand(values)
 
     def __post_init__(self) -> None:
+        if self.preset is not None:
+            raise InputError(
+                f"preset={self.preset!r}: is for grids and the command line; in Python "
+                "RecSpec.expand puts its values beneath those given",
+                field="preset",
+            )
         if not isinstance(self.dataset, str) or not self.dataset:
             raise InputError(f"dataset={self.dataset!r}: must name a data set", field="dataset")
         if self.form is not None:

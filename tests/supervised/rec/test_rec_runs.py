@@ -118,6 +118,15 @@ def test_what_plays_no_part_makes_no_other_run():
     assert RecSpec(sparse=dense, start="nmf").canonical().start == "random"
 
 
+def test_presets_vary_in_a_grid():
+    grid = parse(
+        "name: recipes\nkind: rec\nbase: {dataset: gowalla, model: mf, sparse.sparsity: 0.8}\n"
+        "grid: {preset: [dsl, sparserec]}\nseeds: 1\n"
+    )
+    assert [run.spec.start for run in grid.runs] == ["random", "nmf"]
+    assert {run.spec.sparse.sparsity for run in grid.runs} == {0.8}
+
+
 def test_presets_stand_beneath_what_is_given():
     fields = RecSpec.expand({"preset": "sparserec", "epochs": 2, "sparse": {"sparsity": 0.8}})
     assert fields["model"] == "lightgcn" and fields["epochs"] == 2 and fields["start"] == "nmf"
