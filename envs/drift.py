@@ -12,7 +12,7 @@ reset, or at once where `during_episodes` is asked for.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -81,6 +81,18 @@ class Drifting(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs)
         if self.env.has_wrapper_attr("join_world"):
             self.env.get_wrapper_attr("join_world")(world)
 
+    def jumping(self) -> frozenset[tuple[str, ...]]:
+        """Return where in `info["regime"]` stands what changes at a stroke.
+
+        Returns:
+            Paths of keys, those of the wrappers below among them. All else drifts.
+        """
+        mine = frozenset((self._key, *path) for path in self._jumping())
+        if not self.env.has_wrapper_attr("jumping"):
+            return mine
+        below: frozenset[tuple[str, ...]] = self.env.get_wrapper_attr("jumping")()
+        return mine | below
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
@@ -129,6 +141,10 @@ class Drifting(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs)
         """Bring the world to `clock`, which may have been put back."""
         raise NotImplementedError
 
+    def _jumping(self) -> Iterable[tuple[str, ...]]:
+        """Return where in `regime` stands what changes at a stroke; `()` is all of it."""
+        return ()
+
     def _told(self, info: dict[str, Any]) -> dict[str, Any]:
         return {**info, "regime": {**told_below(info), self._key: self.regime}}
 
@@ -171,6 +187,9 @@ class Regimes(Drifting):
         while self._regime < wanted:
             self._regime += 1
             self._next()
+
+    def _jumping(self) -> Iterable[tuple[str, ...]]:
+        return [()]
 
     def _first(self) -> None:
         """Bring in regime 0."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -10,7 +10,7 @@ import numpy as np
 
 from envs.drift import Drifting
 from envs.physics import physics
-from envs.schedules import Path, as_mapping, schedule
+from envs.schedules import Path, as_mapping, jumps, schedule
 from sparse_core.checks import InputError
 
 
@@ -74,6 +74,9 @@ class DynamicsSchedule(Drifting):
             name: plan.path(stream, 1)
             for (name, plan), stream in zip(self.schedules.items(), streams, strict=True)
         }
+
+    def _jumping(self) -> Iterable[tuple[str, ...]]:
+        return [(name,) for name, plan in self.schedules.items() if jumps(plan)]
 
     def _turn(self) -> None:
         factors = {name: float(path(self.clock)[0]) for name, path in self._paths.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -200,6 +200,9 @@ class ObservationScaleDrift(Drifting):
     def _begin(self, rng: np.random.Generator) -> None:
         self._path = self.schedule.path(rng, len(self.features))
         self._drawn = None
+
+    def _jumping(self) -> Iterable[tuple[str, ...]]:
+        return [()] if schedules.jumps(self.schedule) else []
 
     def _turn(self) -> None:
         drawn = self._path(self.clock)

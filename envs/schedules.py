@@ -25,7 +25,11 @@ Path = Callable[[int], NDArray[np.float64]]
 
 
 class Schedule(Protocol):
-    """What a schedule must have."""
+    """What a schedule must have.
+
+    One with an attribute `jumps` that is true keeps its factor for a time and then has another at a
+    stroke; all others drift.
+    """
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -48,6 +52,7 @@ class Step:
     every: int = 1
 
     kind: ClassVar[str] = "step"
+    jumps: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if isinstance(self.factors, (str, Mapping)) or not isinstance(self.factors, Sequence):
@@ -280,6 +285,11 @@ def schedule(field: str, value: object) -> Schedule:
         return _checked(field, value, made_by(**settings))
     except InputError as error:
         raise error.below(field) if error.concerns(settings) else error from None
+
+
+def jumps(schedule: Schedule) -> bool:
+    """Return whether a schedule changes at a stroke rather than drifts."""
+    return bool(getattr(schedule, "jumps", False))
 
 
 def as_mapping(schedule: Schedule) -> dict[str, Any] | Schedule:

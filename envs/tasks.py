@@ -98,6 +98,12 @@ class TaskSequence(gym.Env[Any, Any]):
             if env.has_wrapper_attr("join_world"):
                 env.get_wrapper_attr("join_world")(world)
 
+    def jumping(self) -> frozenset[tuple[str, ...]]:
+        """Return where in `info["regime"]` stands what changes at a stroke (`envs.drift`)."""
+        drifting = [env for env in self._envs if env.has_wrapper_attr("jumping")]
+        inner = [env.get_wrapper_attr("jumping")() for env in drifting]
+        return frozenset({("TaskSequence",)}.union(*inner))
+
     def spread(self, episodes: int) -> list[int] | None:
         """Return tasks for so many episodes that are evaluated side by side.
 

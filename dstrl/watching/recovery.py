@@ -53,8 +53,9 @@ def recovery_times(
 class SwitchWatch(BaseCallback):
     """Notes when the world of the first environment changes from one regime to another.
 
-    Regimes are whole numbers in `info["regime"]` (see `envs.drift`); numbers that drift have no
-    moment of change.
+    Regimes are whole numbers in `info["regime"]`, and what the environment says to change at a
+    stroke, such as physics by a schedule of kind `step` (`envs.drift.Drifting.jumping`); what
+    drifts has no moment of change.
 
     Attributes:
         switches: Environment steps at which one did.
@@ -63,21 +64,33 @@ class SwitchWatch(BaseCallback):
     def __init__(self) -> None:
         super().__init__()
         self.switches: list[int] = []
-        self._regime: dict[str, int] | None = None
+        self._jumping: tuple[tuple[str, ...], ...] = ()
+        self._regime: dict[tuple[str, ...], Any] | None = None
+
+    def _on_training_start(self) -> None:
+        envs = self.training_env
+        if envs.has_attr("jumping"):
+            self._jumping = tuple(envs.env_method("jumping", indices=0)[0])
 
     def _on_step(self) -> bool:
         regime = self.locals["infos"][0].get("regime")
         if isinstance(regime, Mapping):
-            now = _whole(regime)
+            now = _whole(regime) | {path: _at(regime, path) for path in self._jumping}
             if self._regime is not None and now != self._regime:
                 self.switches.append(self.num_timesteps)
             self._regime = now
         return True
 
 
-def _whole(regime: Mapping[str, Any]) -> dict[str, int]:
+def _whole(regime: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
     return {
-        name: int(value)
+        (name,): int(value)
         for name, value in regime.items()
         if isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     }
+
+
+def _at(regime: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        regime = regime.get(name) if isinstance(regime, Mapping) else None
+    return regime

@@ -217,6 +217,26 @@ def test_tasks_that_drift_can_be_put_into_one_world():
     assert orders[0] == orders[1] != [0, 1, 2, 3]
 
 
+def test_it_says_what_changes_at_a_stroke_in_its_tasks_too():
+    steps = {"kind": "step", "factors": [1, 2], "every": 5}
+    wave = {"kind": "sine", "amplitude": 0.5, "period": 8}
+    drifting = {
+        "env": "CartPole-v1",
+        "wrappers": ["SensorDropout", "ObservationScaleDrift", "DynamicsSchedule", "RewardFlip"],
+        "wrapper_kwargs": {
+            "SensorDropout": {"fraction": 0.5},
+            "ObservationScaleDrift": {"schedule": wave},
+            "DynamicsSchedule": {"parameters": {"length": steps, "gravity": wave}},
+        },
+    }
+    assert TaskSequence(["Acrobot-v1", drifting]).jumping() == {
+        ("TaskSequence",),
+        ("SensorDropout",),
+        ("DynamicsSchedule", "length"),
+        ("RewardFlip",),
+    }
+
+
 def test_gymnasium_and_stable_baselines_accept_it_and_it_is_vectorised():
     tasks = ["CartPole-v1", "Acrobot-v1"]
     with warnings.catch_warnings():

@@ -7,7 +7,7 @@ import pytest
 from stable_baselines3 import PPO
 
 from dstrl.watching.recovery import SwitchWatch, recovery_times
-from envs import DynamicsSchedule, PermuteObservation
+from envs import DynamicsSchedule, ObservationScaleDrift, PermuteObservation
 
 CURVE = [[0, 0], [10, 100], [20, 20], [30, 60], [40, 92], [50, 100], [60, 95], [70, 90], [80, 70]]
 
@@ -46,8 +46,48 @@ def switches(env):
     return watch.switches
 
 
-def test_regimes_switch_and_what_drifts_does_not():
-    orders = PermuteObservation(gym.make("CartPole-v1"), every=30, during_episodes=True)
-    assert switches(orders) == [30, 60, 90]
-    walk = {"length": {"kind": "random-walk", "scale": 0.1, "every": 10}}
-    assert switches(DynamicsSchedule(gym.make("CartPole-v1"), walk, during_episodes=True)) == []
+def steps(*factors, every):
+    return {"kind": "step", "factors": factors, "every": every}
+
+
+WALK = {"kind": "random-walk", "scale": 0.1, "every": 10}
+
+
+@pytest.mark.parametrize(
+    ("wrap", "expected"),
+    [
+        (lambda env: PermuteObservation(env, every=30, during_episodes=True), [30, 60, 90]),
+        (lambda env: DynamicsSchedule(env, {"length": WALK}, during_episodes=True), []),
+        (lambda env: ObservationScaleDrift(env, WALK, during_episodes=True), []),
+        # the pole jumps, and gravity drifts; the second factor is the first
+        (
+            lambda env: DynamicsSchedule(
+                env, {"length": steps(1, 1, 2, every=20), "gravity": WALK}, during_episodes=True
+            ),
+            [40, 60],
+        ),
+        # two that jump, under a wrapper that knows of no world
+        (
+            lambda env: gym.wrappers.TimeLimit(
+                ObservationScaleDrift(
+                    DynamicsSchedule(env, {"gravity": steps(1, 3, every=50)}, True),
+                    steps(1, 0.5, every=40),
+                    during_episodes=True,
+                ),
+                500,
+            ),
+            [40, 50, 80],
+        ),
+    ],
+)
+def test_regimes_switch_and_what_drifts_does_not(wrap, expected):
+    assert switches(wrap(gym.make("CartPole-v1"))) == expected
+
+
+def test_recovery_after_steps_of_the_physics():
+    env = DynamicsSchedule(gym.make("CartPole-v1"), {"gravity": steps(1, 3, every=40)}, True)
+    seen = switches(env)
+    assert seen == [40, 80]
+    # from 100 to 20, 92 at 65; from 95 to 15, 87 at 120
+    curve = [[30, 100], [50, 20], [60, 80], [65, 92], [70, 95], [90, 15], [110, 80], [120, 87]]
+    assert recovery_times(curve, seen) == [[1, 25], [2, 40]]
