@@ -42,6 +42,7 @@ class Method:
         prunes_once: Whether it prunes, or grows, in one step.
         in_rounds: Whether a run trains several times, each time with fewer weights
             (`sparse_core.tickets`).
+        redraws: Whether the last of these trainings begins with new weights.
         latent: Whether inactive weights keep a value of their own (and may be trained).
         adds_parameters: Whether layers get parameters beside their weights.
         needs_masks: Whether it cannot do with condensed layers, for reasons of its own.
@@ -66,6 +67,7 @@ class Method:
     begins: float = 1.0
     prunes_once: bool = False
     in_rounds: bool = False
+    redraws: bool = False
     latent: bool = False
     adds_parameters: bool = False
     needs_masks: bool = False

@@ -67,6 +67,17 @@ METHODS = {
         needs_masks=True,
         global_scope=True,
     ),
+    "ticket_reinit": Method(
+        "A lottery ticket's mask, trained with new weights (its control, Frankle and Carbin 2019).",
+        drop=None,
+        structures=("unstructured",),
+        moves="nowhere",
+        fields=("rounds", "rewind_step"),
+        in_rounds=True,
+        redraws=True,
+        needs_masks=True,
+        global_scope=True,
+    ),
     "set": Method(
         "Drop the smallest weights, grow at random (SET, Mocanu et al. 2018).",
         updater="sparse_core.updaters.set:SET",

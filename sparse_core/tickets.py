@@ -11,13 +11,19 @@ density d^(r / R): the first is dense, the last, round R, has the sparsity of th
 What is pruned are the smallest weights at the end of a round: of each layer, where d is what the
 distribution gives to it, or with `scope="global"` of all together, where d is that of the network.
 
+Method `ticket_reinit` is the control to it (Frankle and Carbin 2019, section 2; "Scratch" of Liu et
+al. 2019, section 6): rounds and masks are the ticket's, but the last round begins with new weights,
+biases among them, drawn from the same distributions by another seed. They are not rescaled to the
+density, as the ticket's are not.
+
 Where each round is a training of its own, with a new optimizer, replay buffer and whatever else, a
 `Round` takes what the last one left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +34,20 @@ from sparse_core.building import sparsify
 from sparse_core.checks import InputError
 from sparse_core.config import SparseConfig
 from sparse_core.engine import Engine
+from sparse_core.streams import stream
 from sparse_core.weights.delta import Delta
+
+Draw = Callable[[], Engine]
+"""Builds an engine's network again, with other weights, before training."""
+
+
+def other_seed(seed: int) -> int:
+    """Return the seed, below 2^31, of the weights that `ticket_reinit` draws for its last round.
+
+    Args:
+        seed: The run's own.
+    """
+    return stream(seed, "ticket_reinit").initial_seed() >> 32
 
 
 @dataclass(frozen=True)
@@ -48,7 +67,7 @@ class Round:
     """One round of one network.
 
     Args:
-        engine: Of method `ticket`, before training.
+        engine: Of a method that trains in rounds, before training.
         before: What the last round left; None: this is the first.
     """
 
@@ -64,13 +83,17 @@ class Round:
         if steps == self.engine.config.rewind_step:
             self._early = _weights(self.engine)
 
-    def end(self, index: int) -> Legacy:
+    def end(self, index: int, draw: Draw) -> Legacy:
         """Prune for round `index`, after training; the network stays as it is.
 
         Args:
             index: Number of the next round, from 1 to `rounds`.
+            draw: Asked before the last round of a method that begins it with new weights.
         """
-        return Legacy(pruned(self.engine, index), self._early)
+        config = self.engine.config
+        anew = config.facts.redraws and index == config.rounds
+        early = _weights(draw()) if anew else self._early
+        return Legacy(pruned(self.engine, index), early)
 
 
 class LotteryTicket:
@@ -78,32 +101,48 @@ class LotteryTicket:
 
     Args:
         module: A dense module; it becomes sparse in place.
-        config: Of method `ticket`, with the final sparsity, `rounds` and `rewind_step`.
+        config: Of method `ticket` or `ticket_reinit`, with the final sparsity, `rounds` and
+            `rewind_step`.
+        anew: Builds such a module with other weights; only `ticket_reinit` needs it.
 
     Raises:
-        InputError: If the configuration is of another method.
+        InputError: If the configuration is of another method, or `anew` is missing.
     """
 
-    def __init__(self, module: nn.Module, config: SparseConfig) -> None:
+    def __init__(
+        self, module: nn.Module, config: SparseConfig, anew: Callable[[], nn.Module] | None = None
+    ) -> None:
         if not config.facts.in_rounds:
             raise InputError(
                 f"method={config.method!r}: a lottery ticket needs method 'ticket'", field="method"
             )
+        if config.facts.redraws and anew is None:
+            raise InputError(
+                f"anew=None: must build a module with other weights, method {config.method!r} "
+                "begins its last round with them",
+                field="anew",
+            )
         self.engine = sparsify(module, config)
         self._first = Round(self.engine)
+        self._anew = anew
 
     def __iter__(self) -> Iterator[Engine]:
         yield self.engine
         for index in range(1, self.engine.config.rounds + 1):
-            rewind(self.engine, self._first.end(index))
+            rewind(self.engine, self._first.end(index, self._draw))
             yield self.engine
+
+    def _draw(self) -> Engine:
+        assert self._anew is not None
+        config = self.engine.config
+        return sparsify(self._anew(), dataclasses.replace(config, seed=other_seed(config.seed)))
 
 
 def pruned(engine: Engine, index: int) -> dict[str, Tensor]:
     """Return the masks that a round begins with, by the weights as they are.
 
     Args:
-        engine: Of method `ticket`.
+        engine: Of a method that trains in rounds.
         index: Number of the round.
     """
     tensors, part = engine.tensors, index / engine.config.rounds
@@ -123,7 +162,7 @@ def pruned(engine: Engine, index: int) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def rewind(engine: Engine, legacy: Legacy) -> None:
-    """Begin a round: masks of the last one's end, weights of its beginning.
+    """Begin a round: masks of the last one's end, weights of its beginning or new ones.
 
     Networks that follow take the masks; their weights are the caller's affair.
     """

@@ -6,6 +6,7 @@ one, is replaced by one that cuts batches from tensors, and accuracies are measu
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,9 +34,10 @@ from continual.tasks.inference import infer_tasks
 from continual.tasks.masks import TaskMasks
 from sparse_core.ahead import import_ahead
 from sparse_core.checkpoints import Checkpoints
+from sparse_core.engine import Engine
 from sparse_core.metrics.tally import UpdateTally, weights
 from sparse_core.pickling import set_streams, streams
-from sparse_core.tickets import Legacy, Round
+from sparse_core.tickets import Legacy, Round, other_seed
 
 Progress = Callable[[float, Mapping[str, float]], None]
 
@@ -115,9 +117,7 @@ def _part(progress: Progress, index: int, parts: int) -> Progress:
 
 def _tasks(spec: CLSpec) -> Sequence[TaskData]:
     """Seed the random streams and load the data of all tasks."""
-    random.seed(spec.seed)
-    np.random.seed(spec.seed % 2**32)
-    torch.manual_seed(spec.seed)
+    _seed_streams(spec.seed)
     return load_tasks(
         spec.benchmark,
         spec.tasks,
@@ -127,6 +127,12 @@ def _tasks(spec: CLSpec) -> Sequence[TaskData]:
         folder=spec.folder,
         size=spec.image_size,
     )
+
+
+def _seed_streams(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 class _Learning:
@@ -143,7 +149,7 @@ class _Learning:
         self, spec: CLSpec, tasks: Sequence[TaskData], progress: Progress, before: Legacy | None
     ) -> None:
         self.spec, self.tasks = spec, tasks
-        self.model = make_model(spec, max(tasks, key=lambda task: task.classes))
+        self.model = _model(spec, tasks)
         self.round = Round(self.model.engine, before) if spec.rounds else None
         self.matrix: list[list[float]] = []
         self.joint = spec.baseline_in_force.joint
@@ -205,8 +211,9 @@ class _Learning:
         """Return the result, and what is left to the round with this number."""
         spec, model, matrix = self.spec, self.model, self.matrix
         inferred = _without_labels(spec, model, self.tasks) if spec.selector else {}
-        goes_on = self.round is not None and following <= spec.rounds
-        left = self.round.end(following) if goes_on and self.round is not None else None
+        left = None
+        if self.round is not None and following <= spec.rounds:
+            left = self.round.end(following, self._draw)
         result = {
             "score": average_accuracy(matrix),
             "curve": [[seen, average_accuracy(matrix[:seen])] for seen in self._seen],
@@ -221,6 +228,19 @@ class _Learning:
             **own_metrics(spec.metrics, model, self.tasks, matrix),
         }
         return result, left
+
+    def _draw(self) -> Engine:
+        """Build the network with other weights."""
+        before, seed = streams(), other_seed(self.spec.seed)
+        _seed_streams(seed)
+        model = _model(dataclasses.replace(self.spec, seed=seed), self.tasks)
+        set_streams(before)
+        assert isinstance(model, TaskMasks)
+        return model.engine
+
+
+def _model(spec: CLSpec, tasks: Sequence[TaskData]) -> Model:
+    return make_model(spec, max(tasks, key=lambda task: task.classes))
 
 
 def _over_time(matrix: Matrix, seen: Sequence[int]) -> dict[str, float]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,9 @@ from dstrl.watching.recovery import SwitchWatch, recovery_times
 from dstrl.watching.resuming import OUTSIDE, Last, Resumed, Saver, go_on
 from sparse_core.ahead import import_ahead
 from sparse_core.checkpoints import Checkpoints
+from sparse_core.engine import Engine
 from sparse_core.metrics.tally import UpdateTally, weights
-from sparse_core.tickets import Legacy, Round
+from sparse_core.tickets import Legacy, Round, other_seed
 
 FINAL_PART = 0.1
 """The score is the mean over this last part of the evaluations (Graesser et al. 2022)."""
@@ -209,8 +212,12 @@ class _Training:
             result["plasticity"] = self.plasticity.curves
         if measured:
             result["measured"] = measured
-        ends = following > spec.rounds
-        return result, {} if ends else {n: one.end(following) for n, one in self.rounds.items()}
+        if following > spec.rounds:
+            return result, {}
+        return result, {
+            name: one.end(following, partial(_draw, spec, name))
+            for name, one in self.rounds.items()
+        }
 
 
 def _rounds(policy: SparsePolicy, before: Mapping[str, Legacy]) -> dict[str, Round]:
@@ -224,6 +231,14 @@ def _rounds(policy: SparsePolicy, before: Mapping[str, Legacy]) -> dict[str, Rou
         if part.target is not None:
             begin_alike(part.root, part.target)
     return rounds
+
+
+def _draw(spec: RLSpec, name: str) -> Engine:
+    """Build a network with other weights."""
+    model = build(dataclasses.replace(spec, seed=other_seed(spec.seed)))
+    assert model.env is not None
+    model.env.close()
+    return policy_of(model).sparse_engines[name]
 
 
 class _Conductor(BaseCallback):

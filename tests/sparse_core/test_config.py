@@ -9,7 +9,10 @@ from sparse_core.registry import METHODS
 from sparse_core.structure_names import parse_pattern
 
 BAD = [
-    (dict(method="sett"), "method='sett': must be one of dense, static, ticket, set, rigl"),
+    (
+        dict(method="sett"),
+        "method='sett': must be one of dense, static, ticket, ticket_reinit, set",
+    ),
     (dict(sparsity=1.0), "sparsity=1.0: must be a number in [0, 1)"),
     (dict(sparsity=-0.1), "sparsity=-0.1: must be a number in [0, 1)"),
     (dict(sparsity=float("nan")), "sparsity=nan: must be a number in [0, 1)"),
@@ -19,7 +22,10 @@ BAD = [
     (dict(method="set", growth="gradient"), "growth='gradient': method 'set' can use random, unf"),
     (dict(method="static", growth="random"), "growth='random': method 'static' grows nothing"),
     (dict(growth="hebbian"), "growth='hebbian': must be one of random, unfired, gradient"),
-    (dict(method=["set"]), "method=['set']: must be one of dense, static, ticket, set"),
+    (
+        dict(method=["set"]),
+        "method=['set']: must be one of dense, static, ticket, ticket_reinit, set",
+    ),
     (dict(growth={}), "growth={}: must be one of random, unfired, gradient"),
     (dict(drop=["signed"]), "drop=['signed']: must be one of magnitude, signed"),
     (dict(distribution=None), "distribution=None: must be one of erk, er, uniform"),
@@ -35,7 +41,10 @@ BAD = [
     (dict(structure="triangular"), "structure='triangular': must be one of unstructured"),
     (dict(method="srigl", structure="unstructured"), "method 'srigl' needs constant_fan_in"),
     (dict(group=4), "group=4: needs structure constant_fan_in"),
-    (dict(scope="global"), "scope='global': method 'rigl' cannot, these can: static, ticket, gse"),
+    (
+        dict(scope="global"),
+        "scope='global': method 'rigl' cannot, these can: static, ticket, ticket_reinit, gse",
+    ),
     (dict(ablation_threshold=0), "ablation_threshold=0: must be a positive number"),
     (dict(never_ablate=("heads",)), "never_ablate='heads': must be one of input, hidden"),
     (dict(layer_sparsity={"fc": 1.0}), "layer_sparsity['fc']=1.0: must be a number in [0, 1)"),

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from continual.runs import train
 from continual.runs.benchmarks import load_tasks
 from continual.runs.build import make_model, make_optimizer
+from continual.runs.sizes import make_plain
 from continual.runs.spec import CLSpec
 from continual.runs.train import accuracy, run
+from sparse_core import tickets
 from sparse_core.config import SparseConfig
+from sparse_core.tickets import other_seed, rewind
 
 
 def spec(method="static", epochs=1, sparsity=0.9, **options) -> CLSpec:
@@ -156,6 +160,35 @@ def test_a_lottery_ticket_learns_the_sequence_in_rounds(tmp_path):
     assert [done for done, _ in reports] == pytest.approx([i / 6 for i in range(1, 7)])
     once = spec("gmp", epochs=1)
     assert once.rounds == 0
+
+
+def test_the_control_to_a_ticket_learns_with_its_mask_and_new_weights(tmp_path, monkeypatch):
+    begun = []
+
+    def recorded(engine, legacy):
+        rewind(engine, legacy)
+        masks = {tensor.name: tensor.active() for tensor in engine.tensors}
+        begun.append((masks, {n: p.detach().clone() for n, p in engine.root.named_parameters()}))
+
+    monkeypatch.setattr(tickets, "rewind", recorded)
+    results = []
+    for method in ("ticket", "ticket_reinit"):
+        sparse = SparseConfig(method=method, sparsity=0.75, rounds=2, dense=("output",))
+        chosen = CLSpec(tasks=1, epochs=1, hidden=(16,), samples=200, seed=3, sparse=sparse)
+        results.append(result_of(chosen, tmp_path)[0])
+    ticket, control = results
+    assert ticket["rounds"][:2] == control["rounds"][:2] and ticket["score"] != control["score"]
+    masks, rewound = begun[1]
+    found, drawn = begun[3]
+    assert all(torch.equal(found[name], masks[name]) for name in masks)
+    torch.manual_seed(3)
+    data = load_tasks("permuted-digits", 1, 3, samples=200)
+    first = make_plain(chosen, data[0])
+    torch.manual_seed(other_seed(3))
+    for network, weights in ((first, rewound), (make_plain(chosen, data[0]), drawn)):
+        fresh = dict(network.named_parameters())
+        assert fresh.keys() == weights.keys()
+        assert all(torch.equal(weights[name], fresh[name]) for name in fresh)
 
 
 def test_tickets_that_tasks_cannot_share_are_refused():

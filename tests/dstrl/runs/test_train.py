@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import time
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from stable_baselines3 import PPO
 
 import dstrl.runs.train
@@ -16,7 +18,9 @@ from dstrl.runs.build import build
 from dstrl.runs.saved import load
 from dstrl.runs.spec import RLSpec
 from dstrl.runs.train import run
+from sparse_core import tickets
 from sparse_core.config import SparseConfig
+from sparse_core.tickets import other_seed, rewind
 
 RIGL = SparseConfig(method="rigl", sparsity=0.8, update_every=5)
 
@@ -270,6 +274,29 @@ def test_a_lottery_ticket_is_trained_in_rounds_from_one_beginning(algo, tmp_path
     active = [layer["active"] for layer in result["layers"]]
     policy = played.policy
     assert [c.active for e in policy.sparse_engines.values() for c in e.layers()] == active
+
+
+def test_the_control_to_a_ticket_trains_its_masks_with_new_weights(tmp_path, monkeypatch):
+    begun = []
+
+    def recorded(engine, legacy):
+        rewind(engine, legacy)
+        begun.append([(tensor.active(), tensor.values().clone()) for tensor in engine.tensors])
+
+    monkeypatch.setattr(tickets, "rewind", recorded)
+    for method in ("ticket", "ticket_reinit"):
+        spec = RLSpec(
+            algo="ppo", steps=32, net_arch=(8,), eval_every=32, eval_episodes=1,
+            sparse=SparseConfig(method=method, sparsity=0.5, rounds=1),
+            hyper={"n_steps": 16, "batch_size": 16},
+        )  # fmt: skip
+        run(spec, tmp_path, quiet)
+    ticket, control = begun
+    fresh = build(dataclasses.replace(spec.resolve(), seed=other_seed(spec.seed))).policy
+    (engine,) = fresh.sparse_engines.values()
+    for (mask, old), (same, new), tensor in zip(ticket, control, engine.tensors, strict=True):
+        assert torch.equal(mask, same) and not torch.equal(old, new)
+        assert torch.equal(new, tensor.values() * mask)
 
 
 def test_a_ticket_of_the_actor_alone_leaves_the_critic_its_own_method(tmp_path):

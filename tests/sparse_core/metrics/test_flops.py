@@ -201,6 +201,7 @@ METHODS_BY_HAND = {
     "dense": 300,
     "static": 60,
     "ticket": 60,
+    "ticket_reinit": 60,
     "set": 60,
     "mest": 60,
     "chts": 60,

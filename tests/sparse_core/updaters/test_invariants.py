@@ -86,7 +86,7 @@ def configurations(draw: Any, method: str) -> dict[str, Any]:
         fields |= dict(structure=f"{n}:{m}", sparsity=1 - n / m)
     elif facts.global_scope and draw(st.booleans()):
         fields["scope"] = "global"
-    elif method not in ("snfs", "gse", "granet", "ne", "tar", "ticket"):
+    elif method not in ("snfs", "gse", "granet", "ne", "tar", "ticket", "ticket_reinit"):
         kinds = [None, "constant_fan_in"]
         if fields.get("growth") != "candidates":  # which names places
             kinds += ["neurons", "2x2"] if facts.starts_dense else ["neurons", "2x2", "2:4"]

@@ -168,6 +168,41 @@ def test_layers_end_with_what_the_distribution_gives_them():
     assert engine.sparsity == pytest.approx(0.8, abs=1 / 512)
 
 
+@pytest.mark.parametrize("initialisation", ["keep", "kaiming"])
+def test_the_control_to_a_ticket_has_its_masks_and_new_weights(initialisation):
+    def fresh(seed):
+        torch.manual_seed(seed)
+        return mlp(12, 16, 4)
+
+    def begun(method):
+        config = SparseConfig(method=method, sparsity=0.75, rounds=2, initialisation=initialisation)
+        weights = []
+        for engine in LotteryTicket(fresh(0), config, lambda: fresh(1)):
+            weights.append({n: p.detach().clone() for n, p in engine.root.named_parameters()})
+            masks = {tensor.name: tensor.active() for tensor in engine.tensors}
+            train(engine.root, torch.optim.SGD(engine.root.parameters(), lr=0.05), range(10))
+        return weights, masks
+
+    (first, *rounds, rewound), masks = begun("ticket")
+    (same, *others, drawn), found = begun("ticket_reinit")
+    assert same.keys() == first.keys() and all(torch.equal(same[n], first[n]) for n in first)
+    assert all(torch.equal(others[0][n], rounds[0][n]) for n in first)
+    assert found.keys() == masks.keys() and all(torch.equal(found[n], masks[n]) for n in masks)
+    assert all(torch.equal(rewound[n], first[n] * masks.get(n, 1)) for n in first)
+    new = dict(fresh(1).named_parameters())
+    for name, values in drawn.items():
+        assert not torch.equal(values, rewound[name])
+        if name not in masks or initialisation == "keep":
+            assert torch.equal(values, new[name] * masks.get(name, 1))
+        else:
+            assert torch.equal(values != 0, masks[name])
+
+
+def test_the_control_to_a_ticket_needs_new_weights():
+    with pytest.raises(ValueError, match="anew=None: must build a module with other weights"):
+        LotteryTicket(mlp(2, 2), SparseConfig(method="ticket_reinit"))
+
+
 def test_a_lottery_ticket_needs_its_method():
     with pytest.raises(ValueError, match="method='set': a lottery ticket needs method 'ticket'"):
         LotteryTicket(mlp(2, 2), SparseConfig(method="set"))
