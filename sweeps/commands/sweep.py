@@ -29,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
     from sweeps.results.progress import Board, Display
     from sweeps.runs.prolonging import KEEP
     from sweeps.store.directory import State
+    from sweeps.store.folder import keep_grid
 
     launch, launching = _launcher(options)
     if options.keep_checkpoints:
@@ -47,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
     with Display(board, grid.name, terminal) as display:
         launch([folders[run.run_id] for run in grid.runs], launching, display.update)
     missing = _write_report(grid, options.runs_dir / grid.name, folders, terminal)
+    keep_grid(options.runs_dir / grid.name, grid)  # its head may be another than that of the runs
     for watched in board.runs:
         if watched.state is State.FAILED:
             print(f"FAILED {watched.name}: {watched.message}", file=sys.stderr)
@@ -102,7 +104,8 @@ def _prepared(options: argparse.Namespace, prolong: bool = False) -> tuple[Grid,
     """
     from sweeps.language.grid import load_grid
     from sweeps.runs import prolonging
-    from sweeps.store.directory import prepare
+    from sweeps.store.directory import State, prepare
+    from sweeps.store.folder import keep_grid
 
     set_data(options.data)
     grid = load_grid(options.grid)
@@ -119,6 +122,8 @@ def _prepared(options: argparse.Namespace, prolong: bool = False) -> tuple[Grid,
     for run in grid.runs:
         folder = folders[run.run_id]
         prepare(folder, prolonging.record_of(run, folder, shorter.get(run.run_id)))
+    if any(folder.state() is not State.DONE for folder in folders.values()):
+        keep_grid(options.runs_dir / grid.name, grid)
     return grid, folders
 
 

@@ -73,6 +73,11 @@ class Header:
     minutes: float | None = None
     tuned: Tuned | None = None
 
+    @property
+    def tuned_fields(self) -> tuple[str, ...]:
+        """Fields of which each method has a value of its own."""
+        return () if self.tuned is None else self.tuned.fields
+
 
 def read_header(document: Mapping[str, Any]) -> Header:
     """Read the head of a grid's file.

@@ -47,9 +47,7 @@ class Report:
         kinds = {run.kind_name: run.kind for run in grid.runs}
         wanted = plots.chosen(self.figures, kinds.values())
         self.outcomes = tuple(collect(grid.runs, runs, registry.needs(wanted)))
-        tuned = grid.header.tuned
-        fields = () if tuned is None else tuned.fields
-        self.summaries = tuple(summarise(self.outcomes, fields))
+        self.summaries = tuple(summarise(self.outcomes, grid.header.tuned_fields))
         self.earlier = _earlier(grid, runs)
 
     @property

@@ -107,9 +107,11 @@ def _records(folder: Path, what: str) -> list[dict[str, Any]]:
 
 
 def summaries(folder: Path) -> list[Summary]:
-    """Summarise a folder of runs, kind by kind."""
+    """Summarise a folder of runs, kind by kind; tuned methods are paired as in their report."""
     runs = [folders.as_run(record) for _, record in folders.records(folder)]
-    return summarise(collect(runs, folders.runs(folder)))
+    header = folders.header(folder)
+    fields = () if header is None else header.tuned_fields
+    return summarise(collect(runs, folders.runs(folder)), fields)
 
 
 def _title(summary: Summary) -> str:

@@ -1,5 +1,6 @@
 """The store: one directory a run, in which every state survives a crash.
 
+    <runs>/<grid>/grid.yaml   the grid, as it was when its runs were last asked for
     <runs>/<grid>/<run_id>/
         spec.json       what the run is: identity, kind, import strings, every field of its spec
         lock            held (POSIX `lockf`) by the process that runs it

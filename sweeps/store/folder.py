@@ -1,4 +1,7 @@
-"""What lies in a folder of runs, read without the grid that made it."""
+"""What lies in a folder of runs, read without the file of the grid that made it.
+
+The grid's text lies beside the runs, as it was when they were last asked for.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,46 @@ from pathlib import Path
 from typing import Any
 
 from sparse_core.checks import InputError
+from sparse_core.strict_yaml import read_yaml
+from sweeps.files import write_text
 from sweeps.language import kinds
 from sweeps.language import spec as specs
 from sweeps.language.cells import Cell
-from sweeps.language.grid import Run
+from sweeps.language.grid import Grid, Run
+from sweeps.language.header import Header, read_header
 from sweeps.language.kinds import Kind
 from sweeps.store.directory import RunDir
+
+GRID = "grid.yaml"
+
+
+def keep_grid(folder: Path, grid: Grid) -> None:
+    """Write a grid's text into the folder of its runs.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    write_text(folder / GRID, grid.text)
+
+
+def header(folder: Path) -> Header | None:
+    """Return what the grid of a folder of runs says about itself; None: no grid lies there.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    path = folder / GRID
+    if not path.is_file():
+        return None
+    try:
+        document = read_yaml(path.read_text("utf-8"))
+        if not isinstance(document, Mapping):
+            raise InputError("must be a mapping with 'name'")
+        return read_header(document)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
 
 
 def directories(folder: Path) -> list[RunDir]:

@@ -190,3 +190,32 @@ def test_parquet_says_what_to_install(
     monkeypatch.setattr("sweeps.results.export.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"^pandas: is not installed"):
         export(store, "parquet", "runs", tmp_path / "runs.parquet")
+
+
+TUNED = """tuned: {grid: mine, trials: 4, seeds: [9], fields: [rate]}
+blocks:
+- {kind: toy, seeds: 2, base: {sparse.method: dense, rate: 0.3}}
+- {kind: toy, seeds: 2, base: {sparse.method: set, rate: 0.1}}
+"""
+
+
+def test_tuned_methods_are_paired_as_in_their_report(
+    here: Callable[..., tuple[int, str, str]], grid_file: Callable[[str], Path], tmp_path: Path
+) -> None:
+    assert here("sweep", "prepare", grid_file(TUNED))[0] == 0
+    folder = tmp_path / "runs" / "toys"
+    for spec in folder.glob("*/spec.json"):
+        worker.execute(RunDir(spec.parent))
+    assert differences(folder) == ["", "-1.0"]
+    (folder / "grid.yaml").unlink()
+    assert differences(folder) == ["", ""]
+    for text, fault in (("tuned: 3", "name=None: must be text"), ("[]", "must be a mapping with")):
+        (folder / "grid.yaml").write_text(text)
+        with pytest.raises(InputError, match=rf"grid\.yaml: {fault}"):
+            differences(folder)
+
+
+def differences(folder: Path) -> list[str]:
+    """Return the differences of an exported table."""
+    table = csv.DictReader(io.StringIO(export(folder, "csv", "table", None)))
+    return [row["difference_to_dense"] for row in table]
