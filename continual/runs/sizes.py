@@ -13,8 +13,7 @@ from continual.runs.data import TaskData
 from continual.runs.networks import make_network, own_network
 from continual.runs.spec import CLSpec
 from continual.tasks.task import head_of
-from sparse_core.budgets.distributions import budgets
-from sparse_core.budgets.patterns import structure_for
+from sparse_core.budgets.counts import active_count, dense_count
 from sparse_core.budgets.selection import select
 from sparse_core.budgets.widths import Widths, widest_within
 from sparse_core.imports import is_reference
@@ -43,24 +42,12 @@ def resized(spec: CLSpec, task: TaskData) -> CLSpec:
 
     found = widest_within(
         whole,
-        lambda widths: dense_weights(changed(widths), task),
-        share_of_a_task(spec, task) if share else active_weights(spec, task),
+        lambda widths: dense_count(_shape_of(changed(widths), task)),
+        share_of_a_task(spec, task) if share else active_count(_shape_of(spec, task), spec.size),
         "hidden",
         "lower the number of tasks" if share else "lower the sparsity",
     )
     return changed(found)
-
-
-def dense_weights(spec: CLSpec, task: TaskData) -> int:
-    """Count the weights of one dense network."""
-    return sum(item.numel for item in select(_shape_of(spec, task)))
-
-
-def active_weights(spec: CLSpec, task: TaskData) -> int:
-    """Count the weights that a sparse network of one task has active, dense layers included."""
-    config = dataclasses.replace(spec.size, method="static")
-    structure = structure_for(config.structure_in_force, config.group)
-    return sum(budgets(select(_shape_of(spec, task)), config, structure).values())
 
 
 def share_of_a_task(spec: CLSpec, task: TaskData) -> int:

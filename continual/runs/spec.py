@@ -29,6 +29,7 @@ from sparse_core.checks import InputError, at_least, one_of, positive, within
 from sparse_core.config import SparseConfig
 from sparse_core.imports import is_reference
 from sparse_core.naming import check_name
+from sparse_core.sized import sized
 
 
 def _automatic() -> SparseConfig:
@@ -237,8 +238,7 @@ class CLSpec:
     def size(self) -> SparseConfig:
         """A dense configuration with the fields that say how many weights a task's network has."""
         sparse, _ = resolve(self.strategy, self.sparse, self.share)
-        fields = {name: getattr(sparse, name) for name in SIZE_FIELDS}
-        return dataclasses.replace(sparse.as_dense(), **fields)
+        return sized(sparse)
 
     @property
     def parts(self) -> tuple[str, str] | None:
@@ -344,9 +344,6 @@ METHOD = "sparse.method"
 
 RESNET18 = (64, 128, 256, 512)
 """Channels of its stages."""
-
-SIZE_FIELDS = ("sparsity", "fan_in", "layer_sparsity", "dense", "dense_in_budget")
-"""What decides how many weights of a network are active."""
 
 
 def check_channels(channels: Sequence[int], side: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sparse_core.budgets.counts import active_count, dense_count
+from sparse_core.budgets.widths import Widths, widest_within
 from sparse_core.building import sparsify
 from sparse_core.checks import InputError
 from sparse_core.engine import Engine
 from sparse_core.imports import load
 from sparse_core.layers.dense import become_dense
 from sparse_core.optim import use_kernels
+from sparse_core.sized import sized
 from supervised.making import make_optimizer, takes
 from supervised.vision.catalogue import NETWORKS
 from supervised.vision.networks import Shape
@@ -47,19 +50,32 @@ def make_model(spec: VisionSpec, shape: Shape, classes: int) -> tuple[nn.Module,
             network, or the sparsity cannot be had.
     """
     check_images(spec.network, shape[0], shape[1], spec.dataset)
-    model = _network(spec, shape, classes)
+    model = _resized(spec, shape, classes) if spec.tiny else _network(spec, shape, classes)
     if spec.weights is not None:
         load_weights(model, Path(spec.weights), spec.network)
     model = model.to(device_of(spec))
-    config = replace(spec.sparse, seed=spec.seed, horizon=None)
+    sparse = spec.sparse.as_dense() if spec.tiny else spec.sparse
+    config = replace(sparse, seed=spec.seed, horizon=None)
     return model, sparsify(model, config, batch=spec.batch_size)
 
 
-def _network(spec: VisionSpec, shape: Shape, classes: int) -> nn.Module:
+def _network(
+    spec: VisionSpec, shape: Shape, classes: int, widths: Sequence[int] | None = None
+) -> nn.Module:
+    """Build the network of a spec, dense.
+
+    Args:
+        spec: The run.
+        shape: Channels, height and width of the images.
+        classes: Outputs.
+        widths: Of its layers or stages; None: what the spec says.
+    """
     known = NETWORKS.get(spec.network)
     if known is not None:
         make = load("network", known.make, "a network")
-        made: nn.Module = make(shape, classes, spec.width or known.width, spec.depth or known.depth)
+        if widths is None:
+            widths = known.widths(spec.width, spec.depth)
+        made: nn.Module = make(shape, classes, widths, spec.depth or known.depth)
         return made
     expected = "a function or class (shape, classes) -> nn.Module"
     make = load("network", spec.network, expected, lambda found: takes(found, None, None))
@@ -70,6 +86,31 @@ def _network(spec: VisionSpec, shape: Shape, classes: int) -> nn.Module:
             field="network",
         )
     return own
+
+
+def _resized(spec: VisionSpec, shape: Shape, classes: int) -> nn.Module:
+    """Build a dense network that has at most the weights that a sparse one has active.
+
+    All layers or stages shrink by the same factor; then each, from the first on, gets the channels
+    or neurons for which there is still room. Nothing is drawn for the search.
+
+    Raises:
+        InputError: If even a width of one is too much.
+    """
+
+    def shaped(widths: Sequence[int] | None = None) -> nn.Module:
+        with torch.device("meta"):
+            return _network(spec, shape, classes, widths)
+
+    def count(widths: Widths) -> int:
+        assert isinstance(widths, list)
+        return dense_count(shaped(widths))
+
+    whole = list(NETWORKS[spec.network].widths(spec.width, spec.depth))
+    budget = active_count(shaped(), sized(spec.sparse))
+    found = widest_within(whole, count, budget, "width")
+    assert isinstance(found, list)
+    return _network(spec, shape, classes, found)
 
 
 def optimizer_of(spec: VisionSpec, parameters: Iterable[nn.Parameter]) -> Optimizer:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
-from sparse_core.networks.residual import resnet
+from sparse_core.networks.residual import residual_network
 from sparse_core.torchvision_compat import prepare_torchvision
 from supervised.vision.transformer import vision_transformer
 from supervised.vision.wide import wide_resnet
@@ -16,11 +17,11 @@ Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
 
 
-def mlp(shape: Shape, classes: int, width: int, depth: int) -> nn.Module:
+def mlp(shape: Shape, classes: int, widths: Sequence[int], depth: int) -> nn.Module:
     """Build hidden layers with ReLU, then the head."""
     layers: OrderedDict[str, nn.Module] = OrderedDict(flat=nn.Flatten())
     inputs = shape[0] * shape[1] * shape[2]
-    for index in range(depth):
+    for index, width in enumerate(widths):
         layers[f"hidden{index + 1}"] = nn.Linear(inputs, width)
         layers[f"relu{index + 1}"] = nn.ReLU()
         inputs = width
@@ -28,47 +29,47 @@ def mlp(shape: Shape, classes: int, width: int, depth: int) -> nn.Module:
     return nn.Sequential(layers)
 
 
-def resnet8(shape: Shape, classes: int, width: int, depth: int | None) -> nn.Module:
+def resnet8(shape: Shape, classes: int, widths: Sequence[int], depth: int | None) -> nn.Module:
     """Build a residual network of three stages of one block."""
-    return resnet(width, 3, 1, classes, shape[0])
+    return residual_network(widths, 1, classes, shape[0])
 
 
-def resnet20(shape: Shape, classes: int, width: int, depth: int | None) -> nn.Module:
+def resnet20(shape: Shape, classes: int, widths: Sequence[int], depth: int | None) -> nn.Module:
     """Build a residual network of three stages of three blocks."""
-    return resnet(width, 3, 3, classes, shape[0])
+    return residual_network(widths, 3, classes, shape[0])
 
 
-def resnet32(shape: Shape, classes: int, width: int, depth: int | None) -> nn.Module:
+def resnet32(shape: Shape, classes: int, widths: Sequence[int], depth: int | None) -> nn.Module:
     """Build a residual network of three stages of five blocks."""
-    return resnet(width, 3, 5, classes, shape[0])
+    return residual_network(widths, 5, classes, shape[0])
 
 
-def resnet18(shape: Shape, classes: int, width: int, depth: int | None) -> nn.Module:
+def resnet18(shape: Shape, classes: int, widths: Sequence[int], depth: int | None) -> nn.Module:
     """Build ResNet-18 in the form for small images."""
-    return resnet(width, 4, 2, classes, shape[0])
+    return residual_network(widths, 2, classes, shape[0])
 
 
-def wrn22(shape: Shape, classes: int, width: int, depth: int | None) -> nn.Module:
+def wrn22(shape: Shape, classes: int, widths: Sequence[int], depth: int | None) -> nn.Module:
     """Build a wide residual network of 22 layers."""
-    return wide_resnet(22, width, classes, shape[0])
+    return wide_resnet(22, widths, classes, shape[0])
 
 
-def vit_tiny(shape: Shape, classes: int, width: int, depth: int) -> nn.Module:
+def vit_tiny(shape: Shape, classes: int, widths: Sequence[int], depth: int) -> nn.Module:
     """Build a vision transformer with patches of 4."""
-    return vision_transformer(shape[0], shape[1], 4, width, depth, classes)
+    return vision_transformer(shape[0], shape[1], 4, widths[0], depth, classes)
 
 
-def resnet50(shape: Shape, classes: int, width: None, depth: None) -> nn.Module:
+def resnet50(shape: Shape, classes: int, widths: Sequence[int], depth: None) -> nn.Module:
     """Build torchvision's ResNet-50."""
     return _torchvision("resnet50", num_classes=classes)
 
 
-def mobilenet_v3(shape: Shape, classes: int, width: None, depth: None) -> nn.Module:
+def mobilenet_v3(shape: Shape, classes: int, widths: Sequence[int], depth: None) -> nn.Module:
     """Build torchvision's MobileNet-V3, the large one."""
     return _torchvision("mobilenet_v3_large", num_classes=classes)
 
 
-def vit_b_16(shape: Shape, classes: int, width: None, depth: None) -> nn.Module:
+def vit_b_16(shape: Shape, classes: int, widths: Sequence[int], depth: None) -> nn.Module:
     """Build torchvision's ViT-B/16."""
     return _torchvision("vit_b_16", image_size=shape[1], num_classes=classes)
 

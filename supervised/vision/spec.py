@@ -16,9 +16,10 @@ from sparse_core.checks import InputError, at_least, one_of, positive, within
 from sparse_core.config import SparseConfig
 from sparse_core.imports import check_module, is_reference
 from sparse_core.naming import check_name
+from sparse_core.sized import sized
 from supervised.data.image_sources import AUGMENTATIONS, IMAGES, find_images
 from supervised.vision import presets
-from supervised.vision.catalogue import HEAD, NETWORKS
+from supervised.vision.catalogue import HEAD, NETWORKS, Network
 from supervised.vision.corruptions.table import ALL, COLOUR, CORRUPTIONS
 
 OPTIMIZERS = {"sgd": "torch.optim:SGD", "adamw": "torch.optim:AdamW"}
@@ -75,6 +76,8 @@ class VisionSpec:
         corruption_images: Test images that are corrupted, drawn alike in all runs; None: all.
         weights: A file of weights to start from: a state of the dense network, such as the
             `weights.pt` that a run leaves, or one of torchvision's.
+        tiny: Train a dense network instead, of as many weights as the sparse one has active: a
+            narrower one of the same depth. Method and structure play no part then.
         preset: A recipe whose values stand beneath those given (`supervised.vision.presets`), in
             grids and on the command line.
         sparse: The sparsity, its backend `auto` unless given. Its seed and horizon play no part:
@@ -107,6 +110,7 @@ class VisionSpec:
     corruptions: tuple[str, ...] = ()
     corruption_images: int | None = 1000
     weights: str | None = None
+    tiny: bool = False
     preset: str | None = None
     sparse: SparseConfig = field(default_factory=_automatic)
     seed: int = 0
@@ -174,6 +178,7 @@ class VisionSpec:
                     field=f"optimizer_kwargs.{name}",
                 )
         known, data = NETWORKS.get(self.network), IMAGES.get(self.dataset)
+        self._check_tiny(known)
         for name in ("width", "depth"):
             if getattr(self, name) is not None and getattr(known, name, None) is None:
                 able = ", ".join(n for n, one in NETWORKS.items() if getattr(one, name) is not None)
@@ -199,6 +204,22 @@ class VisionSpec:
                 field="width",
             )
 
+    def _check_tiny(self, known: Network | None) -> None:
+        if not isinstance(self.tiny, bool):
+            raise InputError(f"tiny={self.tiny!r}: must be true or false", field="tiny")
+        if self.tiny and (known is None or not known.free):
+            able = ", ".join(name for name, one in NETWORKS.items() if one.free)
+            raise InputError(
+                f"tiny=True: network {self.network!r} cannot have any width, these can: {able}",
+                field="tiny",
+            )
+        if self.tiny and self.weights is not None:
+            raise InputError(
+                f"weights={self.weights!r}: are of the whole network, and tiny=True trains a "
+                "smaller one",
+                field="weights",
+            )
+
     @property
     def augment_in_force(self) -> tuple[str, ...]:
         """What is done to training images."""
@@ -211,6 +232,7 @@ class VisionSpec:
         """Return what None stands for; see `SparseConfig.in_force`."""
         known = NETWORKS.get(self.network)
         return {
+            **({"sparse.method": "tiny"} if self.tiny else {}),
             "augment": "+".join(self.augment_in_force) or "none",
             "width": self.width or (known.width if known else None),
             "depth": self.depth or (known.depth if known else None),
@@ -240,9 +262,8 @@ class VisionSpec:
     def canonical(self) -> VisionSpec:
         """Return the equal spec with all that plays no part in it at its default."""
         default = SparseConfig()
-        sparse = dataclasses.replace(
-            self.sparse.canonical(), seed=default.seed, horizon=default.horizon
-        )
+        sparse = sized(self.sparse) if self.tiny else self.sparse.canonical()
+        sparse = dataclasses.replace(sparse, seed=default.seed, horizon=default.horizon)
         known, data = NETWORKS.get(self.network), IMAGES.get(self.dataset)
         unused = []
         if self.schedule != "steps":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WIDTHS = (16, 32, 64)
-"""Channels of the three stages at width 1."""
+STEM = 16
+"""Channels of the first convolution."""
 
 
 class WideBlock(nn.Module):
@@ -39,23 +40,23 @@ class WideBlock(nn.Module):
         return inner + (x if self.shortcut is None else self.shortcut(ready))
 
 
-def wide_resnet(depth: int, width: int, classes: int, channels: int) -> nn.Sequential:
+def wide_resnet(depth: int, widths: Sequence[int], classes: int, channels: int) -> nn.Sequential:
     """Return a network from `(batch, channels, height, width)` to `(batch, classes)`.
 
     Args:
         depth: Layers, 6n + 4: three stages of n blocks.
-        width: How many times as wide as a ResNet of 16, 32 and 64 channels.
+        widths: Channels of each stage, in the paper multiples of 16, 32 and 64.
         classes: Outputs.
         channels: Of the images.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["stem"] = nn.Conv2d(channels, WIDTHS[0], 3, 1, 1, bias=False)
-    inputs = WIDTHS[0]
-    for stage, base in enumerate(WIDTHS):
+    layers["stem"] = nn.Conv2d(channels, STEM, 3, 1, 1, bias=False)
+    inputs = STEM
+    for stage, outputs in enumerate(widths):
         for block in range((depth - 4) // 6):
             stride = 2 if block == 0 and stage > 0 else 1
-            layers[f"stage{stage + 1}_{block + 1}"] = WideBlock(inputs, base * width, stride)
-            inputs = base * width
+            layers[f"stage{stage + 1}_{block + 1}"] = WideBlock(inputs, outputs, stride)
+            inputs = outputs
     layers["norm"] = nn.BatchNorm2d(inputs)
     layers["relu"] = nn.ReLU()
     layers["pool"] = nn.AdaptiveAvgPool2d(1)

@@ -117,6 +117,40 @@ def test_sizes_of_networks(name, options, count):
     assert size(name, **options) == count
 
 
+def weights(shape, **options) -> int:
+    spec = VisionSpec(dataset="x", **options)
+    _, engine = make_model(spec, shape, 10)
+    return sum(layer.active for layer in engine.layers())
+
+
+def test_a_tiny_mlp_by_hand():
+    rigl = SparseConfig(method="rigl", sparsity=0.9)
+    asked = dict(shape=(1, 8, 8), network="mlp", width=32, sparse=rigl)
+    assert weights(**asked) == 339  # a tenth of 64 x 32 + 32 x 32 + 32 x 10
+    # [4, 4] has 312, [5, 4] would have 380, [4, 5] has 326 and [4, 6] would have 340.
+    assert weights(**asked, tiny=True) == 64 * 4 + 4 * 5 + 5 * 10
+
+
+@pytest.mark.parametrize("network", ["resnet8", "wrn22-2"])
+@pytest.mark.parametrize("sparse", [dict(sparsity=0.9), dict(sparsity=0.95, dense=("output",))])
+def test_tiny_networks_have_almost_the_sparse_number_of_weights(network, sparse):
+    shape = (3, 32, 32)
+    budget = weights(shape, network=network, sparse=SparseConfig(method="static", **sparse))
+    for method in ("static", "gmp"):
+        asked = dict(network=network, sparse=SparseConfig(method=method, **sparse))
+        assert 0.95 * budget < weights(shape, tiny=True, **asked) <= budget
+
+
+def test_a_tiny_network_is_dense_and_too_few_weights_are_refused():
+    few = SparseConfig(method="rigl", sparsity=0.9995)
+    asked = dict(dataset="x", network="resnet8", tiny=True)
+    model, engine = make_model(VisionSpec(**asked), (3, 8, 8), 10)
+    assert engine.config.method == "dense" and not any("mask" in key for key in model.state_dict())
+    said = r"width=\[16, 32, 64\]: no dense network of this shape has at most 39 weights"
+    with pytest.raises(ValueError, match=said):
+        make_model(VisionSpec(**asked, sparse=few), (3, 8, 8), 10)
+
+
 def test_all_networks_of_ours_map_images_to_classes():
     for name, known in NETWORKS.items():
         if known.width is None:

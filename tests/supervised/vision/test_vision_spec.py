@@ -38,6 +38,13 @@ from sweeps.language.grid import parse
         ),
         (dict(network="vit_tiny", width=100), "width=100: must be at most 64, a head's size"),
         (dict(optimizer_kwargs={"lr": 1}), "optimizer_kwargs.lr: is a field of the run itself"),
+        (dict(tiny=1), "tiny=1: must be true or false"),
+        (
+            dict(tiny=True, network="vit_tiny"),
+            "tiny=True: network 'vit_tiny' cannot have any width, these can: mlp, resnet8, ",
+        ),
+        (dict(tiny=True, network="lab:Net"), "tiny=True: network 'lab:Net' cannot have any width"),
+        (dict(tiny=True, weights="w.pt"), "weights='w.pt': are of the whole network"),
         (dict(sparse=SparseConfig(method="ticket")), "sparse.method='ticket': trains in rounds"),
     ],
 )
@@ -52,6 +59,16 @@ def test_what_plays_no_part_makes_no_other_run():
     assert VisionSpec(augment=("flip", "crop")).canonical() == VisionSpec().canonical()
     assert VisionSpec(augment=()).canonical() != VisionSpec().canonical()
     assert VisionSpec(dataset="mnist", augment=()).canonical().augment is None
+
+
+def test_a_tiny_run_is_one_run_whatever_it_stands_beside():
+    def tiny(**sparse) -> VisionSpec:
+        return VisionSpec(tiny=True, sparse=SparseConfig(**sparse))
+
+    spec = tiny(method="rigl", update_every=7)
+    assert spec.in_force()["sparse.method"] == "tiny"
+    assert spec.canonical() == tiny(method="srigl").canonical() != VisionSpec().canonical()
+    assert spec.canonical() != tiny(method="rigl", sparsity=0.8).canonical()
 
 
 def test_presets_are_of_the_network():
