@@ -4,7 +4,8 @@
     SAC("MlpPolicy", env, policy_kwargs=dict(net_arch=arch))
 
 All hidden layers shrink by the same factor, to the widest network that does not exceed the budget;
-then each, from the first on, gets the neurons for which there is still room. Weights of all layers
+then each, from the first on, gets the neurons for which there is still room; the blocks of a
+residual network get them together, for they have one width. Weights of all layers
 count, those that stay dense too, and biases do not. Methods whose sparsity moves have the budget of
 their end.
 """
@@ -18,6 +19,7 @@ import torch
 from gymnasium import spaces
 
 from dstrl.policies.mixin import SparsePolicy
+from dstrl.policies.simba import SimbaDefaults
 from dstrl.settings import Settings
 from sparse_core.budgets.widths import Widths, widest_within
 from sparse_core.config import SparseConfig
@@ -57,6 +59,7 @@ def tiny_arch(
         lambda arch: _active_weights(build(dense, net_arch=arch)),
         _active_weights(full),
         "net_arch",
+        alike=isinstance(full, SimbaDefaults),
     )
 
 

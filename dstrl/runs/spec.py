@@ -203,10 +203,6 @@ class RLSpec:
                 f"network={self.network!r}: algo 'dqn' has no residual networks, use 'mlp'",
                 field="network",
             )
-        if self.tiny:
-            raise InputError(
-                f"tiny={self.tiny!r}: is for network 'mlp', not {self.network!r}", field="tiny"
-            )
         if len(set(self.net_arch or ())) > 1:
             raise InputError(
                 f"net_arch={list(self.net_arch or ())}: blocks of network {self.network!r} must "

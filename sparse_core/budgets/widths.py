@@ -19,6 +19,8 @@ def widest_within(
     budget: int,
     field: str,
     remedy: str = "lower the sparsity",
+    *,
+    alike: bool = False,
 ) -> Widths:
     """Return the widest layers, in about the proportions of others, within a budget of weights.
 
@@ -28,6 +30,7 @@ def widest_within(
         budget: How many there may be.
         field: What the widths are called, for messages.
         remedy: What helps where the budget is too small, for messages.
+        alike: Whether the layers of a part have one width, as residual blocks do.
 
     Raises:
         InputError: If even one neuron a layer is too much.
@@ -46,34 +49,36 @@ def widest_within(
             low = middle
         else:
             high = middle - 1
-    return _fill(_shrink(widths, low, widest), weights, budget)
+    return _fill(_shrink(widths, low, widest), weights, budget, alike)
 
 
-def _fill(layers: Widths, weights: Callable[[Widths], int], budget: int) -> Widths:
+def _fill(layers: Widths, weights: Callable[[Widths], int], budget: int, alike: bool) -> Widths:
     """Add neurons to one layer after the other as long as the weights stay within the budget."""
     filled: Widths = dict(layers) if isinstance(layers, dict) else list(layers)
-    for part, index in _places(layers):
-        while weights(wider := _widened(filled, part, index)) <= budget:
+    for part, places in _places(layers, alike):
+        while weights(wider := _widened(filled, part, places)) <= budget:
             filled = wider
     return filled
 
 
-def _places(layers: Widths) -> list[tuple[str | None, int]]:
-    """Name each hidden layer by its part, None where there is one only, and its number."""
-    if isinstance(layers, dict):
-        return [(part, index) for part, widths in layers.items() for index in range(len(widths))]
-    return [(None, index) for index in range(len(layers))]
+def _places(layers: Widths, alike: bool) -> list[tuple[str | None, range]]:
+    """Name the layers that grow together by their part, None where there is one only."""
+    places: list[tuple[str | None, range]] = []
+    for part, widths in layers.items() if isinstance(layers, dict) else [(None, layers)]:
+        size = len(widths) if alike else 1
+        places += [(part, range(i, i + size)) for i in range(0, len(widths), size or 1)]
+    return places
 
 
-def _widened(layers: Widths, part: str | None, index: int) -> Widths:
+def _widened(layers: Widths, part: str | None, places: range) -> Widths:
     if isinstance(layers, dict):
         assert part is not None
-        return layers | {part: _one_more(layers[part], index)}
-    return _one_more(layers, index)
+        return layers | {part: _one_more(layers[part], places)}
+    return _one_more(layers, places)
 
 
-def _one_more(widths: list[int], index: int) -> list[int]:
-    return [width + (index == place) for place, width in enumerate(widths)]
+def _one_more(widths: list[int], places: range) -> list[int]:
+    return [width + (place in places) for place, width in enumerate(widths)]
 
 
 def _shrink(widths: Widths, numerator: int, denominator: int) -> Widths:

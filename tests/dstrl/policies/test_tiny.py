@@ -46,6 +46,40 @@ def test_a_tiny_policy_is_dense_and_has_almost_the_sparse_number_of_weights(algo
     assert 0.97 * budget < weights(model) <= budget
 
 
+def test_a_tiny_residual_policy_has_blocks_of_one_width():
+    sparse = dict(method="rigl", sparsity=0.9)
+    arch = dict(net_arch=dict(pi=[32], qf=[64, 64]), block="simba")
+    policy = policies()[SAC]["SparseSimbaPolicy"]
+    dense = SAC(
+        "SparseSimbaPolicy", "Pendulum-v1", policy_kwargs=arch | {"sparse": {"method": "dense"}}
+    )
+    # One block of the actor: 3 h + 8 h h and two heads; two critics, two blocks: 4 h + 16 h h + h.
+    assert weights(dense) == 8 * 32**2 + 5 * 32 + 2 * (16 * 64**2 + 5 * 64)
+    spaces = dense.observation_space, dense.action_space
+    found = tiny_arch(policy, *spaces, sparse, **arch)
+    budget = round(0.1 * weights(dense))
+    sizes = {h: 8 * h**2 + 5 * h for h in range(40)}
+    (actor,), (critic, same) = found["pi"], found["qf"]
+    assert critic == same and sizes[actor] + 2 * (16 * critic**2 + 5 * critic) <= budget < (
+        sizes[actor + 1] + 2 * (16 * critic**2 + 5 * critic)
+    )
+    kwargs = arch | {"sparse": {"method": "dense"}, "net_arch": found}
+    assert (
+        0.97 * budget
+        < weights(SAC("SparseSimbaPolicy", "Pendulum-v1", policy_kwargs=kwargs))
+        <= budget
+    )
+
+
+@pytest.mark.parametrize("algo", ["ppo", "sac"])
+def test_a_run_with_residual_networks_can_be_tiny(algo):
+    env = {"ppo": "CartPole-v1", "sac": "Pendulum-v1"}[algo]
+    asked = dict(algo=algo, env=env, network="bro", net_arch=(64, 64))
+    asked |= dict(sparse=SparseConfig(sparsity=0.8))
+    budget = weights(build_run(RLSpec(**asked).resolve()))
+    assert 0.9 * budget < weights(build_run(RLSpec(**asked, tiny=True).resolve())) <= budget
+
+
 def test_it_has_the_very_number_of_weights_where_widths_allow():
     budget = weights(build(PPO, dict(method="srigl", sparsity=0.9), net_arch=[64, 64]))
     model = build(PPO, dict(method="dense"), net_arch=tiny(PPO, dict(sparsity=0.9)))

@@ -30,7 +30,6 @@ def test_a_run_has_the_network_it_names():
     [
         (dict(network="resnet"), "network='resnet': must be one of mlp, simba, bro"),
         (dict(network="simba", algo="dqn"), "network='simba': algo 'dqn' has no residual networks"),
-        (dict(network="bro", tiny=True), "tiny=True: is for network 'mlp', not 'bro'"),
         (dict(network="simba", net_arch=(8, 9)), "must have one width"),
     ],
 )
