@@ -167,7 +167,7 @@ def _masked(
 
     if config.backend == "masked":
         return {}
-    return reasons_to_mask(sparse, structure, asked=config.backend == "condensed")
+    return reasons_to_mask(sparse, structure)
 
 
 def _condense(engine: Engine, module: nn.Module, batch: int, keep_masked: Collection[str]) -> None:

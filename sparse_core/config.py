@@ -131,9 +131,8 @@ class SparseConfig(InForce):
             `OPTIMIZER_STATES`.
         backend: `masked` computes with dense weights times a mask; `condensed` stores and trains
             the active weights of linear layers and embeddings only, on the CPU or, with Triton, on
-            a GPU, where groups of 16 and 32 are computed too; `auto` is
-            condensed for the linear layers and embeddings where that is at least as fast
-            (`sparse_core.layers.choice`), masked for the others.
+            a GPU; `auto` is condensed for the linear layers and embeddings where that is at least
+            as fast (`sparse_core.layers.choice`), masked for the others.
         seed: Seeds masks and random growth, apart from every other random stream.
     """
 

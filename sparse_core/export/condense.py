@@ -8,6 +8,7 @@ from torch import nn
 from sparse_core.checks import InputError
 from sparse_core.export.copies import inference_copy
 from sparse_core.export.folding import remove_ablated
+from sparse_core.kernels.conv_shape import CONV_GROUPS
 from sparse_core.layers import MaskedConv2d, MaskedEmbedding
 from sparse_core.layers.chaining import chain
 from sparse_core.layers.choice import TYPICAL_BATCH
@@ -28,7 +29,7 @@ from sparse_core.layers.state import Condensed
 def condense(module: nn.Module, batch: int = TYPICAL_BATCH) -> nn.Module:
     """Return a copy of a sparse network for inference, with condensed layers.
 
-    Sparse linear layers store their active weights only, in groups of 2, 4 or 8 neurons where
+    Sparse linear layers store their active weights only, in groups of 2 to 32 neurons where
     those share their columns. Ablated neurons are removed and their constants, activation(bias),
     folded into the bias of the next layer, where that is known: inside `nn.Sequential`, through
     elementwise activations. A Sequential is taken to be run as a whole. Elsewhere ablated neurons
@@ -68,7 +69,8 @@ def condense(module: nn.Module, batch: int = TYPICAL_BATCH) -> nn.Module:
 def _condense_convolution(layer: MaskedConv2d, batch: int) -> None:
     mask = layer.get_buffer(key("weight", "mask")) != 0
     rows = Rows.of_matrix(layer.weight.detach().flatten(1).numpy(), mask.flatten(1).numpy())
-    group = rows.group() if layer.out_channels // layer.groups % rows.group() == 0 else 1
+    shared = rows.group(CONV_GROUPS)
+    group = shared if layer.out_channels // layer.groups % shared == 0 else 1
     possible = why_not_condensed_conv(layer, group) is None
     if possible and conv_pays(layer, rows.values.size, group, batch):
         become_dense(layer)

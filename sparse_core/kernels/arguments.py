@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sparse_core.kernels import isa, plan
 from sparse_core.kernels.buffers import empty
-from sparse_core.kernels.format import CPU_GROUPS, Pattern
+from sparse_core.kernels.format import Pattern
 
 Array = NDArray[np.float32]
 
@@ -82,13 +82,9 @@ def as_values(pattern: Pattern, given: Any) -> Array:
     """Return values as kernels take them: (capacity,) float32, `pattern.size` or more.
 
     Raises:
-        ValueError: If they are not flat or too few, or the groups are those of GPUs.
+        ValueError: If they are not flat or too few.
         TypeError: If the dtype is wrong.
     """
-    if pattern.group not in CPU_GROUPS:
-        raise ValueError(
-            f"group {pattern.group} is for GPUs, kernels for the CPU are for groups of {CPU_GROUPS}"
-        )
     values = as_input("values", given, 1)
     if values.size < pattern.size:
         raise ValueError(f"values must be {pattern.size} or more, got {values.size}")

@@ -33,8 +33,8 @@ def tile_scatterer(group: int, tile: int, tail: bool) -> Any:
     which each group enters and leaves the range, and the range.
     """
     machine = isa.host()
-    lanes, sub = machine.vector(tile), machine.register_tile(group, tile)
-    sub1 = machine.register_tile(1, tile)
+    lanes, some = machine.vector(tile), machine.rows_together(group)
+    sub, sub1 = machine.register_tile(some, tile), machine.register_tile(1, tile)
 
     @inlined
     def scatter_tile(
@@ -55,11 +55,12 @@ def tile_scatterer(group: int, tile: int, tail: bool) -> Any:
                         )  # fmt: skip
             else:
                 for s in range(0, tile, sub):
-                    tile_scatter(
-                        group, group, tile, sub, lanes,
-                        at(values, start * group), at(columns, start), n,
-                        at(dy, here + s), at(dx, dx_base + s),
-                    )  # fmt: skip
+                    for r in range(0, group, some):
+                        tile_scatter(
+                            some, group, tile, sub, lanes,
+                            at(values, start * group + r), at(columns, start), n,
+                            at(dy, here + r * tile + s), at(dx, dx_base + s),
+                        )  # fmt: skip
 
     return scatter_tile
 
@@ -164,6 +165,7 @@ def dots_kernel(
     """
     machine = isa.host()
     lanes, dots, registers = machine.vector(tile), machine.dots(tile), machine.registers
+    some = machine.rows_together(group)
 
     @kernel(
         f"void({index}[::1], int64[::1], int32[::1], int32[::1], float32[:, :, ::1], "
@@ -201,17 +203,19 @@ def dots_kernel(
                             for k in range(start, start + n):
                                 dvalues[k * group + r] = 0
                     elif stop - t == together:
-                        tile_dots(
-                            group, group, tile, together, lanes, dots, registers,
-                            at(columns, start), n, at(dy, here), dy_step,
-                            at(x, t * x_step), x_step, at(dvalues, start * group), t == 0,
-                        )  # fmt: skip
+                        for r in range(0, group, some):
+                            tile_dots(
+                                some, group, tile, together, lanes, dots, registers,
+                                at(columns, start), n, at(dy, here + r * tile), dy_step,
+                                at(x, t * x_step), x_step, at(dvalues, start * group + r), t == 0,
+                            )  # fmt: skip
                     else:
-                        tile_dots(
-                            group, group, tile, 1, lanes, dots, registers,
-                            at(columns, start), n, at(dy, here), dy_step,
-                            at(x, t * x_step), x_step, at(dvalues, start * group), t == 0,
-                        )  # fmt: skip
+                        for r in range(0, group, some):
+                            tile_dots(
+                                some, group, tile, 1, lanes, dots, registers,
+                                at(columns, start), n, at(dy, here + r * tile), dy_step,
+                                at(x, t * x_step), x_step, at(dvalues, start * group + r), t == 0,
+                            )  # fmt: skip
 
         if db.size:
             for r in absent:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sparse_core.kernels import conv_index, plan
 from sparse_core.kernels.buffers import empty
 from sparse_core.kernels.conv_index import ConvIndex
-from sparse_core.kernels.conv_shape import Frame, Layout, Window
+from sparse_core.kernels.conv_shape import CONV_GROUPS, Frame, Layout, Window
 from sparse_core.kernels.conv_tiles import (
     channel_sums_kernel,
     copy_kernel,
@@ -26,7 +26,7 @@ from sparse_core.kernels.conv_tiles import (
     scatter_kernel,
     sums_kernel,
 )
-from sparse_core.kernels.format import CPU_GROUPS, Pattern
+from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.take import taker
 from sparse_core.kernels.threads import available, team
 
@@ -275,8 +275,8 @@ def why_not(group: int, window: Window, height: int, width: int) -> str | None:
         height: Of the images.
         width: Of the images.
     """
-    if group not in CPU_GROUPS:
-        return f"groups of {group} filters are for GPUs, kernels for the CPU take {CPU_GROUPS}"
+    if group not in CONV_GROUPS:
+        return f"its groups have {group} filters, kernels are for {CONV_GROUPS}"
     if window.groups > 1 and window.filters // window.groups % group:
         return f"groups of {group} filters do not divide {window.filters // window.groups} filters"
     out = window.output(height, width)

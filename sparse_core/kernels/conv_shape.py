@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 
 from sparse_core.kernels import isa
 
+CONV_GROUPS = (1, 2, 4, 8)
+"""Supported numbers of filters that share their columns."""
+
 Pair = tuple[int, int]
 
 

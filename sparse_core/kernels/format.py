@@ -26,9 +26,6 @@ from sparse_core.kernels import slots
 GROUPS = (1, 2, 4, 8, 16, 32)
 """Supported numbers of rows that share their columns."""
 
-CPU_GROUPS = (1, 2, 4, 8)
-"""Those that the kernels for the CPU take; the others are for GPUs."""
-
 _UINT16_FEATURES = 1 << 16
 _CHUNK = 1 << 20  # slots that are checked at once
 

@@ -29,8 +29,9 @@ def tile_multiplier(group: int, tile: int, relu: bool, tail: bool) -> Any:
     valid): flat arrays and where the tile begins in them, the rows of y, and the tile's samples.
     """
     machine = isa.host()
-    lanes, sub = machine.vector(tile), machine.register_tile(group, tile)
-    unroll, act = machine.unroll(group, tile), RELU if relu else 0
+    lanes, some = machine.vector(tile), machine.rows_together(group)
+    sub, unroll = machine.register_tile(some, tile), machine.unroll(some, tile)
+    act = RELU if relu else 0
     sub1, unroll1 = machine.register_tile(1, tile), machine.unroll(1, tile)
 
     @inlined
@@ -52,11 +53,13 @@ def tile_multiplier(group: int, tile: int, relu: bool, tail: bool) -> Any:
                         )  # fmt: skip
             else:
                 for part in range(0, tile, sub):
-                    tile_forward(
-                        group, group, tile, sub, lanes, unroll, act,
-                        at(values, start * group), at(columns, start), n,
-                        at(x, x_base + part), at(bias, row), at(out, here + part),
-                    )  # fmt: skip
+                    for r in range(0, group, some):
+                        tile_forward(
+                            some, group, tile, sub, lanes, unroll, act,
+                            at(values, start * group + r), at(columns, start), n,
+                            at(x, x_base + part), at(bias, row + r),
+                            at(out, here + r * tile + part),
+                        )  # fmt: skip
             if valid < tile:
                 for r in range(row, min(row + group, height)):
                     for s in range(valid, tile):

@@ -17,6 +17,8 @@ VECTOR_BITS_VARIABLE = "SPARSE_CORE_VECTOR_BITS"
 
 _LATENCY_HIDING = 8  # sums in flight: two fused multiply-adds a cycle, four cycles each
 
+_MOST_ROWS = 8  # of a group at once
+
 
 @dataclass(frozen=True)
 class Isa:
@@ -42,6 +44,10 @@ class Isa:
     def vector(self, tile: int) -> int:
         """Return the lanes of the vectors used on a tile of `tile` samples."""
         return min(self.lanes, tile)
+
+    def rows_together(self, group: int) -> int:
+        """Return how many of a group's rows are computed at once: larger groups in parts."""
+        return min(group, _MOST_ROWS)
 
     def register_tile(self, group: int, tile: int) -> int:
         """Return how many samples of `group` rows are summed in registers at once.

@@ -136,7 +136,8 @@ def tile_dots(
     g, stride, tile, together, lanes, dots, registers = (
         t.literal_value for t in (G, STRIDE, TILE, TILES, LANES, DOTS, REGISTERS)
     )
-    step = dots // g
+    # One row of several is that of a short last group: what it costs does not matter.
+    step = 1 if g == 1 != stride else dots // g
     places = [(t, i) for t in range(together) for i in range(0, tile, lanes)]
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -175,15 +176,15 @@ def tile_dots(
 
         def columns_from(k: Any, count: int) -> None:
             for j, total in enumerate(products([builder.add(k, const(c)) for c in range(count)])):
-                few = Lanes(builder, total.type.count)
-                place = builder.add(builder.mul(k, const(stride)), const(j * lanes))
-                old = builder.select(fresh, few.zero, few.load(dw, place))
-                few.store(builder.fadd(old, total), dw, place)
+                width = total.type.count
+                few = Lanes(builder, width if stride == g else min(g, width))
+                for part in range(0, width, few.lanes):
+                    c, r = divmod(j * lanes + part, g)
+                    place = builder.add(builder.mul(k, const(stride)), const(c * stride + r))
+                    old = builder.select(fresh, few.zero, few.load(dw, place))
+                    sums = v.shuffle(total, total, range(part, part + few.lanes))
+                    few.store(builder.fadd(old, sums), dw, place)
 
-        if stride != g:
-            with loop(builder, const(0), n) as k:
-                columns_from(k, 1)
-            return context.get_dummy_value()
         whole = builder.sub(n, builder.urem(n, const(step)))
         with loop(builder, const(0), whole, step) as k:
             columns_from(k, step)

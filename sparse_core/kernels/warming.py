@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sparse_core.kernels import checked, unchecked
 from sparse_core.kernels.api import linear, linear_backward, linear_forward
 from sparse_core.kernels.arguments import tile_size
-from sparse_core.kernels.format import CPU_GROUPS, Pattern
+from sparse_core.kernels.format import GROUPS, Pattern
 
 _FEATURES = 256
 
@@ -25,7 +25,7 @@ def warmup(
     that they share.
 
     Args:
-        groups: Numbers of rows that share their columns, of 1, 2, 4 and 8.
+        groups: Numbers of rows that share their columns, of 1 to 32.
         batches: Batch sizes; those with the same tile share their kernels.
         threads: Threads that layers will be run with.
 
@@ -38,8 +38,8 @@ def warmup(
     start = time.perf_counter()
     batches = list(batches)
     for group in groups:
-        if group not in CPU_GROUPS:
-            raise ValueError(f"group must be one of {CPU_GROUPS}, got {group!r}")
+        if group not in GROUPS:
+            raise ValueError(f"group must be one of {GROUPS}, got {group!r}")
         pattern = Pattern.from_mask(np.ones((_FEATURES, _FEATURES), np.bool_), group)
         values: NDArray[np.float32] = np.zeros(pattern.size, np.float32)
         if 1 in batches:

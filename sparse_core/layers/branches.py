@@ -19,7 +19,7 @@ from sparse_core.layers import torch_path
 from sparse_core.layers.chain import CondensedSequential, whole_chain
 from sparse_core.layers.copies import release
 from sparse_core.layers.links import Link, layers_of, link_of
-from sparse_core.layers.passes import SMALL_BATCH, back, has_kernels
+from sparse_core.layers.passes import SMALL_BATCH, back
 from sparse_core.layers.torch_path import Layers, opaque
 from sparse_core.layers.ways import Blocked
 
@@ -88,7 +88,7 @@ def _together(networks: Sequence[nn.Module], input: Tensor) -> list[Layers] | No
         if len(layers) < 2 or layers[0][0].dense_shape[1] != input.shape[1]:
             return None
         for layer, _ in layers:
-            if layer.on_device or layer.values.dtype != torch.float32 or not has_kernels(layer):
+            if layer.on_device or layer.values.dtype != torch.float32:
                 return None
         chains.append(layers)
     return chains

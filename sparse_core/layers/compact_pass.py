@@ -17,7 +17,6 @@ from sparse_core.checks import InputError
 from sparse_core.kernels import unchecked
 from sparse_core.kernels.arguments import tile_size
 from sparse_core.kernels.buffers import empty
-from sparse_core.kernels.format import CPU_GROUPS
 from sparse_core.kernels.narrow import narrowed
 from sparse_core.layers.compact import CompactInput
 from sparse_core.layers.state import Condensed
@@ -33,7 +32,7 @@ def apply(layer: Condensed, input: CompactInput) -> Tensor:
     if input.width != inputs:
         raise InputError(f"input must have {inputs} features, got {input.width}")
     values = layer.values
-    plain = values.is_cpu and values.dtype == torch.float32 and layer.group in CPU_GROUPS
+    plain = values.is_cpu and values.dtype == torch.float32
     shared = layer.shared is not None or layer._buffers["weight_given"] is not None
     if not plain or shared or not input.columns.numel() or not len(input.numbers):
         return layer(input.dense())  # type: ignore[no-any-return]

@@ -24,8 +24,8 @@ from sparse_core.checks import InputError
 from sparse_core.kernels import conv
 from sparse_core.kernels.buffers import empty
 from sparse_core.kernels.conv import Images, convolution
-from sparse_core.kernels.conv_shape import Window
-from sparse_core.kernels.format import CPU_GROUPS, Pattern
+from sparse_core.kernels.conv_shape import CONV_GROUPS, Window
+from sparse_core.kernels.format import Pattern
 from sparse_core.layers import torch_path
 from sparse_core.layers.condensed import REPLACED, values_of
 from sparse_core.layers.copies import release, see_training
@@ -169,7 +169,7 @@ def become_condensed_conv(
         mask: `(filters, ...)` bool, of as many columns as a filter has weights, True = active;
             filters of a group have the same columns.
         group: Consecutive filters that share their columns, one of
-            `sparse_core.kernels.format.CPU_GROUPS`.
+            `sparse_core.kernels.conv_shape.CONV_GROUPS`.
         capacity: Weights there is room for; by default as many as the mask needs.
 
     Raises:
@@ -203,8 +203,8 @@ def why_not_condensed_conv(layer: nn.Conv2d, group: int) -> str | None:
         return f"its dtype is {weight.dtype}, not float32 or float64"
     if layer.in_channels == layer.groups > 1:
         return "a depthwise convolution is as fast with masks"
-    if group not in CPU_GROUPS:
-        return f"its groups have {group} filters, kernels for the CPU are for {CPU_GROUPS}"
+    if group not in CONV_GROUPS:
+        return f"its groups have {group} filters, kernels are for {CONV_GROUPS}"
     if layer.groups > 1 and filters % group:
         return f"groups of {group} filters would reach over groups={layer.groups} of channels"
     return None

@@ -57,8 +57,8 @@ class Costs:
         return self.masked(rows, cols) / condensed if condensed > 0 else float("inf")
 
 
-_CONDENSED_CALL = {1: 125_000, 2: 108_000, 4: 108_000, 8: 118_000}
-_CONDENSED_WEIGHT = {1: 0.092, 2: 0.07, 4: 0.06, 8: 0.064}
+_CONDENSED_CALL = {1: 125_000, 2: 108_000, 4: 108_000, 8: 118_000, 16: 118_000, 32: 118_000}
+_CONDENSED_WEIGHT = {1: 0.092, 2: 0.07, 4: 0.06, 8: 0.064, 16: 0.064, 32: 0.064}
 
 
 def shipped(batch: int, group: int) -> Costs:

@@ -21,7 +21,6 @@ from torch._C._functorch import is_legacy_batchedtensor
 from sparse_core.checks import InputError
 from sparse_core.kernels import unchecked
 from sparse_core.kernels.buffers import empty
-from sparse_core.kernels.format import CPU_GROUPS
 from sparse_core.layers import gelu, torch_path
 from sparse_core.layers.copies import release
 from sparse_core.layers.links import Link, check_weights, layers_of, link_of
@@ -57,7 +56,7 @@ def run(steps: Sequence[nn.Module], input: Tensor) -> Tensor:
     if torch_path.looked_into():
         return torch_path.run(layers, input)
     input = _checked(layers[0][0], input)
-    if not is_for_kernels(input) or not all(has_kernels(layer) for layer, _ in layers):
+    if not is_for_kernels(input):
         return torch_path.run(layers, input)
     links = links_of(layers)
     if input.shape[0] == 1 and input.dim() == 2 and not torch.is_grad_enabled() and input.is_cpu:
@@ -78,11 +77,6 @@ def run(steps: Sequence[nn.Module], input: Tensor) -> Tensor:
 def is_for_kernels(input: Tensor) -> bool:
     """Whether the compiled kernels take an input."""
     return input.dtype != torch.float64 and input.numel() > 0
-
-
-def has_kernels(layer: Condensed) -> bool:
-    """Whether a layer's groups are such that kernels take them where it is."""
-    return layer.group in CPU_GROUPS or layer.on_device
 
 
 def links_of(layers: Layers) -> Sequence[Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_core.kernels.format import CPU_GROUPS, Pattern
+from sparse_core.kernels.format import GROUPS, Pattern
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,9 @@ class Rows:
         np.add.at(sums, self.owners(), self.values * x[self.columns])
         return sums
 
-    def group(self) -> int:
-        """Return how many consecutive rows share their columns throughout: 8, 4, 2 or 1."""
-        return next(group for group in sorted(CPU_GROUPS, reverse=True) if self._shares(group))
+    def group(self, groups: Iterable[int] = GROUPS) -> int:
+        """Return the largest of some numbers of consecutive rows that share their columns."""
+        return next(group for group in sorted(groups, reverse=True) if self._shares(group))
 
     def _shares(self, group: int) -> bool:
         first = np.arange(self.out_features) // group * group

@@ -34,7 +34,7 @@ def warmup(
         warmup(batches=(128,), convolutions=[(3, 1, 32), (3, 2, 32), (3, 1, 16)])
 
     Args:
-        groups: Numbers of rows that share their columns, of 1, 2, 4 and 8.
+        groups: Numbers of rows that share their columns, of 1 to 32.
         batches: Batch sizes; those with the same tile share their kernels.
         threads: Threads that layers will be run with.
         convolutions: Those that networks have; channels do not matter.

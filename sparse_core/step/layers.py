@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sparse_core.kernels import plan
-from sparse_core.kernels.format import CPU_GROUPS, Pattern
+from sparse_core.kernels.format import Pattern
 from sparse_core.layers.chain import watched
 from sparse_core.layers.companions import key
 from sparse_core.layers.condensed import CondensedLinear
@@ -161,8 +161,6 @@ class Weights(Learned):
             raise CannotCompile(f"{name} is a {kind.__name__}")
         if watched(module):
             raise CannotCompile(f"{name} has hooks")
-        if isinstance(module, CondensedLinear) and module.group not in CPU_GROUPS:
-            raise CannotCompile(f"{name} has groups of {module.group}, which are for GPUs")
         for parameter in module._parameters.values():
             if parameter is not None:
                 check_parameter(parameter, name)

@@ -17,7 +17,7 @@ from torch import Tensor
 from sparse_core.kernels import unchecked
 from sparse_core.kernels.arguments import tile_size
 from sparse_core.kernels.buffers import empty
-from sparse_core.kernels.format import CPU_GROUPS, Pattern
+from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.narrow import narrowed
 from sparse_core.layers.compact import CompactInput
 
@@ -56,7 +56,7 @@ def _of_one(
             inner = _of_one(few, rows, x.numbers, dy)
             out.reshape(-1, group)[slots] = inner.reshape(-1, group)
         return out
-    if group not in CPU_GROUPS or x.dtype != torch.float32:
+    if x.dtype != torch.float32:
         return _gathered(pattern, rows, x, dy)
     tile = tile_size(batch)
     flat = x.reshape(-1, x.shape[-1]).contiguous().numpy()

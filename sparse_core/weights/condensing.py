@@ -10,7 +10,6 @@ from torch import nn
 from sparse_core.budgets.patterns import ConstantFanIn, group_of
 from sparse_core.budgets.selection import Selected
 from sparse_core.budgets.structure import Structure
-from sparse_core.kernels.format import CPU_GROUPS
 from sparse_core.layers.choice import Candidate, condensed_embedding_pays, fastest, pay_together
 from sparse_core.layers.condensed import why_not_condensed
 from sparse_core.layers.condensed_conv import why_not_condensed_conv
@@ -150,15 +149,13 @@ def _candidate(
     return Candidate(tensor.rows, tensor.cols, density, group_of(tensor.structure))
 
 
-def reasons_to_mask(
-    sparse: Iterable[Selected], structure: Structure, *, asked: bool
-) -> dict[str, str]:
+def reasons_to_mask(sparse: Iterable[Selected], structure: Structure) -> dict[str, str]:
     """Return which weights have no condensed form, by name, and why; arguments as `why_masked`.
 
     The projections of one attention module have the same form.
     """
     items = list(sparse)
-    reasons = {item.name: why_masked(item, structure, asked=asked) for item in items}
+    reasons = {item.name: why_masked(item, structure) for item in items}
     found = {name: why for name, why in reasons.items() if why is not None}
     for item in items:
         if item.reader is not None and item.name not in found:
@@ -168,14 +165,12 @@ def reasons_to_mask(
     return found
 
 
-def why_masked(item: Selected, structure: Structure, *, asked: bool) -> str | None:
+def why_masked(item: Selected, structure: Structure) -> str | None:
     """Return why a weight that is to be sparse has no condensed form, or None if it has one.
 
     Args:
         item: The weight.
         structure: That of its topology.
-        asked: Whether condensed layers were asked for. Groups for GPUs are then condensed on the
-            CPU too, where they compute with dense weights: the network may be on its way.
     """
     weight, group = item.weight, group_of(structure)
     lookup = isinstance(item.layer, nn.Embedding)
@@ -193,6 +188,4 @@ def why_masked(item: Selected, structure: Structure, *, asked: bool) -> str | No
         return reason
     if lookup and group != 1:
         return "its tokens share their columns"
-    if weight.is_cpu and group not in CPU_GROUPS and not asked:
-        return f"its groups have {group} neurons, kernels for the CPU are for {CPU_GROUPS}"
     return None

@@ -170,7 +170,7 @@ def test_what_an_output_measures():
 @pytest.mark.parametrize(
     ("group", "window", "size", "said"),
     [
-        (16, Window(4, 16, (3, 3)), (8, 8), "groups of 16 filters are for GPUs"),
+        (16, Window(4, 16, (3, 3)), (8, 8), "groups have 16 filters, kernels are for"),
         (4, Window(4, 12, (3, 3), groups=2), (8, 8), "groups of 4 filters do not divide 6"),
         (1, Window(4, 8, (3, 3)), (2, 8), "images of 2 x 8 are smaller than the kernel"),
         (1, Window(512, 8, (1, 1)), (600, 600), "images of 600 x 600 are too large"),

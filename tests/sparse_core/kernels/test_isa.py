@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from sparse_core.kernels import isa
+from sparse_core.kernels import GROUPS, isa
 from sparse_core.kernels.arguments import tile_size
 
 
@@ -24,12 +24,13 @@ def test_widest_by_hand() -> None:
 @pytest.mark.parametrize("machine", [isa.AVX512, isa.AVX, isa.NEON, isa.SSE])
 def test_sums_fit_the_registers(machine: isa.Isa) -> None:
     for tile in machine.tiles:
-        for group in (1, 2, 4, 8):
-            sub, lanes = machine.register_tile(group, tile), machine.vector(tile)
-            assert tile % sub == 0 and sub % lanes == 0
-            sums = group * (sub // lanes) * machine.unroll(group, tile)
+        for group in GROUPS:
+            rows, lanes = machine.rows_together(group), machine.vector(tile)
+            sub = machine.register_tile(rows, tile)
+            assert group % rows == 0 and tile % sub == 0 and sub % lanes == 0
+            sums = rows * (sub // lanes) * machine.unroll(rows, tile)
             assert sums <= machine.registers // 2
-            assert machine.dots(tile) % max(group, lanes) == 0
+            assert machine.dots(tile) % max(rows, lanes) == 0
 
 
 def test_tiles_suit_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +67,7 @@ for batch in (7, 70):
     in_bands(problem.pattern, 8)
     check_steps(problem)
     check_layer(problem)
-for group in (1, 2, 4, 8):
+for group in (1, 2, 4, 8, 16, 32):
     for batch in (1, 7, 16, 40, 70):
         problem = Problem(batch, 29, 50, group, batch)
         check_steps(problem)

@@ -25,7 +25,7 @@ from tests.sparse_core.kernels.patterns import Problem, close, constant_fan_in, 
 
 # Two tile sizes and two groups by default, for the sake of the time to compile; all when slow.
 FEW = problems((1, 4), st.sampled_from((1, 2, 3, 7, 8, 57, 64, 100, 190)))
-ALL = problems((1, 2, 4, 8), st.integers(1, 200))
+ALL = problems((1, 2, 4, 8, 16, 32), st.integers(1, 200))
 
 
 def check_steps(problem: Problem, threads: int = 1) -> None:
@@ -91,9 +91,9 @@ def test_all_layers(problem: Problem) -> None:
     check_layer(problem)
 
 
-@pytest.mark.parametrize("group", [2, 8])
+@pytest.mark.parametrize("group", [2, 8, 32])
 def test_other_groups(group: int) -> None:
-    check_steps(Problem(group, 37, 61, group, 5))
+    check_steps(Problem(group, 37, 61, group, 5, ablated=0))
 
 
 @pytest.mark.parametrize("group", [2, 4])
@@ -114,7 +114,7 @@ def test_wide_inputs_share_no_sum_in_groups_of_two() -> None:
     assert plan.tiles_together(Problem(0, 4, 9, 1, 1).pattern, tile) == 1
 
 
-@pytest.mark.parametrize("group", [1, 2, 4, 8])
+@pytest.mark.parametrize("group", [1, 2, 4, 8, 32])
 @pytest.mark.parametrize("relu", [False, True])
 def test_one_sample(group: int, relu: bool) -> None:
     for seed, (out, inputs, density) in enumerate(

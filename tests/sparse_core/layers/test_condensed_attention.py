@@ -232,7 +232,7 @@ def test_one_dense_projection_stays_a_parameter():
 
 
 def test_all_sparse_projections_have_one_form():
-    """Groups of 16 are for GPUs; the automatic choice and what a caller keeps masked count too."""
+    """The automatic choice takes all of them or none, and so does what a caller keeps masked."""
     module = attention()
     sparsify(module, SparseConfig(backend="condensed"), keep_masked=["out_proj.weight"])
     assert type(module) is MaskedMultiheadAttention and module.in_proj_weight is not None

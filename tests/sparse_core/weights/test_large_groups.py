@@ -1,20 +1,17 @@
-"""Groups of 16 and 32, which have kernels on GPUs only, train on the CPU as well if asked to."""
+"""Groups of 16 and 32 train condensed on the CPU, as smaller ones do."""
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import nn
 
 from sparse_core import SparseConfig, sparsify
-from sparse_core.kernels import linear
 from sparse_core.layers.condensed import CondensedLinear
-from sparse_core.step import CannotCompile, Chain, Shape
 
 
 def _network(backend: str) -> tuple[nn.Sequential, torch.optim.Optimizer]:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(24, 40), nn.ReLU(), nn.Linear(40, 24)).double()
+    net = nn.Sequential(nn.Linear(24, 40), nn.ReLU(), nn.Linear(40, 24))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     config = SparseConfig(
         method="srigl", sparsity=0.5, group=16, update_every=2, horizon=20, backend=backend
@@ -24,8 +21,9 @@ def _network(backend: str) -> tuple[nn.Sequential, torch.optim.Optimizer]:
 
 
 def test_they_visit_the_topologies_of_masks() -> None:
+    """The last group of both layers has fewer rows than the others."""
     found = []
-    x = torch.randn(7, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(7, 24, generator=torch.Generator().manual_seed(0))
     for backend in ("masked", "condensed"):
         net, optimizer = _network(backend)
         for _ in range(6):
@@ -39,15 +37,11 @@ def test_they_visit_the_topologies_of_masks() -> None:
         torch.testing.assert_close(masked, condensed)
 
 
-def test_what_computes_on_kernels_of_the_cpu_leaves_them_out() -> None:
-    net, _ = _network("auto")
-    assert not any(isinstance(layer, CondensedLinear) for layer in net)
-    net, _ = _network("condensed")
-    net.float()
-    with pytest.raises(CannotCompile, match="has groups of 16, which are for GPUs"):
-        Chain(net, Shape.of(8), "net")
-    layer = net[0]
-    assert isinstance(layer, CondensedLinear)
-    with pytest.raises(ValueError, match="group 16 is for GPUs, kernels for the CPU are for"):
-        linear(layer.pattern, layer.values.detach().numpy(), torch.zeros(3, 24).numpy())
-    assert net(torch.ones(3, 24)).shape == (3, 24)
+def test_auto_condenses_them_where_a_smaller_group_would_be(monkeypatch) -> None:
+    monkeypatch.setenv("SPARSE_CORE_COSTS", "shipped")
+    for width, condensed in ((16, False), (512, True)):
+        for group in (8, 16, 32):
+            net = nn.Sequential(nn.Linear(width, width))
+            config = SparseConfig(method="srigl", sparsity=0.9, group=group, backend="auto")
+            sparsify(net, config, torch.optim.SGD(net.parameters(), 0.1), batch=256)
+            assert isinstance(net[0], CondensedLinear) is condensed
