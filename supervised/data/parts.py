@@ -15,6 +15,12 @@ from supervised.data.sources import UNLABELLED, find
 from supervised.data.splits import published_split
 from supervised.data.text import Samples, read_samples
 
+_FEW = 1_000_000
+"""So many features or labels may go unused whatever the samples have."""
+
+_UNUSED = 1000
+"""And so many more for each that the samples have."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -71,6 +77,7 @@ def load_parts(
         raise InputError("published=True: is for data sets in one file", field="published")
     if len(whole) == 2:
         _check_alike(whole, places)
+    _check_counts(whole[0], places[0])
     without = [_without_labels(samples) for samples in whole]
     unused = _say_unused(whole, places)
     for place, rows in zip(places, without, strict=True):
@@ -174,6 +181,19 @@ def _check_alike(whole: list[Samples], places: list[_Place]) -> None:
         if one != other:
             raise InputError(
                 f"{places[1].whole}: {other:,} {name}, {places[0].name} has {one:,}",
+                field="dataset",
+            )
+
+
+def _check_counts(samples: Samples, place: _Place) -> None:
+    """Refuse counts that say nothing of how many features or labels there are."""
+    for name in ("features", "labels"):
+        rows = getattr(samples, name)
+        limit = _UNUSED * len(rows.columns) + _FEW
+        if rows.width > limit:
+            raise InputError(
+                f"{place.whole}: {rows.width:,} {name}: must be at most {limit:,}, for its samples "
+                f"have {len(rows.columns):,} in all",
                 field="dataset",
             )
 

@@ -79,6 +79,20 @@ def test_samples_without_labels_are_refused_dropped_or_kept(tmp_path):
         load_parts("set", data=tmp_path, unlabelled="lose")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (" 10\n", " 99999999999\n", r"99,999,999,999 labels: must be at most 1,0\d\d,000, for "),
+        (" 30 ", " 99999999999 ", "99,999,999,999 features: must be at most "),
+    ],
+)
+def test_counts_that_no_memory_would_hold_are_refused(tmp_path, old, new, fault):
+    file = write(tmp_path / "set_data.txt", 20)
+    file.write_text(file.read_text().replace(old, new, 1))
+    with pytest.raises(InputError, match=rf"set_data.txt': line 1: {fault}"):
+        load_parts("set", data=tmp_path)
+
+
 def test_features_that_no_sample_has_are_said(tmp_path):
     """As where indices are counted from 1."""
     path = tmp_path / "set_data.txt"
