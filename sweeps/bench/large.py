@@ -1,6 +1,6 @@
 """Memory and time of output layers of up to a million labels, born sparse.
 
-    dst bench large --labels 10_000 100_000 1_000_000 --json docs/results/large.json
+    dst bench large --json docs/results/large.json --plot docs/results/large.svg
 
 Each layer has as many inputs as labels, and is trained in a process of its own: as a module
 (`supervised.OneVsAll`, blocks of labels), with loss, SGD and updates of its topology, on bags of
@@ -24,6 +24,7 @@ from sweeps.bench.command import exit_code, output, plain_parser, positive, set_
 from sweeps.bench.timing import machine
 
 WORDS, LABELS = 100, 5
+LAYERS = [10_000, 100_000, 300_000, 1_000_000]
 
 
 def run(
@@ -121,7 +122,7 @@ def plot(records: list[dict[str, Any]], path: Path) -> None:
 def main(words: list[str] | None = None) -> int:
     """Measure layers one after the other, print a line for each, and write records."""
     options = plain_parser("dst bench large", __doc__)
-    options.add_argument("--labels", type=positive, nargs="+", default=[10_000, 100_000, 1_000_000])
+    options.add_argument("--labels", type=positive, nargs="+", default=LAYERS)
     options.add_argument("--fan-in", type=positive, default=32, metavar="N")
     options.add_argument("--batch", type=positive, default=32, metavar="N")
     options.add_argument("--steps", type=positive, default=20, metavar="N")
