@@ -27,7 +27,7 @@ def described(kind: str) -> list[Entry]:
     if kind == "strategies":
         return [_strategy(name, recipe.strategy) for name, recipe in RECIPES.items()]
     if kind == "baselines":
-        return [Entry(name, one.summary, one.source) for name, one in BASELINES.items()]
+        return [Entry(name, f"cl: {one.summary}", one.source) for name, one in BASELINES.items()]
     if kind == "networks":
         return [Entry(name, network.summary, network.make) for name, network in NETWORKS.items()]
     return [

@@ -1,4 +1,4 @@
-"""What a run of reinforcement learning can name: presets and environments, a line for each.
+"""What a run of reinforcement learning can name: presets, environments, baselines, a line each.
 
 No torch is imported.
 """
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from dstrl.runs import hyperparameters, presets
+from dstrl.tasks.baselines import BASELINES
 from sparse_core.checks import one_of
 from sparse_core.listing import Entry
 
@@ -19,8 +20,8 @@ def described(kind: str) -> list[Entry]:
     """List what there is of a kind.
 
     Args:
-        kind: `presets`; or `envs`: tuned environments, those of this project, wrappers and
-            sequences of tasks.
+        kind: `presets`; `baselines`, of tasks in sequence; or `envs`: tuned environments, those of
+            this project, wrappers and sequences of tasks.
 
     Raises:
         InputError: On another kind.
@@ -35,6 +36,11 @@ def _presets() -> Iterator[Entry]:
         paper = " ".join(str(recipe["paper"]).partition("; code:")[0].split())
         summary = f"{', '.join(presets.algorithms_of(recipe))}: {paper}"
         yield Entry(name, summary, f"dstrl/runs/recipes/{name}.yaml")
+
+
+def _baselines() -> Iterator[Entry]:
+    for name, baseline in BASELINES.items():
+        yield Entry(name, f"crl: {baseline.summary}", "dstrl/tasks/baselines.py")
 
 
 def _environments() -> Iterator[Entry]:
@@ -89,5 +95,6 @@ def _first_line(thing: object) -> str:
 
 LISTINGS: Mapping[str, Callable[[], Iterator[Entry]]] = {
     "presets": _presets,
+    "baselines": _baselines,
     "envs": _environments,
 }

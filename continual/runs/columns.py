@@ -6,17 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def trained_mean(result: Mapping[str, Any]) -> float | None:
-    """Return how many weights a task could train, mean over tasks."""
-    counts = result.get("trained_weights")
-    return sum(counts) / len(counts) if counts else None
-
-
-def trained_least(result: Mapping[str, Any]) -> float | None:
-    """Return how many weights the task could train that had the fewest."""
-    return min(result.get("trained_weights") or [], default=None)
-
-
 def samples_kept(result: Mapping[str, Any]) -> float | None:
     """Return how many samples of other tasks were there while a task was learnt; none: None."""
     return result.get("samples_kept") or None

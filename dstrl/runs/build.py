@@ -21,7 +21,7 @@ from torch import nn
 
 from dstrl.compiled import dqn, ppo, sac, td3
 from dstrl.policies.names import NAMES, SIMBA, policies
-from dstrl.policies.tiny import tiny_arch
+from dstrl.policies.tiny import Arch, tiny_arch
 from dstrl.runs import references
 from dstrl.runs.hyperparameters import linear
 from dstrl.runs.replay import DynamicReplayBuffer, ReplayCallback
@@ -73,6 +73,7 @@ def build(
     *,
     make: Callable[[], gym.Env[Any, Any]] | None = None,
     policy: type[Any] | None = None,
+    arch: Arch | None = None,
     **for_policy: Any,
 ) -> BaseAlgorithm:
     """Make the algorithm of a resolved spec, with its environments and its sparse policy.
@@ -81,6 +82,8 @@ def build(
         spec: A resolved spec.
         make: Makes one environment, instead of the spec's.
         policy: Instead of the algorithm's sparse policy.
+        arch: Chooses the hidden layers of a dense policy, which is built then; None: that of
+            `tiny`, if the spec says so.
         for_policy: More arguments of the policy.
 
     Raises:
@@ -110,12 +113,13 @@ def build(
     if spec.network != NETWORKS[0]:
         policy_kwargs |= {"block": spec.network, "net_arch": list(spec.net_arch or ()) or None}
     policy_kwargs |= for_policy
-    if spec.tiny:
+    arch = arch or (tiny_arch if spec.tiny else None)
+    if arch is not None:
         told = (
             policy_kwargs | {"use_sde": hyper["use_sde"]} if "use_sde" in hyper else policy_kwargs
         )
-        arch = tiny_arch(policy, envs.observation_space, envs.action_space, **told)
-        policy_kwargs |= {"net_arch": arch, "sparse": sparse.dense()}
+        widths = arch(policy, envs.observation_space, envs.action_space, **told)
+        policy_kwargs |= {"net_arch": widths, "sparse": sparse.dense()}
     decay = hyper.pop("weight_decay", 0.0)
     residual = spec.network != NETWORKS[0]
     if decay or (residual and spec.optimizer is None):  # whose policies decay by themselves

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
+import torch
 from torch import Tensor
 
 from sparse_core import Engine
@@ -23,6 +24,24 @@ def held_of_all(trunk: Iterable[SparseTensor]) -> float:
     tensors = list(trunk)
     count = sum(int(t.protected.sum()) for t in tensors if t.protected is not None)
     return count / (sum(tensor.numel for tensor in tensors) or 1)
+
+
+def newly_held(masks: Sequence[Mapping[str, Tensor]]) -> list[int]:
+    """Count for each task the weights in its masks that are in no mask before.
+
+    Args:
+        masks: Of each task, bool, by weight.
+    """
+    held: dict[str, Tensor] = {}
+    counts = []
+    for one in masks:
+        count = 0
+        for name, mask in one.items():
+            earlier = held.get(name, torch.zeros_like(mask))
+            count += int((mask & ~earlier).sum())
+            held[name] = mask | earlier
+        counts.append(count)
+    return counts
 
 
 def room(trunk: Iterable[SparseTensor]) -> int | None:

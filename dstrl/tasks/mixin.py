@@ -10,7 +10,8 @@ A task's network is made of its masked weights of the trunk (all layers but the 
 network), which are protected when it ends, and of tensors of its own: heads, all biases, layers
 that stay dense, the log deviation of actions. With `isolation="none"` there is one trunk, biases
 and dense layers included, that goes on training: only heads and the log deviation are apart.
-Networks of the actor and of the critics are treated alike.
+With `isolation="apart"` each task has a dense network of its own, and nothing is shared. Networks
+of the actor and of the critics are treated alike.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class ContinualPolicy(SparsePolicy):
 
     Args:
         sparse: As in `SparsePolicy`.
-        isolation: `hard`: what a task has learnt stays as it is, to the bit. `none`: see above.
+        isolation: `hard`: what a task has learnt stays as it is, to the bit. `none`, `apart`: see
+            above.
         share: Under hard isolation, whether a mask may include weights of earlier tasks (`reuse`),
             which are read and never written, or not (`none`).
     """
@@ -70,9 +72,9 @@ class ContinualPolicy(SparsePolicy):
         **kwargs: Any,
     ) -> None:
         settings = supported(Settings.read(sparse), isolation, share)
-        if isolation == "none" and share != "none":
+        if isolation != "hard" and share != "none":
             raise InputError(
-                f"share={share!r}: plays no part under isolation='none'", field="share"
+                f"share={share!r}: plays no part under isolation={isolation!r}", field="share"
             )
         self.sparse_apart = ("output",) if isolation == "hard" and share == "none" else None
         super().__init__(*args, sparse=settings, **kwargs)
@@ -217,8 +219,8 @@ class ContinualPolicy(SparsePolicy):
 
     @property
     def hard(self) -> bool:
-        """Whether tasks are isolated."""
-        return self.isolation == "hard"
+        """Whether finished tasks stay as they are."""
+        return self.isolation != "none"
 
     @property
     def training_task(self) -> int | None:
@@ -255,6 +257,26 @@ class ContinualPolicy(SparsePolicy):
     def capacity_used(self) -> float:
         """Return which fraction of all weights of the trunk finished tasks hold."""
         return capacity.held_of_all(self._trunk.values())
+
+    def trained_weights(self) -> list[int]:
+        """Count the weights that each finished task could train, by the masks of its end.
+
+        Under hard isolation these are those of the trunk that no earlier task has, and all that are
+        its own: heads and layers that stay dense. Biases are not counted.
+        """
+        layers = {
+            f"{name}.{layer.name}": layer.active
+            for name, engine in self.sparse_engines.items()
+            for layer in engine.layers()
+        }
+        if self.isolation != "hard":
+            return [sum(layers.values())] * len(self.sparse_tasks)
+        kept_dense = sum(count for name, count in layers.items() if name not in self._apart)
+        heads = self._apart.keys() - self._trunk.keys()
+        masks = [self.task_masks(label) for label in self.finished_tasks]
+        new = capacity.newly_held([{name: one[name] for name in self._trunk} for one in masks])
+        own = [kept_dense + sum(int(one[name].sum()) for name in heads) for one in masks]
+        return [mine + trunk for mine, trunk in zip(own, new, strict=True)]
 
     def room(self) -> int | None:
         """Return how many tasks fit beside each other, at most; None: any number."""

@@ -10,7 +10,7 @@ import dataclasses
 from dstrl.settings import MASKED_RULES, Settings
 from sparse_core.checks import InputError, one_of
 
-ISOLATION = ("hard", "none")
+ISOLATION = ("hard", "none", "apart")
 WEIGHT_SHARING = ("none", "reuse")
 
 
@@ -40,6 +40,12 @@ def supported(settings: Settings, isolation: str, share: str) -> Settings:
         if method.latent or config.density_moves:
             raise InputError(
                 f"method={config.method!r}: writes weights outside its masks, as tasks must not",
+                field="method",
+            )
+        if method.sparse and isolation == "apart":
+            raise InputError(
+                f"method={config.method!r}: isolation='apart' gives each task a dense network of "
+                "its own; method='dense'",
                 field="method",
             )
         if not method.sparse and isolation == "hard":

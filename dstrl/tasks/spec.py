@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dstrl.runs.spec import RLSpec
+from dstrl.runs.spec import METHOD, RLSpec
 from dstrl.settings import SPLIT_KEYS, Settings
+from dstrl.tasks.baselines import BASELINES, FINETUNE, Baseline, baseline_named
 from dstrl.tasks.rules import supported
 from envs.sequences import Task, sequence
 from sparse_core.checks import InputError, at_least
@@ -40,6 +41,10 @@ SHARED = (
 """The fields that mean what they mean in `RLSpec`, for each task."""
 
 
+SPLIT = tuple(name for name in SPLIT_KEYS if name in SHARED)
+"""Those of them that tell actor and critic apart."""
+
+
 def _usual() -> SparseConfig:
     return SparseConfig(dense=("input",), update_every=50)
 
@@ -66,10 +71,15 @@ class CRLSpec:
         actor_method: Method of the actor; None: that of `sparse`.
         critic_method: Method of the critic; None: that of `sparse`.
         isolation: `hard` keeps what a task has learnt, to the bit; `none` trains one trunk
-            throughout. None: `hard`, but `none` if the method is dense.
+            throughout; `apart`, of dense methods, gives each task a network of its own. None:
+            `hard`, but `none` if the method is dense.
         share: Under hard isolation, whether a task may read weights of earlier ones (`reuse`) or
-            has masks of its own (`none`). Without isolation it plays no part.
-        baselines: Learn each task alone too, which forward transfer is measured against.
+            has masks of its own (`none`). Otherwise it plays no part.
+        baseline: One of `dstrl.tasks.baselines.BASELINES`, to compare sparse policies with; None:
+            none. Method, isolation and sharing play no part then; with `tiny` and `independent` the
+            sparsity says how small the dense policies are.
+        alone: Learn each task alone too, which forward transfer is measured against; where tasks
+            are apart they are.
         n_envs: Environments that are stepped together.
         net_arch: Widths of the hidden layers of each network.
         eval_every: Environment steps between evaluations; None: 10 evaluations of each task.
@@ -90,7 +100,8 @@ class CRLSpec:
     critic_method: str | None = None
     isolation: str | None = None
     share: str = "none"
-    baselines: bool = True
+    baseline: str | None = None
+    alone: bool = True
     n_envs: int | None = None
     net_arch: tuple[int, ...] | None = None
     eval_every: int | None = None
@@ -102,10 +113,10 @@ class CRLSpec:
         if self.net_arch is not None:
             object.__setattr__(self, "net_arch", tuple(self.net_arch))
         at_least("steps", self.steps, 1)
-        if not isinstance(self.baselines, bool):
-            raise InputError(
-                f"baselines={self.baselines!r}: must be true or false", field="baselines"
-            )
+        if self.baseline is not None:
+            baseline_named(self.baseline)
+        if not isinstance(self.alone, bool):
+            raise InputError(f"alone={self.alone!r}: must be true or false", field="alone")
         if self.net_arch == ():
             raise InputError(
                 "net_arch=(): must have a hidden layer, there is nothing else that tasks can share",
@@ -128,22 +139,40 @@ class CRLSpec:
     def run(self) -> RLSpec:
         """The run of a single task, whose environment only says which values are tuned for it."""
         given = {name: getattr(self, name) for name in SHARED}
-        return RLSpec(env=self.tasks[0].tuned, compiled=False, **given)
+        small = self.baseline_in_force is not None and self.baseline_in_force.size == "task"
+        if self.baseline_in_force is not None and not small:
+            given |= dict.fromkeys(SPLIT, None) | {"sparse": self.sparse.as_dense()}
+        return RLSpec(env=self.tasks[0].tuned, compiled=False, tiny=small, **given)
+
+    @property
+    def baseline_in_force(self) -> Baseline | None:
+        """The baseline; None: it is no run of one."""
+        return None if self.baseline is None else BASELINES[self.baseline]
 
     @property
     def isolation_in_force(self) -> str:
         """The configured isolation, else the one that suits the methods."""
+        if self.baseline_in_force is not None:
+            return self.baseline_in_force.isolation
         names = [own or self.sparse.method for own in (self.actor_method, self.critic_method)]
         dense = not all(method_named(name).sparse for name in names)
         return self.isolation or ("none" if dense else "hard")
 
     def settings(self) -> Settings:
         """Return what the policy is told about sparsity."""
-        return supported(self.run.settings(), self.isolation_in_force, self.share)
+        settings = self.run.settings()
+        if self.baseline is not None:
+            return supported(settings.dense(), self.isolation_in_force, "none")
+        return supported(settings, self.isolation_in_force, self.share)
 
     def in_force(self) -> dict[str, Any]:
-        """Return the rules of actor and critic where they are two; see `RLSpec.in_force`."""
-        return self.run.in_force()
+        """Return the rules of actor and critic where they are two; see `RLSpec.in_force`.
+
+        The method of a run with a baseline is called by the baseline's name.
+        """
+        if self.baseline is not None:
+            return {"baseline": None, "isolation": None, METHOD: self.baseline}
+        return {"baseline": None} | self.run.in_force()
 
     def resolve(self) -> CRLSpec:
         """Return the spec with everything spelled out, but for sparsities that are not split."""
@@ -158,10 +187,12 @@ class CRLSpec:
         """Return the equal spec in one form: resolved, and nothing in it that plays no part."""
         spec = self.resolve()
         run = spec.run.canonical()
-        split = {name: getattr(run, name) for name in SPLIT_KEYS if name in SHARED}
+        split = {name: getattr(run, name) for name in SPLIT}
         return dataclasses.replace(
             spec,
+            baseline=None if self.baseline == FINETUNE else self.baseline,
             sparse=dataclasses.replace(run.sparse, backend="masked"),
             share=self.share if spec.isolation == "hard" else "none",
+            alone=self.alone or spec.isolation == "apart",
             **split,
         )

@@ -25,6 +25,7 @@ from dstrl.runs.train import PROGRESS_EVERY, Progress
 from dstrl.seeds import derive
 from dstrl.tasks.metrics import forgetting, performance, transfers
 from dstrl.tasks.names import continual_policies
+from dstrl.tasks.sizes import arch_of
 from dstrl.tasks.spec import CRLSpec
 from dstrl.tasks.switching import begin_task, policy_of
 from dstrl.watching.callbacks import SparseCallback
@@ -62,9 +63,10 @@ def run(
         mean performance on all tasks, 0 on those that have not begun), `matrix` (row i: performance
         on tasks 0 to i after task i), `forgetting`, `curves` (of each task while it was learnt:
         steps of that task, performance), `sparsity` and `layers` of one task's network,
-        `capacity`, `hyper`, `updates` and `still` (see `sparse_core.metrics.tally`); under hard
-        isolation `capacity_used`; with `plasticity` the curves of `dstrl.watching.plasticity`, over
-        environment steps in all; with baselines `baselines` (their curves), `transfers` and
+        `capacity`, `trained_weights` (how many each task could train), `hyper`, `updates` and
+        `still` (see `sparse_core.metrics.tally`); under hard isolation `capacity_used`; with
+        `plasticity` the curves of `dstrl.watching.plasticity`, over environment steps in all; with
+        networks that learn one task alone `alone` (their curves), `transfers` and
         `forward_transfer`, their mean.
 
     Raises:
@@ -98,21 +100,22 @@ def run(
         "curves": course.curves,
         **weights(policy.sparse_engines),
         "capacity": policy.capacity(),
+        "trained_weights": policy.trained_weights(),
         **moves.result(),
         "hyper": dict(course.run.hyper),
     }
-    if policy.hard:
+    if policy.isolation == "hard":
         result["capacity_used"] = policy.capacity_used()
     if course.plasticity is not None:
         result["plasticity"] = course.plasticity.curves
     save(model, out)
-    if spec.baselines:
+    if course.learns_alone:
         if hasattr(model, "replay_buffer"):
             model.replay_buffer = None  # checkpoints need not hold it any more
         for label in range(1 + len(course.alone), len(course.tasks)):
             course.learn_alone(label)
-        result["baselines"] = [course.curves[0], *course.alone]
-        result["transfers"] = transfers(course.curves, result["baselines"])
+        result["alone"] = [course.curves[0], *course.alone]
+        result["transfers"] = transfers(course.curves, result["alone"])
         result["forward_transfer"] = float(np.mean(result["transfers"]))
     course.close()
     return result
@@ -120,10 +123,12 @@ def run(
 
 def make_model(spec: CRLSpec) -> BaseAlgorithm:
     """Make the algorithm of a resolved spec, which has learnt nothing yet."""
+    baseline = spec.baseline_in_force
     return build(
         spec.run,
         make=spec.tasks[0].make,
         policy=continual_policies()[ALGORITHMS[spec.algo]],
+        arch=None if baseline is None else arch_of(baseline, len(spec.tasks)),
         isolation=spec.isolation_in_force,
         share=spec.share if spec.isolation_in_force == "hard" else "none",
     )
@@ -166,6 +171,11 @@ class _Course:
             Evaluator(task.make, spec.eval_episodes, derive(spec.seed, "task", label))
             for label, task in enumerate(self.tasks)
         ]
+
+    @property
+    def learns_alone(self) -> bool:
+        """Whether each task is learnt alone too; where tasks are apart, they all are."""
+        return self.spec.alone and self.spec.isolation_in_force != "apart"
 
     def build(self) -> BaseAlgorithm:
         """Make an algorithm that has learnt nothing yet."""
@@ -289,7 +299,7 @@ class _Course:
         self._callbacks = [callback for callback in callbacks if callback is not None]
 
     def _tell(self, part: float, value: float) -> None:
-        trained = 2 * len(self.tasks) - 1 if self.spec.baselines else len(self.tasks)
+        trained = 2 * len(self.tasks) - 1 if self.learns_alone else len(self.tasks)
         numbers = {"steps": (self.learnt + part) * self.spec.steps, "performance": value}
         self.progress((self.learnt + part) / trained, numbers)
 

@@ -31,7 +31,7 @@ LISTINGS = {
     "datasets": CL,
     "networks": CL,
     "strategies": CL,
-    "baselines": CL,
+    "baselines": "sweeps.commands.listing:baselines",
     "figures": "sweeps.commands.listing:figures",
     "grids": "sweeps.commands.listing:grids",
     "kinds": "sweeps.commands.listing:kinds",
@@ -64,6 +64,15 @@ def presets() -> list[Entry]:
         entry
         for source in sources
         for entry in load("list", source, "a function", callable)("presets")
+    ]
+
+
+def baselines() -> list[Entry]:
+    """Return what sparse networks have to beat in kinds `cl` and `crl`, each with what it is."""
+    return [
+        entry
+        for source in (CL, RL)
+        for entry in load("list", source, "a function", callable)("baselines")
     ]
 
 

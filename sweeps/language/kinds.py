@@ -65,6 +65,12 @@ PLASTICITY = (
 )
 """Curves of reinforcement learning's kinds, `dstrl.watching.plasticity`."""
 
+TRAINED = (
+    ("sparse_core.columns:trained_mean", "weights a task trains, mean"),
+    ("sparse_core.columns:trained_least", "and least"),
+)
+"""Columns of the kinds that learn tasks in sequence."""
+
 KINDS = {
     "rl": Kind(
         spec="dstrl.runs.spec:RLSpec",
@@ -94,8 +100,7 @@ KINDS = {
             ("forgetting", "forgetting (%)"),
             ("accuracy_without_labels", "accuracy, tasks inferred (%)"),
             ("tasks_found", "tasks inferred right (%)"),
-            ("continual.runs.columns:trained_mean", "weights a task trains, mean"),
-            ("continual.runs.columns:trained_least", "and least"),
+            *TRAINED,
             ("continual.runs.columns:samples_kept", "samples kept of other tasks"),
         ),
     ),
@@ -112,6 +117,7 @@ KINDS = {
             ("forgetting", "forgetting (%)"),
             ("forward_transfer", "forward transfer (%)"),
             ("capacity_used", "capacity used (%)"),
+            *TRAINED,
         ),
         panels=PLASTICITY,
         player="dstrl.tasks.enjoy:enjoy_tasks",

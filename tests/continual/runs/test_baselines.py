@@ -12,13 +12,14 @@ from continual.runs.baselines import BASELINES
 from continual.runs.batches import Recalling, TensorBatches, make_batches
 from continual.runs.benchmarks import as_avalanche, load_tasks
 from continual.runs.build import make_model
-from continual.runs.columns import samples_kept, trained_least, trained_mean
+from continual.runs.columns import samples_kept
 from continual.runs.data import TaskData
 from continual.runs.independent import Independent
 from continual.runs.protecting import protection
 from continual.runs.sizes import resized
 from continual.runs.spec import CLSpec
 from continual.runs.train import run
+from sparse_core.columns import trained_least, trained_mean
 from sparse_core.config import SparseConfig
 from sweeps.language.axes import Axes
 from sweeps.language.grid import make_run

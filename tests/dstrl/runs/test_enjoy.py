@@ -157,7 +157,7 @@ TASKS = (LampTask(), LampTask())
 def test_one_episode_of_each_task_is_played(tmp_path):
     hyper = {"n_steps": 16, "batch_size": 16, "n_epochs": 1}
     spec = CRLSpec(
-        sequence=f"{__name__}:TASKS", steps=16, eval_episodes=1, baselines=False, hyper=hyper
+        sequence=f"{__name__}:TASKS", steps=16, eval_episodes=1, alone=False, hyper=hyper
     )
     train.run(spec, tmp_path, lambda done, numbers: None)
     assert enjoy_tasks(spec, tmp_path, tmp_path / "lamps.gif", seed=0) == [

@@ -10,6 +10,7 @@ import pytest
 
 from dstrl.runs.hyperparameters import ALGORITHMS, defaults
 from dstrl.runs.spec import RLSpec
+from dstrl.tasks.baselines import BASELINES
 from dstrl.tasks.spec import CRLSpec
 from sparse_core.config import SparseConfig
 from sparse_core.method import Method
@@ -35,7 +36,7 @@ def test_it_imports_no_torch():
         ({"seed": -1}, "seed=-1: must be"),
         ({"isolation": "soft"}, "isolation='soft': must be one of hard, none"),
         ({"share": "forward"}, "share='forward': must be one of none, reuse"),
-        ({"baselines": 3}, "baselines=3: must be true or false"),
+        ({"alone": 3}, "alone=3: must be true or false"),
         ({"net_arch": (8, 0)}, "net_arch=0: must be an integer of at least 1"),
         ({"net_arch": ()}, "net_arch=(): must have a hidden layer"),
         ({"eval_every": 0}, "eval_every=0: must be an integer of at least 1"),
@@ -47,6 +48,11 @@ def test_it_imports_no_torch():
         ({"sparse": SparseConfig(backend="condensed")}, "backend='condensed': tasks in sequence"),
         ({"sparse": SparseConfig(method="gmp")}, "method='gmp': writes weights outside"),
         ({"sparse": DENSE, "isolation": "hard"}, "method='dense': leaves no room"),
+        (
+            {"isolation": "apart"},
+            "method='rigl': isolation='apart' gives each task a dense network",
+        ),
+        ({"baseline": "replay"}, "baseline='replay': must be one of finetune, tiny, independent"),
         ({"actor_method": "dense", "isolation": "hard"}, "method='dense': leaves no room"),
     ],
 )
@@ -90,12 +96,34 @@ def test_what_plays_no_part_makes_no_other_run():
         CRLSpec(isolation="none"),
         CRLSpec(share="reuse"),
         CRLSpec(seed=1),
-        CRLSpec(baselines=False),
+        CRLSpec(alone=False),
         CRLSpec(sequence="cartpole-twice"),
         CRLSpec(actor_sparsity=0.5),
         CRLSpec(sparse=DENSE),
     ]
     assert len({run_id("crl", spec) for spec in specs}) == len(specs)
+
+
+def test_baselines_are_one_run_whatever_they_stand_beside():
+    rigl = SparseConfig(method="rigl", sparsity=0.9, dense=("input",))
+    srigl = dataclasses.replace(rigl, method="srigl", update_every=7)
+    few = dataclasses.replace(rigl, sparsity=0.8)
+    for name in BASELINES:
+        asked = CRLSpec(baseline=name, sparse=rigl)
+        assert asked.in_force()["sparse.method"] == name
+        assert asked.canonical() == asked.canonical().canonical()
+        others = [
+            CRLSpec(baseline=name, sparse=srigl, isolation="hard", share="reuse"),
+            CRLSpec(baseline=name, sparse=few),
+        ]
+        sized = BASELINES[name].size == "task"
+        same = [alike(asked, other) for other in others]
+        assert same == [name in ("finetune", "independent_total"), not sized]
+    assert alike(CRLSpec(baseline="finetune"), CRLSpec(sparse=DENSE))
+    assert alike(
+        CRLSpec(baseline="independent", alone=False), CRLSpec(baseline="independent", alone=True)
+    )
+    assert len({run_id("crl", CRLSpec(baseline=name)) for name in BASELINES}) == len(BASELINES)
 
 
 def test_an_option_of_sparsity_leaves_the_others_as_they_are_for_sequences():

@@ -31,7 +31,7 @@ SPEC = CRLSpec(
     sparse=SPARSE,
     hyper={"n_steps": 64, "n_epochs": 4, "batch_size": 32},
 )
-QUICK = dataclasses.replace(SPEC, steps=64, eval_every=64, baselines=False)
+QUICK = dataclasses.replace(SPEC, steps=64, eval_every=64, alone=False)
 HEARD: list[tuple[float, dict[str, float]]] = []
 
 
@@ -60,7 +60,7 @@ def test_finished_tasks_earn_the_same_ever_after(result):
 
 
 def test_curves_go_from_the_beginning_of_a_task_to_its_end(result):
-    for curve in result["curves"] + result["baselines"]:
+    for curve in result["curves"] + result["alone"]:
         assert [step for step, _ in curve] == [0, 100, 200, 256]
     assert [curve[-1][1] for curve in result["curves"]] == result["matrix"][-1]
 
@@ -77,8 +77,8 @@ def test_the_curve_is_the_mean_over_all_tasks_and_ends_at_the_score(result):
 
 
 def test_transfer_is_measured_against_networks_that_learn_one_task(result):
-    assert result["baselines"][0] == result["curves"][0] and result["transfers"][0] == 0.0
-    expected = forward_transfer(result["curves"], result["baselines"])
+    assert result["alone"][0] == result["curves"][0] and result["transfers"][0] == 0.0
+    expected = forward_transfer(result["curves"], result["alone"])
     assert result["forward_transfer"] == pytest.approx(expected)
 
 
@@ -112,9 +112,9 @@ def test_the_model_is_kept_with_all_its_tasks(result, folder):
 
 
 def test_the_same_seed_gives_the_same_numbers(result, tmp_path):
-    again = run(dataclasses.replace(SPEC, baselines=False), tmp_path, silent)
+    again = run(dataclasses.replace(SPEC, alone=False), tmp_path, silent)
     assert again["curves"] == result["curves"] and again["matrix"] == result["matrix"]
-    assert not {"forward_transfer", "baselines", "transfers"} & set(again)
+    assert not {"forward_transfer", "alone", "transfers"} & set(again)
 
 
 @pytest.mark.parametrize("method", ["rigl", "dense"])
@@ -198,8 +198,8 @@ def test_what_cannot_be_learnt_is_refused_in_one_line(fields, message, tmp_path)
 
 
 def test_plasticity_is_measured_over_all_tasks(tmp_path):
-    plain = run(dataclasses.replace(QUICK, baselines=True), tmp_path, silent)
-    told = run(dataclasses.replace(QUICK, baselines=True, plasticity=True), tmp_path, silent)
+    plain = run(dataclasses.replace(QUICK, alone=True), tmp_path, silent)
+    told = run(dataclasses.replace(QUICK, alone=True, plasticity=True), tmp_path, silent)
     curves = told.pop("plasticity")
     assert told == plain
     assert set(curves) == {"dormant", "effective_rank", "weight_rms", "churn", "gradient_snr"}

@@ -138,7 +138,7 @@ def test_threads_are_settled_before_numerical_libraries_are_loaded(tmp_path: Pat
         ("train cl --help", "--benchmark STR"),
         ("train --help", "crl continual reinforcement learning: one run"),
         ("train crl --help", "--sequence STR"),
-        ("train crl --help", "--baselines, --no-baselines"),
+        ("train crl --help", "--alone, --no-alone"),
         ("train crl --help", "--hyper.KEY VALUE"),
         ("train cl --help", "--out {None}|PATH"),
     ],

@@ -205,11 +205,11 @@ def test_a_key_of_a_preset_takes_values_of_another_type(rate: str) -> None:
 def test_options_of_tasks_in_sequence() -> None:
     words = (
         "--sequence cartpole --algo ppo --steps 20000 --sparse.sparsity 0.8 --sparse.method rigl "
-        "--isolation hard --share reuse --no-baselines --hyper.gamma 0.9 --seed 4"
+        "--isolation hard --share reuse --no-alone --hyper.gamma 0.9 --seed 4"
     )
     spec = parse_train(KINDS["crl"], words.split(), "dst train crl").spec
     assert (spec.sequence, spec.algo, spec.steps, spec.seed) == ("cartpole", "ppo", 20_000, 4)
-    assert (spec.isolation, spec.share, spec.baselines) == ("hard", "reuse", False)
+    assert (spec.isolation, spec.share, spec.alone) == ("hard", "reuse", False)
     assert (spec.sparse.method, spec.sparse.sparsity, spec.sparse.dense) == (
         "rigl",
         0.8,

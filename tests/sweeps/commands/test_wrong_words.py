@@ -84,8 +84,8 @@ WRONG = [
     ("train rl --algo tqc", "algo='tqc': must be one of ppo, a2c, dqn, sac, td3, ddpg; for sb3-"),
     ("train rl --runs-dir good.yaml", "runs_dir='good.yaml': must be a directory"),
     (
-        "train crl --baselines false",
-        "--baselines: takes no value such as 'false', it is --baselines or --no-baselines",
+        "train crl --alone false",
+        "--alone: takes no value such as 'false', it is --alone or --no-alone",
     ),
     (
         "train rl --sparse.ablation=no",
@@ -128,7 +128,7 @@ WRONG = [
     ("train crl --sparse.backend condensed", "backend='condensed': tasks in sequence need"),
     ("train crl --sparse.sparsity 1", "dst: sparse.sparsity=1.0: must be a number in [0, 1)"),
     ("train crl --hyper.gama 0.9", "hyper='gama': ppo has "),
-    ("train crl --baseline", "--baseline: unknown option; did you mean '--baselines'"),
+    ("train crl --alon", "--alon: unknown option; did you mean '--alone'"),
     ("train cl --data nowhere", "nowhere': must be a folder that exists (--data, DST_DATA)"),
 ]
 

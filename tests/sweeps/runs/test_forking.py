@@ -126,7 +126,7 @@ blocks:
     base: {tasks: 2, epochs: 1, samples: 256, hidden: [32], sparse.sparsity: 0.8,
            sparse.method: rigl, sparse.update_every: 2}
   - kind: crl
-    base: {steps: 96, n_envs: 1, eval_episodes: 1, net_arch: [32, 32], baselines: false,
+    base: {steps: 96, n_envs: 1, eval_episodes: 1, net_arch: [32, 32], alone: false,
            hyper.n_steps: 32, hyper.batch_size: 32, sparse.sparsity: 0.8, sparse.method: set,
            sparse.update_every: 2}
 """
