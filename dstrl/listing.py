@@ -95,6 +95,6 @@ def _first_line(thing: object) -> str:
 
 LISTINGS: Mapping[str, Callable[[], Iterator[Entry]]] = {
     "presets": _presets,
-    "baselines": _baselines,
     "envs": _environments,
+    "baselines": _baselines,
 }
