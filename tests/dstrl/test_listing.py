@@ -55,7 +55,8 @@ def test_every_entry_is_a_line_with_a_source_that_exists(kind):
 
 
 def test_another_kind_is_refused():
-    with pytest.raises(InputError, match=r"^kind='worlds': must be one of presets, envs, baselines$"):
+    said = r"^kind='worlds': must be one of presets, envs, baselines$"
+    with pytest.raises(InputError, match=said):
         described("worlds")
 
 
