@@ -1,17 +1,21 @@
 """Avalanche, importable also where torchvision's compiled operators are not, and faster.
 
 At import Avalanche asks for modules that a metric, a logger or a data set of its uses and nothing
-else. They take half of the time; here they are imported when they are used.
+else. They take half of the time; here they are imported when they are used. It also writes a file
+of settings into the user's home, which need not be writable here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -63,10 +67,31 @@ def _deferred() -> Iterator[None]:
                 del sys.modules[name]
 
 
+@contextlib.contextmanager
+def _settings() -> Iterator[None]:
+    """Let Avalanche write its settings elsewhere within, where the home cannot be written."""
+    folder = Path.home() / ".avalanche"
+    with contextlib.suppress(OSError):
+        folder.mkdir(exist_ok=True)
+    if (folder / "config.json").exists() or os.access(folder, os.W_OK):
+        yield
+        return
+    with tempfile.TemporaryDirectory() as home:
+        kept = os.environ.get("HOME")
+        os.environ["HOME"] = home
+        try:
+            yield
+        finally:
+            os.environ.pop("HOME")
+            os.environ.update({} if kept is None else {"HOME": kept})
+    utils = importlib.import_module("avalanche.benchmarks.datasets.dataset_utils")
+    utils.set_dataset_root(str(folder / "data"))
+
+
 def import_avalanche() -> ModuleType:
     """Import Avalanche and return it; its dependencies' warnings at import are not ours to show."""
     prepare_torchvision()
-    with warnings.catch_warnings(), _deferred():
+    with warnings.catch_warnings(), _deferred(), _settings():
         warnings.simplefilter("ignore")
         for part in ("benchmarks", "evaluation", "models", "training"):
             importlib.import_module(f"avalanche.{part}")
