@@ -86,10 +86,10 @@ docs-serve: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@$(SITE) serve
 
-# Execute the notebooks, so that the site shows what comes out (minutes).
+# Execute the notebooks, which keep what comes out for the site (minutes); ARGS="sb3 speed" some of them.
 notebooks: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs,data]' nbclient ipykernel
-	@$(BIN)/python -m handbook.notebooks
+	@$(BIN)/python -m handbook.notebooks $(ARGS)
 
 # The site's pictures; ARGS="update mask" draws some. `report` needs Chromium.
 pictures: $(READY)

@@ -27,6 +27,9 @@ MOVED = {
 """Files beside `docs`, and where the site shows them."""
 
 LINK = re.compile(r"\]\((?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)")
+NAMED_BY_PATH = re.compile(r"\[(?P<path>docs/[\w/]+\.md)\]\((?P=path)\)")
+CELL = re.compile(r"<td.*?</td>", re.DOTALL)
+INTERVAL = re.compile(r"\[([-+\u2212]?[\d.,]+), ([-+\u2212]?[\d.,]+)\]")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -50,18 +53,24 @@ def generated() -> Iterator[tuple[str, str | bytes]]:
 
 
 def from_root(name: str) -> str:
-    """Return a page beside `docs` with its links as they are within `docs`.
+    """Return a page beside `docs` with its links as they are within `docs`, named by titles.
 
     Code in a list, 7 spaces in, is moved to where Python-Markdown takes it for code, too.
     """
     text = re.sub("^ {7}", " " * 8, (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text = NAMED_BY_PATH.sub(lambda link: f"[{title(link['path'])}]({link['path']})", text)
     return re.sub(r"\]\((?!https?:|#)", "](../", text).replace("](../docs/", "](")
 
 
-def section(name: str, title: str) -> str:
+def title(path: str) -> str:
+    """Return the heading of a page."""
+    return (ROOT / path).read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+
+
+def section(name: str, heading: str) -> str:
     """Return one section of a page beside `docs` as a page."""
-    text = from_root(name).partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-    return f"# {title}\n{text}"
+    text = from_root(name).partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return f"# {heading}\n{text}"
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -79,3 +88,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"]({posixpath.relpath(shown, folder or '.')}{anchor})"
 
     return LINK.sub(lead, markdown.replace(extras.PLACE, extras.shown()))
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Change what a page shows."""
+    return unbroken(html)
+
+
+def unbroken(html: str) -> str:
+    """Return a page whose tables keep each interval on one line."""
+    return CELL.sub(lambda cell: INTERVAL.sub(r"[\1,&nbsp;\2]", cell[0]), html)

@@ -40,6 +40,7 @@ FILE = re.compile(r"(?<![\w.:/-])((?:[\w.-]+/)+[\w-]+\.(?:py|yaml|md|toml))(?![\
 DOTTED = re.compile(rf"(?<![\w./:-])((?:{'|'.join(PACKAGES)})(?:\.\w+)+(?::\w+)?)")
 IMPORT = re.compile(rf"^ *from ((?:{'|'.join(PACKAGES)})[\w.]*) import (.+)$", re.MULTILINE)
 COMMAND = re.compile(r"^ {4}(?:\.venv/bin/)?dst (.*)$", re.MULTILINE)
+CONTINUED = re.compile(r"\\\n\s*")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 ALL = [(page, text) for page, text in TEXTS.items()]
@@ -106,7 +107,7 @@ def commands() -> list[tuple[str, str]]:
     return [
         (page, command.partition("  #")[0].strip())
         for page, text in TEXTS.items()
-        for command in COMMAND.findall(text)
+        for command in COMMAND.findall(CONTINUED.sub("", text))
     ]
 
 

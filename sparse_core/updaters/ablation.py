@@ -5,6 +5,7 @@ or one of the n_prune inactive positions of largest gradient magnitude. A neuron
 positions than the threshold is ablated; its weights go to the other neurons.
 
 Deviations from the published code:
+
 - It ranks gradients over all positions, active ones included; here, as in the paper's text, only
   inactive positions are candidates.
 - It drops active weights that happen to be zero, by lowering n_keep to the number of the others;

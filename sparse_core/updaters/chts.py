@@ -17,6 +17,7 @@ class CHTs(DropAndGrow):
     Links are predicted in the network that the drop leaves, so growth is scored after it.
 
     Deviations:
+
     - Neurons that a drop leaves without inputs or without readers keep their other weights; the
       published code removes these too ("network percolation").
     - The sigmoid decay of density (CHTss) is GMP's and GraNet's `density_curve`, not part of this

@@ -22,6 +22,7 @@ class NeuroplasticExpansion(RigL):
     what it grows.
 
     Deviations:
+
     - The density of the schedule is met exactly: what is pruned is grown elsewhere in addition.
     - A neuron is dormant by its activity in the last training batch. The published code has two
       measures and drops the smallest weights of all neurons by default.

@@ -22,6 +22,7 @@ class TAR(DropAndGrow):
     nodes, inputs and neurons together: with about so many a random graph hangs together.
 
     Deviations:
+
     - A reserve that exceeds what all layers lack is shared in proportion to these floors; one that
       is smaller, in proportion to what they lack. (The published rule beyond the floors was not
       available.)

@@ -12,6 +12,7 @@ network all of this concerns active weights; masks stay as they are. Any method 
 too.
 
 Deviations:
+
 - Activity is that of the last training batch instead of one drawn for the purpose.
 - New weights are uniform in +-1 / sqrt(fan-in) with a neuron's own fan-in, as torch's layers begin,
   whatever the layer began with.

@@ -31,7 +31,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop("mylab", None)
 
 
-@pytest.mark.parametrize("command", re.findall(r"^    dst (.*)$", PAGE, re.MULTILINE))
+COMMANDS = re.findall(r"^    dst (.*)$", re.sub(r"\\\n\s*", "", PAGE), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.filterwarnings("ignore:update_every")
 def test_the_commands_run(command, folder, capsys):
     assert main([*command.split(), *SMALL, "--sparse.update-every", "1", "--out", "run"]) == 0

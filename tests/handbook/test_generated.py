@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -81,6 +82,14 @@ def test_every_module_has_a_page():
     assert "::: sparse_core.budgets.densities" in page
 
 
+def test_lists_in_docstrings_are_lists_in_the_site():
+    """A blank line is before them."""
+    run_on = re.compile(r"^( *)(?!-)\S.*:\n\1- (?![a-z]+: )", re.MULTILINE)
+    modules = [path for room in code.rooms() for path in room.glob("*.py")]
+    found = [path for path in modules if run_on.search(path.read_text(encoding="utf-8"))]
+    assert found == []
+
+
 def test_examples_can_be_linked_to():
     page = examples.page()
     assert examples.anchor("examples/own_code") == "#examples-own-code-grid-yaml"
@@ -89,5 +98,5 @@ def test_examples_can_be_linked_to():
 
 
 def test_every_extra_is_listed():
-    assert "| `onnx` | `onnx>=1.16`, `onnxscript>=0.5` |" in extras.shown()
+    assert "| `onnx` | `to_onnx` | `onnx>=1.16`, `onnxscript>=0.5` |" in extras.shown()
     assert extras.PLACE in (extras.ROOT / "docs" / "install.md").read_text(encoding="utf-8")
