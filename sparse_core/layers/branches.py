@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_legacy_batchedtensor
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as modules
 
 from sparse_core.layers import torch_path
 from sparse_core.layers.chain import CondensedSequential, whole_chain
@@ -24,6 +24,13 @@ from sparse_core.layers.torch_path import Layers, opaque
 from sparse_core.layers.ways import Blocked
 
 Chains = list[list[Link]]
+
+GLOBAL_HOOKS = [
+    table
+    for name, table in vars(modules).items()
+    if name.startswith(("_global_forward", "_global_backward")) and isinstance(table, dict)
+]
+"""torch's tables of hooks on all modules; which there are depends on its version."""
 
 
 def run_branches(networks: Sequence[nn.Module], input: Tensor) -> tuple[Tensor, ...]:
@@ -75,7 +82,7 @@ def _together(networks: Sequence[nn.Module], input: Tensor) -> list[Layers] | No
         or not input.is_cpu
         or len(input) <= SMALL_BATCH
         or torch_path.looked_into()
-        or _has_any_global_hook()  # type: ignore[no-untyped-call]
+        or any(GLOBAL_HOOKS)
     ):
         return None
     chains: list[Layers] = []

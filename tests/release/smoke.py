@@ -5,6 +5,7 @@
     python -m tests.release.smoke --oldest --free torch torchvision
     python -m tests.release.smoke --python python3.12
     python -m tests.release.smoke --torch torch==2.13.0+cpu torchvision==0.28.0
+    python -m tests.release.smoke --folder smoke               keep the environment
 
 Everything happens in a folder outside the repository, with an empty cache of compiled kernels as a
 newcomer has it; each step is printed with its time. torch is installed first, as the documentation
@@ -14,6 +15,7 @@ says, from PyTorch's index of builds for the CPU unless `--torch` names what pip
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
@@ -64,16 +66,21 @@ def main() -> int:
     parser.add_argument("--oldest", action="store_true", help="the oldest versions allowed")
     parser.add_argument("--free", nargs="*", default=(), metavar="NAME", help="whatever comes")
     parser.add_argument("--torch", nargs="+", default=CPU, metavar="NAME", help="builds of torch")
+    parser.add_argument("--folder", type=Path, help="new, and kept; default: a temporary one")
     options = parser.parse_args()
-    with TemporaryDirectory(prefix="dstrl-smoke-") as place:
-        os.environ["SPARSE_CORE_CACHE_DIR"] = f"{place}/kernels"
-        constraints = lowest(options.free) if options.oldest else []
-        return follow(Path(place), options.python, constraints, options.torch)
+    constraints = lowest(options.free) if options.oldest else []
+    with contextlib.ExitStack() as stack:
+        place = options.folder
+        if place is None:
+            place = Path(stack.enter_context(TemporaryDirectory(prefix="dstrl-smoke-")))
+        os.environ["SPARSE_CORE_CACHE_DIR"] = str(place.resolve() / "kernels")
+        return follow(place.resolve(), options.python, constraints, options.torch)
 
 
 def follow(place: Path, python: str, constraints: Sequence[str], torch: Sequence[str]) -> int:
     """Make an environment in a folder, install torch and the wheel, and do the steps there."""
     source = place / "source"
+    place.mkdir(parents=True, exist_ok=True)
     shutil.copytree(ROOT, source, ignore=left_out)
     work = place / "work"
     work.mkdir()

@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules import module
 
 from sparse_core.layers import branches
 from sparse_core.layers.branches import run_branches
@@ -197,3 +198,21 @@ def test_what_is_around_them_is_compiled():
     assert torch.equal(found, expected)
     found.sum().backward()
     assert nets[0][0].values.grad is not None
+
+
+@pytest.mark.parametrize(
+    "register",
+    [
+        module.register_module_forward_hook,
+        module.register_module_forward_pre_hook,
+        module.register_module_full_backward_hook,
+        module.register_module_full_backward_pre_hook,
+    ],
+)
+def test_hooks_on_all_modules_are_seen(register):
+    hook = register(lambda *_: None)
+    try:
+        assert any(branches.GLOBAL_HOOKS)
+    finally:
+        hook.remove()
+    assert not any(branches.GLOBAL_HOOKS)
