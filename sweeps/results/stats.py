@@ -80,6 +80,23 @@ def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> Floats:
     return np.asarray((matrices > np.asarray(thresholds)).mean(axis=(-3, -2)))
 
 
+def area(curve: Floats) -> float:
+    """Return the area below a curve over its length, each value held since the one before.
+
+    The first value stands for all from 0 on. Of values at equal distances it is their mean.
+
+    Args:
+        curve: x and y, `(points, 2)`, x ascending and not below 0.
+
+    Raises:
+        ValueError: If it has no length.
+    """
+    x, y = np.asarray(curve, dtype=float).reshape(-1, 2).T
+    if not len(x) or x[-1] <= 0:
+        raise ValueError(f"curve of {len(x)} points: must end beyond 0")
+    return float(np.diff(x, prepend=0.0) @ y / x[-1])
+
+
 def interval(
     statistic: Statistic,
     scores: ArrayLike,

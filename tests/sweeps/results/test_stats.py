@@ -186,3 +186,10 @@ def test_generators_are_told_apart_by_name_and_seed_alone() -> None:
 def test_scores_of_another_shape_are_refused(scores: object) -> None:
     with pytest.raises(ValueError, match=r"must be \(runs, tasks\)"):
         stats.iqm(scores)  # type: ignore[arg-type]
+
+
+def test_the_area_below_a_curve_by_hand():
+    assert stats.area(np.array([[5.0, 2.0], [10.0, 4.0], [15.0, 9.0]])) == 5.0
+    assert stats.area(np.array([[0.0, 7.0], [2.0, 1.0], [10.0, 3.0]])) == (2 * 1 + 8 * 3) / 10
+    with pytest.raises(ValueError, match="curve of 0 points: must end beyond 0"):
+        stats.area(np.empty((0, 2)))
