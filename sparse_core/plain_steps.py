@@ -65,12 +65,23 @@ class PlainSteps:
 
     def next_is_plain(self) -> bool:
         """Whether the coming step moves weights and nothing else."""
+        return self._is_plain(0)
+
+    def coming(self, most: int) -> int:
+        """Return how many steps may be made before anybody has to look, at most `most`.
+
+        Observers of single steps see each of them.
+        """
+        limit = min(most, 1) if self.engine.on_step else most
+        return next((i for i in range(limit) if not self._is_plain(i)), limit)
+
+    def _is_plain(self, ahead: int) -> bool:
         engine = self.engine
-        if engine.neurons.due(engine.steps + 1):
+        if engine.neurons.due(engine.steps + ahead + 1):
             return False
         if engine.updater is None:
             return True
-        schedule, phase, horizon = engine._schedule, engine.phase, engine.horizon
+        schedule, phase, horizon = engine._schedule, engine.phase + ahead, engine.horizon
         if schedule.due(phase + 1, horizon):
             return False
         return not engine._gradients._wanted(phase, schedule, horizon)
@@ -88,10 +99,10 @@ class PlainSteps:
             release(tensor.layer)
         engine._followers.catch_up()
 
-    def after(self) -> None:
-        """Count a plain step."""
+    def after(self, steps: int = 1) -> None:
+        """Count plain steps."""
         engine = self.engine
-        engine._clock["steps"] = engine.steps + 1
+        engine._clock["steps"] = engine.steps + steps
         for observe in engine.on_step:
             observe(engine.steps)
         if engine.updater is not None or engine.neurons.every is not None:

@@ -13,12 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.policies import ContinuousCritic
 
-from dstrl.compiled.batches import Batches
+from dstrl.compiled.batches import Batches, lay_kernel
+from dstrl.compiled.losses import (
+    actor_kernel,
+    least_kernel,
+    squares_kernel,
+    vote_kernel,
+    wanted_kernel,
+)
 from dstrl.compiled.observations import Observations
 from dstrl.compiled.program import StepProgram, trainer_of
 from dstrl.compiled.refusals import check_policy
 from sparse_core.step import CannotCompile, Chain, Shape, Trainer
-from sparse_core.step.shape import Array
+from sparse_core.step.parts import add
+from sparse_core.step.shape import Array, zeros
+from sparse_core.step.tape import Tape
 
 
 class ActorCriticProgram(StepProgram):
@@ -37,6 +46,9 @@ class ActorCriticProgram(StepProgram):
         now: Inputs of the critics for observations and what the actor proposes there.
         then: Those of their targets for the next observations.
         observed: What the actor reads, both if `batches` is two.
+        least: `(batch,)`, the least of the critics' values that were computed last.
+        coefficient: (1,), the weight of log probabilities.
+        numbers: What is logged, in the order of the algorithm's `logged`.
     """
 
     def __init__(self, model: Any, batch_size: int, batches: int) -> None:
@@ -49,14 +61,19 @@ class ActorCriticProgram(StepProgram):
         self.features = features = width - actions
         if features != math.prod(model.observation_space.shape):
             raise CannotCompile("critics do not read observations as they are")
-        self._batches = Batches(model, self.shape)
-        self.lay = self._batches.lay
         self.observations = Observations(self.shape, features)
         self.following = Observations(self.shape, features)
+        raw = self.observations.raw, self.following.raw
+        self.batches = Batches(model, self.shape, *raw, actions)
+        self.lay = lay_kernel(self.shape.tile)
         both, trained = Shape.of(batch_size, batches=2), self.shape.trained
         self.proposed = both.forward(width)
         self.now, self.then = self.proposed[:trained], self.proposed[trained:]
         self._taken = self.shape.forward(width)
+        self.least, self._wanted = zeros(batch_size), zeros(batch_size)
+        self._chosen: NDArray[np.int64] = np.zeros(batch_size, np.int64)
+        self.coefficient: NDArray[np.float64] = np.zeros(1)
+        self.numbers: NDArray[np.float64] = np.zeros(len(model.logged))
         self.observed = both.forward(features) if batches == 2 else self.shape.forward(features)
 
     def _values_of(self, name: str) -> list[Chain]:
@@ -70,70 +87,66 @@ class ActorCriticProgram(StepProgram):
         pairs = zip(model.critic.parameters(), model.critic_target.parameters(), strict=True)
         return trainer_of(model.critic.optimizer, self.critics, pairs)
 
-    def sample(self) -> tuple[Array, Array]:
-        """Draw transitions.
+    def lay_actions(self, tape: Tape) -> None:
+        """Bring the actions that were taken beside the observations."""
+        tape.call(self.lay, self.batches.actions, self._taken, 0, self.features)
 
-        Returns:
-            `(batch,)` rewards, and discounts that are zero at the end of episodes.
-        """
-        drawn = self._batches.draw(self.observations.raw, self.following.raw)
-        actions, rewards, remaining = drawn
-        self.lay(actions.reshape(len(actions), -1), self._taken, 0, self.features)
-        return rewards, remaining
+    def value_of_following(self, tape: Tape) -> None:
+        """Compute what the targets think that comes next is worth, into `least`."""
+        self.following.on_tape(tape, self.policy.critic_target.features_extractor, self.then)
+        self._least(tape, [chain.on_tape(tape, self.then) for chain in self._critic_targets])
 
-    def value_of_following(self) -> Array:
-        """Return `(batch,)`, what the targets think that comes next is worth."""
-        self.following.read(self.policy.critic_target.features_extractor, self.then)
-        return self._least([chain.forward(self.then) for chain in self._critic_targets])[0]
-
-    def learn_values(self, wanted: Array, weight: float) -> float:
+    def learn_values(self, tape: Tape, log_prob: Array, weight: float) -> None:
         """Compute the gradients of the critics.
 
         Args:
-            wanted: `(batch,)`, the target of all critics.
+            tape: What does it, after `value_of_following`.
+            log_prob: `(batch,)`, of the next actions, by whose weighted values those of what
+                follows are less; empty: they are not.
             weight: Of each critic's mean squared error in the loss.
-
-        Returns:
-            The loss.
         """
-        batch, loss = self.batch_size, 0.0
-        self.observations.read(self.policy.critic.features_extractor, self._taken)
+        outcomes = self.batches.rewards, self.batches.remaining
+        tape.call(wanted_kernel(), *outcomes, self.least, log_prob, self.coefficient, self._wanted)
+        self.observations.on_tape(tape, self.policy.critic.features_extractor, self._taken)
         for chain in self.critics:
-            error = chain.forward(self._taken).reshape(-1)[:batch] - wanted
-            loss += weight * float(error @ error) / batch
-            signal = chain.signal.reshape(-1)[:batch]
-            np.multiply(error, np.float32(2 * weight / batch), out=signal)
-            chain.backward()
-        return loss
+            values, place = chain.on_tape(tape, self._taken), self.place("critic_loss")
+            tape.call(
+                squares_kernel(), values, self._wanted, weight, chain.signal, self.numbers, place
+            )
+            chain.backward_on_tape(tape)
 
-    def judge(self, critics: list[Chain]) -> tuple[Array, Array]:
-        """Return what critics think of the actor's actions, and its mean's gradient by actions.
+    def judge(self, tape: Tape, critics: list[Chain], log_prob: Array) -> Array:
+        """Compute the actor's loss: the least of what critics think of its actions, and entropy.
 
         Args:
+            tape: What does it.
             critics: The least of whose values counts.
+            log_prob: `(batch,)`, of the actions, weighted; or empty.
 
         Returns:
-            `(batch,)` values, and `(trained, actions, tile)`, the gradient of *minus* their mean.
+            `(trained, actions, tile)`, where the gradient of *minus* the mean value by actions
+            will lie.
         """
-        batch = self.batch_size
-        self.observations.read(self.policy.critic.features_extractor, self.now)
-        values, chosen = self._least([chain.forward(self.now) for chain in critics])
+        self.observations.on_tape(tape, self.policy.critic.features_extractor, self.now)
+        self._least(tape, [chain.on_tape(tape, self.now) for chain in critics])
         of_action: Array | None = None
         for index, chain in enumerate(critics):
-            signal = chain.signal.reshape(-1)[:batch]
-            np.multiply(chosen == index, np.float32(-1 / batch), out=signal)
-            part = chain.backward(train=False, first=self.features)
+            tape.call(vote_kernel(), self._chosen, index, chain.signal)
+            part = chain.backward_on_tape(tape, train=False, first=self.features)
             assert part is not None
-            of_action = part if of_action is None else np.add(of_action, part, out=of_action)
+            if of_action is not None:
+                add(tape, of_action, part, of_action)
+            of_action = part if of_action is None else of_action
         assert of_action is not None
-        return values, of_action
+        place = self.place("actor_loss")
+        tape.call(actor_kernel(), self.least, log_prob, self.coefficient, self.numbers, place)
+        return of_action
 
-    def _least(self, outputs: list[Array]) -> tuple[Array, NDArray[np.int64]]:
-        """Return the least of the critics' values for each sample, and whose it is."""
-        values = [output.reshape(-1)[: self.batch_size] for output in outputs]
-        least, chosen = values[0], np.zeros(self.batch_size, np.int64)
-        for index, other in enumerate(values[1:], 1):
-            smaller = other < least
-            chosen[smaller] = index
-            least = np.where(smaller, other, least)
-        return least, chosen
+    def _least(self, tape: Tape, outputs: list[Array]) -> None:
+        for index, output in enumerate(outputs):
+            tape.call(least_kernel(), output, index, self.least, self._chosen)
+
+    def place(self, name: str) -> int:
+        """Return the place of a number that is logged."""
+        logged: tuple[str, ...] = self.model.logged
+        return logged.index(name)

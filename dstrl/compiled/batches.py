@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from operator import is_
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from stable_baselines3.common.buffers import ReplayBuffer, RolloutBuffer
+from stable_baselines3.common.buffers import ReplayBuffer
 
 from sparse_core.kernels.jit import kernel, once
-from sparse_core.step.shape import Array, Shape
+from sparse_core.step.shape import Array, Shape, zeros
+from sparse_core.step.tape import Tape
 
 
 class Batches:
@@ -25,79 +25,72 @@ class Batches:
     Args:
         model: The algorithm.
         shape: Of a batch.
+        now: `(trained, features, tile)`, where observations go.
+        then: The same, where the next observations go.
+        width: Numbers in an action.
+
+    Attributes:
+        actions: `(batch, width)`.
+        rewards: `(batch,)`.
+        remaining: `(batch,)` discounts, which are zero where an episode ended.
     """
 
-    def __init__(self, model: Any, shape: Shape) -> None:
+    def __init__(self, model: Any, shape: Shape, now: Array, then: Array, width: int) -> None:
         self.model, self.shape = model, shape
-        self.lay = lay_kernel(shape.tile)
+        self._now, self._then, self._lay = now, then, lay_kernel(shape.tile)
+        self.actions = zeros(shape.batch, width)
+        self.rewards, self.remaining = zeros(shape.batch), zeros(shape.batch)
+        self._rows: NDArray[np.int64] = np.zeros(shape.batch, np.int64)
+        self._discount = zeros(1)
+        self._tape, self._sources = Tape(), ()
 
-    def draw(self, now: Array, then: Array) -> tuple[NDArray[Any], Array, Array]:
-        """Draw a batch.
-
-        Args:
-            now: `(trained, features, tile)`, where observations go.
-            then: The same, where the next observations go.
-
-        Returns:
-            `(batch, actions)` actions, `(batch,)` rewards, and `(batch,)` discounts, which are
-            zero where an episode ended.
-        """
+    def draw(self) -> None:
+        """Draw a batch."""
         model, buffer = self.model, self.model.replay_buffer
         normalise = model._vec_normalize_env
         plain = type(buffer) is ReplayBuffer and not buffer.optimize_memory_usage
         if plain and normalise is None and buffer.observations.dtype in _GATHERED:
-            return self._gather(buffer, now, then)
+            self._gather(buffer)
+            return
         data = buffer.sample(self.shape.batch, env=normalise)
-        self.lay(rows_of(data.observations), now, 0, 0)
-        self.lay(rows_of(data.next_observations), then, 0, 0)
-        discounts = model.gamma if data.discounts is None else column_of(data.discounts)
-        return data.actions.numpy(), column_of(data.rewards), _remaining(data.dones, discounts)
+        self._lay(rows_of(data.observations), self._now, 0, 0)
+        self._lay(rows_of(data.next_observations), self._then, 0, 0)
+        self.actions[:] = rows_of(data.actions)
+        self.rewards[:] = column_of(data.rewards)
+        self.remaining[:] = 1 - column_of(data.dones)
+        self.remaining *= model.gamma if data.discounts is None else column_of(data.discounts)
 
-    def _gather(
-        self, buffer: ReplayBuffer, now: Array, then: Array
-    ) -> tuple[NDArray[Any], Array, Array]:
-        batch, count = self.shape.batch, buffer.buffer_size * buffer.n_envs
-        steps = np.random.randint(0, buffer.buffer_size if buffer.full else buffer.pos, size=batch)
-        envs = np.random.randint(0, high=buffer.n_envs, size=(batch,))
-        rows = steps * buffer.n_envs + envs
-        gather = gather_kernel(self.shape.tile, buffer.observations.dtype.name)
-        gather(buffer.observations.reshape(count, -1), rows, now)
-        gather(buffer.next_observations.reshape(count, -1), rows, then)
-        over = buffer.dones.reshape(-1)[rows] * (1 - buffer.timeouts.reshape(-1)[rows])
-        rewards = buffer.rewards.reshape(-1)[rows].astype(np.float32, copy=False)
-        actions = buffer.actions.reshape(count, -1)[rows]
-        return actions, rewards, _remaining(over, self.model.gamma)
+    def _gather(self, buffer: ReplayBuffer) -> None:
+        batch, envs = self.shape.batch, buffer.n_envs
+        last = buffer.buffer_size if buffer.full else buffer.pos
+        np.multiply(np.random.randint(0, last, size=batch), envs, out=self._rows)
+        self._rows += np.random.randint(0, high=envs, size=(batch,))
+        self._discount[0] = self.model.gamma
+        own = vars(buffer)
+        sources = tuple([own[name] for name in _SOURCES])
+        if len(self._sources) != len(sources) or not all(map(is_, sources, self._sources)):
+            self._sources, self._tape = sources, self._tape_of(*sources)
+        self._tape.run()
 
-
-def minibatches(buffer: Any, size: int) -> Iterator[Any]:
-    """Yield the minibatches of an epoch, as `buffer.get(size)` does.
-
-    Stable-Baselines3's own buffer on the CPU copies each array twice, of which one copy is left
-    out.
-    """
-    if type(buffer) is not RolloutBuffer or buffer.device.type != "cpu":
-        yield from buffer.get(size)
-        return
-    own = vars(buffer)
-    own["to_torch"] = torch.from_numpy
-    try:
-        yield from buffer.get(size)
-    finally:
-        del own["to_torch"]
+    def _tape_of(self, *sources: NDArray[Any]) -> Tape:
+        """Return what takes the chosen rows of a buffer's arrays."""
+        tape, rows, tile = Tape(), self._rows, self.shape.tile
+        now, then, actions, *outcomes = sources
+        for source, target in ((now, self._now), (then, self._then)):
+            tape.call(gather_kernel(tile, source.dtype.name), _flat(source), rows, target)
+        tape.call(rows_kernel(actions.dtype.name), _flat(actions), rows, self.actions)
+        flat = [array.reshape(-1) for array in outcomes]
+        tape.call(outcome_kernel(), *flat, rows, self._discount, self.rewards, self.remaining)
+        return tape
 
 
-def mean_of(numbers: NDArray[Any]) -> float:
-    """Return the mean; of few numbers NumPy's own costs three times as much."""
-    return float(np.add.reduce(numbers)) / numbers.size
+def _flat(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array of a buffer, (steps, environments, ...), as rows."""
+    return array.reshape(array.shape[0] * array.shape[1], -1)
 
 
 _GATHERED = ("float32", "float64")
-
-
-def _remaining(over: Any, discounts: Any) -> Array:
-    remaining: Array = 1 - np.asarray(over, np.float32).reshape(-1)
-    remaining *= discounts
-    return remaining
+_SOURCES = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
 @once
@@ -147,6 +140,43 @@ def gather_kernel(tile: int, dtype: str) -> Any:
                 tiles[t, j, s] = np.float32(rows[row, j])
 
     return gather
+
+
+@once
+def rows_kernel(dtype: str) -> Any:
+    """Return the kernel that takes rows, of (rows, chosen, out); `dtype` is that of the rows."""
+
+    @kernel(f"void({dtype}[:, ::1], int64[::1], float32[:, ::1])")
+    def take_rows(rows, chosen, out):
+        for i in range(chosen.size):
+            for j in range(out.shape[1]):
+                out[i, j] = np.float32(rows[chosen[i], j])
+
+    return take_rows
+
+
+@once
+def outcome_kernel() -> Any:
+    """Return the kernel of what followed on transitions.
+
+    Returns:
+        A function of flat arrays of all rewards, ends of episodes and ends by a time limit; of the
+        chosen places, of the discount, (1,), and of `(batch,)` rewards and discounts to write.
+    """
+
+    @kernel(
+        "void(float32[::1], float32[::1], float32[::1], int64[::1], float32[::1], float32[::1], "
+        "float32[::1])"
+    )
+    def outcomes(all_rewards, dones, timeouts, chosen, discount, rewards, remaining):
+        one = np.float32(1)
+        for i in range(chosen.size):
+            place = chosen[i]
+            rewards[i] = all_rewards[place]
+            over = dones[place] * (one - timeouts[place])
+            remaining[i] = (one - over) * discount[0]
+
+    return outcomes
 
 
 def rows_of(tensor: Any) -> Array:

@@ -6,15 +6,18 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from stable_baselines3 import DQN as Original
 from stable_baselines3.dqn.policies import QNetwork
 
 from dstrl.compiled.batches import Batches
+from dstrl.compiled.losses import huber_kernel
 from dstrl.compiled.observations import Observations
 from dstrl.compiled.program import StepProgram, trainer_of
 from dstrl.compiled.refusals import check_policy
 from dstrl.compiled.training import Compiled
 from sparse_core.step import CannotCompile, Trainer
+from sparse_core.step.tape import Tape
 
 
 class DQNProgram(StepProgram):
@@ -29,11 +32,12 @@ class DQNProgram(StepProgram):
         features = self._values.in_features
         if features != math.prod(model.observation_space.shape):
             raise CannotCompile("the network does not read observations as they are")
-        self._batches = Batches(model, self.shape)
         self._observations = Observations(self.shape, features)
         self._following = Observations(self.shape, features)
+        raw = self._observations.raw, self._following.raw
+        self._batches = Batches(model, self.shape, *raw, 1)
         self._now, self._next = self.shape.forward(features), self.shape.forward(features)
-        self._places = np.divmod(np.arange(batch_size), self.shape.tile)
+        self._loss: NDArray[np.float64] = np.zeros(1)
         self.bind()
 
     def make_trainers(self) -> list[Trainer]:
@@ -41,28 +45,29 @@ class DQNProgram(StepProgram):
         self._move = trainer_of(self.policy.optimizer, [self._values])
         return [self._move]
 
+    def make_tapes(self) -> None:
+        """Put it on a tape."""
+        self._tape = tape = Tape()
+        batches, policy = self._batches, self.policy
+        self._following.on_tape(tape, policy.q_net_target.features_extractor, self._next)
+        following = self._target.on_tape(tape, self._next)
+        self._observations.on_tape(tape, policy.q_net.features_extractor, self._now)
+        values, signal = self._values.on_tape(tape, self._now), self._values.signal
+        outcomes = batches.actions, batches.rewards, batches.remaining
+        tape.call(huber_kernel(), values, following, *outcomes, signal, self._loss)
+        self._values.backward_on_tape(tape)
+        self._move.on_tape(tape, clip=True)
+
     def step(self) -> dict[str, float]:
         """Make a gradient step."""
-        model, batch = self.model, self.batch_size
-        drawn = self._batches.draw(self._observations.raw, self._following.raw)
-        actions, rewards, remaining = drawn
-        self._following.read(self.policy.q_net_target.features_extractor, self._next)
-        following = self._target.forward(self._next).max(axis=1).reshape(-1)[:batch]
-        wanted = rewards + remaining * following
-        tiles, lanes = self._places
-        chosen = tiles, actions.reshape(-1), lanes
-        self._observations.read(self.policy.q_net.features_extractor, self._now)
-        error = self._values.forward(self._now)[chosen] - wanted
-        size = np.abs(error)
-        loss = float(np.where(size < 1, 0.5 * error * error, size - 0.5).mean())
-        self._values.signal[:] = 0
-        self._values.signal[chosen] = np.clip(error, -1, 1) / np.float32(batch)
-        self._values.backward()
-        self._move.clip(model.max_grad_norm)
-        self._move.step()
+        model = self.model
+        self._batches.draw()
+        self._move.prepare(largest=model.max_grad_norm)
+        self._tape.run()
+        self._move.has_moved()
         model._n_updates += 1
         self.after("q_net")
-        return {"loss": loss}
+        return {"loss": float(self._loss[0])}
 
 
 class DQN(Compiled, Original):

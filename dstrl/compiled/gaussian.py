@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 
 from sparse_core.kernels.jit import kernel, once
 from sparse_core.step.shape import Array, Shape, zeros
+from sparse_core.step.tape import Tape
 
 EPSILON = 1e-6
 """What keeps the logarithm finite, as in Stable-Baselines3's distribution."""
@@ -59,38 +61,103 @@ class SquashedGaussian:
             for array in (self._of_action, self.action[: shape.trained], self._of_drawn)
         ]
 
-    def draw(self, mean: Array, log_std: Array) -> None:
+    def draw(self, tape: Tape, mean: Array, log_std: Array) -> None:
         """Compute `action` and `log_prob` from `noise`."""
         self._mean, self._raw = mean, log_std
         clipped, std, drawn, action, below, log = self._tensors
-        np.clip(log_std, LOG_STD_MIN, LOG_STD_MAX, out=self._log_std)
-        torch.exp(clipped, out=std)
-        np.multiply(self._std, self.noise, out=self._drawn)
-        np.add(self._drawn, mean, out=self._drawn)
-        torch.tanh(drawn, out=action)
-        np.multiply(self.action, self.action, out=self._below)
-        np.subtract(np.float32(1), self._below, out=self._below)
-        np.add(self._below, np.float32(EPSILON), out=self._below)
-        torch.log(below, out=log)
-        _log_probability()(self.noise, self._log_std, self._log, self.log_prob)
+        tape.call(_clip(), log_std, self._log_std)
+        tape.do(lambda: torch.exp(clipped, out=std))
+        tape.call(_draw(), self._std, self.noise, mean, self._drawn)
+        tape.do(lambda: torch.tanh(drawn, out=action))
+        tape.call(_below(), self.action, self._below)
+        tape.do(lambda: torch.log(below, out=log))
+        tape.call(_log_probability(), self.noise, self._log_std, self._log, self.log_prob)
 
-    def backward(self, of_action: Array, weight: float) -> None:
+    def backward(self, tape: Tape, of_action: Array, weight: NDArray[np.float64]) -> None:
         """Compute `of_mean` and `of_log_std`, the gradients of a loss.
 
         Args:
+            tape: What does it.
             of_action: `(trained, actions, tile)`, its gradient by actions; zeros beyond the batch.
-            weight: Its derivative by each sample's log probability.
+            weight: (1,), the factor of the mean log probability in it.
         """
-        taken = self.shape.trained
-        np.divide(np.float32(weight), self._below[:taken], out=self._of_action)
-        np.multiply(self._of_action, self.action[:taken] * np.float32(2), out=self._of_action)
-        np.add(self._of_action, of_action, out=self._of_action)
+        batch = self.shape.batch
+        tape.call(_of_action(), of_action, self._below, self.action, weight, batch, self._of_action)
         by_action, action, by_drawn = self._ends
-        torch.ops.aten.tanh_backward.grad_input(by_action, action, grad_input=by_drawn)
-        _signals()(
-            self._of_drawn, self._mean, self._drawn, self.noise, self._std, self._raw,
-            np.float32(weight), self.shape.batch, self.of_mean, self.of_log_std,
+        backward = torch.ops.aten.tanh_backward.grad_input
+        tape.do(lambda: backward(by_action, action, grad_input=by_drawn))
+        tape.call(
+            _signals(),
+            self._of_drawn, self._mean, self._drawn, self.noise, self._std, self._raw, weight,
+            batch, self.of_mean, self.of_log_std,
         )  # fmt: skip
+
+
+@once
+def _clip() -> Any:
+    """Return the kernel that keeps the logarithm of a deviation in its range, of (raw, out)."""
+    lowest, highest = float(LOG_STD_MIN), float(LOG_STD_MAX)
+
+    @kernel("void(float32[:, :, ::1], float32[:, :, ::1])")
+    def clip(raw, out):
+        given, result = raw.reshape(-1), out.reshape(-1)
+        for i in range(result.size):
+            result[i] = min(max(given[i], np.float32(lowest)), np.float32(highest))
+
+    return clip
+
+
+@once
+def _draw() -> Any:
+    """Return the kernel std * noise + mean, rounded twice, of (std, noise, mean, out)."""
+
+    @kernel("void(float32[:, :, ::1], float32[:, :, ::1], float32[:, :, ::1], float32[:, :, ::1])")
+    def draw(std, noise, mean, out):
+        spread, drawn, middle, result = (
+            std.reshape(-1), noise.reshape(-1), mean.reshape(-1), out.reshape(-1)
+        )  # fmt: skip
+        for i in range(result.size):
+            result[i] = spread[i] * drawn[i] + middle[i]
+
+    return draw
+
+
+@once
+def _below() -> Any:
+    """Return the kernel 1 - a^2 + epsilon, of (action, out)."""
+    epsilon = EPSILON
+
+    @kernel("void(float32[:, :, ::1], float32[:, :, ::1])")
+    def below(action, out):
+        given, result = action.reshape(-1), out.reshape(-1)
+        for i in range(result.size):
+            square = given[i] * given[i]
+            result[i] = (np.float32(1) - square) + np.float32(epsilon)
+
+    return below
+
+
+@once
+def _of_action() -> Any:
+    """Return the kernel of the gradient by actions, through values and log probabilities.
+
+    Returns:
+        A function of the gradient through values, of 1 - a^2 + epsilon, of actions, of the weight
+        of the mean log probability, (1,) float64, of the batch, and of where the result goes.
+    """
+
+    @kernel(
+        "void(float32[:, :, ::1], float32[:, :, ::1], float32[:, :, ::1], float64[::1], int64, "
+        "float32[:, :, ::1])"
+    )
+    def of_action(of_value, below, action, weight, batch, out):
+        first, second = of_value.reshape(-1), below.reshape(-1)
+        third, result = action.reshape(-1), out.reshape(-1)
+        factor = np.float32(weight[0] / batch)
+        for i in range(result.size):
+            result[i] = factor / second[i] * (third[i] * np.float32(2)) + first[i]
+
+    return of_action
 
 
 @once
@@ -125,11 +192,12 @@ def _signals() -> Any:
 
     @kernel(
         "void(float32[:, :, ::1], float32[:, :, ::1], float32[:, :, ::1], float32[:, :, ::1], "
-        "float32[:, :, ::1], float32[:, :, ::1], float32, int64, float32[:, :, ::1], "
+        "float32[:, :, ::1], float32[:, :, ::1], float64[::1], int64, float32[:, :, ::1], "
         "float32[:, :, ::1])"
     )
-    def signals(of_drawn, mean, drawn, noise, std, raw, weight, batch, of_mean, of_log_std):
+    def signals(of_drawn, mean, drawn, noise, std, raw, factor, batch, of_mean, of_log_std):
         tiles, actions, tile = of_drawn.shape
+        weight = np.float32(factor[0] / batch)
         two = np.float32(2)
         least, most = np.float32(lowest), np.float32(highest)
         for t in range(tiles):

@@ -16,7 +16,9 @@ from dstrl.compiled.batches import lay_kernel
 from dstrl.policies.normalising import RunningNormalisation
 from sparse_core.layers.chain import watched
 from sparse_core.step import CannotCompile, Shape
+from sparse_core.step.parts import copy
 from sparse_core.step.shape import Array
+from sparse_core.step.tape import Tape
 
 EXTRACTORS = (FlattenExtractor, RunningNormalisation)
 """Those that are known."""
@@ -54,16 +56,20 @@ class Observations:
         self.raw = shape.backward(features)
         self._lay = lay_kernel(shape.tile)
 
-    def read(self, extractor: Any, into: Array) -> None:
-        """Let an extractor read the batch.
+    def on_tape(self, tape: Tape, extractor: Any, into: Array) -> None:
+        """Let a tape bring the batch to where a network reads it.
 
         Args:
+            tape: What does it.
             extractor: One of `EXTRACTORS`; in training mode it counts what it sees.
-            into: `(trained, at least features, tile)`, whose first features it writes.
+            into: `(trained, at least features, tile)`, whose first features are written.
         """
         if type(extractor) is FlattenExtractor:
-            into[:, : self._features] = self.raw
-            return
+            copy(tape, self.raw, into)
+        else:
+            tape.do(lambda: self._normalise(extractor, into))
+
+    def _normalise(self, extractor: Any, into: Array) -> None:
         rows = self.raw.transpose(0, 2, 1).reshape(-1, self._features)[: self._batch]
         with torch.no_grad():
             found = extractor(torch.from_numpy(np.ascontiguousarray(rows)))

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from stable_baselines3 import PPO as Original
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import MlpExtractor
@@ -20,17 +20,20 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.utils import explained_variance
 from torch import nn
 
-from dstrl.compiled.action_laws import law_of
-from dstrl.compiled.batches import column_of, lay_kernel, mean_of, minibatches, rows_of
+from dstrl.compiled.action_laws import Categorical, law_of
 from dstrl.compiled.observations import Observations, check_extractor
 from dstrl.compiled.program import Program
 from dstrl.compiled.refusals import check_network, check_policy
+from dstrl.compiled.rollouts import Minibatches, Rollout, Single, minibatch_kernel, passes_of
+from dstrl.compiled.surrogate import LOGGED, OPTIONS, surrogate_kernel
 from dstrl.compiled.training import Compiled
 from sparse_core.step import CannotCompile, Trainer
-from sparse_core.step.shape import Array
+from sparse_core.step.shape import zeros
+from sparse_core.step.tape import Tape
 
 _METHODS = ("evaluate_actions", "_get_action_dist_from_latent")
 _KEPT = 2  # programs: of a whole minibatch, and of the last one of an epoch
+_ROUNDS = 256  # minibatches that are taken at once, at most
 
 
 class Clips(NamedTuple):
@@ -41,12 +44,12 @@ class Clips(NamedTuple):
 
 
 class PPOProgram(Program):
-    """PPO's gradient step on one minibatch."""
+    """PPO's gradient step on minibatches of one size."""
 
     def __init__(self, model: Any, batch_size: int) -> None:
         check_policy(model)
         super().__init__(model, batch_size)
-        policy = self.policy
+        policy, shape = self.policy, self.shape
         check_network(policy, "policy", ActorCriticPolicy, _METHODS)
         for name in ("pi_features_extractor", "vf_features_extractor"):
             check_extractor(getattr(policy, name), f"policy.{name}")
@@ -54,12 +57,18 @@ class PPOProgram(Program):
         if type(mlp) is not MlpExtractor:
             raise CannotCompile(f"mlp_extractor is a {type(mlp).__name__}")
         self.networks = [policy, mlp]
-        self._law = law_of(policy)
+        self._law = law_of(policy, batch_size)
         self._actor = self.chain(nn.Sequential(mlp.policy_net, policy.action_net), "actor")
         self._value = self.chain(nn.Sequential(mlp.value_net, policy.value_net), "value")
-        self._observations = Observations(self.shape, self._actor.in_features)
-        self._observed = self.shape.forward(self._actor.in_features)
-        self._lay = lay_kernel(self.shape.tile)
+        features = self._actor.in_features
+        self._observations = Observations(shape, features)
+        self._observed = [shape.forward(features) for _ in range(2)]
+        width = 1 if isinstance(self._law, Categorical) else math.prod(model.action_space.shape)
+        self._actions, self._numbers = zeros(batch_size, width), zeros(4, batch_size)
+        self._place: NDArray[np.int64] = np.zeros(1, np.int64)
+        self._row: NDArray[np.int64] = np.zeros(1, np.int64)
+        self._options: NDArray[np.float64] = np.zeros(len(OPTIONS))
+        self._logged: NDArray[np.float64] = np.zeros((_ROUNDS, len(LOGGED)))
         self.bind()
 
     def make_trainers(self) -> list[Trainer]:
@@ -70,87 +79,73 @@ class PPOProgram(Program):
         self._move = Trainer(self.policy.optimizer, pairs, fixed=fixed)
         return [self._move]
 
-    def minibatch(self, data: RolloutBufferSamples, clips: Clips) -> tuple[dict[str, float], bool]:
-        """Make a gradient step, unless the policy has moved too far from the one that acted.
+    def make_tapes(self) -> None:
+        """Put it on a tape, from taking a minibatch to moving the policy."""
+        self._tape = tape = Tape()
+        law, policy, actor, value = self._law, self.policy, self._actor, self._value
+        seen, actions = self._observations, self._actions
+        none, row = zeros(0), zeros(0, seen.raw.shape[1])
+        numbers = Minibatches(row, actions, none, none, none, none, np.zeros(0, np.int64))
+        into = self._place, seen.raw, actions, self._numbers
+        self._take = tape.call(minibatch_kernel(self.shape.tile), *numbers, *into)
+        self._into = into
+        of_actor, of_value = self._observed
+        extractors = policy.pi_features_extractor, policy.vf_features_extractor
+        seen.on_tape(tape, extractors[0], of_actor)
+        if extractors[1] is extractors[0]:
+            of_value = of_actor
+        else:
+            seen.on_tape(tape, extractors[1], of_value)
+        outputs = actor.on_tape(tape, of_actor)
+        law.evaluate(tape, outputs, actions)
+        tape.call(
+            surrogate_kernel(), law.log_prob, law.entropy, value.on_tape(tape, of_value),
+            self._numbers, self._options, law.of_log_prob, law.of_entropy, value.signal,
+            self._logged, self._row, tape.control,
+        )  # fmt: skip
+        law.backward(tape, outputs, actions, actor.signal)
+        actor.backward_on_tape(tape)
+        value.backward_on_tape(tape)
+        self._move.on_tape(tape, clip=True)
+
+    def train(
+        self, data: Minibatches, start: int, clips: Clips, most: int
+    ) -> tuple[list[dict[str, float]], bool]:
+        """Make gradient steps on minibatches, until the policy has moved too far.
+
+        Args:
+            data: The minibatches.
+            start: Of the first one in `data.order`.
+            clips: How far ratios and values may move.
+            most: Minibatches from there on. Fewer are taken if a step comes that is not plain.
 
         Returns:
-            What is logged of it, without `train/`; whether training is over.
+            What is logged of each, without `train/`; whether training is over.
         """
-        model, batch = self.model, self.batch_size
-        self._lay(rows_of(data.observations), self._observations.raw, 0, 0)
-        self._observations.read(self.policy.pi_features_extractor, self._observed)
-        outputs = self._actor.forward(self._observed).transpose(0, 2, 1)
-        outputs = outputs.reshape(-1, outputs.shape[2])[:batch]
-        log_prob, entropy = self._law.evaluate(outputs, data.actions.numpy())
-        advantages, old = column_of(data.advantages), column_of(data.old_log_prob)
-        if model.normalize_advantage and batch > 1:
-            exact = advantages.astype(np.float64)
-            exact -= mean_of(exact)
-            spread = math.sqrt(float(exact @ exact) / (batch - 1))
-            off = advantages - np.float32(mean_of(advantages))
-            advantages = off / np.float32(spread + 1e-8)
-        away = log_prob - old
-        ratio = torch.exp(torch.from_numpy(away)).numpy()
-        low, high = np.float32(1 - clips.ratio), np.float32(1 + clips.ratio)
-        free = advantages * ratio
-        held = advantages * np.minimum(np.maximum(ratio, low), high)
-        inside = (ratio >= low) & (ratio <= high)
-        value_loss, of_value = self._of_values(data, clips.value)
-        logged = {
-            "policy_gradient_loss": -mean_of(np.minimum(free, held)),
-            "clip_fraction": np.count_nonzero(np.abs(ratio - 1) > clips.ratio) / batch,
-            "value_loss": value_loss,
-            "entropy_loss": -mean_of(entropy),
-            "approx_kl": mean_of((np.exp(away) - 1) - away),
-        }
-        logged["loss"] = (
-            logged["policy_gradient_loss"]
-            + model.ent_coef * logged["entropy_loss"]
-            + model.vf_coef * value_loss
+        model, options = self.model, self._options
+        options[:] = (
+            clips.ratio,
+            math.nan if clips.value is None else clips.value,
+            model.ent_coef,
+            model.vf_coef,
+            model.normalize_advantage,
+            math.inf if model.target_kl is None else model.target_kl,
         )
-        if model.target_kl is not None and logged["approx_kl"] > 1.5 * model.target_kl:
-            return logged, True
-        counts = np.where(free == held, (1 + inside) / np.float32(2), free < held)
-        of_log_prob = np.float32(-1 / batch) * counts.astype(np.float32) * advantages * ratio
-        of_outputs = self._law.backward(of_log_prob, -model.ent_coef / batch)
-        self._lay(np.ascontiguousarray(of_outputs, np.float32), self._actor.signal, 0, 0)
-        self._actor.backward()
-        self._value.signal.reshape(-1)[:batch] = np.float32(model.vf_coef) * of_value
-        self._value.backward()
-        self._move.clip(model.max_grad_norm)
-        self._move.step()
-        self.after(*self.engines)
-        return logged, False
-
-    def _of_values(self, data: RolloutBufferSamples, clip: float | None) -> tuple[float, Array]:
-        """Return the loss of the value network, and its gradient by `(batch,)` values."""
-        batch = self.batch_size
-        policy, wanted = self.policy, column_of(data.returns)
-        if policy.vf_features_extractor is not policy.pi_features_extractor:
-            self._observations.read(policy.vf_features_extractor, self._observed)
-        values = self._value.forward(self._observed)
-        values = values.reshape(-1)[:batch]
-        if clip is None:
-            error, inside = values - wanted, np.ones(batch, np.bool_)
-        else:
-            before = column_of(data.old_values)
-            moved = values - before
-            error = before + np.clip(moved, -np.float32(clip), np.float32(clip)) - wanted
-            inside = np.abs(moved) <= clip
-        return float(error @ error) / batch, np.float32(2 / batch) * error * inside
+        rounds = self.coming(min(most, _ROUNDS))
+        self._take.take(*data, *self._into)
+        self._place[0], self._row[0] = start, 0
+        self._move.prepare(largest=model.max_grad_norm)
+        made = self._tape.run(rounds)
+        self._move.has_moved()
+        self.after(*self.engines, steps=made)
+        lines = self._logged[: self._row[0]].tolist()
+        return [dict(zip(LOGGED, line, strict=True)) for line in lines], made < rounds
 
 
 class PPO(Compiled, Original):
     """Stable-Baselines3's PPO; see `dstrl.compiled`."""
 
-    logged = (
-        "entropy_loss",
-        "policy_gradient_loss",
-        "value_loss",
-        "approx_kl",
-        "clip_fraction",
-        "loss",
-    )
+    logged = LOGGED
     _programs: dict[int, Program] | None = None
 
     def _make_program(self, batch_size: int) -> Program:
@@ -168,33 +163,44 @@ class PPO(Compiled, Original):
         if model.clip_range_vf is not None:
             clips = clips._replace(value=model.clip_range_vf(self._current_progress_remaining))
         steps: list[dict[str, float]] = []
+        last: list[dict[str, float]] = []
         for epoch in range(self.n_epochs):
-            divergences = []
-            over = False
-            for data in minibatches(self.rollout_buffer, self.batch_size):
-                numbers, over = self._minibatch(data, clips, epoch)
-                steps.append(numbers)
-                divergences.append(numbers["approx_kl"])
-                if over:
-                    break
+            last, over = self._epoch(clips, epoch)
+            steps += last
             self._n_updates += 1
             if over:
                 break
-        self._record(steps, divergences, clips)
+        self._record(steps, [step["approx_kl"] for step in last], clips)
 
-    def _minibatch(
-        self, data: RolloutBufferSamples, clips: Clips, epoch: int
-    ) -> tuple[dict[str, float], bool]:
-        program = self._ready_for(len(data.actions))
+    def _epoch(self, clips: Clips, epoch: int) -> tuple[list[dict[str, float]], bool]:
+        """Learn from the whole rollout; return what is logged, and whether training is over."""
+        steps: list[dict[str, float]] = []
+        for rollout in passes_of(self.rollout_buffer, self.batch_size):
+            start, over = 0, False
+            while start < rollout.count and not over:
+                numbers, over = self._minibatches(rollout, start, clips, epoch)
+                steps += numbers
+                start += len(numbers) * self.batch_size
+            if over:
+                return steps, True
+        return steps, False
+
+    def _minibatches(
+        self, rollout: Rollout | Single, start: int, clips: Clips, epoch: int
+    ) -> tuple[list[dict[str, float]], bool]:
+        """Make the steps of some minibatches, one at least; return as `PPOProgram.train`."""
+        left = rollout.count - start
+        size = min(self.batch_size, left)
+        program = self._ready_for(size)
         if isinstance(program, PPOProgram):
-            numbers, over = program.minibatch(data, clips)
+            steps, over = program.train(rollout.samples, start, clips, left // size)
             if over and self.verbose >= 1:
-                divergence = numbers["approx_kl"]
+                divergence = steps[-1]["approx_kl"]
                 print(f"Early stopping at step {epoch} due to reaching max kl: {divergence:.2f}")
-            return numbers, over
-        numbers = self._own_minibatch(data)
+            return steps, over
+        numbers = self._own_minibatch(rollout.minibatch(start, size))
         limit = self.target_kl
-        return numbers, limit is not None and numbers["approx_kl"] > 1.5 * limit
+        return [numbers], limit is not None and numbers["approx_kl"] > 1.5 * limit
 
     def _ready_for(self, batch: int) -> Program | None:
         """Return the program for a minibatch; the one of the whole ones is kept beside it."""

@@ -81,20 +81,29 @@ class Program(ABC):
         for chain in self._chains:
             chain.bind()
         self._trainers = self.make_trainers()
+        self.make_tapes()
 
     def before(self) -> None:
         """Tell the engines that a plain step comes; targets may take other topologies now."""
         for engine in self.engines.values():
             engine.before()
 
-    def after(self, *names: str) -> None:
-        """Tell engines that their networks have made one."""
+    def coming(self, most: int) -> int:
+        """Return how many plain steps come, at most `most`."""
+        return min([most, *[engine.coming(most) for engine in self.engines.values()]])
+
+    def after(self, *names: str, steps: int = 1) -> None:
+        """Tell engines that their networks have made plain steps."""
         for name in names:
-            self.engines[name].after()
+            self.engines[name].after(steps)
 
     @abstractmethod
     def make_trainers(self) -> list[Trainer]:
         """Make what moves the parameters."""
+
+    @abstractmethod
+    def make_tapes(self) -> None:
+        """Put the step on tapes, for networks and trainers as they are now."""
 
 
 class StepProgram(Program):

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from stable_baselines3 import SAC as Original
 from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.sac.policies import Actor
 
 from dstrl.compiled.actor_critic import ActorCriticProgram
-from dstrl.compiled.batches import mean_of
 from dstrl.compiled.gaussian import SquashedGaussian
+from dstrl.compiled.losses import entropy_kernel
 from dstrl.compiled.program import Program, trainer_of
 from dstrl.compiled.training import Compiled
 from sparse_core.step import CannotCompile, Shape, Trainer
+from sparse_core.step.parts import add, copy
 from sparse_core.step.shape import Array, zeros
+from sparse_core.step.tape import Tape
 
 _METHODS = ("forward", "action_log_prob", "get_action_dist_params")
 
@@ -35,6 +36,7 @@ class SACProgram(ActorCriticProgram):
         self._log_std = self.chain(actor.log_std, "actor.log_std", both)
         self._gaussian = SquashedGaussian(self.actions, both)
         self._noise = torch.empty(2, batch_size, self.actions)
+        self._noises = list(self._noise)
         self.bind()
 
     def make_trainers(self) -> list[Trainer]:
@@ -52,65 +54,70 @@ class SACProgram(ActorCriticProgram):
         self._move_entropy = Trainer(model.ent_coef_optimizer, learnt)
         return [self._move_actor, self._move_critic, self._move_entropy]
 
+    def make_tapes(self) -> None:
+        """Put it on a tape: entropy coefficient, critics, actor."""
+        self._tape = tape = Tape()
+        batch, trained = self.batch_size, self.shape.trained
+        of_now = self._gaussian.log_prob[:batch]
+        start = trained * self.shape.tile
+        of_then = self._gaussian.log_prob[start : start + batch]
+        self._act(tape)
+        if self._move_entropy is not None:
+            logarithm = self._log_entropy.reshape(-1)
+            tape.call(
+                entropy_kernel(), of_now, float(self.model.target_entropy), logarithm,
+                self._of_log_entropy, self.coefficient, self.numbers, self.place("ent_coef_loss"),
+            )  # fmt: skip
+            self._move_entropy.on_tape(tape)
+        self.lay_actions(tape)
+        self.value_of_following(tape)
+        self.learn_values(tape, of_then, 0.5)
+        self._move_critic.on_tape(tape)
+        of_action = self.judge(tape, self.critics, of_now)
+        self._gaussian.backward(tape, of_action, self.coefficient)
+        of_latent = self._mean.backward_on_tape(tape, self._gaussian.of_mean, first=0)
+        other = self._log_std.backward_on_tape(tape, self._gaussian.of_log_std, first=0)
+        assert of_latent is not None and other is not None
+        add(tape, of_latent, other, of_latent)
+        self._latent.backward_on_tape(tape, of_latent)
+        self._move_actor.on_tape(tape)
+
+    def _act(self, tape: Tape) -> None:
+        """Propose actions for the observations and for the next ones."""
+        actor, gaussian, trained = self.policy.actor, self._gaussian, self.shape.trained
+        for index in range(2):
+            noise = self._noise[index].numpy()
+            tape.call(self.lay, noise, gaussian.noise, index * trained, 0)
+        self.observations.on_tape(tape, actor.features_extractor, self.observed[:trained])
+        self.following.on_tape(tape, actor.features_extractor, self.observed[trained:])
+        latent = self._latent.on_tape(tape, self.observed)
+        mean = self._mean.on_tape(tape, latent)
+        gaussian.draw(tape, mean, self._log_std.on_tape(tape, latent))
+        copy(tape, gaussian.action, self.proposed, 0, self.features)
+
     def step(self) -> dict[str, float]:
-        """Make a gradient step: entropy coefficient, critics, actor."""
-        rewards, remaining = self.sample()
-        self._act()
-        logged, coefficient = self._learn_entropy()
-        start = self.shape.trained * self.shape.tile
-        log_prob = self._gaussian.log_prob[start : start + self.batch_size]
-        following = self.value_of_following() - np.float32(coefficient) * log_prob
-        logged["critic_loss"] = self.learn_values(rewards + remaining * following, 0.5)
-        self._move_critic.step(self.model.tau)
-        logged["actor_loss"] = self._learn_actor(coefficient)
-        model = self.model
-        polyak_update(model.batch_norm_stats, model.batch_norm_stats_target, 1.0)
+        """Make a gradient step."""
+        model, numbers = self.model, self.numbers
+        self.batches.draw()
+        for noise in self._noises:
+            noise.normal_()
+        numbers[:] = 0
+        if self._move_entropy is None:
+            self.coefficient[0] = float(model.ent_coef_tensor)
+        else:
+            self._move_entropy.prepare()
+        self._move_critic.prepare(model.tau)
+        self._move_actor.prepare()
+        self._tape.run()
+        numbers[0] = self.coefficient[0]
+        for trainer in self._trainers:
+            trainer.has_moved()
+        if model.batch_norm_stats:
+            polyak_update(model.batch_norm_stats, model.batch_norm_stats_target, 1.0)
         model._n_updates += 1
         self.after("critic", "actor")
-        return logged
-
-    def _act(self) -> None:
-        """Propose actions for the observations and for the next ones."""
-        noise, gaussian = self._noise, self._gaussian
-        for index in range(2):
-            noise[index].normal_()
-            first_tile = index * self.shape.trained
-            self.lay(noise[index].numpy(), gaussian.noise, first_tile, 0)
-        extractor, trained = self.policy.actor.features_extractor, self.shape.trained
-        self.observations.read(extractor, self.observed[:trained])
-        self.following.read(extractor, self.observed[trained:])
-        latent = self._latent.forward(self.observed)
-        gaussian.draw(self._mean.forward(latent), self._log_std.forward(latent))
-        self.proposed[:, self.features :] = gaussian.action
-
-    def _learn_entropy(self) -> tuple[dict[str, float], float]:
-        """Move the entropy coefficient; return what is logged, and what it was."""
-        model = self.model
-        if self._move_entropy is None:
-            coefficient = float(model.ent_coef_tensor)
-            return {"ent_coef": coefficient}, coefficient
-        logarithm = self._log_entropy.reshape(-1)[0]
-        coefficient = float(np.exp(logarithm))
-        surplus = self._gaussian.log_prob[: self.batch_size] + np.float32(model.target_entropy)
-        gradient = -mean_of(surplus)
-        self._of_log_entropy[0] = gradient
-        self._move_entropy.step()
-        loss = float(logarithm) * gradient
-        return {"ent_coef": coefficient, "ent_coef_loss": loss}, coefficient
-
-    def _learn_actor(self, coefficient: float) -> float:
-        """Move the actor towards what the critics value and towards entropy; return the loss."""
-        gaussian = self._gaussian
-        values, of_action = self.judge(self.critics)
-        log_prob = gaussian.log_prob[: self.batch_size]
-        loss = mean_of(np.float32(coefficient) * log_prob - values)
-        gaussian.backward(of_action, coefficient / self.batch_size)
-        of_latent = self._mean.backward(gaussian.of_mean, first=0)
-        other = self._log_std.backward(gaussian.of_log_std, first=0)
-        assert of_latent is not None and other is not None
-        self._latent.backward(np.add(of_latent, other, out=of_latent))
-        self._move_actor.step()
-        return loss
+        names = model.logged if self._move_entropy is not None else model.logged[:3]
+        return dict(zip(names, numbers.tolist(), strict=False))
 
 
 class SAC(Compiled, Original):

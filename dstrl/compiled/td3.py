@@ -1,5 +1,8 @@
 """TD3 (Fujimoto et al. 2018) and DDPG (Lillicrap et al. 2016), their gradient steps compiled."""
 
+# mypy: allow-untyped-defs, no-check-untyped-defs
+# Kernels have the types of their Numba signatures.
+
 from __future__ import annotations
 
 from typing import Any
@@ -12,10 +15,15 @@ from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.td3.policies import Actor
 
 from dstrl.compiled.actor_critic import ActorCriticProgram
-from dstrl.compiled.batches import mean_of
 from dstrl.compiled.program import Program, trainer_of
 from dstrl.compiled.training import Compiled
+from sparse_core.kernels.jit import kernel, once
 from sparse_core.step import Trainer
+from sparse_core.step.parts import copy
+from sparse_core.step.shape import zeros
+from sparse_core.step.tape import Tape
+
+_STATS = ("", "_target")
 
 
 class TD3Program(ActorCriticProgram):
@@ -39,43 +47,70 @@ class TD3Program(ActorCriticProgram):
         self._move_critic = self.critic_trainer()
         return [self._move_actor, self._move_critic]
 
+    def make_tapes(self) -> None:
+        """Put it on two tapes: critics, and actor."""
+        self._critics_tape, self._actors_tape = tape, other = Tape(), Tape()
+        policy, none = self.policy, zeros(0)
+        tape.call(self.lay, self._noise.numpy(), self._tiled_noise, 0, 0)
+        self.following.on_tape(tape, policy.actor_target.features_extractor, self._followed)
+        action = self._actor_target.on_tape(tape, self._followed)
+        tape.call(explore_kernel(), action, self._tiled_noise, self.then, self.features)
+        self.lay_actions(tape)
+        self.value_of_following(tape)
+        self.learn_values(tape, none, 1.0)
+        self._move_critic.on_tape(tape)
+        self.observations.on_tape(other, policy.actor.features_extractor, self.observed)
+        copy(other, self._actor.on_tape(other, self.observed), self.now, 0, self.features)
+        of_action = self.judge(other, self.critics[:1], none)
+        self._actor.backward_on_tape(other, of_action)
+        self._move_actor.on_tape(other)
+
     def step(self) -> dict[str, float]:
         """Make a gradient step: critics and, every `policy_delay` steps, actor and targets."""
-        model = self.model
+        model, noise, numbers = self.model, self._noise, self.numbers
         model._n_updates += 1
         delayed = model._n_updates % model.policy_delay != 0
-        rewards, remaining = self.sample()
-        self._propose_next()
-        wanted = rewards + remaining * self.value_of_following()
-        logged = {"critic_loss": self.learn_values(wanted, 1.0)}
-        self._move_critic.step(0.0 if delayed else model.tau)
+        self.batches.draw()
+        noise.normal_(0, model.target_policy_noise)
+        noise.clamp_(-model.target_noise_clip, model.target_noise_clip)
+        numbers[:] = 0
+        self._move_critic.prepare(0.0 if delayed else model.tau)
+        self._critics_tape.run()
+        self._move_critic.has_moved()
         self.after("critic")
+        logged = {"critic_loss": float(numbers[self.place("critic_loss")])}
         if not delayed:
-            logged["actor_loss"] = self._learn_actor()
-            polyak_update(model.critic_batch_norm_stats, model.critic_batch_norm_stats_target, 1.0)
-            polyak_update(model.actor_batch_norm_stats, model.actor_batch_norm_stats_target, 1.0)
+            self._move_actor.prepare(model.tau)
+            self._actors_tape.run()
+            self._move_actor.has_moved()
+            logged["actor_loss"] = float(numbers[self.place("actor_loss")])
+            for name in ("critic", "actor"):
+                ours, targets = (getattr(model, f"{name}_batch_norm_stats{s}") for s in _STATS)
+                if ours:
+                    polyak_update(ours, targets, 1.0)
             self.after("actor")
         return logged
 
-    def _propose_next(self) -> None:
-        """Let the target propose next actions, with clipped noise."""
-        model, noise = self.model, self._noise
-        noise.normal_(0, model.target_policy_noise)
-        noise.clamp_(-model.target_noise_clip, model.target_noise_clip)
-        self.lay(noise.numpy(), self._tiled_noise, 0, 0)
-        self.following.read(self.policy.actor_target.features_extractor, self._followed)
-        action = self._actor_target.forward(self._followed)
-        np.add(action, self._tiled_noise, out=action)
-        np.clip(action, -1, 1, out=self.then[:, self.features :])
 
-    def _learn_actor(self) -> float:
-        """Move the actor towards what the first critic values; return the loss."""
-        self.observations.read(self.policy.actor.features_extractor, self.observed)
-        self.now[:, self.features :] = self._actor.forward(self.observed)
-        values, of_action = self.judge(self.critics[:1])
-        self._actor.backward(of_action)
-        self._move_actor.step(self.model.tau)
-        return -mean_of(values)
+@once
+def explore_kernel() -> Any:
+    """Return the kernel of the target's actions with noise, in their range.
+
+    Returns:
+        A function of actions and noise, (tiles, actions, tile), of where the sums go,
+        (tiles, features, tile), and of the first feature there.
+    """
+
+    @kernel("void(float32[:, :, ::1], float32[:, :, ::1], float32[:, :, ::1], int64)")
+    def explore(action, noise, out, first):
+        tiles, actions, tile = action.shape
+        for t in range(tiles):
+            for j in range(actions):
+                for s in range(tile):
+                    total = action[t, j, s] + noise[t, j, s]
+                    out[t, first + j, s] = min(max(total, np.float32(-1)), np.float32(1))
+
+    return explore
 
 
 class TD3(Compiled, OriginalTD3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from sparse_core.step.norm import Norm, Scale
 from sparse_core.step.parts import Activation, Linear, Part, Sum
 from sparse_core.step.shape import Array, Shape
 from sparse_core.step.smooth import SMOOTH, Smooth
+from sparse_core.step.tape import Tape
 
 CONTAINERS = (nn.Sequential, CondensedSequential, Residual)
 """Modules that are computed as what they hold."""
@@ -54,6 +56,8 @@ class Chain:
         assert isinstance(first, nn.Linear)
         self.in_features = first.in_features
         self.signal = shape.backward(outputs)
+        self._given = shape.forward(self.in_features)
+        self._tapes: dict[Any, tuple[Tape, Array | None]] = {}
 
     def holds(self) -> bool:
         """Whether all modules are as they were."""
@@ -76,14 +80,19 @@ class Chain:
         for layer in self.layers:
             if not layer.holds():
                 layer.bind()
-        for part in self._parts:
-            part.bind()
+        self._tapes.clear()
 
     def forward(self, x: Array) -> Array:
         """Apply the modules to `(tiles, in, tile)`; the result is overwritten by the next call."""
-        for part in self._parts:
-            x = part.forward(x)
-        return x
+        ready = self._tapes.get("forward")
+        if ready is None:
+            tape = Tape()
+            ready = self._tapes["forward"] = tape, self.on_tape(tape, self._given)
+        tape, out = ready
+        np.copyto(self._given, x)
+        tape.run()
+        assert out is not None
+        return out
 
     def backward(
         self, dy: Array | None = None, *, train: bool = True, first: int | None = None
@@ -91,17 +100,49 @@ class Chain:
         """Write the gradients of the parameters, and return that of the input.
 
         Args:
-            dy: `(trained, out, tile)`, which is overwritten; None: what is in `signal`.
+            dy: `(trained, out, tile)`; None: what is in `signal`, which is overwritten.
             train: Whether gradients of the parameters are written.
             first: The first feature of the input whose gradient is wanted; None: of none.
 
         Returns:
             `(trained, in - first, tile)`, overwritten by the next call, or None.
         """
+        ready = self._tapes.get((train, first))
+        if ready is None:
+            tape = Tape()
+            found = self.backward_on_tape(tape, train=train, first=first)
+            ready = self._tapes[train, first] = tape, found
+        if dy is not None:
+            np.copyto(self.signal, dy)
+        ready[0].run()
+        return ready[1]
+
+    def on_tape(self, tape: Tape, x: Array) -> Array:
+        """Let a tape do what `forward` does, from where `x` lies; return where the result will.
+
+        A tape is for the topology and the tensors as they are: after `bind` make another.
+        """
+        for part in self._parts:
+            x = part.forward(tape, x)
+        return x
+
+    def backward_on_tape(
+        self,
+        tape: Tape,
+        dy: Array | None = None,
+        *,
+        train: bool = True,
+        first: int | None = None,
+    ) -> Array | None:
+        """Let a tape do what `backward` does, after the forward pass that was asked for last.
+
+        `dy` is overwritten.
+        """
         gradient: Array | None = self.signal if dy is None else dy
         for i in range(len(self._parts) - 1, -1, -1):
             assert gradient is not None
-            gradient = self._parts[i].backward(gradient, train=train, first=0 if i else first)
+            part, wanted = self._parts[i], 0 if i else first
+            gradient = part.backward(tape, gradient, train=train, first=wanted)
         return gradient
 
     def gradients(self) -> list[tuple[nn.Parameter, NDArray[np.float32]]]:

@@ -20,7 +20,9 @@ from sparse_core.layers.chain import watched
 from sparse_core.layers.companions import key
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.layers.linear import MaskedLinear
+from sparse_core.step.arrays import clear_kernel, mask_kernel
 from sparse_core.step.shape import Array, zeros
+from sparse_core.step.tape import Tape
 
 LARGEST_DENSE = 1 << 15
 """Weights up to which a dense or masked layer is run by the kernels of sparse ones."""
@@ -140,12 +142,12 @@ class Weights(Learned):
         """List the parameters with the room for their gradients."""
         return list(zip(self.parameters, (self.of_values, self.of_bias), strict=False))
 
-    def confine(self) -> None:
+    def confine(self, tape: Tape) -> None:
         """Zero the gradients of weights that are masked and of biases that do not train."""
         if self.mask is not None:
-            self.of_values *= self.mask
+            tape.call(mask_kernel(), self.of_values, self.mask)
         if self.dead is not None:
-            self.of_bias[self.dead] = 0
+            tape.call(clear_kernel(), self.of_bias, self.dead)
 
     def _masks_version(self) -> int:
         return 0 if self._mask is None else self._mask._version

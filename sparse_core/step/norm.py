@@ -21,6 +21,7 @@ from sparse_core.layers.chain import watched
 from sparse_core.step.layers import CannotCompile, Learned, check_parameter
 from sparse_core.step.parts import Part
 from sparse_core.step.shape import Array, Shape, zeros
+from sparse_core.step.tape import Tape
 
 
 class Scale(Learned):
@@ -97,24 +98,28 @@ class Norm(Part):
         """Factors and offsets."""
         return [self._scale]
 
-    def forward(self, x: Array) -> Array:
+    def forward(self, tape: Tape, x: Array) -> Array:
         """Map `(tiles, features, tile)` to the same."""
         scale = self._scale
-        self._kernels[0](
+        tape.call(
+            self._kernels[0],
             x, scale.weight, scale.bias, self._epsilon, self._normal, self._spread, self.out,
             self._scratch,
         )  # fmt: skip
         return self.out
 
-    def backward(self, dy: Array, *, train: bool, first: int | None) -> Array | None:
+    def backward(self, tape: Tape, dy: Array, *, train: bool, first: int | None) -> Array | None:
         """Write gradients of factors and offsets if `train`; return that of the input if wanted."""
         scale = self._scale
+        normal = self._normal[: len(dy)]
         if train:
-            self._kernels[2](dy, self._normal, scale.of_weight, scale.of_bias, self._scratch)
+            tape.call(self._kernels[2], dy, normal, scale.of_weight, scale.of_bias, self._scratch)
         if first is None:
             return None
-        self._kernels[1](dy, scale.weight, self._normal, self._spread, self.signal, self._scratch)
-        return self.signal if not first else self.signal[:, first:]
+        tape.call(
+            self._kernels[1], dy, scale.weight, normal, self._spread, self.signal, self._scratch
+        )
+        return self.signal
 
 
 def _numbers(parameter: Tensor | None, otherwise: Array) -> Array:

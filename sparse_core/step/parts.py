@@ -1,7 +1,7 @@
 """The parts of a chain: each maps a signal forward and a gradient backward, in memory it keeps.
 
-A part keeps what its backward pass needs of the forward pass before, so that it is used by one
-batch at a time.
+A part does so on a tape: it adds the calls of kernels that do it. It keeps what its backward pass
+needs of the forward pass that it was asked for last, so that it is used by one batch at a time.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from sparse_core.kernels import plan, unchecked
 from sparse_core.kernels.elementwise import elementwise_kernel
 from sparse_core.kernels.format import Pattern
-from sparse_core.kernels.threads import team
+from sparse_core.step import products
+from sparse_core.step.arrays import add_kernel, copy_kernel
 from sparse_core.step.layers import Learned, Weights
-from sparse_core.step.shape import Array, Shape, zeros
+from sparse_core.step.shape import Array, Shape
+from sparse_core.step.tape import Tape
 
 
 class Part(ABC):
@@ -29,44 +31,38 @@ class Part(ABC):
     overwrites = False
 
     @abstractmethod
-    def forward(self, x: Array) -> Array:
-        """Map `(tiles, in, tile)` to `(tiles, out, tile)`."""
+    def forward(self, tape: Tape, x: Array) -> Array:
+        """Map `(tiles, in, tile)` to `(tiles, out, tile)`; return where the result will lie."""
 
     @abstractmethod
-    def backward(self, dy: Array, *, train: bool, first: int | None) -> Array | None:
-        """Return the gradient of the input, `(trained, in - first, tile)`.
+    def backward(self, tape: Tape, dy: Array, *, train: bool, first: int | None) -> Array | None:
+        """Compute the gradient of the input, `(trained, in - first, tile)`.
 
         Args:
+            tape: What does it.
             dy: `(trained, out, tile)`, the gradient of the output.
             train: Whether gradients of parameters are written too.
-            first: The first feature of the input whose gradient is wanted; None: of none.
+            first: The first feature of the input whose gradient is wanted, which is zero but for
+                linear layers; None: of none.
+
+        Returns:
+            Where it will lie.
         """
 
     def learned(self) -> list[Learned]:
         """List what modules in it learn."""
         return []
 
-    def bind(self) -> None:  # noqa: B027 - most depend on none
-        """Find anew what depends on the topology."""
 
-
-class Elementwise:
-    """A function of `sparse_core.kernels.elementwise.NAMES`, ready for arrays of one size.
-
-    Args:
-        name: Which.
-        out: An array of the size.
-        threads: Threads that it may use.
-    """
-
-    def __init__(self, name: str, out: Array, threads: int) -> None:
-        self._threads = plan.useful_threads(threads, 4 * out.size)
-        self._run = elementwise_kernel(name, self._threads > 1)
-
-    def __call__(self, first: Array, second: Array, out: Array) -> None:
-        """Apply it; `out` may be an input."""
-        with team(self._threads):
-            self._run(first.reshape(-1), second.reshape(-1), out.reshape(-1), self._threads)
+def elementwise(
+    tape: Tape, name: str, first: Array, second: Array, out: Array, threads: int
+) -> None:
+    """Apply a function of `sparse_core.kernels.elementwise.NAMES`; `out` may be an input."""
+    if plan.useful_threads(threads, 4 * out.size) > 1:
+        tape.do(lambda: unchecked.elementwise(name, first, second, out, threads))
+        return
+    flat = first.reshape(-1), second.reshape(-1), out.reshape(-1)
+    tape.call(elementwise_kernel(name, False), *flat, 1)
 
 
 class Linear(Part):
@@ -83,77 +79,43 @@ class Linear(Part):
         self.overwrites = relu
         self.out = shape.forward(weights.pattern.out_features)
         self._trained = self.out[: shape.trained]
-        self._of_relu = Elementwise("relu_backward", self._trained, shape.threads)
         self.signal: Array | None = None
-        self.bind()
 
     def learned(self) -> list[Learned]:
         """The layer's weights."""
         return [self._weights]
 
-    def bind(self) -> None:
-        """Make the kernels ready for the topology as it is."""
-        shape, pattern = self.shape, self._weights.pattern
-        samples = shape.tiles * shape.tile, shape.trained * shape.tile
-        self._samples = samples
-        self._forward = unchecked.forward(
-            pattern, shape.tiles, shape.tile, samples[0], self.relu, shape.threads
-        )
-        self._of_values = unchecked.grad_values(pattern, shape.tile, samples[1], shape.threads)
-        self._columns: Columns | None = None
-
-    def forward(self, x: Array) -> Array:
+    def forward(self, tape: Tape, x: Array) -> Array:
         """Map `(tiles, in, tile)` to `(tiles, out, tile)`."""
-        weights = self._weights
+        weights, threads = self._weights, self.shape.threads
         self._x = x
-        self._forward(weights.values, x, weights.bias, self.out, self._samples[0])
+        products.forward(
+            tape, weights.pattern, weights.values, x, weights.bias, self.out, self.relu, threads
+        )
         return self.out
 
-    def backward(self, dy: Array, *, train: bool, first: int | None) -> Array | None:
+    def backward(self, tape: Tape, dy: Array, *, train: bool, first: int | None) -> Array | None:
         """Write gradients of weights and bias if `train`; return that of the input if wanted."""
         shape, weights = self.shape, self._weights
+        pattern, values = weights.pattern, weights.values
         if self.relu:
-            self._of_relu(dy, self._trained, dy)
+            elementwise(tape, "relu_backward", dy, self._trained, dy, shape.threads)
         if train:
-            x = self._x[: shape.trained]
-            self._of_values(x, dy, weights.of_values, weights.of_bias)
-            weights.confine()
+            x, found = self._x[: shape.trained], (weights.of_values, weights.of_bias)
+            products.grad_values(tape, pattern, x, dy, *found, shape.threads)
+            weights.confine(tape)
         if first is None:
             return None
-        if self._columns is None or self._columns.first != first:
-            self._columns = Columns(weights.pattern, first, shape)
-        if self.signal is None or self.signal.shape[1] != weights.pattern.in_features - first:
-            self.signal = shape.backward(weights.pattern.in_features - first)
-        self._columns.gradient(weights.values, dy, self.signal)
-        return self.signal
-
-
-class Columns:
-    """W^T dy for the columns of a pattern from one on.
-
-    Args:
-        pattern: The weights.
-        first: The first column that counts.
-        shape: Of the batch.
-    """
-
-    def __init__(self, pattern: Pattern, first: int, shape: Shape) -> None:
-        self.first = first
-        self._places: NDArray[np.int64] | None = None
+        if self.signal is None or self.signal.shape[1] != pattern.in_features - first:
+            self.signal = shape.backward(pattern.in_features - first)
         if first:
-            pattern, self._places = _from_column(pattern, first)
-            self._values = zeros(pattern.size)
-        self._samples = shape.trained * shape.tile
-        gather = plan.gathers(pattern)
-        self._run = unchecked.grad_input(
-            pattern, shape.trained, shape.tile, self._samples, gather, shape.threads
-        )
-
-    def gradient(self, values: Array, dy: Array, out: Array) -> None:
-        """Write it to `out`."""
-        if self._places is not None:
-            values = values.take(self._places, out=self._values, mode="clip")
-        self._run(values, dy, out, self._samples)
+            whole, wanted = pattern, first
+            pattern, places = plan.keep(
+                whole, ("from column", wanted), lambda: _from_column(whole, wanted)
+            )
+            values = products.take(tape, values, places)
+        products.grad_input(tape, pattern, values, dy, self.signal, shape.threads)
+        return self.signal
 
 
 def _from_column(pattern: Pattern, first: int) -> tuple[Pattern, NDArray[np.int64]]:
@@ -191,20 +153,19 @@ class Activation(Part):
     overwrites = True
 
     def __init__(self, name: str, shape: Shape, features: int) -> None:
+        self._name, self._threads = name, shape.threads
         self.out = shape.forward(features)
         self._trained = self.out[: shape.trained]
-        self._run = Elementwise(name, self.out, shape.threads)
-        self._run_back = Elementwise(f"{name}_backward", self._trained, shape.threads)
 
-    def forward(self, x: Array) -> Array:
+    def forward(self, tape: Tape, x: Array) -> Array:
         """Map `(tiles, features, tile)` to the same."""
-        self._run(x, x, self.out)
+        elementwise(tape, self._name, x, x, self.out, self._threads)
         return self.out
 
-    def backward(self, dy: Array, *, train: bool, first: int | None) -> Array | None:
-        """Return the gradient of the input, in the place of `dy`."""
-        self._run_back(dy, self._trained, dy)
-        return dy if not first else dy[:, first:]
+    def backward(self, tape: Tape, dy: Array, *, train: bool, first: int | None) -> Array | None:
+        """Compute the gradient of the input, in the place of `dy`."""
+        elementwise(tape, f"{self._name}_backward", dy, self._trained, dy, self._threads)
+        return dy
 
 
 class Sum(Part):
@@ -225,29 +186,35 @@ class Sum(Part):
         """What f learns."""
         return [each for part in self._parts for each in part.learned()]
 
-    def bind(self) -> None:
-        """Find anew what depends on the topology."""
-        for part in self._parts:
-            part.bind()
-
-    def forward(self, x: Array) -> Array:
+    def forward(self, tape: Tape, x: Array) -> Array:
         """Map `(tiles, features, tile)` to the same."""
         y = x
         for part in self._parts:
-            y = part.forward(y)
-        return np.add(x, y, out=self.out)
+            y = part.forward(tape, y)
+        add(tape, x, y, self.out)
+        return self.out
 
-    def backward(self, dy: Array, *, train: bool, first: int | None) -> Array | None:
-        """Return the gradient of the input, and write those of parameters if `train`."""
+    def backward(self, tape: Tape, dy: Array, *, train: bool, first: int | None) -> Array | None:
+        """Compute the gradient of the input, and those of parameters if `train`."""
         inner = dy
         if self._parts[-1].overwrites:
-            np.copyto(self.signal, dy)
+            copy(tape, dy, self.signal)
             inner = self.signal
         for i in range(len(self._parts) - 1, -1, -1):
             wanted = 0 if i or first is not None else None
-            found = self._parts[i].backward(inner, train=train, first=wanted)
+            found = self._parts[i].backward(tape, inner, train=train, first=wanted)
             if found is None:
                 return None
             inner = found
-        total = np.add(dy, inner, out=self.signal)
-        return total if not first else total[:, first:]
+        add(tape, dy, inner, self.signal)
+        return self.signal
+
+
+def add(tape: Tape, first: Array, second: Array, out: Array) -> None:
+    """Write a sum to `out`, which may be an input."""
+    tape.call(add_kernel(), first.reshape(-1), second.reshape(-1), out.reshape(-1))
+
+
+def copy(tape: Tape, source: Array, target: Array, first: int = 0, at: int = 0) -> None:
+    """Copy the features of tiles, from `first` on, to those from `at` on."""
+    tape.call(copy_kernel(), source, target, first, at)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sparse_core.step.parts import Part
 from sparse_core.step.shape import Array, Shape
+from sparse_core.step.tape import Tape
 
 aten: Any = torch.ops.aten
 
@@ -78,14 +79,15 @@ class Smooth(Part):
         self.out = shape.forward(features)
         self._out = torch.from_numpy(self.out)
 
-    def forward(self, x: Array) -> Array:
+    def forward(self, tape: Tape, x: Array) -> Array:
         """Map `(tiles, features, tile)` to the same."""
-        given = torch.from_numpy(x)
+        given, out, function = torch.from_numpy(x), self._out, self._forward
         self._seen = given[: self.shape.trained]
-        self._forward(given, self._out)
+        tape.do(lambda: function(given, out))
         return self.out
 
-    def backward(self, dy: Array, *, train: bool, first: int | None) -> Array | None:
-        """Return the gradient of the input, in the place of `dy`."""
-        self._backward(torch.from_numpy(dy), self._seen)
-        return dy if not first else dy[:, first:]
+    def backward(self, tape: Tape, dy: Array, *, train: bool, first: int | None) -> Array | None:
+        """Compute the gradient of the input, in the place of `dy`."""
+        signal, seen, function = torch.from_numpy(dy), self._seen, self._backward
+        tape.do(lambda: function(signal, seen))
+        return dy

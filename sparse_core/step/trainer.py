@@ -8,7 +8,7 @@ optimizer begins its state in its own first step, which is therefore left to it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from operator import is_
 from typing import Any
 
@@ -20,21 +20,16 @@ from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from sparse_core.kernels import optimizers as kernels
-from sparse_core.kernels.optimizer_steps import NUMBERS, Rule
+from sparse_core.kernels.optimizer_steps import NUMBERS
 from sparse_core.optim import torch_class
+from sparse_core.step.arrays import follow_kernel, restore_kernel, save_kernel
+from sparse_core.step.clipping import clip_kernel
 from sparse_core.step.layers import CannotCompile
-from sparse_core.step.shape import Array
+from sparse_core.step.options import NAMES, OPTIONS, adam_kernel, rule_of
+from sparse_core.step.shape import Array, zeros
+from sparse_core.step.tape import Tape
 
 Gradients = Sequence[tuple[nn.Parameter, Array]]
-Numbers = Callable[[Mapping[str, Any], float, float], Array]
-
-NAMES: dict[type[Optimizer], str] = {
-    torch.optim.Adam: "adam",
-    torch.optim.AdamW: "adam",
-    torch.optim.SGD: "sgd",
-    torch.optim.RMSprop: "rmsprop",
-}
-"""The optimizers whose step it knows, by exact class; those of `sparse_core.optim` are alike."""
 
 
 class Trainer:
@@ -77,13 +72,11 @@ class Trainer:
         self._states = [state.get(parameter) for parameter in parameters]
         self._names = [*names, "step"] if self._steps else names
         self._held = [held.get(name) for held in self._states if held for name in self._names]
-        self._alike = len({float(step) for step in self._steps}) <= 1
         rows = []
         for i, parameter in enumerate(parameters):
             moments = [state[parameter][name] for name in names]
             others = map(_flat, (*moments, *target[i : i + 1]))
             rows.append([_flat(parameter), places[id(parameter)], *others])
-        self._gradients = [row[1] for row in rows]
         self._fixed = _with_targets(fixed, rows, bool(target))
         self._table = kernels.Tensors(rows, self._rule)
         self._counters = np.array([step.data_ptr() for step in self._steps], np.int64)
@@ -91,6 +84,12 @@ class Trainer:
         self._count = kernels.count_kernel()
         self._run = kernels.optimizer_kernel(self._rule)
         self._numbers: Array = np.zeros((len(rows), NUMBERS), np.float32)
+        self._is_adam = self._rule.name == "adam"
+        self._options: NDArray[np.float64] = np.zeros(3)
+        self._largest: NDArray[np.float64] = np.zeros(1)
+        self._option_names = [name for name in OPTIONS if name in group]
+        self._read: tuple[Any, ...] = ()
+        self._tape: Tape | None = None
         self._moved = [*parameters, *target]
         self._tensors = [*parameters, *target, *self._held]
         self._addresses = [tensor.data_ptr() for tensor in self._tensors]
@@ -111,36 +110,60 @@ class Trainer:
             return False
         return list(map(Tensor.data_ptr, self._tensors)) == self._addresses
 
-    def clip(self, largest: float) -> float:
-        """Scale the gradients so that their norm is at most `largest`; return what it was.
+    def on_tape(self, tape: Tape, *, clip: bool = False) -> None:
+        """Let a tape make a step. Before it runs call `prepare`, and afterwards `has_moved`.
 
-        As `torch.nn.utils.clip_grad_norm_` does it.
+        Args:
+            tape: What does it.
+            clip: Whether it scales the gradients first so that their norm is at most what
+                `prepare` was told, as `torch.nn.utils.clip_grad_norm_` does it.
         """
-        norm = math.sqrt(sum(float(g @ g) for g in self._gradients))
-        scale = largest / (norm + 1e-6)
-        if scale < 1:
-            for gradient in self._gradients:
-                gradient *= np.float32(scale)
-        return norm
+        if clip:
+            tape.call(clip_kernel(), self._table.table, self._largest)
+        saved = []
+        for array, target, where in self._fixed:
+            kept = zeros(2, where.size)
+            saved.append((array, target, where, kept[0], kept[1]))
+            tape.call(save_kernel(), array, where, kept[0])
+            tape.call(save_kernel(), target, where, kept[1])
+        if self._steps:
+            tape.call(self._count, self._counters, self._counts)
+        if self._is_adam:
+            tape.call(adam_kernel(), self._counts, self._options, self._numbers)
+        tape.call(self._run, self._table.table, self._numbers)
+        for array, target, where, values, followers in saved:
+            tape.call(restore_kernel(), array, where, values)
+            if target is not array:
+                tape.call(follow_kernel(), target, where, followers, values, self._numbers)
+
+    def prepare(self, tau: float = 0.0, largest: float = math.inf) -> None:
+        """Read the optimizer's options for the steps to come.
+
+        Args:
+            tau: What targets, if there are some, take from the parameters.
+            largest: The largest norm of gradients, where they are clipped.
+        """
+        self._largest[0] = largest
+        group = self._group
+        options = (tau, *[group[name] for name in self._option_names])
+        if options != self._read:
+            self._numbers[:] = self._numbers_of(group, 1.0, tau)
+            if self._is_adam:
+                self._options[:] = float(group["lr"]), *group["betas"]
+            self._read = options
+
+    def has_moved(self) -> None:
+        """Tell autograd that parameters and targets have changed."""
+        increment_version(self._moved)
 
     def step(self, tau: float = 0.0) -> None:
         """Make a step, and a Polyak average of the targets with `tau` if there are some."""
-        count = 0.0
-        if self._steps:
-            self._count(self._counters, self._counts)
-            count = float(self._counts[0])
-        before = [(array[where], target[where]) for array, target, where in self._fixed]
-        if self._alike:
-            self._numbers[:] = self._numbers_of(self._group, count, tau)
-        else:
-            for row, own in zip(self._numbers, self._counts, strict=True):
-                row[:] = self._numbers_of(self._group, float(own), tau)
-        self._run(self._table.table, self._numbers)
-        increment_version(self._moved)
-        for (array, target, where), (values, followers) in zip(self._fixed, before, strict=True):
-            array[where] = values
-            if target is not array:
-                target[where] = followers * np.float32(1 - tau) + np.float32(tau) * values
+        if self._tape is None:
+            self._tape = Tape()
+            self.on_tape(self._tape)
+        self.prepare(tau)
+        self._tape.run()
+        self.has_moved()
 
 
 def _with_targets(
@@ -164,57 +187,6 @@ def _only_group(optimizer: Optimizer) -> dict[str, Any]:
         if group.get(option):
             raise CannotCompile(f"{name} has {option}=True")
     return group
-
-
-def rule_of(optimizer: Optimizer, *, polyak: bool) -> tuple[Rule, Numbers]:
-    """Return the kernel's rule of an optimizer, and what makes its numbers of its options."""
-    group, name = optimizer.param_groups[0], NAMES[torch_class(optimizer)]
-    if name == "adam":
-        return Rule(name, amsgrad=group["amsgrad"], polyak=polyak), _adam_numbers
-    momentum = bool(group["momentum"])
-    if name == "sgd":
-        nesterov = group["nesterov"]
-        rule = Rule(name, momentum=momentum, nesterov=nesterov, polyak=polyak)
-        return rule, _sgd_numbers
-    rule = Rule(name, momentum=momentum, centered=group["centered"], polyak=polyak)
-    return rule, _rmsprop_numbers
-
-
-def _adam_numbers(group: Mapping[str, Any], count: float, tau: float) -> Array:
-    return kernels.adam_numbers(
-        count,
-        float(group["lr"]),
-        group["betas"],
-        group["eps"],
-        group["weight_decay"],
-        decoupled=bool(group["decoupled_weight_decay"]),
-        maximize=group["maximize"],
-        tau=tau,
-    )
-
-
-def _sgd_numbers(group: Mapping[str, Any], count: float, tau: float) -> Array:
-    return kernels.sgd_numbers(
-        False,
-        float(group["lr"]),
-        group["momentum"],
-        group["dampening"],
-        group["weight_decay"],
-        maximize=group["maximize"],
-        tau=tau,
-    )
-
-
-def _rmsprop_numbers(group: Mapping[str, Any], count: float, tau: float) -> Array:
-    return kernels.rmsprop_numbers(
-        float(group["lr"]),
-        group["alpha"],
-        group["eps"],
-        group["weight_decay"],
-        group["momentum"],
-        maximize=group["maximize"],
-        tau=tau,
-    )
 
 
 def _counters(optimizer: Optimizer, parameters: Sequence[Tensor]) -> list[Tensor]:

@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import Logger
 from torch import nn
 
@@ -99,6 +100,26 @@ def test_from_one_state_one_update_is_the_same(case):
 def test_from_200_states_along_a_run_one_update_is_the_same(case):
     model = compare(case, 200)
     assert all(engine.updates >= 1 for engine in model.policy.sparse_engines.values())
+
+
+class Counting(RolloutBuffer):
+    """A buffer that counts the minibatches it gives."""
+
+    given = 0
+
+    def get(self, batch_size=None):
+        for data in super().get(batch_size):
+            self.given += 1
+            yield data
+
+
+def test_minibatches_of_a_buffer_of_its_own_kind():
+    models = [agent(n_steps=48, batch=16) for _ in range(2)]
+    models[0].rollout_buffer.__class__ = Counting
+    bring(*models)
+    logged = [step_of(model, 0) for model in models]
+    assert logged[0] == logged[1] and worst(*models)[0] == 0
+    assert models[0].rollout_buffer.given == 3
 
 
 def test_other_actions_are_left_to_stable_baselines3():
