@@ -41,6 +41,7 @@ def sparsify(
     roles: Mapping[str, str] | None = None,
     scores: Mapping[str, Tensor] | None = None,
     batch: int = TYPICAL_BATCH,
+    acts: float = 0.0,
     keep_masked: Collection[str] = (),
     apart: Sequence[str] | None = None,
 ) -> Engine:
@@ -59,6 +60,8 @@ def sparsify(
             the highest instead of random ones (`sparse_core.budgets.saliency`). With
             `scope="global"` they are ranked over all layers and the distribution plays no part.
         batch: Samples of a training batch, which `backend="auto"` asks for.
+        acts: Single samples that the module is asked about for each training batch, as a policy
+            that acts is; `backend="auto"` counts them, too.
         keep_masked: Names of parameters that stay masked whatever the backend.
         apart: For tasks that have disjoint masks in the module: roles or name patterns of the
             layers of which each task has its own copy. Budgets of the other layers are rounded so
@@ -131,7 +134,7 @@ def sparsify(
     for tensor in tensors:
         _start(engine, tensor, None if scores is None else scores[tensor.name])
     if config.backend != "masked" and config.needs_masks is None:
-        _condense(engine, module, batch, {*masked, *keep_masked})
+        _condense(engine, module, batch, acts, {*masked, *keep_masked})
     forbid_fused_encoders(module)
     watch_averages()
     module.sparse_engine = engine  # type: ignore[assignment]
@@ -170,7 +173,9 @@ def _masked(
     return reasons_to_mask(sparse, structure)
 
 
-def _condense(engine: Engine, module: nn.Module, batch: int, keep_masked: Collection[str]) -> None:
+def _condense(
+    engine: Engine, module: nn.Module, batch: int, acts: float, keep_masked: Collection[str]
+) -> None:
     """Turn the layers that can and shall be condensed into their condensed form."""
     from sparse_core.layers.chaining import chain
     from sparse_core.weights.condensing import capacity_of, worth_condensing
@@ -185,7 +190,7 @@ def _condense(engine: Engine, module: nn.Module, batch: int, keep_masked: Collec
     kept = {tensor.reader for tensor in engine.tensors if tensor not in capacities}
     capacities = {t: c for t, c in capacities.items() if t.reader is None or t.reader not in kept}
     if config.backend == "auto":
-        capacities = worth_condensing(capacities, module, batch)
+        capacities = worth_condensing(capacities, module, batch, acts)
     for i, tensor in enumerate(engine.tensors):
         if isinstance(tensor, MaskedTensor) and tensor in capacities:
             engine.tensors[i] = condensed_from(tensor, capacities[tensor])

@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from dstrl.policies.mixin import Part, SparsePolicy
 from dstrl.policies.roles import roles_of
 from dstrl.policies.views import NetworkView
+from dstrl.policies.whole_heads import evaluated
 
 
 class SparseActorAndValue(SparsePolicy):
     """What the policies of PPO and its kin have in common: one optimizer for actor and critic."""
 
     typical_batch = 64
+    acts_per_sample = 0.1  # PPO's ten epochs
     optimizer: Any
     features_extractor: Any
     vf_features_extractor: Any
@@ -60,6 +62,14 @@ class SparseActorAndValue(SparsePolicy):
             Part("actor", self.sparse_actor, self.optimizer, roles, self.sparse.actor),
             Part("critic", self.sparse_critic, self.optimizer, roles, self.sparse.critic),
         ]
+
+    def evaluate_actions(self, obs: Any, actions: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Return values, log-likelihood and entropy of actions, as Stable-Baselines3 does."""
+        found = None if args or kwargs else evaluated(self, obs)
+        if found is None:
+            return super().evaluate_actions(obs, actions, *args, **kwargs)  # type: ignore[misc]
+        distribution, values = found
+        return values, distribution.log_prob(actions), distribution.entropy()
 
     def act(self, observations: Any) -> None:
         """Compute the distribution of actions."""

@@ -92,11 +92,14 @@ class SparsePolicy(QuickModes, FollowsDevice):
         target_rule: How target networks follow unless `target` says otherwise, see
             `dstrl.policies.targets`.
         typical_batch: Samples of a training batch unless `batch` says otherwise.
+        acts_per_sample: Observations that it acts on, one by one, for each that it trains on, as
+            far as `auto` has to count them.
         sparse_apart: `apart` of `sparsify`, for tasks that have disjoint masks.
     """
 
     target_rule = "online"
     typical_batch = 256
+    acts_per_sample = 0.0
     sparse_apart: tuple[str, ...] | None = None
 
     def __init__(
@@ -188,7 +191,14 @@ class SparsePolicy(QuickModes, FollowsDevice):
         with _without(part.root, part.shared):
             roles = named(part.root, part.roles)
             batch = self.sparse.batch or self.typical_batch
-            engine = sparsify(part.root, config, roles=roles, batch=batch, apart=self.sparse_apart)
+            engine = sparsify(
+                part.root,
+                config,
+                roles=roles,
+                batch=batch,
+                acts=batch * self.acts_per_sample,
+                apart=self.sparse_apart,
+            )
         if engine.tensors and not self._chose_optimizer:
             for optimizer in (part.optimizer, *part.also):
                 use_kernels(optimizer)

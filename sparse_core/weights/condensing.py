@@ -10,7 +10,12 @@ from torch import nn
 from sparse_core.budgets.patterns import ConstantFanIn, group_of
 from sparse_core.budgets.selection import Selected
 from sparse_core.budgets.structure import Structure
-from sparse_core.layers.choice import Candidate, condensed_embedding_pays, fastest, pay_together
+from sparse_core.layers.choice import (
+    Candidate,
+    condensed_embedding_pays,
+    fastest_acting,
+    pay_together,
+)
 from sparse_core.layers.condensed import why_not_condensed
 from sparse_core.layers.condensed_conv import why_not_condensed_conv
 from sparse_core.layers.device_choice import condensed_pays_there
@@ -50,7 +55,7 @@ def _possible_lanes(tensor: SparseTensor, lanes: int) -> Iterable[int]:
 
 
 def worth_condensing(
-    capacities: Mapping[SparseTensor, int], root: nn.Module, batch: int
+    capacities: Mapping[SparseTensor, int], root: nn.Module, batch: int, acts: float = 0.0
 ) -> dict[SparseTensor, int]:
     """Return the tensors whose module trains fastest when they are condensed.
 
@@ -58,6 +63,7 @@ def worth_condensing(
         capacities: Tensors that can be condensed, and how many values they can need.
         root: Their module.
         batch: Samples of a training batch.
+        acts: Single samples that the module is asked about for each training batch.
     """
     from sparse_core.layers.chaining import neighbours
 
@@ -70,9 +76,10 @@ def worth_condensing(
     attention = _attention_that_pays(capacities, batch)
     chosen = {t.layer for t, c in capacities.items() if _convolution_pays(t, c, batch)}
     chosen |= {t.layer for t in capacities if _looked_up_faster(t, capacities, batch)}
-    for path in _paths(tensors, neighbours(root)):
-        layers = [_candidate(layer, tensors.get(layer), capacities) for layer in path]
-        chosen |= {layer for layer, pays in zip(path, fastest(layers, batch), strict=True) if pays}
+    paths = _paths(tensors, neighbours(root))
+    layers = [[_candidate(layer, tensors.get(layer), capacities) for layer in p] for p in paths]
+    for path, pay in zip(paths, fastest_acting(layers, batch, acts), strict=True):
+        chosen |= {layer for layer, pays in zip(path, pay, strict=True) if pays}
     return {
         t: capacity
         for t, capacity in capacities.items()

@@ -16,6 +16,7 @@ from sparse_core.layers.choice import (
     condensed_embedding_pays,
     condensed_pays,
     fastest,
+    fastest_acting,
 )
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.layers.costs import Costs
@@ -124,6 +125,24 @@ def test_several_threads_are_measured(measured_costs, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert not condensed_pays(1024, 1024, 0.1)
     assert measured_costs == [(256, 1)]
+
+
+@pytest.mark.parametrize(
+    ("call", "acts", "forms"),
+    [
+        (50_000.0, 0, [True, False]),
+        (50_000.0, 1, [True, False]),  # 57,680 + 23,000 against 89,600 + 6,000 and 100,000
+        (50_000.0, 2, [True, True]),  # 57,680 + 46,000 against 89,600 + 12,000 and 100,000
+        (80_000.0, 1, [False, False]),  # 87,680 + 23,000 against 89,600 + 6,000 and 160,000
+    ],
+)
+def test_single_samples_ask_for_one_form(monkeypatch, call, acts, forms):
+    """A body of 64 x 64 pays condensed, its head of 6 does not."""
+    costs = Costs(0.0, 20.0, 0.0, call, 0.0, 0.0, 0.0, 0.0)
+    monkeypatch.setattr(calibration, "costs", lambda batch, group: costs)
+    body, head = Candidate(64, 64, 0.1), Candidate(6, 64, 0.1)
+    assert fastest_acting([[body], [head]], 64, acts) == [[forms[0]], [forms[1]]]
+    assert fastest_acting([[body], [Candidate(6, 64, None)]], 64, 9) == [[True], [False]]
 
 
 def kinds(net, **fields):
