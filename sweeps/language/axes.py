@@ -8,7 +8,7 @@ Values are those in force: where a spec says None for a method's own growth rule
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sparse_core.checks import InputError
@@ -27,10 +27,16 @@ class Axes:
         task: Fields that say what is learnt.
         names: Other fields in which the runs differ, but for the seed: method and distribution
             first.
-        telling: As few of the names as suffice to tell the runs apart; the method always.
+        telling: As few of the names as suffice to tell the runs apart; the method always, and what
+            was tuned only where nothing else does.
+        tuned: Those of the names whose values tuning found.
+
+    Args:
+        runs: Of one kind.
+        tuned: Fields whose values tuning found.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[Run], tuned: Collection[str] = ()) -> None:
         groups = {run.cell.key: run for run in runs}
         self._flat = {group: run.cell.shown for group, run in groups.items()}
         names = dict.fromkeys(
@@ -45,6 +51,7 @@ class Axes:
             for name, choices in self._choices.items()
             if len(choices) > 1 and name not in self.task
         )
+        self.tuned = tuple(name for name in self.names if name in tuned)
         self._tasks = {group: self._task(flat) for group, flat in self._flat.items()}
         self._beside = {name: self._neighbours(name) for name in self.names}
         self._fixed = {name for name in self.names if self._follows_task(name)}
@@ -74,9 +81,9 @@ class Axes:
         return ", ".join(text(name, flat[name]) for name in self.task if flat[name] is not None)
 
     def _fewest(self, groups: Iterable[str]) -> tuple[str, ...]:
-        """Leave out, from the last, every axis but the method that is not needed."""
+        """Leave out, tuned ones first, then from the last, every axis that is not needed."""
         kept = list(self.names)
-        for name in reversed(self.names):
+        for name in sorted(reversed(self.names), key=lambda name: name not in self.tuned):
             rest = [other for other in kept if other != name]
             if name == METHOD or self._alone_tells(name, rest, groups):
                 continue

@@ -196,7 +196,7 @@ def summarise(outcomes: Sequence[Outcome], tuned: Collection[str] = ()) -> list[
     for name in dict.fromkeys(outcome.run.kind_name for outcome in outcomes):
         mine = [outcome for outcome in outcomes if outcome.run.kind_name == name]
         kind = mine[0].run.kind
-        axes = Axes([outcome.run for outcome in mine])
+        axes = Axes([outcome.run for outcome in mine], tuned)
         rows = _corrected(_rows(axes, mine, tuned))
         summaries.append(Summary(name, kind, axes, rows))
     return summaries

@@ -170,7 +170,7 @@ def duration(seconds: float) -> str:
 def _words(summary: Summary) -> list[tuple[str, Cell]]:
     """Return the columns that say which row it is."""
     axes = summary.axes
-    shown = {METHOD, DISTRIBUTION, *axes.telling}
+    shown = {METHOD, DISTRIBUTION, *axes.telling, *axes.tuned}
     columns: list[tuple[str, Cell]] = []
     if len(summary.tasks) > 1:
         columns.append(("task", lambda row: row.task))

@@ -125,6 +125,22 @@ def test_a_rule_of_actor_and_one_of_critic_are_both_named() -> None:
     ]
 
 
+def test_what_tuning_found_tells_apart_only_what_nothing_else_does() -> None:
+    text = "kind: cl\ninclude:\n" + "".join(
+        f"  - {{sparse.method: {method}, sparse.sparsity: {sparsity}, lr: {rate}}}\n"
+        for method, sparsity, rate in (
+            ("set", 0.9, 0.01), ("set", 0.95, 0.02), ("rigl", 0.9, 0.03), ("rigl", 0.95, 0.04)
+        )
+    )  # fmt: skip
+    runs = parse(f"name: x\n{text}").runs
+    assert [Axes(runs).label(run) for run in runs][:2] == ["set lr=0.01", "set lr=0.02"]
+    tuned = Axes(runs, ["lr"])
+    assert tuned.tuned == ("lr",) and "lr" not in tuned.telling
+    assert [tuned.label(run) for run in runs][:2] == ["set sparsity=0.9", "set sparsity=0.95"]
+    same = parse("name: x\nkind: cl\ngrid: {lr: [0.01, 0.02]}").runs
+    assert [Axes(same, ["lr"]).label(run) for run in same] == ["lr=0.01", "lr=0.02"]
+
+
 def test_what_is_shown_leaves_identities_alone() -> None:
     for kind in ("rl", "cl", "crl", "xmc", "rec", "vision"):
         (run,) = parse(f"name: x\nkind: {kind}\nbase: {{sparse.method: rigl}}").runs
