@@ -33,7 +33,13 @@ from sparse_core.imports import load
 from sweeps.commands import sweep
 from sweeps.commands.parser import BENCHMARKS
 from sweeps.commands.parser import make as make_parser
-from sweeps.commands.surroundings import check_runs_dir, console, set_data, track
+from sweeps.commands.surroundings import (
+    check_runs_dir,
+    console,
+    plain_warnings,
+    set_data,
+    track,
+)
 from sweeps.commands.sweep import FAILED, OK
 from sweeps.files import FULL
 from sweeps.language import kinds
@@ -112,7 +118,8 @@ def _train(kind_name: str, words: Sequence[str]) -> int:
     check_kept([run])
     run.check_data()
     try:
-        train(run, options.out, options.threads, console(), options.runs_dir, options.prolong)
+        with plain_warnings():
+            train(run, options.out, options.threads, console(), options.runs_dir, options.prolong)
     except RunFailed as error:
         print(f"dst: {error}", file=sys.stderr)
         return FAILED

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparse_core.checks import InputError
+from sparse_core.command import PACKAGES, ROOT
 from sweeps.commands.parser import DATA
 
 if TYPE_CHECKING:
@@ -53,3 +57,27 @@ def console() -> Console:
 def say(terminal: Console, text: str) -> None:
     """Print a line as it is."""
     terminal.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Show what this project's packages warn users of as a line; other warnings as they are."""
+    before = warnings.formatwarning
+
+    def shown(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        ours = any(Path(filename).is_relative_to(ROOT / name) for name in PACKAGES)
+        if ours and category is UserWarning:
+            return f"dst: {' '.join(str(message).split())}\n"
+        return before(message, category, filename, lineno, line)
+
+    warnings.formatwarning = shown
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from rich.console import Console
 
 from sparse_core.checks import InputError
+from sparse_core.command import ROOT
 from sweeps.commands.options import parse_train
+from sweeps.commands.surroundings import plain_warnings
 from sweeps.commands.train import RunFailed, train
 from sweeps.language.grid import Grid
 from sweeps.language.kinds import KINDS
@@ -221,3 +224,13 @@ def test_options_of_tasks_in_sequence() -> None:
 def test_options_that_are_not_given_keep_the_specs_defaults() -> None:
     spec = parse_train(KINDS["cl"], ["--sparse.method", "set"], "dst train cl").spec
     assert spec.sparse.update_every == type(spec)().sparse.update_every
+
+
+def test_warnings_of_the_packages_are_a_line() -> None:
+    ours, theirs = str(ROOT / "supervised" / "parts.py"), "/usr/lib/other/parts.py"
+    with plain_warnings():
+        assert warnings.formatwarning("line 1:\n odd", UserWarning, ours, 3) == "dst: line 1: odd\n"
+        for category, file in ((RuntimeWarning, ours), (UserWarning, theirs)):
+            said = warnings.formatwarning("odd", category, file, 3)
+            assert said == f"{file}:3: {category.__name__}: odd\n"
+    assert "UserWarning" in warnings.formatwarning("odd", UserWarning, ours, 3)
