@@ -9,13 +9,14 @@ from stable_baselines3.common.preprocessing import is_image_space
 from torch import nn
 
 from dstrl.compiled.observations import check_extractor
+from dstrl.policies.actor_value import SparseActorAndValue
 from dstrl.policies.mixin import SparsePolicy
 from dstrl.policies.networks import SparseCritic
 from dstrl.settings import MASKED_RULES
 from sparse_core.plain_steps import PlainSteps
 from sparse_core.step import CannotCompile
 
-SAME = (SparseCritic.forward,)
+SAME = (SparseCritic.forward, SparseActorAndValue.evaluate_actions)
 """Methods of sparse networks that compute what those of Stable-Baselines3 do."""
 
 
