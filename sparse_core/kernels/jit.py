@@ -22,6 +22,7 @@ import pickle
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -97,6 +98,23 @@ def cache_dirs() -> list[Path]:
 def cache_dir() -> Path | None:
     """Return the first of `cache_dirs` that can be written, made if need be; None: none can."""
     return next(filter(_can_be_written, cache_dirs()), None)
+
+
+def unkept() -> str:
+    """Return what keeps kernels from being kept, and what to do; empty: nothing, or the user."""
+    if os.environ.get(CACHE_VARIABLE) == "" or cache_dir() is not None:
+        return ""
+    tried = ", ".join(map(str, cache_dirs())) or "somebody else's"
+    return (
+        f"no folder for compiled kernels can be written ({tried}), so each process compiles for "
+        f"some seconds: set {CACHE_VARIABLE} to a folder that can be"
+    )
+
+
+@cache
+def _warn_once(text: str) -> None:
+    if text:
+        warnings.warn(text, stacklevel=2)
 
 
 def _is_foreign(path: Path) -> bool:
@@ -187,6 +205,8 @@ class KernelCache(BaseCache):  # type: ignore[misc]
         global compilations
         compilations += 1
         directory = cache_dir() if self._on else None
+        if directory is None:
+            _warn_once(unkept())
         if directory is None or data.lifted or data.library.has_dynamic_globals:
             return
         path = directory / self._place(sig)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ def rule_of(optimizer: Optimizer, *, polyak: bool) -> tuple[Rule, Numbers]:
     """Return the kernel's rule of an optimizer, and what makes its numbers of its options."""
     group, name = optimizer.param_groups[0], NAMES[torch_class(optimizer)]
     if name == "adam":
-        return Rule(name, amsgrad=group["amsgrad"], polyak=polyak), _adam_numbers
+        rule = Rule(name, amsgrad=group["amsgrad"], polyak=polyak)
+        return rule, partial(_adam_numbers, torch_class(optimizer) is torch.optim.AdamW)
     momentum = bool(group["momentum"])
     if name == "sgd":
         nesterov = group["nesterov"]
@@ -50,14 +52,14 @@ def rule_of(optimizer: Optimizer, *, polyak: bool) -> tuple[Rule, Numbers]:
     return rule, _rmsprop_numbers
 
 
-def _adam_numbers(group: Mapping[str, Any], count: float, tau: float) -> Array:
+def _adam_numbers(decoupled: bool, group: Mapping[str, Any], count: float, tau: float) -> Array:
     return kernels.adam_numbers(
         count,
         float(group["lr"]),
         group["betas"],
         group["eps"],
         group["weight_decay"],
-        decoupled=bool(group["decoupled_weight_decay"]),
+        decoupled=bool(group.get("decoupled_weight_decay", decoupled)),  # torch 2.6 has none
         maximize=group["maximize"],
         tau=tau,
     )

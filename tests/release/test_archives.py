@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from handbook.release import left_out
 from sparse_core.command import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
+WANTED = re.compile(r"([\w.-]+)(?:\[.*\])?(.*)")
 DST = "import sys; from sparse_core.command import main; sys.exit(main())"
 
 
@@ -41,6 +43,19 @@ def test_files_that_are_not_modules_are_package_data():
                 matched |= set((ROOT / folder).glob(pattern))
     others = {name for name in shipped() if not name.endswith(".py")}
     assert others == {path.relative_to(ROOT).as_posix() for path in matched}
+
+
+def test_the_lock_is_one_of_these_dependencies():
+    """Otherwise `make lock` is to be run."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    lock = (ROOT / "uv.lock").read_text(encoding="utf-8")
+    locked = re.findall(r'\{ name = "([^"]+)",.*?(?:specifier = "([^"]+)")? \}', lock)
+    known = {(name, ",".join(sorted(versions.split(",")))) for name, versions in locked}
+    for line in [*project["dependencies"], *(line for extra in extras for line in extra)]:
+        name, versions = WANTED.fullmatch(line.partition(";")[0].strip()).groups()
+        wanted = name.lower().replace("_", "-"), ",".join(sorted(versions.split(",")))
+        assert wanted in known, line
 
 
 def test_a_copy_for_a_release_has_all_rooms():

@@ -114,6 +114,25 @@ def test_where_the_cache_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert jit.cache_dirs() == [home]
 
 
+def test_one_line_says_that_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / "kernels"
+    monkeypatch.setenv(jit.CACHE_VARIABLE, str(folder))
+    said = jit.unkept()
+    assert f"({folder})" in said and said.endswith(
+        f"set {jit.CACHE_VARIABLE} to a folder that can be"
+    )
+    with pytest.warns(UserWarning, match="each process compiles"):
+        jit._warn_once(said)
+    jit._warn_once(said)
+    monkeypatch.setenv(jit.CACHE_VARIABLE, "")
+    assert jit.unkept() == ""
+    monkeypatch.setenv(jit.CACHE_VARIABLE, str(tmp_path / "new"))
+    assert jit.unkept() == ""
+
+
 def test_only_what_stays_the_same_may_be_a_constant() -> None:
     width, array = 3, np.zeros(3)
 
