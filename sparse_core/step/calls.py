@@ -10,6 +10,7 @@ compiled once for a signature, of which there are few, and not for a kernel or i
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -40,12 +41,9 @@ class Call:
     """
 
     def __init__(self, function: Any, arguments: Sequence[Any]) -> None:
-        (self._compiled,) = function.overloads.values()
-        self._kinds = _kinds(self._compiled.signature.args)
-        caller = _caller(",".join(self._kinds))
-        entries = [address_of(caller), address_of(function), *self._entries(arguments)]
-        self._table: NDArray[np.int64] = np.array(entries, np.int64)
-        self._held = function, caller, arguments
+        head, self._takes = _facts(function)
+        self._table: NDArray[np.int64] = np.array([*head, *self._entries(arguments)], np.int64)
+        self._held = function, arguments
 
     @property
     def address(self) -> int:
@@ -55,28 +53,42 @@ class Call:
     def take(self, *arguments: Any) -> None:
         """Take other arguments from now on."""
         self._table[_ARGUMENTS:] = self._entries(arguments)
-        self._held = *self._held[:2], arguments
+        self._held = self._held[0], arguments
 
     def _entries(self, arguments: Sequence[Any]) -> list[int]:
-        if len(arguments) != len(self._kinds):
-            raise TypeError(f"a kernel takes {len(self._kinds)} arguments, got {len(arguments)}")
+        takes = self._takes
+        if len(arguments) != len(takes):
+            raise TypeError(f"a kernel takes {len(takes)} arguments, got {len(arguments)}")
         found: list[int] = []
-        for kind, argument in zip(self._kinds, arguments, strict=True):
-            name, dimensions = kind.split(":")
-            if dimensions == "0":
-                found += struct.unpack("<q", struct.pack(_PACKED[name], argument))
+        for (dtype, dimensions, packed), argument in zip(takes, arguments, strict=True):
+            if not dimensions:
+                found += struct.unpack("<q", struct.pack(packed, argument))
                 continue
             if (
-                argument.dtype.name != name
-                or argument.ndim != int(dimensions)
+                argument.dtype != dtype
+                or argument.ndim != dimensions
                 or not argument.flags.c_contiguous
             ):
+                kind = f"{dtype}:{dimensions}"
                 raise TypeError(f"a kernel takes {kind}, got {argument.dtype} {argument.shape}")
-            found += [argument.ctypes.data, *argument.shape]
+            found.append(argument.__array_interface__["data"][0])
+            found += argument.shape
         return found
 
 
-def address_of(function: Any) -> int:
+@functools.cache
+def _facts(function: Any) -> tuple[list[int], list[tuple[np.dtype[Any], int, str]]]:
+    """Return the first entries of a kernel's tables; its arguments' types, dimensions and codes."""
+    (compiled,) = function.overloads.values()
+    kinds = _kinds(compiled.signature.args)
+    takes = []
+    for kind in kinds:
+        name, dimensions = kind.split(":")
+        takes.append((np.dtype(name), int(dimensions), _PACKED.get(name, "")))
+    return [_address_of(_caller(",".join(kinds))), _address_of(function)], takes
+
+
+def _address_of(function: Any) -> int:
     """Return where the machine code of a kernel lies."""
     (compiled,) = function.overloads.values()
     return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
