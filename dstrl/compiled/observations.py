@@ -14,7 +14,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 
 from dstrl.compiled.batches import lay_kernel
 from dstrl.policies.normalising import RunningNormalisation
-from sparse_core.layers.chain import watched
+from sparse_core.layers.passing import watched
 from sparse_core.step import CannotCompile, Shape
 from sparse_core.step.parts import copy
 from sparse_core.step.shape import Array

@@ -16,9 +16,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from sparse_core.layers.chain import CondensedSequential, watched
+from sparse_core.layers.chain import CondensedSequential
 from sparse_core.layers.condensed import CondensedLinear, store_condensed
 from sparse_core.layers.kinds import computes_as
+from sparse_core.layers.passing import watched
 from sparse_core.layers.rows import Rows
 
 ELEMENTWISE = (

@@ -4,7 +4,8 @@ A training step needs the same megabytes at every layer, again and again. Left t
 of this size go back to the operating system when they are dropped, and the next ones come page by
 page: on small layers that costs more than the kernels do. So each thread keeps the memory of its
 last arrays, at most `MOST` bytes, and takes an array for a new purpose when no other reference to
-it is left.
+it is left. Activations of whole batches that wait for their backward pass are kept apart, at most
+`MOST_LASTING` bytes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ MOST = 64 << 20
 MOST_ALIKE = 16
 """Arrays of one size that a thread keeps, since it looks through them."""
 
+MOST_LASTING = 1 << 30
+"""Bytes that a thread keeps beside these, of arrays that last from forward to backward pass."""
+
+MOST_LASTING_ALIKE = 64
+"""Arrays of one size among them."""
+
 _SMALL = 8192  # elements below which malloc is as fast, and alignment does not pay
 _ALIGNMENT = 64  # bytes: a cache line and the widest vector
 
@@ -41,7 +48,7 @@ class _Kept(threading.local):
         self.by_size.clear()
 
 
-_kept = _Kept()
+_kept, _lasting = _Kept(), _Kept()
 
 
 def _references(entry: tuple[Array, Array]) -> int:
@@ -62,27 +69,36 @@ _counts_references: Any = getattr(sys, "_is_gil_enabled", lambda: True)
 
 def empty(*shape: int) -> Array:
     """Return an uninitialised float32 array; one that is not small begins at a cache line."""
+    return _take(_kept, shape, MOST, MOST_ALIKE)
+
+
+def lasting(*shape: int) -> Array:
+    """Return an array as `empty` does, which a backward pass will need."""
+    return _take(_lasting, shape, MOST_LASTING, MOST_LASTING_ALIKE)
+
+
+def _take(kept: _Kept, shape: tuple[int, ...], most: int, alike: int) -> Array:
     size = math.prod(shape)
     if size < _SMALL:
         return np.empty(shape, np.float32)
-    entries = _kept.by_size.get(size)
+    entries = kept.by_size.get(size)
     if entries is not None:
         for entry in entries:
             if _references(entry) == _IDLE:
                 return entry[1].reshape(shape)
-    return _keep(_new(size)).reshape(shape)
+    return _keep(kept, _new(size), most, alike).reshape(shape)
 
 
-def _keep(entry: tuple[Array, Array]) -> Array:
+def _keep(kept: _Kept, entry: tuple[Array, Array], most: int, most_alike: int) -> Array:
     """Remember an array; where they become too many, those before it are forgotten."""
     size = entry[0].nbytes
-    if size <= MOST and _counts_references():
-        if _kept.bytes + size > MOST:
-            _kept.clear()
-        alike = _kept.by_size.setdefault(entry[1].size, [])
-        if len(alike) == MOST_ALIKE:
-            _kept.bytes -= MOST_ALIKE * size
+    if size <= most and _counts_references():
+        if kept.bytes + size > most:
+            kept.clear()
+        alike = kept.by_size.setdefault(entry[1].size, [])
+        if len(alike) == most_alike:
+            kept.bytes -= most_alike * size
             alike.clear()
-        _kept.bytes += size
+        kept.bytes += size
         alike.append(entry)
     return entry[1]

@@ -49,8 +49,14 @@ class Images:
     last: bool = False
 
 
-class _Side:
-    """The images that are read, or those that are written, and their tiles."""
+class Side:
+    """The images that are read, or those that are written, and their tiles.
+
+    Attributes:
+        channels: Of the images.
+        size: Floats of a tile.
+        frame: How images lie in it, as kernels take it.
+    """
 
     def __init__(self, frame: Frame, channels: int, planes: int, tile: int) -> None:
         self.channels, self.tile = channels, tile
@@ -91,6 +97,10 @@ class Convolution:
         height: Of the images.
         width: Of the images.
 
+    Attributes:
+        x: Inputs and their gradients.
+        y: Outputs and theirs.
+
     Raises:
         ValueError: If there is no kernel for them: see `why_not`.
     """
@@ -102,8 +112,8 @@ class Convolution:
         self.pattern = pattern
         self.layout = layout = Layout(window, height, width, pattern.group)
         planes = -(-window.filters // pattern.group) * pattern.group
-        self._x = _Side(layout.x, window.channels, window.channels, layout.tile)
-        self._y = _Side(layout.y, window.filters, planes, layout.tile)
+        self.x = Side(layout.x, window.channels, window.channels, layout.tile)
+        self.y = Side(layout.y, window.filters, planes, layout.tile)
         self._zeros: Array = np.zeros(max(planes, window.channels), np.float32)
         self._none: NDArray[np.int32] = np.empty(0, np.int32)
 
@@ -126,17 +136,14 @@ class Convolution:
             (batch, filters * output height * output width), channels where they are in `x`.
         """
         batch, (height, width) = len(x.numbers), self.layout.out
-        out = Images(empty(batch, self._y.channels * height * width), x.last)
-        step, threads = self._step(batch, threads)
-        x_tiles, y_tiles = self._x.empty(step), self._y.empty(step)
-        full = self._zeros
-        if bias is not None:
-            full = np.zeros_like(self._zeros)
-            full[: bias.size] = bias
-        for first, tiles in self._parts(batch, step):
-            self._x.enter(x, first, x_tiles[:tiles], threads)
-            self._outputs(values, x_tiles[:tiles], full, y_tiles[:tiles], threads)
-            self._y.leave(y_tiles[:tiles], out, first, threads)
+        out = Images(empty(batch, self.y.channels * height * width), x.last)
+        step, threads = self.step(batch, threads)
+        x_tiles, y_tiles = self.x.empty(step), self.y.empty(step)
+        full = self.whole(bias)
+        for first, tiles in self.parts(batch, step):
+            self.x.enter(x, first, x_tiles[:tiles], threads)
+            self.outputs(values, x_tiles[:tiles], full, y_tiles[:tiles], threads)
+            self.y.leave(y_tiles[:tiles], out, first, threads)
         return out
 
     def backward(
@@ -158,29 +165,35 @@ class Convolution:
             Each of them, or None; that of the values is (values.size,).
         """
         batch = len(dy.numbers)
-        step, threads = self._step(batch, threads)
+        step, threads = self.step(batch, threads)
         dx = Images(empty(*x.numbers.shape), x.last) if of_x else None
         dvalues = np.zeros(values.size, np.float32) if of_values else None
-        db = np.zeros(self._y.channels, np.float32) if of_bias else None
-        x_tiles, y_tiles = self._x.empty(step), self._y.empty(step)
-        if of_x and self.layout.gathers:
-            values = self._take(values, threads)
-        for first, tiles in self._parts(batch, step):
+        db = np.zeros(self.y.channels, np.float32) if of_bias else None
+        x_tiles, y_tiles = self.x.empty(step), self.y.empty(step)
+        if of_x:
+            values = self.transposed(values, threads)
+        for first, tiles in self.parts(batch, step):
             of_y = y_tiles[:tiles]
-            self._y.enter(dy, first, of_y, threads)
+            self.y.enter(dy, first, of_y, threads)
             if dvalues is not None:
-                self._x.enter(x, first, x_tiles[:tiles], threads)
-                self._dots(x_tiles[:tiles], of_y, dvalues, threads)
+                self.x.enter(x, first, x_tiles[:tiles], threads)
+                self.dots(x_tiles[:tiles], of_y, dvalues, threads)
             if db is not None:
-                with team(threads):
-                    run = channel_sums_kernel(self.layout.tile, threads > 1)
-                    run(of_y, self._y.frame, db)
+                self.add_channels(of_y, db, threads)
             if dx is not None:
-                self._inputs(values, of_y, x_tiles[:tiles], threads)
-                self._x.leave(x_tiles[:tiles], dx, first, threads)
+                self.inputs(values, of_y, x_tiles[:tiles], threads)
+                self.x.leave(x_tiles[:tiles], dx, first, threads)
         return dx, dvalues, db
 
-    def _step(self, batch: int, threads: int) -> tuple[int, int]:
+    def whole(self, bias: Array | None) -> Array:
+        """Return a bias for all channels of a tile of outputs, zeros where there is none."""
+        if bias is None:
+            return self._zeros
+        full = np.zeros_like(self._zeros)
+        full[: bias.size] = bias
+        return full
+
+    def step(self, batch: int, threads: int) -> tuple[int, int]:
         """Return how many tiles are computed together, and by how many threads."""
         tiles = -(-batch // self.layout.tile)
         threads = available(threads)
@@ -188,7 +201,7 @@ class Convolution:
             return 1, 1
         return min(tiles, _TILES_OF_THREAD * threads), threads
 
-    def _parts(self, batch: int, step: int) -> list[tuple[int, int]]:
+    def parts(self, batch: int, step: int) -> list[tuple[int, int]]:
         """Return the first sample of each run of tiles, and how many there are in it."""
         tiles = -(-batch // self.layout.tile)
         return [(t * self.layout.tile, min(step, tiles - t)) for t in range(0, tiles, step)]
@@ -222,20 +235,25 @@ class Convolution:
         block = layout.channels_of_block(layout.backward, (1, 1), per_filter)
         return conv_index.of_channels(pattern, layout, block)
 
-    def _take(self, values: Array, threads: int) -> Array:
+    def transposed(self, values: Array, threads: int) -> Array:
+        """Return the values as `inputs` takes them."""
+        if not self.layout.gathers:
+            return values
         return taker(self._backward_index.source, threads)(values)
 
-    def _outputs(self, values: Array, x: Array, bias: Array, out: Array, threads: int) -> None:
+    def outputs(self, values: Array, x: Array, bias: Array, out: Array, threads: int) -> None:
+        """Write W x + b to the tiles `out`; the bias is that of `whole`."""
         layout, index = self.layout, self._forward_index
         down, across = layout.window.stride
         run = sums_kernel(layout.group, layout.tile, layout.forward, across, threads > 1)
         with team(threads):
             run(
                 values, index.offsets, index.splits, index.rows, self.pattern.absent, bias,
-                x, self._x.frame, down, out, self._y.frame,
+                x, self.x.frame, down, out, self.y.frame,
             )  # fmt: skip
 
-    def _inputs(self, values: Array, dy: Array, dx: Array, threads: int) -> None:
+    def inputs(self, values: Array, dy: Array, dx: Array, threads: int) -> None:
+        """Write W^T dy to the tiles `dx`; the values are those of `transposed`."""
         layout, index = self.layout, self._backward_index
         down, across = layout.window.stride
         with team(threads):
@@ -243,16 +261,22 @@ class Convolution:
                 run = sums_kernel(1, layout.tile, layout.backward, 1, threads > 1)
                 run(
                     values, index.offsets, index.splits, index.rows, self._none, self._zeros,
-                    dy, self._y.frame, 1, dx, self._x.frame,
+                    dy, self.y.frame, 1, dx, self.x.frame,
                 )  # fmt: skip
                 return
             run = scatter_kernel(layout.group, layout.tile, layout.backward, across, threads > 1)
             run(
-                values, index.offsets, index.splits, index.rows, dy, self._y.frame,
-                dx, self._x.frame, down,
+                values, index.offsets, index.splits, index.rows, dy, self.y.frame,
+                dx, self.x.frame, down,
             )  # fmt: skip
 
-    def _dots(self, x: Array, dy: Array, dvalues: Array, threads: int) -> None:
+    def add_channels(self, dy: Array, db: Array, threads: int) -> None:
+        """Add to db the sums of the channels of the tiles `dy`."""
+        with team(threads):
+            channel_sums_kernel(self.layout.tile, threads > 1)(dy, self.y.frame, db)
+
+    def dots(self, x: Array, dy: Array, dvalues: Array, threads: int) -> None:
+        """Add to dvalues the product of dy and x at the stored weights."""
         layout, index = self.layout, self._dots_index
         down, across = layout.window.stride
         bounds = plan.row_bounds(self.pattern, threads)
@@ -261,8 +285,8 @@ class Convolution:
         run = dots_kernel(layout.group, layout.tile, layout.dots, across, threads > 1)
         with team(threads):
             run(
-                index.offsets, index.splits, index.rows, bounds, x, self._x.frame, down,
-                dy, self._y.frame, layout.band, partial, dvalues,
+                index.offsets, index.splits, index.rows, bounds, x, self.x.frame, down,
+                dy, self.y.frame, layout.band, partial, dvalues,
             )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Runs of condensed layers and the activations between them, computed together."""
+"""Runs of condensed layers and of what is between them, computed together."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.layers.conv_chain import run_convolutions
+from sparse_core.layers.conv_runs import ConvRun, conv_runs
 from sparse_core.layers.dense import Sparse
 from sparse_core.layers.kinds import own_class
 from sparse_core.layers.links import activation_of
 from sparse_core.layers.passes import run
+from sparse_core.layers.passing import passes_through, watched
 from sparse_core.layers.single import chain_of_one_sample
 from sparse_core.layers.torch_path import opaque
 
@@ -26,21 +29,30 @@ run_chain = opaque(_short_or_long)
 
 
 class CondensedSequential(Sparse, nn.Sequential):
-    """`nn.Sequential` that runs its condensed layers and the activations between them as chains."""
+    """`nn.Sequential` that runs its condensed layers and what is between them as chains."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the modules in order."""
         for steps in _runs(self):
-            input = steps[0](input) if len(steps) == 1 else run_chain(steps, input)
+            if isinstance(steps, ConvRun):
+                input = run_convolutions(steps, input)
+            else:
+                input = steps[0](input) if len(steps) == 1 else run_chain(steps, input)
         return input
 
     def _take_dense_form(self, latent: bool) -> None:
         self.__class__ = own_class(self)  # type: ignore[assignment]
 
 
-def _runs(modules: nn.Sequential) -> Iterator[list[nn.Module]]:
+def _runs(modules: nn.Sequential) -> Iterator[list[nn.Module] | ConvRun]:
     steps: list[nn.Module] = []
-    for module in modules:
+    for module in conv_runs(modules):
+        if isinstance(module, ConvRun):
+            if steps:
+                yield steps
+            steps = []
+            yield module
+            continue
         if passes_through(module):
             continue
         last = steps[-1] if steps else None
@@ -59,25 +71,6 @@ def _runs(modules: nn.Sequential) -> Iterator[list[nn.Module]]:
 def whole_chain(network: CondensedSequential) -> list[nn.Module] | None:
     """Return the modules of a network that is one chain, without hooks; else None."""
     found = None if watched(network) else list(_runs(network))
-    if found is None or len(found) != 1 or not isinstance(found[0][0], CondensedLinear):
+    if found is None or len(found) != 1 or isinstance(found[0], ConvRun):
         return None
-    return found[0]
-
-
-def passes_through(module: nn.Module) -> bool:
-    """Whether a module gives what it is given: dropout that drops nothing now, `nn.Identity`."""
-    if type(module) is nn.Dropout:
-        idle = module.p == 0 or not module.training
-    else:
-        idle = type(module) is nn.Identity
-    return idle and not watched(module)
-
-
-def watched(module: nn.Module) -> bool:
-    """Whether a module has forward or backward hooks."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )
+    return found[0] if isinstance(found[0][0], CondensedLinear) else None

@@ -37,8 +37,16 @@ from sparse_core.layers.state import Condensed
 FEW = 4
 """Samples below which a tile is so empty that dense filters are faster without gradients."""
 
-
 _why_not = lru_cache(1024)(conv.why_not)
+
+
+def why_not_kernels(layer: CondensedConv2d, height: int, width: int) -> str | None:
+    """Return why kernels do not take images of a size as they are, or None if they do."""
+    if layer.padding_mode != "zeros":
+        return f"padding is {layer.padding_mode!r}"
+    if layer.on_device:
+        return "the weights are on a device"
+    return _why_not(layer.group, layer.window, height, width)
 
 
 class CondensedConv2d(Condensed, nn.Conv2d):
@@ -114,7 +122,7 @@ class CondensedConv2d(Condensed, nn.Conv2d):
         ):
             return cast(Tensor, _Convolve.apply(input, self, link, window, *link.parameters))  # type: ignore[no-untyped-call]
         if len(input) < FEW:
-            return self._convolve(input, self._resting_filters(link), _bias(link))
+            return self.convolve(input, self._resting_filters(link), _bias(link))
         return _outputs(link, window, input.detach())
 
     def _densely(self, input: Tensor, *, padded: bool = False) -> Tensor:
@@ -127,7 +135,7 @@ class CondensedConv2d(Condensed, nn.Conv2d):
             bias = torch_path.bias_of(self, self._parameters["bias"])
             filters = weight.reshape(self.weight_shape)
             if padded:
-                out = self._convolve(input, filters, bias)
+                out = self.convolve(input, filters, bias)
             else:
                 out = self._conv_forward(input, filters, bias)
         if self.weight_tap.armed:
@@ -135,8 +143,8 @@ class CondensedConv2d(Condensed, nn.Conv2d):
         see_training(self, out)
         return out
 
-    def _convolve(self, input: Tensor, filters: Tensor, bias: Tensor | None) -> Tensor:
-        """Convolve images that are padded already, unless with zeros."""
+    def convolve(self, input: Tensor, filters: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve images that are padded already, unless with zeros, with dense filters."""
         padding = self.padding if self.padding_mode == "zeros" else 0
         return F.conv2d(input, filters, bias, self.stride, padding, self.dilation, self.groups)
 
@@ -297,15 +305,15 @@ class _Convolve(torch.autograd.Function):
 def _outputs(link: Link, window: Window, x: Tensor) -> Tensor:
     kernels = convolution(link.pattern, window, *x.shape[2:])
     bias = link.bias if link.has_bias else None
-    out = kernels.forward(link.values, _images(x), bias, torch.get_num_threads())
-    return _tensor(out, (len(x), window.filters, *kernels.layout.out))
+    out = kernels.forward(link.values, as_images(x), bias, torch.get_num_threads())
+    return as_tensor(out, (len(x), window.filters, *kernels.layout.out))
 
 
 def _gradients(
     link: Link, window: Window, x: Tensor, dy: Tensor, wanted: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of input, values and bias that are wanted."""
-    images, signal, threads = _images(x), _images(dy), torch.get_num_threads()
+    images, signal, threads = as_images(x), as_images(dy), torch.get_num_threads()
     of_x, of_values, of_bias = wanted
     shared, size = link.shared, x.shape[2:]
     of_shared = of_values and shared is not None
@@ -321,7 +329,7 @@ def _gradients(
         assert own is not None
         dvalues = shared.of_part(own)
     return (
-        None if dx is None else _tensor(dx, tuple(x.shape)),
+        None if dx is None else as_tensor(dx, tuple(x.shape)),
         None if dvalues is None else torch.from_numpy(dvalues),
         None if db is None else live_only(link, torch.from_numpy(db)),
     )
@@ -337,7 +345,7 @@ def _differentiate(
             x, values, *bias = (tensor.view_as(tensor) for tensor in tensors)
             weight = torch_path.weight_of(layer, values)
             own = torch_path.bias_of(layer, bias[0] if bias else None)
-            out = layer._convolve(x, weight.reshape(layer.weight_shape), own)
+            out = layer.convolve(x, weight.reshape(layer.weight_shape), own)
         views = [x, values, *bias]
         wanted = [view for view, need in zip(views, needed, strict=True) if need]
         found = iter(torch.autograd.grad(out, wanted, gradient, create_graph=again))
@@ -346,7 +354,7 @@ def _differentiate(
     return [next(found) if need else None for need in needed]
 
 
-def _images(x: Tensor) -> Images:
+def as_images(x: Tensor) -> Images:
     """Return a batch as kernels take it, in the order in which it lies in memory."""
     x, last = x.detach(), False
     if not x.is_contiguous():
@@ -355,7 +363,7 @@ def _images(x: Tensor) -> Images:
     return Images(x.reshape(len(x), -1).numpy(), last)
 
 
-def _tensor(images: Images, shape: tuple[int, ...]) -> Tensor:
+def as_tensor(images: Images, shape: tuple[int, ...]) -> Tensor:
     """Return images as a tensor of `(batch, channels, height, width)`."""
     batch, channels, height, width = shape
     numbers = torch.from_numpy(images.numbers)

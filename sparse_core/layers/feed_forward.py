@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparse_core.layers.chain import passes_through, run_chain, watched
+from sparse_core.layers.chain import run_chain
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.layers.dense import Sparse
 from sparse_core.layers.kinds import become, own_class
 from sparse_core.layers.links import activation_of
+from sparse_core.layers.passing import passes_through, watched
 
 MODULES: dict[Any, nn.Module] = {F.relu: nn.ReLU(), torch.relu: nn.ReLU(), F.gelu: nn.GELU()}
 """Functions that a layer may have for its activation, as modules."""

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from sparse_core.layers.chain import CondensedSequential, watched
+from sparse_core.layers.chain import CondensedSequential
+from sparse_core.layers.passing import watched
 from sparse_core.layers.residual import Residual
 from sparse_core.step.layers import CannotCompile, Weights
 from sparse_core.step.norm import Norm, Scale

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from sparse_core.kernels import plan
 from sparse_core.kernels.format import Pattern
-from sparse_core.layers.chain import watched
 from sparse_core.layers.companions import key
 from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.layers.linear import MaskedLinear
+from sparse_core.layers.passing import watched
 from sparse_core.step.arrays import clear_kernel, mask_kernel
 from sparse_core.step.shape import Array, zeros
 from sparse_core.step.tape import Tape

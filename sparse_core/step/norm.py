@@ -17,7 +17,7 @@ from sparse_core.kernels import isa
 from sparse_core.kernels.jit import kernel, once
 from sparse_core.kernels.simd import at
 from sparse_core.kernels.tiles import tile_sum
-from sparse_core.layers.chain import watched
+from sparse_core.layers.passing import watched
 from sparse_core.step.layers import CannotCompile, Learned, check_parameter
 from sparse_core.step.parts import Part
 from sparse_core.step.shape import Array, Shape, zeros
