@@ -14,6 +14,7 @@ def learning_rate(
     schedule: str = "cosine",
     warmup: int = 0,
     at: Sequence[float] = (),
+    every: int = 1,
     factor: float = 0.1,
 ) -> float:
     """Return the learning rate of a step.
@@ -24,10 +25,11 @@ def learning_rate(
         lr: After the warm-up.
         schedule: `cosine`: half a cosine from the end of the warm-up to zero at the end (Loshchilov
             and Hutter 2017, without restarts); `steps`: times `factor` at each fraction of `at`;
-            `constant`.
+            `stairs`: times `factor` after each `every` steps; `constant`.
         warmup: Steps in which it rises, to `lr` in the last one (Goyal et al. 2017).
         at: Fractions of the training.
-        factor: Of `steps`.
+        every: Steps.
+        factor: Of `steps` and `stairs`.
     """
     if step < warmup:
         return lr * (step + 1) / warmup
@@ -36,4 +38,6 @@ def learning_rate(
         return lr * (1 + math.cos(math.pi * done)) / 2
     if schedule == "steps":
         return lr * factor ** sum(step >= fraction * steps for fraction in at)
+    if schedule == "stairs":
+        return lr * factor ** (step // max(1, every))
     return lr

@@ -23,7 +23,7 @@ from supervised.vision.catalogue import HEAD, NETWORKS, Network
 from supervised.vision.corruptions.table import ALL, COLOUR, CORRUPTIONS
 
 OPTIMIZERS = {"sgd": "torch.optim:SGD", "adamw": "torch.optim:AdamW"}
-SCHEDULES = ("cosine", "steps", "constant")
+SCHEDULES = ("cosine", "steps", "stairs", "constant")
 PRECISIONS = ("float32", "mixed")
 DEVICES = ("cpu", "cuda")
 
@@ -62,9 +62,10 @@ class VisionSpec:
         lr: Learning rate after the warm-up.
         weight_decay: Of all parameters.
         warmup: Epochs, or a fraction of one, in which the learning rate rises linearly.
-        schedule: How it falls: `cosine` to zero, in `steps`, or not (`constant`).
+        schedule: How it falls: `cosine` to zero, in `steps`, in `stairs` or not (`constant`).
         lr_steps: Of `steps`: the fractions of the training at which it falls.
-        lr_factor: Of `steps`: what it is multiplied by.
+        lr_every: Of `stairs`: the epochs, or fractions of one, after each of which it falls.
+        lr_factor: Of `steps` and `stairs`: what it is multiplied by.
         label_smoothing: Of the cross-entropy.
         ema: Decay of an exponential moving average of the weights, which is then measured, on the
             network's own active weights; 0: there is none.
@@ -102,6 +103,7 @@ class VisionSpec:
     warmup: float = 0.0
     schedule: str = "cosine"
     lr_steps: tuple[float, ...] = (0.5, 0.75)
+    lr_every: float = 2.0
     lr_factor: float = 0.1
     label_smoothing: float = 0.0
     ema: float = 0.0
@@ -137,6 +139,7 @@ class VisionSpec:
         one_of("precision", self.precision, PRECISIONS)
         one_of("device", self.device, DEVICES)
         positive("lr", self.lr)
+        positive("lr_every", self.lr_every)
         positive("lr_factor", self.lr_factor)
         for name in ("valid_fraction", "label_smoothing", "ema"):
             within(name, getattr(self, name), 0, 1, open_right=True)
@@ -267,7 +270,11 @@ class VisionSpec:
         known, data = NETWORKS.get(self.network), IMAGES.get(self.dataset)
         unused = []
         if self.schedule != "steps":
-            unused += ["lr_steps", "lr_factor"]
+            unused.append("lr_steps")
+        if self.schedule != "stairs":
+            unused.append("lr_every")
+        if self.schedule not in ("steps", "stairs"):
+            unused.append("lr_factor")
         if not self.corruptions:
             unused.append("corruption_images")
         usual = AUGMENTATIONS if data is None else data.augment

@@ -113,6 +113,7 @@ class Training:
             schedule=spec.schedule,
             warmup=round(spec.warmup * self.per_epoch),
             at=spec.lr_steps,
+            every=round(spec.lr_every * self.per_epoch),
             factor=spec.lr_factor,
         )
         for group in self.optimizer.param_groups:

@@ -61,6 +61,7 @@ def test_scaled_images_have_mean_zero_and_variance_one():
         (5, dict(schedule="steps", at=(0.5, 0.75)), 1.0),
         (6, dict(schedule="steps", at=(0.5, 0.75)), 0.1),
         (9, dict(schedule="steps", at=(0.5, 0.75), factor=0.2), 0.04),
+        (7, dict(schedule="stairs", every=3, factor=0.5), 0.25),
         (11, dict(schedule="constant"), 1.0),
     ],
 )

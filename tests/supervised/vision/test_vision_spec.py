@@ -80,6 +80,10 @@ def test_presets_are_of_the_network():
     assert (spec.epochs, spec.lr, spec.lr_factor) == (2, 0.1, 0.2)
     sparse = spec.sparse
     assert (sparse.method, sparse.update_every, sparse.ablation_threshold) == ("srigl", 100, 0.3)
+    mobile = asked(preset="srigl", network="mobilenet_v3", dataset="imagenet")
+    assert (mobile.optimizer, mobile.schedule, mobile.lr_every) == (
+        "torch.optim:RMSprop", "stairs", 2,
+    )  # fmt: skip
     vit = asked(preset="srigl", network="vit_b_16", dataset="imagenet").sparse
     assert (vit.distribution, vit.gradient_steps, vit.ablation_threshold) == ("uniform", 8, 0.95)
     rigl = asked(preset="rigl", sparse={"sparsity": 0.95})
