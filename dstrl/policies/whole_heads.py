@@ -19,8 +19,9 @@ from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor
 
 from sparse_core.layers.branches import run_branches
-from sparse_core.layers.chain import CondensedSequential, watched
+from sparse_core.layers.chain import CondensedSequential
 from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.layers.passing import watched
 
 _KEPT = "_whole_networks"
 """Where a policy keeps the chains, whose modules are its own."""
