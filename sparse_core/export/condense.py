@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sparse_core.checks import InputError
 from sparse_core.export.copies import inference_copy
 from sparse_core.export.folding import remove_ablated
 from sparse_core.kernels.conv_shape import CONV_GROUPS
 from sparse_core.layers import MaskedConv2d, MaskedEmbedding
+from sparse_core.layers.attention import MaskedMultiheadAttention
 from sparse_core.layers.chaining import chain
 from sparse_core.layers.choice import TYPICAL_BATCH
 from sparse_core.layers.companions import key
 from sparse_core.layers.condensed import store_condensed
-from sparse_core.layers.condensed_attention import called_linears
+from sparse_core.layers.condensed_attention import call_projections, called_linears, split_off
 from sparse_core.layers.condensed_conv import store_condensed_conv, why_not_condensed_conv
 from sparse_core.layers.conv_choice import conv_pays
 from sparse_core.layers.dense import become_dense
 from sparse_core.layers.embedding import become_condensed_embedding
 from sparse_core.layers.fused import allow_fused_encoders
 from sparse_core.layers.linear import MaskedLinear
-from sparse_core.layers.masked import Masked
+from sparse_core.layers.masked import Masked, masked_parameters
 from sparse_core.layers.rows import Rows
 from sparse_core.layers.state import Condensed
 
@@ -33,7 +34,8 @@ def condense(module: nn.Module, batch: int = TYPICAL_BATCH) -> nn.Module:
     those share their columns. Ablated neurons are removed and their constants, activation(bias),
     folded into the bias of the next layer, where that is known: inside `nn.Sequential`, through
     elementwise activations. A Sequential is taken to be run as a whole. Elsewhere ablated neurons
-    stay, without weights. Sparse `nn.Conv2d` layers are condensed where that is not slower, by the
+    stay, without weights. So do those of attention, whose projections are condensed and called one
+    by one. Sparse `nn.Conv2d` layers are condensed where that is not slower, by the
     rule in `sparse_core.layers.conv_choice`; masked embeddings become condensed, other layers dense
     ones with zeros.
 
@@ -48,6 +50,9 @@ def condense(module: nn.Module, batch: int = TYPICAL_BATCH) -> nn.Module:
         ValueError: If a sparse linear layer is neither float32 nor float64.
     """
     result = inference_copy(module)
+    for child in list(result.modules()):
+        if isinstance(child, MaskedMultiheadAttention):
+            _condense_attention(child)
     for layer in called_linears(result, MaskedLinear):
         _condense_linear(layer)
     for child in result.modules():
@@ -77,9 +82,28 @@ def _condense_convolution(layer: MaskedConv2d, batch: int) -> None:
         store_condensed_conv(layer, *rows.condensed(group))
 
 
+def _condense_attention(attention: MaskedMultiheadAttention) -> None:
+    """Let an attention call its projections, the masked ones of which are condensed."""
+    names = masked_parameters(attention)
+    masks = {name: attention.get_buffer(key(name, "mask")) for name in names}
+    given = isinstance(attention.out_proj, MaskedLinear)
+    of_output = attention.out_proj.get_buffer(key("weight", "mask")) if given else None
+    become_dense(attention)
+    for name, mask in masks.items():
+        _store(split_off(attention, name), mask)
+    call_projections(attention)
+    if of_output is not None:
+        _store(attention.out_proj, of_output)
+
+
 def _condense_linear(layer: nn.Linear) -> None:
     mask = layer.get_buffer(key("weight", "mask"))
     become_dense(layer)
+    _store(layer, mask)
+
+
+def _store(layer: nn.Linear, mask: Tensor) -> None:
+    """Condense a dense layer whose inactive weights are zeros, unless all are active."""
     if layer.weight.dtype not in (torch.float32, torch.float64):
         raise InputError(f"condense: weights are {layer.weight.dtype}, not float32 or float64")
     if not bool((mask != 0).all()):

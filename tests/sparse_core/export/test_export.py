@@ -12,6 +12,7 @@ from sparse_core import SparseConfig, condense, sparsify, to_torch_csr
 from sparse_core.export.folding import ELEMENTWISE
 from sparse_core.layers.chain import CondensedSequential
 from sparse_core.layers.condensed import CondensedLinear, become_condensed
+from sparse_core.layers.condensed_attention import CondensedMultiheadAttention
 from sparse_core.layers.csr import CsrLinear
 from tests.sparse_core.export.subjects import Gaussian, ablate
 from tests.sparse_core.networks import mlp, train
@@ -208,7 +209,8 @@ def test_attention_and_latent_weights(export):
     small = export(block)
     with torch.no_grad():
         torch.testing.assert_close(small(x), block(x), rtol=1e-4, atol=1e-5)
-    assert type(small.self_attn) is nn.MultiheadAttention
+    kinds = {condense: CondensedMultiheadAttention, to_torch_csr: nn.MultiheadAttention}
+    assert type(small.self_attn) is kinds[export]
     assert type(small.linear1) in (CondensedLinear, CsrLinear)
 
 

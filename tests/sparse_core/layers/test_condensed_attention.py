@@ -189,6 +189,17 @@ def test_masked_and_condensed_visit_the_same_topologies(options):
 
 
 @pytest.mark.parametrize("options", OPTIONS)
+def test_masked_attention_is_condensed_for_deployment(options):
+    module, engine, _ = trained("masked", options, steps=3)
+    small, x = condense(module), inputs(options, 9)
+    assert type(small) is CondensedMultiheadAttention
+    assert type(module) is MaskedMultiheadAttention
+    found = sum(m.pattern.nnz for m in small.modules() if isinstance(m, CondensedLinear))
+    assert found == sum(int(tensor.active().sum()) for tensor in engine.tensors)
+    torch.testing.assert_close(small(*x), module.eval()(*x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
 def test_an_average_is_the_masked_one(options):
     averages = []
     for backend in ("masked", "condensed"):
