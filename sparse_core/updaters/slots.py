@@ -58,14 +58,12 @@ class RankedSlots(Ranking):
     Attributes:
         scene: What the drop score looked at.
         grow_score: The grow score.
-        lane: `(slots,)` int64, groups of the active cells, ascending.
         keep: `(slots,)` drop scores.
         active: `(slots,)` bool, all True; sets of active cells have this shape.
     """
 
     scene: StoredScene
     grow_score: Score
-    lane: Tensor
     keep: Tensor
     active: Tensor
 
@@ -87,11 +85,10 @@ class RankedSlots(Ranking):
         if order is not None:
             keep = torch.zeros(pattern.size, dtype=scores.dtype)
             keep.scatter_(0, torch.from_numpy(order), scores)
-        lane = torch.from_numpy(np.repeat(pattern.rows.astype(np.int64), np.diff(pattern.indptr)))
         if isinstance(tensor.structure, ConstantFanIn) and pattern.group > 1:
             keep = reduce(torch.add, keep.reshape(pattern.slots, pattern.group).unbind(1))
-            keep = keep / tensor.structure.sizes(tensor.rows)[lane]
-        return cls(scene, grow, lane, keep, torch.ones_like(lane, dtype=torch.bool))
+            keep = keep / tensor.structure.sizes(tensor.rows)[_lanes(pattern)]
+        return cls(scene, grow, keep, torch.ones(pattern.slots, dtype=torch.bool))
 
     @property
     def tensor(self) -> CondensedTensor:
@@ -103,6 +100,11 @@ class RankedSlots(Ranking):
     def pattern(self) -> Pattern:
         """Its topology."""
         return self.tensor.layer.pattern
+
+    @cached_property
+    def lane(self) -> Tensor:
+        """`(slots,)` int64, groups of the active cells, ascending."""
+        return _lanes(self.pattern)
 
     @cached_property
     def grow(self) -> NDArray[Any]:
@@ -157,6 +159,10 @@ class RankedSlots(Ranking):
     def outcome(self, stays: NDArray[np.bool_], grown: NDArray[np.int64]) -> Delta:
         """Return the Delta after which some slots are left and the cells at some places grown."""
         return Delta(*map(torch.from_numpy, moves.outcome(self.pattern, stays, grown)))
+
+
+def _lanes(pattern: Pattern) -> Tensor:
+    return torch.from_numpy(np.repeat(pattern.rows.astype(np.int64), np.diff(pattern.indptr)))
 
 
 def selected(scores: Tensor) -> NDArray[Any]:
