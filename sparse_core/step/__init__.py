@@ -12,7 +12,9 @@ know they refuse with `CannotCompile`, whose text is the reason.
     chain.backward(signal)            # gradients of parameters, and of the input if asked for
     trainer.step()
 
-There is no loss in here: it is whoever calls that turns outputs into signals.
+There is no loss in here: it is whoever calls that turns outputs into signals. All of them run on a
+`Tape`, the calls of kernels as one function; `on_tape` of chains and trainers puts them on a tape
+of one's own, which makes a whole step.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from __future__ import annotations
 from sparse_core.step.chain import Chain
 from sparse_core.step.layers import CannotCompile
 from sparse_core.step.shape import Shape
+from sparse_core.step.tape import Tape
 from sparse_core.step.trainer import Trainer
 
-__all__ = ["CannotCompile", "Chain", "Shape", "Trainer"]
+__all__ = ["CannotCompile", "Chain", "Shape", "Tape", "Trainer"]
