@@ -207,7 +207,7 @@ class _Tiled(torch.autograd.Function):
             begin += len(work.parameters)
         taps = _Taps(works, len(x))
         dx, dgiven, found = ctx.passage.backward(
-            as_images(gradient),
+            as_images(_laid_out_as(x, gradient)),
             [work.wanted(part) for work, part in zip(works, parts, strict=True)],
             of_x=needed[0], of_given=needed[1], see=taps.see if taps.seen else None,
         )  # fmt: skip
@@ -221,6 +221,14 @@ class _Tiled(torch.autograd.Function):
             None,
             *gradients,
         )
+
+
+def _laid_out_as(x: Tensor, gradient: Tensor) -> Tensor:
+    """Return a gradient in the layout of the input, which that of the input will have, too."""
+    last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return gradient.contiguous(
+        memory_format=torch.channels_last if last else torch.contiguous_format
+    )
 
 
 class _Taps:

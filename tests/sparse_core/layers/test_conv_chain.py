@@ -87,6 +87,11 @@ def test_plain_sequences(group, last):
     assert nets[1](x).is_contiguous(memory_format=torch.channels_last) == last
     nets[0](x)
     same(nets, x)
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(nets[1](x).flatten(1).sum(), x)
+    assert gradient.is_contiguous(memory_format=torch.channels_last) == last
+    x.requires_grad_(False)
+    nets[0](x)
     for net in nets:
         net[5].momentum = None
         net[1].eval()
