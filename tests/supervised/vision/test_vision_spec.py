@@ -15,7 +15,10 @@ from sweeps.language.grid import parse
     [
         (dict(network="resnet9"), "network='resnet9': must be one of mlp, resnet8"),
         (dict(optimizer="adamm"), "optimizer='adamm': must be one of sgd, adamw, or"),
-        (dict(schedule="linear"), "schedule='linear': must be one of cosine, steps, stairs, constant"),
+        (
+            dict(schedule="linear"),
+            "schedule='linear': must be one of cosine, steps, stairs, constant",
+        ),
         (dict(ema=1.0), "ema=1.0: must be a number in [0, 1)"),
         (dict(augment=("mixup",)), "augment='mixup': must be one of crop, flip"),
         (dict(warmup=11.0), "warmup=11.0: must be at most the 10 epochs"),
