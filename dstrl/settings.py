@@ -1,7 +1,9 @@
 """What a policy's `sparse` argument says: one configuration, or two for actor and critic.
 
-sparse=dict(method="rigl", sparsity=0.9)                          both alike, one budget
-sparse=dict(actor_sparsity=0.95, critic_method="static", ...)     each on its own
+In Python:
+
+    sparse=dict(method="rigl", sparsity=0.9)                          both alike, one budget
+    sparse=dict(actor_sparsity=0.95, critic_method="static", ...)     each on its own
 """
 
 from __future__ import annotations

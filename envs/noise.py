@@ -44,14 +44,15 @@ class NoisyFeatures(
     Filtering with Dynamic Sparse Training in Deep Reinforcement Learning", section 3). There, noise
     is drawn inside the networks; here it is part of the observation, so a replay buffer keeps it.
 
-    Their kind is
-        normal: N(0, 1), as its 65,536 equally likely quantiles (the largest is 4.3): three times
-            as fast as exact draws, which would be most of the time of many a step;
-        empirical: distractor i is distributed as true feature i mod d, each by itself. The paper
-            draws from a histogram recorded before; this draws from the latest 1000 observations,
-            the present one among them;
-        copy: d distractors at a time are one of those observations as a whole, in a shuffled order
-            that is always the same: they go together as true ones do, at another time.
+    Their kind is one of these:
+
+    - `normal`: N(0, 1), as its 65,536 equally likely quantiles (the largest is 4.3): three times
+      as fast as exact draws, which would be most of the time of many a step.
+    - `empirical`: distractor i is distributed as true feature i mod d, each by itself. The paper
+      draws from a histogram recorded before; this draws from the latest 1000 observations, the
+      present one among them.
+    - `copy`: d distractors at a time are one of those observations as a whole, in a shuffled order
+      that is always the same: they go together as true ones do, at another time.
 
     The features have a random stream of their own, made from the seed given to `reset`: the
     environment itself behaves as it does without them.

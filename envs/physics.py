@@ -1,12 +1,14 @@
 """What of an environment's physics can be changed while it lives, and what then follows from it.
 
-CartPole                gravity, masscart, masspole, length, force_mag
-Pendulum                gravity, mass, length
-Acrobot                 mass_1, mass_2, length_1, length_2, inertia, torque
-MountainCar             force, gravity
-MountainCarContinuous   power
-MuJoCo                  mass, friction, gravity, gear, damping; of one part, such as mass:torso
-any other               each attribute that is a number; nothing else follows from it
+What can be changed, by the environment:
+
+    CartPole                gravity, masscart, masspole, length, force_mag
+    Pendulum                gravity, mass, length
+    Acrobot                 mass_1, mass_2, length_1, length_2, inertia, torque
+    MountainCar             force, gravity
+    MountainCarContinuous   power
+    MuJoCo                  mass, friction, gravity, gear, damping; of one part, such as mass:torso
+    any other               each attribute that is a number; nothing else follows from it
 """
 
 from __future__ import annotations

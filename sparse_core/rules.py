@@ -19,11 +19,11 @@ from sparse_core.checks import one_of
 NEEDS = ("nothing", "active_gradient", "gradient", "signals", "momentum")
 """What a rule may need to see, in the step before an update unless it says otherwise:
 
-    nothing            weights, masks and random numbers
-    active_gradient    the gradient of the active weights, which training has anyway
-    gradient           the dense gradient
-    signals            the dense gradient, the layer's inputs and the gradients of its outputs
-    momentum           running means of the dense gradient and of its square, over all steps
+- `nothing`: weights, masks and random numbers
+- `active_gradient`: the gradient of the active weights, which training has anyway
+- `gradient`: the dense gradient
+- `signals`: the dense gradient, the layer's inputs and the gradients of its outputs
+- `momentum`: running means of the dense gradient and of its square, over all steps
 """
 
 FACTS = "rule_facts"

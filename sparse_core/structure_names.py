@@ -1,8 +1,8 @@
 """Names of structures: three words and two kinds of patterns.
 
-unstructured  constant_fan_in  neurons      words
-2:4                                         N:M, of M consecutive weights N
-16x1                                        RxC, blocks of so many rows and columns
+- `unstructured`, `constant_fan_in` and `neurons` are the words.
+- `2:4` is N:M, of M consecutive weights N.
+- `16x1` is RxC, blocks of so many rows and columns.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The networks that learn tasks one after the other: plain modules, from flat features to logits.
 
-mlp       hidden layers with ReLU, then the head
-cnn       for each of `channels` a block of two 3x3 convolutions with ReLU and a 2x2 max pooling,
-          then hidden layers and head as above
-resnet18  a stage of two residual blocks for each of `channels`, each but the first halving the
-          image, then the head; with (64, 128, 256, 512) ResNet-18 for small images
-          (`sparse_core.networks.residual`). Its normalisation is each task's own.
+    mlp       hidden layers with ReLU, then the head
+    cnn       for each of `channels` a block of two 3x3 convolutions with ReLU and a 2x2 max
+              pooling, then hidden layers and head as above
+    resnet18  a stage of two residual blocks for each of `channels`, each but the first halving the
+              image, then the head; with (64, 128, 256, 512) ResNet-18 for small images
+              (`sparse_core.networks.residual`). Its normalisation is each task's own.
 
 With channels (32, 64) and one hidden layer of 512, `cnn` is the network of split CIFAR-10/100 in
 Zenke, Poole and Ganguli (Synaptic Intelligence, 2017, appendix), but for its dropout, which is left

@@ -1,7 +1,7 @@
 """Which task a sample belongs to, where nobody says: ask every task's network, believe the surest.
 
-max-confidence   the task whose network gives one class the highest probability
-entropy          the task whose network's probabilities have the least entropy
+    max-confidence   the task whose network gives one class the highest probability
+    entropy          the task whose network's probabilities have the least entropy
 
 Both compare networks that were never trained to be compared; accuracy with inferred tasks is
 therefore another figure than accuracy with given ones, and has to be reported as such.

@@ -1,11 +1,11 @@
 """Weights of finished tasks: which they are, and what later tasks may do with them.
 
-none      a task has no weight of an earlier one
-reuse     its mask may include them, wherever they lie; it reads them, it never writes them
-forward   when a task ends, its most important neurons in each hidden layer are reserved. A later
-          task reads them as they are, by all the weights and the bias that its owner gave them, and
-          has weights of its own in other neurons only (SpaceNet, Sokar et al. 2021)
-all       it reads all weights of all earlier tasks, always (PackNet, Mallya and Lazebnik 2018)
+    none      a task has no weight of an earlier one
+    reuse     its mask may include them, wherever they lie; it reads them, it never writes them
+    forward   when a task ends, its most important neurons in each hidden layer are reserved. A
+              later task reads them as they are, by all the weights and the bias that its owner gave
+              them, and has weights of its own in other neurons only (SpaceNet, Sokar et al. 2021)
+    all       it reads all weights of all earlier tasks, always (PackNet, Mallya and Lazebnik 2018)
 
 The importance of a neuron is the sum of the magnitudes of the task's own weights into it, that of a
 group of neurons, which are reserved together, the mean of theirs.

@@ -1,10 +1,12 @@
 """What tasks have in common, and what each of them costs.
 
-overlap (Jaccard)   |A and B| / |A or B| over the weights that two tasks' masks share out
-capacity used       |union of all masks| / all weights
-FLOPs of a task     those of a forward pass over the weights that its network computes with: its
-                    own, those it reuses, those of reserved neurons
-trained weights     those of a task's network that were not frozen before it began
+Four measures, fractions but for the FLOPs:
+
+    overlap (Jaccard)   |A and B| / |A or B| over the weights that two tasks' masks share out
+    capacity used       |union of all masks| / all weights
+    FLOPs of a task     those of a forward pass over the weights that its network computes with: its
+                        own, those it reuses, those of reserved neurons
+    trained weights     those of a task's network that were not frozen before it began
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
 """How a target network follows the topology of its online network.
 
-online   the target has the online masks at every moment: a weight that is dropped online is zero in
-         the target at once (RLx2, Tan et al. 2023: Polyak averaging, then the online mask)
-copy     the target stands still between two updates of its own and takes the online masks with
-         each. With hard updates (tau = 1) it is the online network as it was at the last one,
-         weights and topology (Graesser et al. 2022)
-density  the target keeps its own topology, as many weights as the online layer has: after each
-         change of its weights the smallest ones in magnitude go (DS-TD3, Sokar et al. 2022, section
-         4.2)
-union    the target is averaged and nothing else: dropped weights fade with (1 - tau)^k, so its
-         topology is the union of recent online ones
+    online   the target has the online masks at every moment: a weight that is dropped online is
+             zero in the target at once (RLx2, Tan et al. 2023: Polyak averaging, then the online
+             mask)
+    copy     the target stands still between two updates of its own and takes the online masks with
+             each. With hard updates (tau = 1) it is the online network as it was at the last one,
+             weights and topology (Graesser et al. 2022)
+    density  the target keeps its own topology, as many weights as the online layer has: after each
+             change of its weights the smallest ones in magnitude go (DS-TD3, Sokar et al. 2022,
+             section 4.2)
+    union    the target is averaged and nothing else: dropped weights fade with (1 - tau)^k, so its
+             topology is the union of recent online ones
 
 `online` and `copy` work with both backends. The other two need masked layers: with them `auto`
 condenses nothing, and `condensed` is refused.

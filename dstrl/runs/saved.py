@@ -1,10 +1,10 @@
 """What a run leaves of what it has learnt, and how that is read without running code from it.
 
-model.zip      Stable-Baselines3's own format. Weights are tensors, which are all that is read
-here, into an algorithm that is built from the run's spec. The rest is pickled:
-`PPO.load` and its kin unpickle it, and so run whatever its author put there.
-normalise.npz  mean, variance and count of observations and of discounted returns, if they were
-normalised
+- `model.zip` is Stable-Baselines3's own format. Its weights are tensors. Here they are all that is
+  read, into an algorithm that is built from the run's spec. The rest is pickled: `PPO.load` and its
+  kin unpickle it, and so run whatever its author put there.
+- `normalise.npz` has mean, variance and count of observations and of discounted returns, if they
+  were normalised.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 With p_i(t) in [0, 1] the performance on task i after t steps in total, N tasks of D steps each, and
 p_i^b the performance of a network that learns task i alone:
 
-performance        mean_i p_i(N D)
-forgetting         mean_i p_i(i D) - p_i(N D)
-forward transfer   mean_i (A_i - A_i^b) / (1 - A_i^b)
+    performance        mean_i p_i(N D)
+    forgetting         mean_i p_i(i D) - p_i(N D)
+    forward transfer   mean_i (A_i - A_i^b) / (1 - A_i^b)
 
 A_i is the area below p_i while task i is learnt, over D; A_i^b that below p_i^b (Wolczyk et al.
 2021, "Continual World: A Robotic Benchmark for Continual Reinforcement Learning", section 4). Areas

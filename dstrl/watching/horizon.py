@@ -43,9 +43,9 @@ def optimizer_steps(model: BaseAlgorithm, network: str, *, from_start: bool = Fa
         from_start: Count those that were done as well.
 
     Returns:
-        None if it cannot be known: training after each episode, with a fixed number of steps. With
-        as many gradient steps as environment steps after each episode it is right but for one
-        episode.
+        None if it cannot be known, which is so if training of a fixed number of steps follows each
+        episode. With as many gradient steps as environment steps after each episode it is right but
+        for one episode.
     """
     done = 0 if from_start else model.num_timesteps
     remaining = max(0, model._total_timesteps - done)

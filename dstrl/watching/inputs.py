@@ -1,6 +1,8 @@
 """Where the connections of input layers end up: at true features or at distractors.
 
-callbacks: ["dstrl.watching.inputs:InputConnections"]        # in a grid or a spec, with `noise`
+In a grid or a spec, with `noise`:
+
+    callbacks: ["dstrl.watching.inputs:InputConnections"]
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Weights of earlier tasks in a condensed layer: its forward pass reads them, nothing trains them.
 
-Reused   they are among the layer's own active weights; their places in its values are not read
-Lent     they lie beside the layer's own active weights, and have no place in its values
+- `Reused`: they are among the layer's own active weights; their places in its values are not read.
+- `Lent`: they lie beside the layer's own active weights, and have no place in its values.
 """
 
 from __future__ import annotations

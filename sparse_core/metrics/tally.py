@@ -28,13 +28,14 @@ def weights(engines: Mapping[str, Engine]) -> dict[str, Any]:
         engines: By name, which goes before the names of layers unless it is one of `WHOLE`.
 
     Returns:
-        `layers`, dense ones included: name, active and total weights, and the backend in force,
-        `dense`, `masked` or `condensed`; of sparse ones that are not huge also their `neurons`, how
-        many of them are `live` (have an active weight), and where the topology moves the fraction
-        `explored`, which has ever been active (Liu et al. 2021, ITOP). `bytes`: of weights,
-        gradients and moments, `dense` and `sparse` (see `sparse_core.metrics.memory`).
-        `sparsity`: `requested`, `achieved`, and the `active` and `total` weights that it is about,
-        which are those that are sparse (and the dense ones too, if they count towards the budget).
+        Three entries. `layers` has of each, dense ones included, name, active and total weights,
+        and the backend in force, `dense`, `masked` or `condensed`; of sparse ones that are not huge
+        also their `neurons`, how many of them are `live` (have an active weight), and where the
+        topology moves the fraction `explored`, which has ever been active (Liu et al. 2021, ITOP).
+        `bytes` are those of weights, gradients and moments, `dense` and `sparse` (see
+        `sparse_core.metrics.memory`). `sparsity` has `requested`, `achieved`, and the `active` and
+        `total` weights that it is about, which are those that are sparse (and the dense ones too,
+        if they count towards the budget).
     """
     layers = []
     active = total = 0

@@ -1,6 +1,8 @@
 """LayerNorm over the features of each sample, forward and backward, on tiles.
 
-y = w (x - mean) / sqrt(var + eps) + b        (Ba et al. 2016)
+It is that of Ba et al. (2016):
+
+    y = w (x - mean) / sqrt(var + eps) + b
 """
 
 # mypy: allow-untyped-defs, no-check-untyped-defs

@@ -84,8 +84,8 @@ def corrupted_accuracy(
         told: Called after each kind and severity.
 
     Returns:
-        `corrupted`: the accuracies of each kind, one for each severity; `corrupted_accuracy`:
-        their mean.
+        The accuracies of each kind, one for each severity, as `corrupted`, and their mean as
+        `corrupted_accuracy`.
     """
     order = torch.randperm(len(images), generator=stream(0, "corrupted images"))
     rows = order[:count].sort()[0]

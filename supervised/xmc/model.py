@@ -121,7 +121,7 @@ class OneVsAll(nn.Module):
             drawn: The labels that are looked at in the place of all.
 
         Returns:
-            The loss: summed over labels, averaged over samples, without the auxiliary branch.
+            The loss, summed over labels, averaged over samples, without the auxiliary branch.
         """
         hidden = self.inputs(samples)
         x = hidden

@@ -41,7 +41,7 @@ class TrainOptions:
 
     Attributes:
         spec: The run.
-        out: Directory of the run; None: <runs_dir>/train/<run_id>.
+        out: Directory of the run; None: RUNS_DIR/train/RUN_ID.
         runs_dir: Where runs have their directories.
         data: Folder of data sets; None: what DST_DATA says.
         threads: Threads of the run.

@@ -27,7 +27,7 @@ def way_out(
         number: The cell that was refused.
 
     Returns:
-        The end of a message: the ready-made `exclude` of all cells that cannot be run, each entry
+        The end of a message, the ready-made `exclude` of all cells that cannot be run, each entry
         as short as the grid allows. Empty if a value is wrong wherever it stands: mending it, not
         leaving cells out, is the way then.
     """

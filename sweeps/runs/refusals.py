@@ -1,6 +1,8 @@
 """What only a run's own libraries can refuse, asked in a process that has them before any run.
 
-python -P -m sweeps.runs.refusals < RECORDS
+It is started with the records of runs:
+
+    python -P -m sweeps.runs.refusals < RECORDS
 """
 
 from __future__ import annotations

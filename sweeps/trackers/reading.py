@@ -1,9 +1,11 @@
 """What the files of a run say, as trackers are told it.
 
-progress.json           progress/<name>      while it goes on
-output/progress.json    <name>               lines of Stable-Baselines3's logger
-result.json             curve/<key>          at the end
-                        final/<key>, density/<layer>, cost/<key>
+Files, the names of what they hold, and when it is there:
+
+    progress.json           progress/<name>      while it goes on
+    output/progress.json    <name>               lines of Stable-Baselines3's logger
+    result.json             curve/<key>          at the end
+                            final/<key>, density/<layer>, cost/<key>
 """
 
 from __future__ import annotations

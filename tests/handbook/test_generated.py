@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Mapping
 
@@ -87,6 +88,15 @@ def test_lists_in_docstrings_are_lists_in_the_site():
     run_on = re.compile(r"^( *)(?!-)\S.*:\n\1- (?![a-z]+: )", re.MULTILINE)
     modules = [path for room in code.rooms() for path in room.glob("*.py")]
     found = [path for path in modules if run_on.search(path.read_text(encoding="utf-8"))]
+    assert found == []
+
+
+def test_columns_in_docstrings_are_columns_in_the_site():
+    """They are indented, and other text beside them is not: Python takes common indents away."""
+    columns = re.compile(r"^(?!- )\S.*\S {3,}\S", re.MULTILINE)
+    modules = [path for room in code.rooms() for path in room.glob("*.py")]
+    texts = {path: path.read_text(encoding="utf-8").split('"""')[1] for path in modules}
+    found = [path for path, text in texts.items() if columns.search(inspect.cleandoc(text))]
     assert found == []
 
 
