@@ -228,8 +228,10 @@ def test_auto_reads_what_another_machine_saved(condensed_there, tmp_path, monkey
 
     def machine(condenses):
         monkeypatch.setattr(
-            "sparse_core.weights.condensing.fastest",
-            lambda path, batch: [condenses and layer.density is not None for layer in path],
+            "sparse_core.weights.condensing.fastest_acting",
+            lambda paths, batch, acts: [
+                [condenses and layer.density is not None for layer in path] for path in paths
+            ],
         )
 
     machine(condensed_there)

@@ -16,6 +16,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from sparse_core import SparseConfig, condense, sparsify, to_torch_csr
 from sparse_core.layers import MaskedConv2d, MaskedEmbedding, MaskedLinear, MaskedMultiheadAttention
 from sparse_core.layers.condensed import CondensedLinear
+from sparse_core.layers.condensed_attention import CondensedMultiheadAttention
 from sparse_core.layers.embedding import CondensedEmbedding
 from sparse_core.layers.kinds import own_class
 from tests.sparse_core.networks import steps
@@ -197,9 +198,10 @@ def test_attention_of_its_own_class_and_its_output_projection():
     assert torch.equal(attention(x, x, x)[0], twin(x, x, x)[0])
     assert isinstance(attention, Attention) and isinstance(attention, MaskedMultiheadAttention)
     assert isinstance(attention.out_proj, NonDynamicallyQuantizableLinear)
-    assert type(condense(attention)) is Attention
-    # Dynamic quantization knows by its class that attention reads this layer's weight itself.
-    assert type(condense(attention).out_proj) is NonDynamicallyQuantizableLinear
+    small = condense(attention)
+    assert isinstance(small, Attention) and isinstance(small, CondensedMultiheadAttention)
+    assert isinstance(small.out_proj, NonDynamicallyQuantizableLinear)
+    torch.testing.assert_close(small(x, x, x)[0], attention.eval()(x, x, x)[0])
 
 
 def test_a_layer_that_has_become_sparse_is_taken_once():

@@ -122,13 +122,19 @@ def test_inference_reads_no_weights_outside_the_masks(method, backend):
     eval_equals_train(copy.deepcopy(net), x)
 
 
-def test_a_dense_encoder_beside_sparse_layers_and_a_dense_export_stay_fused():
+def test_encoders_without_sparse_layers_are_fused_and_others_are_not():
     net = nn.Sequential(encoder(), nn.Linear(8, 4))
     sparsify(net, SparseConfig(method="rigl", sparsity=0.5, dense=("0.*",)))
     assert not any(module._forward_pre_hooks for module in net.modules())
-    for dense, fused in ((), False), (("*linear*",), True):
+    x = torch.randn(2, 5, 8)
+    for dense in ((), ("*linear*",), ("*self_attn*",)):
         net = encoder()
         sparsify(net, SparseConfig(method="rigl", sparsity=0.5, dense=dense))
         assert all(layer._forward_pre_hooks for layer in net.layers)
-        small = condense(nn.ModuleList([net]))
-        assert all(bool(layer._forward_pre_hooks) != fused for layer in small[0].layers)
+        small = condense(nn.ModuleList([net]))[0]
+        assert all(layer._forward_pre_hooks for layer in small.layers)
+        torch.testing.assert_close(small(x), net.eval()(x))
+    net = encoder()
+    sparsify(net, SparseConfig(method="static", sparsity=0.0, dense=("*self_attn*",)))
+    assert all(layer._forward_pre_hooks for layer in net.layers)
+    assert not any(layer._forward_pre_hooks for layer in condense(net).layers)
