@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._C import _is_tracing
@@ -26,6 +27,7 @@ from sparse_core.layers.companions import forget
 from sparse_core.layers.dense import Sparse
 from sparse_core.layers.kinds import become, own_class
 from sparse_core.layers.masked import masked_parameters
+from sparse_core.layers.row_parts import Part, run_parts
 from sparse_core.layers.translation import dotted
 
 CALLED = tuple(name.removesuffix("_weight") for name in PROJECTIONS)
@@ -36,8 +38,8 @@ class CondensedMultiheadAttention(Sparse, nn.MultiheadAttention):
     """`nn.MultiheadAttention` whose sparse projections are condensed, without a fused path.
 
     Made from a masked one in place by `sparsify(..., backend="condensed")`. Self-attention costs
-    one product for q, k and v; where queries are other tensors than keys, each of the two goes
-    through the whole of `in_proj`.
+    one product for q, k and v; where queries, keys and values are different tensors, each of them
+    is multiplied by its own rows of `in_proj`.
     """
 
     def forward(
@@ -99,24 +101,28 @@ class CondensedMultiheadAttention(Sparse, nn.MultiheadAttention):
     def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
         if not self._qkv_same_embed_dim:
             biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-            parts = zip(CALLED[1:], (query, key, value), biases, strict=True)
-            return tuple(self._part(name, x, bias) for name, x, bias in parts)
-        if query is key and key is value:
-            return self._packed(query, 0, 3).chunk(3, -1)
-        if key is value:
-            return self._packed(query, 0, 1), *self._packed(key, 1, 3).chunk(2, -1)
-        return tuple(self._packed(x, i, i + 1) for i, x in enumerate((query, key, value)))
+            each = zip(CALLED[1:], (query, key, value), biases, strict=True)
+            return tuple(self._part(name, x, bias) for name, x, bias in each)
+        size, parts = self.embed_dim, list[Part]()
+        for i, x in enumerate((query, key, value)):
+            if parts and parts[-1].input is x:
+                parts[-1] = parts[-1]._replace(last=(i + 1) * size)
+            else:
+                parts.append(Part(x, i * size, (i + 1) * size))
+        found = self._packed(parts)
+        return tuple(y for out in found for y in torch.split(out, size, -1))
 
-    def _packed(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Apply the rows of q, k and v from the block `first` to before `last`."""
-        begin, end = first * self.embed_dim, last * self.embed_dim
+    def _packed(self, parts: list[Part]) -> list[Tensor]:
+        """Apply rows of q, k and v."""
         called = self._modules.get("in_proj")
         if called is not None:
-            found: Tensor = called(x)
-            return found if end - begin == found.shape[-1] else found[..., begin:end]
-        bias = None if self.in_proj_bias is None else self.in_proj_bias[begin:end]
-        assert self.in_proj_weight is not None
-        return F.linear(x, self.in_proj_weight[begin:end], bias)
+            return [called(parts[0].input)] if len(parts) == 1 else run_parts(called, parts)
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        assert weight is not None
+        return [
+            F.linear(x, weight[first:last], None if bias is None else bias[first:last])
+            for x, first, last in parts
+        ]
 
     def _part(self, name: str, x: Tensor, bias: Tensor | None) -> Tensor:
         called = self._modules.get(name)

@@ -70,7 +70,7 @@ def run(steps: Sequence[nn.Module], input: Tensor) -> Tensor:
     ):
         out = cast(Tensor, _Chain.apply(rows, links, *parameters))  # type: ignore[no-untyped-call]
     else:
-        out = _infer(links, rows.detach())
+        out = infer(links, rows.detach())
     return out if flat else out.reshape(*input.shape[:-1], out.shape[-1])
 
 
@@ -155,7 +155,8 @@ def as_weights(layer: Condensed, input: Tensor) -> Tensor:
     raise TypeError(f"input is {input.dtype}, the layer's weights are {values.dtype}")
 
 
-def _infer(links: Sequence[Any], rows: Tensor) -> Tensor:
+def infer(links: Sequence[Any], rows: Tensor) -> Tensor:
+    """Return the output of a chain for rows `(batch, in)`, without gradients."""
     if rows.is_cpu and rows.shape[0] <= SMALL_BATCH:
         threads, samples = torch.get_num_threads(), rows.contiguous().numpy()
         return torch.from_numpy(np.stack([_of_sample(links, x, threads) for x in samples]))

@@ -35,6 +35,7 @@ Layers = Sequence[tuple[Condensed, str | None]]
 """Condensed linear layers, each with the activation after it: `relu`, `tanh` or None."""
 
 T = TypeVar("T")
+A = TypeVar("A")
 R = TypeVar("R")
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -63,7 +64,7 @@ def looked_into() -> bool:
     )
 
 
-def opaque(function: Callable[[T, Tensor], R]) -> Callable[[T, Tensor], R]:
+def opaque(function: Callable[[T, A], R]) -> Callable[[T, A], R]:
     """Let `torch.compile` call a function as it stands, and compile what is before and after it.
 
     `torch.compiler.disable` does that too, but costs each call much more.
@@ -72,14 +73,14 @@ def opaque(function: Callable[[T, Tensor], R]) -> Callable[[T, Tensor], R]:
 
     @skip
     @functools.wraps(function)
-    def call(owner: T, input: Tensor) -> R:
+    def call(owner: T, input: A) -> R:
         if get_eval_frame_callback() is None:
             return function(owner, input)
         return cast(R, apart(owner, input))
 
     reason = "kernels are no graph; torch.export needs strict=False"
     vars(call)["_torchdynamo_disable_msg"] = reason
-    return cast(Callable[[T, Tensor], R], call)
+    return cast(Callable[[T, A], R], call)
 
 
 def weight_of(layer: Condensed, values: Tensor | None = None) -> Tensor:
