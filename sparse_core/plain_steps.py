@@ -1,14 +1,16 @@
 """Optimizer steps that an engine need not see: no update follows, and no gradient is watched.
 
 Most steps are such. Whoever makes them without the optimizer, and so without its hooks, asks
-`PlainSteps` before each one, and leaves all others to the optimizer.
+`PlainSteps` before each one, and leaves others to the optimizer: all others, or those before which
+an engine would have to see more than one backward pass, if it can tell the engine of that one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from torch import distributed
+from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
 from sparse_core.engine import Engine
@@ -67,6 +69,17 @@ class PlainSteps:
         """Whether the coming step moves weights and nothing else."""
         return self._is_plain(0)
 
+    def next_moves(self) -> bool:
+        """Whether the topology moves after the coming step, by its gradients alone."""
+        engine = self.engine
+        if engine.updater is None or engine.neurons.due(engine.steps + 1) or self.is_watched():
+            return False
+        source = engine._gradients
+        known = source.needs == "nothing" or (source.needs == "gradient" and source.steps == 1)
+        if not known or engine.config.skip_step:
+            return False
+        return engine._schedule.due(engine.phase + 1, engine.horizon)
+
     def coming(self, most: int) -> int:
         """Return how many steps may be made before anybody has to look, at most `most`.
 
@@ -98,6 +111,29 @@ class PlainSteps:
         for tensor in engine.tensors:
             release(tensor.layer)
         engine._followers.catch_up()
+
+    def before_move(self, product: Callable[[nn.Module], tuple[Tensor, Tensor]]) -> None:
+        """Do what precedes an optimizer step after which the topology moves.
+
+        Args:
+            product: Returns the input `(batch, in)` of a layer in the backward pass of this step,
+                and the gradient `(batch, out)` of its output. Where `.grad` is set it is scaled as
+                it was scaled since.
+
+        Raises:
+            FloatingPointError: If a weight or a gradient is NaN or infinite.
+        """
+        engine = self.engine
+        for tensor in engine.tensors:
+            if tensor.tap.armed:
+                tensor.tap.take(*product(tensor.layer))
+        assert engine.optimizer is not None
+        engine._before_step(engine.optimizer, (), {})
+
+    def after_move(self) -> None:
+        """Count the step, and move the topology."""
+        assert self.engine.optimizer is not None
+        self.engine._after_step(self.engine.optimizer, (), {})
 
     def after(self, steps: int = 1) -> None:
         """Count plain steps."""

@@ -45,7 +45,7 @@ class DQNProgram(StepProgram):
         self._move = trainer_of(self.policy.optimizer, [self._values])
         return [self._move]
 
-    def make_tapes(self) -> None:
+    def make_tapes(self) -> list[Tape]:
         """Put it on a tape."""
         self._tape = tape = Tape()
         batches, policy = self._batches, self.policy
@@ -56,17 +56,21 @@ class DQNProgram(StepProgram):
         outcomes = batches.actions, batches.rewards, batches.remaining
         tape.call(huber_kernel(), values, following, *outcomes, signal, self._loss)
         self._values.backward_on_tape(tape)
-        self._move.on_tape(tape, clip=True)
+        self.turn(tape, self._move, "q_net", clip=True)
+        return [tape]
 
     def step(self) -> dict[str, float]:
         """Make a gradient step."""
         model = self.model
         self._batches.draw()
         self._move.prepare(largest=model.max_grad_norm)
-        self._tape.run()
-        self._move.has_moved()
+        if self.moving:
+            self.run_moving(self._tape)
+        else:
+            self._tape.run()
+            self._move.has_moved()
+            self.after("q_net")
         model._n_updates += 1
-        self.after("q_net")
         return {"loss": float(self._loss[0])}
 
 

@@ -75,11 +75,10 @@ class PPOProgram(Program):
         """That of the whole policy."""
         pairs = [*self._actor.gradients(), *self._value.gradients(), *self._law.gradients()]
         layers = [*self._actor.layers, *self._value.layers]
-        fixed = [(layer.bias, layer.dead) for layer in layers if layer.dead is not None]
-        self._move = Trainer(self.policy.optimizer, pairs, fixed=fixed)
+        self._move = Trainer(self.policy.optimizer, pairs, layers=layers)
         return [self._move]
 
-    def make_tapes(self) -> None:
+    def make_tapes(self) -> list[Tape]:
         """Put it on a tape, from taking a minibatch to moving the policy."""
         self._tape = tape = Tape()
         law, policy, actor, value = self._law, self.policy, self._actor, self._value
@@ -106,7 +105,8 @@ class PPOProgram(Program):
         law.backward(tape, outputs, actions, actor.signal)
         actor.backward_on_tape(tape)
         value.backward_on_tape(tape)
-        self._move.on_tape(tape, clip=True)
+        self.turn(tape, self._move, *self.engines, clip=True)
+        return [tape]
 
     def train(
         self, data: Minibatches, start: int, clips: Clips, most: int
@@ -117,7 +117,7 @@ class PPOProgram(Program):
             data: The minibatches.
             start: Of the first one in `data.order`.
             clips: How far ratios and values may move.
-            most: Minibatches from there on. Fewer are taken if a step comes that is not plain.
+            most: Minibatches from there on. Fewer are taken if a topology moves before.
 
         Returns:
             What is logged of each, without `train/`; whether training is over.
@@ -131,13 +131,16 @@ class PPOProgram(Program):
             model.normalize_advantage,
             math.inf if model.target_kl is None else model.target_kl,
         )
-        rounds = self.coming(min(most, _ROUNDS))
+        rounds = 1 if self.moving else self.coming(min(most, _ROUNDS))
         self._take.take(*data, *self._into)
         self._place[0], self._row[0] = start, 0
         self._move.prepare(largest=model.max_grad_norm)
-        made = self._tape.run(rounds)
-        self._move.has_moved()
-        self.after(*self.engines, steps=made)
+        if self.moving:
+            made = int(self.run_moving(self._tape))
+        else:
+            made = self._tape.run(rounds)
+            self._move.has_moved()
+            self.after(*self.engines, steps=made)
         lines = self._logged[: self._row[0]].tolist()
         return [dict(zip(LOGGED, line, strict=True)) for line in lines], made < rounds
 

@@ -4,14 +4,41 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
+from stable_baselines3.common.utils import polyak_update
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dstrl.compiled.refusals import check_engines, check_network, has_hooks
+from sparse_core.engine import Engine
 from sparse_core.plain_steps import PlainSteps
-from sparse_core.step import CannotCompile, Chain, Shape, Trainer
+from sparse_core.step import CannotCompile, Chain, Shape, Tape, Trainer
+from sparse_core.step.layers import Weights
+from sparse_core.step.tape import STOP, Mark
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A trainer's step on a tape.
+
+    Attributes:
+        tape: The tape.
+        trainer: The trainer.
+        names: Of the engines whose networks it moves.
+        clipped: Whether gradients were clipped before.
+        begin: Where its step begins.
+        end: Where it ends.
+    """
+
+    tape: Tape
+    trainer: Trainer
+    names: tuple[str, ...]
+    clipped: bool
+    begin: Mark
+    end: Mark
 
 
 class Program(ABC):
@@ -19,6 +46,7 @@ class Program(ABC):
 
     Attributes:
         networks: Those that it computes.
+        moving: Whether a topology moves in the coming step, as `is_served` found it.
 
     It refers to the algorithm's networks, but is not a part of it: copies and pickles of a program
     are empty, since they would train the networks of the original.
@@ -35,8 +63,11 @@ class Program(ABC):
         engines = self.policy.sparse_engines
         self.engines = {name: PlainSteps(engine) for name, engine in engines.items()}
         self.networks: list[nn.Module] = []
+        self.moving = False
         self._chains: list[Chain] = []
         self._trainers: list[Trainer] = []
+        self._tapes: list[Tape] = []
+        self._turns: list[Turn] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()
@@ -58,9 +89,23 @@ class Program(ABC):
         """Whether it is for batches of this size, and for the policy that there is now."""
         return self.batch_size == batch_size and self.model.policy is self.policy
 
-    def is_plain(self) -> bool:
-        """Whether the coming step moves weights and nothing else."""
-        return all([engine.next_is_plain() for engine in self.engines.values()])
+    def is_served(self) -> bool:
+        """Whether it can make the coming step."""
+        plain = {name: engine.next_is_plain() for name, engine in self.engines.items()}
+        self.moving = not all(plain.values())
+        return not self.moving or all(
+            plain[name] or (engine.next_moves() and self._knows(engine.engine))
+            for name, engine in self.engines.items()
+        )
+
+    def _knows(self, engine: Engine) -> bool:
+        """Whether all layers of an engine are in its chains."""
+        known = {id(layer.module) for layer in self._weights()}
+        return all(id(tensor.layer) in known for tensor in engine.tensors)
+
+    def _weights(self) -> list[Weights]:
+        layers = [layer for chain in self._chains for layer in chain.layers]
+        return [layer for layer in layers if isinstance(layer, Weights)]
 
     def holds(self) -> bool:
         """Whether networks, optimizers and topologies are as they were."""
@@ -77,11 +122,32 @@ class Program(ABC):
         for network in self.networks:
             if has_hooks(network):
                 raise CannotCompile(f"{type(network).__name__} has hooks")
+        if self._only_moved():
+            self._follow()
+            return
         self.engines = {name: PlainSteps(each.engine) for name, each in self.engines.items()}
         for chain in self._chains:
             chain.bind()
+        self._turns = []
         self._trainers = self.make_trainers()
-        self.make_tapes()
+        self._tapes = self.make_tapes()
+
+    def _only_moved(self) -> bool:
+        """Whether nothing but topologies has changed."""
+        parts: list[Any] = [*self._trainers, *self.engines.values()]
+        return bool(self._tapes) and all(
+            [part.holds() for part in parts] + [chain.holds_tensors() for chain in self._chains]
+        )
+
+    def _follow(self) -> None:
+        """Take topologies that have moved, and nothing else."""
+        changed = [layer for layer in self._weights() if not layer.holds()]
+        for layer in changed:
+            layer.read_topology()
+        for tape in self._tapes:
+            tape.renew(changed)
+        for chain in self._chains:
+            chain.renew(changed)
 
     def before(self) -> None:
         """Tell the engines that a plain step comes; targets may take other topologies now."""
@@ -97,12 +163,74 @@ class Program(ABC):
         for name in names:
             self.engines[name].after(steps)
 
+    def turn(self, tape: Tape, trainer: Trainer, *names: str, clip: bool = False) -> None:
+        """Let a tape make the step of a trainer, after which topologies may move.
+
+        Args:
+            tape: What does it.
+            trainer: What moves the parameters.
+            names: Of the engines whose networks it moves.
+            clip: Whether gradients are clipped before.
+        """
+        if clip:
+            trainer.clip_on_tape(tape)
+        begin = tape.mark()
+        trainer.on_tape(tape)
+        self._turns.append(Turn(tape, trainer, names, clip, begin, tape.mark()))
+
+    def run_moving(self, tape: Tape, tau: float = 0.0) -> bool:
+        """Run a tape in parts, between which the topologies move for which it is time.
+
+        Args:
+            tape: One of those that `make_tapes` made.
+            tau: What targets of its trainers take from the parameters.
+
+        Returns:
+            Whether it came to its end.
+        """
+        place: Mark | None = None
+        for turn in self._turns:
+            if turn.tape is not tape:
+                continue
+            tape.run(1, place, turn.begin)
+            if tape.control[STOP]:
+                return False
+            place = turn.end
+            engines = [self.engines[name] for name in turn.names]
+            moving = [engine for engine in engines if engine.next_moves()]
+            if moving:
+                self._show(turn, moving)
+            tape.run(1, turn.begin, turn.end)
+            turn.trainer.has_moved()
+            for engine in engines:
+                if engine in moving:
+                    engine.after_move()
+                else:
+                    engine.after()
+            if moving:
+                self._follow()
+            if turn.trainer.target:
+                polyak_update(turn.trainer.parameters, turn.trainer.target, tau)
+        tape.run(1, place)
+        return True
+
+    def _show(self, turn: Turn, moving: Sequence[PlainSteps]) -> None:
+        """Show engines the gradients of the step to come."""
+        layers = {id(layer.module): layer for layer in self._weights()}
+        for parameter, gradient in turn.trainer.gradients:
+            shaped = torch.from_numpy(gradient).view(parameter.shape)
+            parameter.grad = shaped if turn.clipped else None
+        for engine in moving:
+            engine.before_move(lambda module: layers[id(module)].product(self.batch_size))
+        for each in turn.trainer.parameters:
+            each.grad = None
+
     @abstractmethod
     def make_trainers(self) -> list[Trainer]:
         """Make what moves the parameters."""
 
     @abstractmethod
-    def make_tapes(self) -> None:
+    def make_tapes(self) -> list[Tape]:
         """Put the step on tapes, for networks and trainers as they are now."""
 
 
@@ -133,5 +261,5 @@ def trainer_of(
         optimizer,
         [pair for chain in chains for pair in chain.gradients()],
         [targets[id(parameter)] for parameter in parameters],
-        [(layer.bias, layer.dead) for layer in layers if layer.dead is not None],
+        layers,
     )

@@ -54,7 +54,7 @@ class SACProgram(ActorCriticProgram):
         self._move_entropy = Trainer(model.ent_coef_optimizer, learnt)
         return [self._move_actor, self._move_critic, self._move_entropy]
 
-    def make_tapes(self) -> None:
+    def make_tapes(self) -> list[Tape]:
         """Put it on a tape: entropy coefficient, critics, actor."""
         self._tape = tape = Tape()
         batch, trained = self.batch_size, self.shape.trained
@@ -72,7 +72,7 @@ class SACProgram(ActorCriticProgram):
         self.lay_actions(tape)
         self.value_of_following(tape)
         self.learn_values(tape, of_then, 0.5)
-        self._move_critic.on_tape(tape)
+        self.turn(tape, self._move_critic, "critic")
         of_action = self.judge(tape, self.critics, of_now)
         self._gaussian.backward(tape, of_action, self.coefficient)
         of_latent = self._mean.backward_on_tape(tape, self._gaussian.of_mean, first=0)
@@ -80,7 +80,8 @@ class SACProgram(ActorCriticProgram):
         assert of_latent is not None and other is not None
         add(tape, of_latent, other, of_latent)
         self._latent.backward_on_tape(tape, of_latent)
-        self._move_actor.on_tape(tape)
+        self.turn(tape, self._move_actor, "actor")
+        return [tape]
 
     def _act(self, tape: Tape) -> None:
         """Propose actions for the observations and for the next ones."""
@@ -106,16 +107,19 @@ class SACProgram(ActorCriticProgram):
             self.coefficient[0] = float(model.ent_coef_tensor)
         else:
             self._move_entropy.prepare()
-        self._move_critic.prepare(model.tau)
+        self._move_critic.prepare(0.0 if self.moving else model.tau)
         self._move_actor.prepare()
-        self._tape.run()
+        if self.moving:
+            self.run_moving(self._tape, model.tau)
+        else:
+            self._tape.run()
+            self.after("critic", "actor")
         numbers[0] = self.coefficient[0]
         for trainer in self._trainers:
             trainer.has_moved()
         if model.batch_norm_stats:
             polyak_update(model.batch_norm_stats, model.batch_norm_stats_target, 1.0)
         model._n_updates += 1
-        self.after("critic", "actor")
         names = model.logged if self._move_entropy is not None else model.logged[:3]
         return dict(zip(names, numbers.tolist(), strict=False))
 

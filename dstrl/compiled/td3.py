@@ -47,7 +47,7 @@ class TD3Program(ActorCriticProgram):
         self._move_critic = self.critic_trainer()
         return [self._move_actor, self._move_critic]
 
-    def make_tapes(self) -> None:
+    def make_tapes(self) -> list[Tape]:
         """Put it on two tapes: critics, and actor."""
         self._critics_tape, self._actors_tape = tape, other = Tape(), Tape()
         policy, none = self.policy, zeros(0)
@@ -58,12 +58,13 @@ class TD3Program(ActorCriticProgram):
         self.lay_actions(tape)
         self.value_of_following(tape)
         self.learn_values(tape, none, 1.0)
-        self._move_critic.on_tape(tape)
+        self.turn(tape, self._move_critic, "critic")
         self.observations.on_tape(other, policy.actor.features_extractor, self.observed)
         copy(other, self._actor.on_tape(other, self.observed), self.now, 0, self.features)
         of_action = self.judge(other, self.critics[:1], none)
         self._actor.backward_on_tape(other, of_action)
-        self._move_actor.on_tape(other)
+        self.turn(other, self._move_actor, "actor")
+        return [tape, other]
 
     def step(self) -> dict[str, float]:
         """Make a gradient step: critics and, every `policy_delay` steps, actor and targets."""
@@ -74,22 +75,27 @@ class TD3Program(ActorCriticProgram):
         noise.normal_(0, model.target_policy_noise)
         noise.clamp_(-model.target_noise_clip, model.target_noise_clip)
         numbers[:] = 0
-        self._move_critic.prepare(0.0 if delayed else model.tau)
-        self._critics_tape.run()
-        self._move_critic.has_moved()
-        self.after("critic")
+        tau = 0.0 if delayed else model.tau
+        self._run(self._critics_tape, self._move_critic, "critic", tau)
         logged = {"critic_loss": float(numbers[self.place("critic_loss")])}
         if not delayed:
-            self._move_actor.prepare(model.tau)
-            self._actors_tape.run()
-            self._move_actor.has_moved()
+            self._run(self._actors_tape, self._move_actor, "actor", tau)
             logged["actor_loss"] = float(numbers[self.place("actor_loss")])
             for name in ("critic", "actor"):
                 ours, targets = (getattr(model, f"{name}_batch_norm_stats{s}") for s in _STATS)
                 if ours:
                     polyak_update(ours, targets, 1.0)
-            self.after("actor")
         return logged
+
+    def _run(self, tape: Tape, trainer: Trainer, name: str, tau: float) -> None:
+        if self.moving:
+            trainer.prepare(0.0)
+            self.run_moving(tape, tau)
+            return
+        trainer.prepare(tau)
+        tape.run()
+        trainer.has_moved()
+        self.after(name)
 
 
 @once

@@ -3,7 +3,8 @@
 A step goes through Stable-Baselines3's own `train`
 
 - if it is the first one, in which optimizers begin their state;
-- if the topology moves after it, or a gradient is watched for that;
+- if neurons are watched in it, or it is one of several whose gradients an update of the topology
+  sees (`gradient_steps`);
 - for the rest of the run, once something turns out that the compiled step does not know. The
   reason is told once, as a warning, and kept in `uncompiled`; it is not told where no layer is
   condensed, since there is little to compile then.
@@ -83,7 +84,7 @@ class Compiled(ABC):
                 program = self._program = None
                 if _have_begun(self) and not _watched(self):
                     program = self._program = self._make_program(batch_size)
-            if program is not None and program.is_plain():
+            if program is not None and program.is_served():
                 program.before()
                 if not program.holds():
                     program.bind()

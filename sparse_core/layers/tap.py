@@ -206,6 +206,12 @@ class GradientTap:
             self.receive_signals(input, gradient, weight)
             self.products.append((self.inputs[-1], self.outputs[-1]))
 
+    def take(self, input: Tensor, gradient: Tensor) -> None:
+        """Take an input `(n, in)` and the gradient of its output in place of what was seen."""
+        self.forget()
+        self.inputs, self.outputs = [input], [gradient]
+        self.products = [(input, gradient)]
+
     def _begin(self, weight: Tensor) -> None:
         """Add to what was seen, or begin anew, as `.grad` does in the backward pass that runs."""
         now = torch._C._current_graph_task_id()

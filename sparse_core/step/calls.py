@@ -36,6 +36,9 @@ class Call:
         function: The kernel, not a parallel one.
         arguments: Of the types of its signature. They are kept alive.
 
+    Attributes:
+        address: Where its table lies.
+
     Raises:
         TypeError: If an argument is of another type, or not contiguous.
     """
@@ -43,12 +46,8 @@ class Call:
     def __init__(self, function: Any, arguments: Sequence[Any]) -> None:
         head, self._takes = _facts(function)
         self._table: NDArray[np.int64] = np.array([*head, *self._entries(arguments)], np.int64)
+        self.address: int = self._table.__array_interface__["data"][0]
         self._held = function, arguments
-
-    @property
-    def address(self) -> int:
-        """Where its table lies."""
-        return int(self._table.ctypes.data)
 
     def take(self, *arguments: Any) -> None:
         """Take other arguments from now on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import nn
 from sparse_core.layers.chain import CondensedSequential
 from sparse_core.layers.passing import watched
 from sparse_core.layers.residual import Residual
-from sparse_core.step.layers import CannotCompile, Weights
+from sparse_core.step.layers import CannotCompile, Learned, Weights
 from sparse_core.step.norm import Norm, Scale
 from sparse_core.step.parts import Activation, Linear, Part, Sum
 from sparse_core.step.shape import Array, Shape
@@ -62,10 +62,27 @@ class Chain:
 
     def holds(self) -> bool:
         """Whether all modules are as they were."""
+        return self._holds_modules() and all([layer.holds() for layer in self.layers])
+
+    def holds_tensors(self) -> bool:
+        """Whether at most topologies have changed since `bind`."""
+        return self._holds_modules() and all(
+            [
+                layer.holds_tensors() if isinstance(layer, Weights) else layer.holds()
+                for layer in self.layers
+            ]
+        )
+
+    def _holds_modules(self) -> bool:
         for container, children in self._containers:
             if list(container._modules.values()) != children or watched(container):
                 return False
-        return all([layer.holds() for layer in self.layers])
+        return True
+
+    def renew(self, changed: Collection[Learned]) -> None:
+        """Follow layers of which the topology alone has changed, and which have read it."""
+        for tape, _ in self._tapes.values():
+            tape.renew(changed)
 
     def bind(self) -> None:
         """Read layers anew that have changed: other topologies, other tensors.

@@ -11,6 +11,7 @@ import functools
 from abc import ABC, abstractmethod
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -76,10 +77,14 @@ class Weights(Learned):
         bias: (out,) float32; zeros if the module has none.
         of_values: Room for the gradient of `values`.
         of_bias: Room for the gradient of the bias; empty if there is none.
+        signals: `(trained, in, tile)` and `(trained, out, tile)`, where the last backward pass that
+            was laid on a tape leaves the layer's input and the gradient of its output.
 
     Raises:
         CannotCompile: If the layer is of another kind, or does more than a product.
     """
+
+    signals: tuple[Array, Array] | None = None
 
     def __init__(self, module: nn.Module, name: str) -> None:
         self.module, self.name = module, name
@@ -104,12 +109,18 @@ class Weights(Learned):
         assert isinstance(module, nn.Linear) and weight is not None
         self.parameters = tuple(p for p in (weight, bias) if p is not None)
         self._addresses = tuple(p.data_ptr() for p in self.parameters)
+        self.values: Array = weight.detach().numpy().reshape(-1)
+        self.read_topology()
+        self.bias: Array = plan.zeros(self.pattern) if bias is None else bias.detach().numpy()
+
+    def read_topology(self) -> None:
+        """Read which weights exist and which biases train, after nothing else has changed."""
+        module, bias = self.module, self._parameters()[1]
+        assert isinstance(module, nn.Linear)
         if isinstance(module, CondensedLinear):
             self.pattern = module.pattern
         else:
             self.pattern = _full(module.in_features, module.out_features)
-        self.values: Array = weight.detach().numpy().reshape(-1)
-        self.bias: Array = plan.zeros(self.pattern) if bias is None else bias.detach().numpy()
         self._mask = module._buffers.get(key("weight", "mask"))
         self._version = self._masks_version()
         self.mask: Array | None = None
@@ -124,6 +135,18 @@ class Weights(Learned):
     def holds(self) -> bool:
         """Whether the module is still as it was when `bind` read it."""
         module = self.module
+        if not self.holds_tensors():
+            return False
+        if self.condensed:
+            return vars(module)["_pattern"] is self.pattern
+        return self._mask is None or (
+            module._buffers[key("weight", "mask")] is self._mask
+            and self._masks_version() == self._version
+        )
+
+    def holds_tensors(self) -> bool:
+        """Whether at most its topology has changed since `bind` read the module."""
+        module = self.module
         if type(module) is not self._kind or watched(module):
             return False
         held = module._parameters
@@ -131,12 +154,20 @@ class Weights(Learned):
         for parameter, known, address in zip(now, self.parameters, self._addresses, strict=False):
             if parameter is not known or known.data_ptr() != address:
                 return False
-        if self.condensed:
-            return vars(module)["_pattern"] is self.pattern
-        return self._mask is None or (
-            module._buffers[key("weight", "mask")] is self._mask
-            and self._masks_version() == self._version
-        )
+        return True
+
+    def product(self, batch: int) -> tuple[Tensor, Tensor]:
+        """Return what the gradient of the weights is a product of, as the last run left it.
+
+        Args:
+            batch: Samples.
+
+        Returns:
+            A copy of the input, `(batch, in)`, and of the gradient of the output, `(batch, out)`.
+        """
+        assert self.signals is not None
+        x, dy = (_features_first(signal, batch).T for signal in self.signals)
+        return x, dy
 
     def gradients(self) -> list[tuple[nn.Parameter, Array]]:
         """List the parameters with the room for their gradients."""
@@ -185,6 +216,13 @@ def check_parameter(parameter: Tensor, name: str) -> None:
         raise CannotCompile(f"{name} is {parameter.dtype}")
     if not parameter.is_contiguous():
         raise CannotCompile(f"{name} is not contiguous")
+
+
+def _features_first(signal: Array, batch: int) -> Tensor:
+    """Return a copy of `(tiles, features, tile)` as `(features, batch)`."""
+    features = signal.shape[1]
+    together = np.ascontiguousarray(signal.transpose(1, 0, 2)).reshape(features, -1)
+    return torch.from_numpy(together[:, :batch])
 
 
 @functools.cache

@@ -6,6 +6,7 @@ needs of the forward pass that it was asked for last, so that it is used by one 
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -89,33 +90,46 @@ class Linear(Part):
         """Map `(tiles, in, tile)` to `(tiles, out, tile)`."""
         weights, threads = self._weights, self.shape.threads
         self._x = x
-        products.forward(
-            tape, weights.pattern, weights.values, x, weights.bias, self.out, self.relu, threads
-        )
+
+        def lay(tape: Tape) -> None:
+            products.forward(
+                tape, weights.pattern, weights.values, x, weights.bias, self.out, self.relu, threads
+            )
+
+        tape.lay([weights], lay)
         return self.out
 
     def backward(self, tape: Tape, dy: Array, *, train: bool, first: int | None) -> Array | None:
         """Write gradients of weights and bias if `train`; return that of the input if wanted."""
         shape, weights = self.shape, self._weights
-        pattern, values = weights.pattern, weights.values
         if self.relu:
             elementwise(tape, "relu_backward", dy, self._trained, dy, shape.threads)
         if train:
-            x, found = self._x[: shape.trained], (weights.of_values, weights.of_bias)
-            products.grad_values(tape, pattern, x, dy, *found, shape.threads)
-            weights.confine(tape)
+            weights.signals = self._x[: shape.trained], dy
+            tape.lay([weights], functools.partial(self._gradients, *weights.signals))
         if first is None:
             return None
-        if self.signal is None or self.signal.shape[1] != pattern.in_features - first:
-            self.signal = shape.backward(pattern.in_features - first)
+        features = weights.pattern.in_features - first
+        if self.signal is None or self.signal.shape[1] != features:
+            self.signal = shape.backward(features)
+        tape.lay([weights], functools.partial(self._of_input, dy, self.signal, first))
+        return self.signal
+
+    def _gradients(self, x: Array, dy: Array, tape: Tape) -> None:
+        weights = self._weights
+        found = weights.of_values, weights.of_bias
+        products.grad_values(tape, weights.pattern, x, dy, *found, self.shape.threads)
+        weights.confine(tape)
+
+    def _of_input(self, dy: Array, out: Array, first: int, tape: Tape) -> None:
+        pattern, values = self._weights.pattern, self._weights.values
         if first:
-            whole, wanted = pattern, first
+            whole = pattern
             pattern, places = plan.keep(
-                whole, ("from column", wanted), lambda: _from_column(whole, wanted)
+                whole, ("from column", first), lambda: _from_column(whole, first)
             )
             values = products.take(tape, values, places)
-        products.grad_input(tape, pattern, values, dy, self.signal, shape.threads)
-        return self.signal
+        products.grad_input(tape, pattern, values, dy, out, self.shape.threads)
 
 
 def _from_column(pattern: Pattern, first: int) -> tuple[Pattern, NDArray[np.int64]]:
@@ -181,6 +195,7 @@ class Sum(Part):
         self._parts = parts
         self.out = shape.forward(features)
         self.signal = shape.backward(features)
+        self._given = shape.backward(features) if parts[-1].overwrites else None
 
     def learned(self) -> list[Learned]:
         """What f learns."""
@@ -197,9 +212,9 @@ class Sum(Part):
     def backward(self, tape: Tape, dy: Array, *, train: bool, first: int | None) -> Array | None:
         """Compute the gradient of the input, and those of parameters if `train`."""
         inner = dy
-        if self._parts[-1].overwrites:
-            copy(tape, dy, self.signal)
-            inner = self.signal
+        if self._given is not None:
+            copy(tape, dy, self._given)
+            inner = self._given
         for i in range(len(self._parts) - 1, -1, -1):
             wanted = 0 if i or first is not None else None
             found = self._parts[i].backward(tape, inner, train=train, first=wanted)

@@ -4,6 +4,9 @@ A call of a kernel from Python costs as much as a small kernel does: arguments a
 and each array is unpacked anew. Where the arrays stay that is done once, in a `Tape`, and running
 it is one call, however many kernels there are. It runs the kernels themselves, so nothing is
 compiled for a network, and results are those of calls from Python to the bit.
+
+What changes with a topology is laid in sections of a tape, which are laid anew when it has moved;
+all else stays. Between two marks a tape runs in part.
 """
 
 # mypy: allow-untyped-defs, no-check-untyped-defs
@@ -11,7 +14,7 @@ compiled for a network, and results are those of calls from Python to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,21 @@ STOP, DONE = 0, 1
 Control = NDArray[np.int64]
 
 
+class Mark:
+    """A place on a tape, between two steps."""
+
+
+class _Section:
+    """Steps that depend on what layers are like."""
+
+    def __init__(self, layers: Collection[object], lay: Callable[[Tape], None]) -> None:
+        self.layers, self.lay = layers, lay
+        self.steps: list[_Step] = []
+
+
+_Step = Callable[[], Any] | Call | _Section | Mark
+
+
 class Tape:
     """Calls of kernels, and of Python functions between them, in order.
 
@@ -35,30 +53,55 @@ class Tape:
 
     def __init__(self) -> None:
         self.control: Control = np.zeros(2, np.int64)
-        self._steps: list[Callable[[], Any] | list[Call]] = []
-        self._ready: list[Callable[[int], None]] | None = None
+        self._steps: list[_Step] = []
+        self._into = self._steps
+        self._ready: dict[tuple[Mark | None, Mark | None], list[Callable[[int], None]]] = {}
 
     def call(self, function: Any, *arguments: Any) -> Call:
         """Add a call of a kernel; see `Call`."""
         made = Call(function, arguments)
-        if not self._steps or not isinstance(self._steps[-1], list):
-            self._steps.append([])
-        last = self._steps[-1]
-        assert isinstance(last, list)
-        last.append(made)
-        self._ready = None
+        self._add(made)
         return made
 
     def do(self, step: Callable[[], Any]) -> None:
         """Add a call of a Python function."""
-        self._steps.append(step)
-        self._ready = None
+        self._add(step)
 
-    def run(self, rounds: int = 1) -> int:
-        """Make all calls, several times over; return how many rounds were completed."""
-        ready = self._ready
+    def mark(self) -> Mark:
+        """Return the place where the next step will be."""
+        made = Mark()
+        self._add(made)
+        return made
+
+    def lay(self, layers: Collection[object], lay: Callable[[Tape], None]) -> None:
+        """Add steps that are laid anew when layers have changed; see `renew`.
+
+        Args:
+            layers: On which they depend.
+            lay: Adds them to the tape that it is given.
+        """
+        section = _Section(layers, lay)
+        self._add(section)
+        self._fill(section)
+
+    def renew(self, changed: Collection[object]) -> None:
+        """Lay those steps anew that depend on layers that have changed."""
+        for section in self._steps:
+            if isinstance(section, _Section) and any(
+                layer is each for layer in section.layers for each in changed
+            ):
+                section.steps.clear()
+                self._fill(section)
+
+    def run(self, rounds: int = 1, begin: Mark | None = None, end: Mark | None = None) -> int:
+        """Make all calls, or those between two marks, several times over.
+
+        Returns:
+            How many rounds were completed.
+        """
+        ready = self._ready.get((begin, end))
         if ready is None:
-            ready = self._ready = [self._made(step) for step in self._steps]
+            ready = self._ready[begin, end] = self._made(begin, end)
         control = self.control
         control[:] = 0
         if len(ready) == 1:
@@ -71,13 +114,58 @@ class Tape:
                     return count
         return rounds
 
-    def _made(self, step: Callable[[], Any] | list[Call]) -> Callable[[int], None]:
-        if not isinstance(step, list):
-            function = step
-            return lambda rounds: function()
-        run, control = run_kernel(), self.control
-        addresses = np.array([call.address for call in step], np.int64)
-        return lambda rounds: run(addresses, rounds, control)
+    def _add(self, step: _Step) -> None:
+        self._into.append(step)
+        self._ready.clear()
+
+    def _fill(self, section: _Section) -> None:
+        outer, self._into = self._into, section.steps
+        section.lay(self)
+        self._into = outer
+        self._ready.clear()
+
+    def _made(self, begin: Mark | None, end: Mark | None) -> list[Callable[[int], None]]:
+        """Return what makes the calls between two marks, as few functions as possible."""
+        steps = self._steps
+        first = 0 if begin is None else steps.index(begin)
+        last = len(steps) if end is None else steps.index(end)
+        made: list[Callable[[int], None]] = []
+        tables: list[int] = []
+        for step in _unfolded(steps[first:last]):
+            if isinstance(step, Call):
+                tables.append(step.address)
+                continue
+            if tables:
+                made.append(_runner(tables, self.control))
+                tables = []
+            made.append(_repeated(step, self.control))
+        if tables:
+            made.append(_runner(tables, self.control))
+        return made
+
+
+def _unfolded(steps: list[_Step]) -> Iterator[Call | Callable[[], Any]]:
+    for step in steps:
+        if isinstance(step, _Section):
+            yield from _unfolded(step.steps)
+        elif not isinstance(step, Mark):
+            yield step
+
+
+def _runner(tables: list[int], control: Control) -> Callable[[int], None]:
+    run, addresses = run_kernel(), np.array(tables, np.int64)
+    return lambda rounds: run(addresses, rounds, control)
+
+
+def _repeated(function: Callable[[], Any], control: Control) -> Callable[[int], None]:
+    def run(rounds: int) -> None:
+        for _ in range(rounds):
+            function()
+            if control[STOP]:
+                return
+            control[DONE] += 1
+
+    return run
 
 
 @once

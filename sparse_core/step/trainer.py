@@ -7,6 +7,7 @@ optimizer begins its state in its own first step, which is therefore left to it.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from operator import is_
@@ -24,12 +25,13 @@ from sparse_core.kernels.optimizer_steps import NUMBERS
 from sparse_core.optim import torch_class
 from sparse_core.step.arrays import follow_kernel, restore_kernel, save_kernel
 from sparse_core.step.clipping import clip_kernel
-from sparse_core.step.layers import CannotCompile
+from sparse_core.step.layers import CannotCompile, Learned
 from sparse_core.step.options import NAMES, OPTIONS, adam_kernel, rule_of
 from sparse_core.step.shape import Array, zeros
 from sparse_core.step.tape import Tape
 
 Gradients = Sequence[tuple[nn.Parameter, Array]]
+_Saved = tuple[Array, Array | None, NDArray[np.int64], Array]
 
 
 class Trainer:
@@ -40,7 +42,13 @@ class Trainer:
         gradients: All parameters that it trains, and where their gradients lie.
         target: Parameters that follow those by a Polyak average, in the order of the optimizer's;
             empty: none.
-        fixed: Arrays of which some entries stay as they are, and which: ablated neurons' biases.
+        layers: Those whose ablated neurons' biases stay as they are.
+
+    Attributes:
+        optimizer: As given.
+        gradients: As given.
+        parameters: What it moves, in the optimizer's order.
+        target: As given.
 
     Raises:
         CannotCompile: If the optimizer is another, has an option that the kernels do not know, or
@@ -52,15 +60,15 @@ class Trainer:
         optimizer: Optimizer,
         gradients: Gradients,
         target: Sequence[Tensor] = (),
-        fixed: Sequence[tuple[Array, NDArray[np.int64]]] = (),
+        layers: Sequence[Learned] = (),
     ) -> None:
-        self.optimizer = optimizer
-        self._target = list(target)
+        self.optimizer, self.gradients = optimizer, gradients
+        self.target = list(target)
         self._group = group = _only_group(optimizer)
         self._rule, self._numbers_of = rule_of(optimizer, polyak=bool(target))
         places = {id(parameter): array for parameter, array in gradients}
         parameters: list[Tensor] = group["params"]
-        self._parameters = list(parameters)
+        self.parameters = list(parameters)
         if len(places) != len(parameters) or any(id(p) not in places for p in parameters):
             raise CannotCompile("an optimizer trains other parameters than the networks'")
         if not all(parameter.requires_grad for parameter in parameters):
@@ -77,7 +85,8 @@ class Trainer:
             moments = [state[parameter][name] for name in names]
             others = map(_flat, (*moments, *target[i : i + 1]))
             rows.append([_flat(parameter), places[id(parameter)], *others])
-        self._fixed = _with_targets(fixed, rows, bool(target))
+        self._layers = layers
+        self._followers = {row[0].ctypes.data: row[-1] for row in rows} if target else {}
         self._table = kernels.Tensors(rows, self._rule)
         self._counters = np.array([step.data_ptr() for step in self._steps], np.int64)
         self._counts: NDArray[np.float64] = np.empty(len(self._steps))
@@ -100,9 +109,9 @@ class Trainer:
         groups = optimizer.param_groups
         if len(groups) != 1 or groups[0] is not self._group or "step" in vars(optimizer):
             return False
-        if not all([parameter.requires_grad for parameter in self._parameters]):
+        if not all([parameter.requires_grad for parameter in self.parameters]):
             return False
-        states = list(map(optimizer.state.get, self._parameters))
+        states = list(map(optimizer.state.get, self.parameters))
         if not all(map(is_, states, self._states)):
             return False
         held = [state.get(name) for state in states if state for name in self._names]
@@ -119,22 +128,38 @@ class Trainer:
                 `prepare` was told, as `torch.nn.utils.clip_grad_norm_` does it.
         """
         if clip:
-            tape.call(clip_kernel(), self._table.table, self._largest)
-        saved = []
-        for array, target, where in self._fixed:
-            kept = zeros(2, where.size)
-            saved.append((array, target, where, kept[0], kept[1]))
-            tape.call(save_kernel(), array, where, kept[0])
-            tape.call(save_kernel(), target, where, kept[1])
+            self.clip_on_tape(tape)
+        saved: list[_Saved] = []
+        tape.lay(self._layers, functools.partial(self._save, saved))
         if self._steps:
             tape.call(self._count, self._counters, self._counts)
         if self._is_adam:
             tape.call(adam_kernel(), self._counts, self._options, self._numbers)
         tape.call(self._run, self._table.table, self._numbers)
-        for array, target, where, values, followers in saved:
-            tape.call(restore_kernel(), array, where, values)
-            if target is not array:
-                tape.call(follow_kernel(), target, where, followers, values, self._numbers)
+        tape.lay(self._layers, functools.partial(self._restore, saved))
+
+    def clip_on_tape(self, tape: Tape) -> None:
+        """Let a tape scale the gradients as `on_tape` says."""
+        tape.call(clip_kernel(), self._table.table, self._largest)
+
+    def _save(self, saved: list[_Saved], tape: Tape) -> None:
+        """Let a tape keep the biases of ablated neurons, and what follows them."""
+        saved.clear()
+        for layer in self._layers:
+            if layer.dead is None:
+                continue
+            follower = self._followers.get(layer.bias.ctypes.data)
+            kept = zeros(2, layer.dead.size)
+            saved.append((layer.bias, follower, layer.dead, kept))
+            tape.call(save_kernel(), layer.bias, layer.dead, kept[0])
+            if follower is not None:
+                tape.call(save_kernel(), follower, layer.dead, kept[1])
+
+    def _restore(self, saved: list[_Saved], tape: Tape) -> None:
+        for bias, follower, where, kept in saved:
+            tape.call(restore_kernel(), bias, where, kept[0])
+            if follower is not None:
+                tape.call(follow_kernel(), follower, where, kept[1], kept[0], self._numbers)
 
     def prepare(self, tau: float = 0.0, largest: float = math.inf) -> None:
         """Read the optimizer's options for the steps to come.
@@ -164,14 +189,6 @@ class Trainer:
         self.prepare(tau)
         self._tape.run()
         self.has_moved()
-
-
-def _with_targets(
-    fixed: Sequence[tuple[Array, NDArray[np.int64]]], rows: Sequence[Sequence[Array]], follow: bool
-) -> list[tuple[Array, Array, NDArray[np.int64]]]:
-    """Return fixed arrays with what follows them, themselves if nothing does."""
-    followers = {row[0].ctypes.data: row[-1] if follow else row[0] for row in rows}
-    return [(array, followers[array.ctypes.data], where) for array, where in fixed]
 
 
 def _only_group(optimizer: Optimizer) -> dict[str, Any]:

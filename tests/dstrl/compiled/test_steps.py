@@ -43,7 +43,7 @@ def compare(algorithm, options, batch, steps):
         if algorithm == "DQN" and seed % 4 == 3:
             for each in (model, twin):  # as `_on_step` does it; the target takes the topology then
                 polyak_update(each.q_net.parameters(), each.q_net_target.parameters(), 1.0)
-        before = None if model._program is None else model._program.is_plain()
+        before = None if model._program is None else model._program.is_served()
         (mine, drawn), (theirs, expected) = step(model, batch, seed), step(twin, batch, seed)
         compiled += bool(before)
         ablated += bool(before) and any(layer.dead is not None for layer in layers_of(model))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -187,6 +188,13 @@ OPTIMIZERS = {
 }
 
 
+class Still(NamedTuple):
+    """A layer with ablated neurons, as far as trainers are concerned."""
+
+    bias: np.ndarray
+    dead: np.ndarray
+
+
 @pytest.mark.parametrize("polyak", [False, True])
 @pytest.mark.parametrize("fixed", [False, True])
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -203,7 +211,7 @@ def test_steps_are_those_of_torch(name, polyak, fixed):
     for optimizer in optimizers:
         optimizer.step()
     gradients = [np.zeros(p.numel(), np.float32) for p in mine]
-    still = [(mine[1].detach().numpy(), np.array([1, 3]))] if fixed else []
+    still = [Still(mine[1].detach().numpy(), np.array([1, 3]))] if fixed else []
     trainer = Trainer(optimizers[0], list(zip(mine, gradients, strict=True)), targets, still)
     for _ in range(3):
         kept = theirs[1].detach()[[1, 3]].clone()

@@ -56,6 +56,42 @@ def test_other_arguments_are_taken():
     assert np.array_equal(out, [2, 2, 2])
 
 
+def test_a_part_of_a_tape_is_run():
+    tape, total, one = Tape(), np.zeros(1, np.float32), np.ones(1, np.float32)
+    tape.call(add_kernel(), total, one, total)
+    begin = tape.mark()
+    tape.call(add_kernel(), total, total, total)
+    end = tape.mark()
+    tape.do(lambda: total.__imul__(10))
+    assert (tape.run(), float(total[0])) == (1, 20)
+    assert (tape.run(2, begin, end), float(total[0])) == (2, 80)
+    assert (tape.run(1, None, begin), float(total[0])) == (1, 81)
+    assert (tape.run(1, end), float(total[0])) == (1, 810)
+
+
+def test_sections_are_laid_anew_where_their_layers_have_changed():
+    tape, total = Tape(), np.zeros(1, np.float32)
+    sizes = {"first": 1.0, "second": 10.0}
+
+    def add(name, times=1):
+        def lay(tape):
+            for _ in range(times):
+                tape.call(add_kernel(), total, np.full(1, sizes[name], np.float32), total)
+
+        tape.lay([name], lay)
+
+    add("first"), add("second", 2)
+    tape.run()
+    assert total[0] == 21
+    sizes.update(first=2.0, second=20.0)
+    tape.renew(["first"])
+    tape.run()
+    assert total[0] == 21 + 22
+    tape.renew(["second"])
+    tape.run()
+    assert total[0] == 43 + 42
+
+
 @pytest.mark.parametrize(
     "wrong", [np.zeros(3), np.zeros((3, 1), np.float32), np.zeros(6, np.float32)[::2]]
 )
