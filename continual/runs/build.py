@@ -61,4 +61,5 @@ def make_model(spec: CLSpec, task: TaskData) -> TaskMasks | Independent:
         reserve=spec.reserve,
         tasks=spec.tasks,
         batch=spec.batch_size,
+        compiled=spec.compiled,
     )

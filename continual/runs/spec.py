@@ -91,6 +91,8 @@ class CLSpec:
         ewc_lambda: Of `ewc`: the weight of the penalty.
         sparse: The sparsity of each task's network, its backend `auto` unless given. Its seed and
             horizon play no part: they are the run's seed and the length of a task.
+        compiled: Compile the passes of a task in training where that can be done, see
+            `continual.tasks.compiling`.
         metrics: `package.module:NAME` of functions `(model, tasks, accuracy_matrix)` that return
             further numbers of the result by name, after the last task.
         seed: Seeds all streams: weights, masks, batches, permutations.
@@ -122,6 +124,7 @@ class CLSpec:
     replay_samples: int = 200
     ewc_lambda: float = 100.0
     sparse: SparseConfig = field(default_factory=_automatic)
+    compiled: bool = True
     metrics: tuple[str, ...] = ()
     seed: int = 0
 
@@ -171,6 +174,8 @@ class CLSpec:
                 "optimizer_kwargs.lr: is a field of the run itself, set lr",
                 field="optimizer_kwargs.lr",
             )
+        if not isinstance(self.compiled, bool):
+            raise InputError(f"compiled={self.compiled!r}: must be true or false", field="compiled")
         object.__setattr__(self, "metrics", tuple(self.metrics))
         for metric in self.metrics:
             if not is_reference(metric):
@@ -319,6 +324,7 @@ class CLSpec:
             if self.baseline or self.isolation == self._usual_isolation
             else self.isolation,
             channels=self.channels if "channels" in widths else CLSpec.channels,
+            compiled=self.compiled or not sparse.facts.sparse,
             lr_factor=self.lr_factor if self.lr_steps else CLSpec.lr_factor,
             share=share,
             reserve=self.reserve if share == "forward" else CLSpec.reserve,

@@ -44,6 +44,7 @@ class _Named(avalanche.training.Naive):  # type: ignore[name-defined, misc]
         infer: str | None = None,
         roles: Mapping[str, str] | None = None,
         tasks: int | None = None,
+        compiled: bool = True,
         plugins: Sequence[Any] | None = None,
         **options: Any,
     ) -> None:
@@ -56,11 +57,12 @@ class _Named(avalanche.training.Naive):  # type: ignore[name-defined, misc]
             sparse: The sparsity of each task's network.
             isolation: `hard`, which they all need.
             share: A sharing policy, for strategies that leave the choice.
-            reserve: As in `TaskMasks`, and so are the next four.
+            reserve: As in `TaskMasks`, and so are the next six.
             unseen: What answers for labels that were never trained.
             infer: The selector for samples without a label in evaluation.
             roles: Which layer is the head, where the order of layers does not say it.
             tasks: How many there will be.
+            compiled: Whether training is compiled where that can be done.
             plugins: More of Avalanche's plugins.
             **options: As `avalanche.training.Naive` takes them.
 
@@ -87,6 +89,7 @@ class _Named(avalanche.training.Naive):  # type: ignore[name-defined, misc]
             roles=roles,
             tasks=tasks,
             batch=options.get("train_mb_size", 1),
+            compiled=compiled,
         )
         super().__init__(
             model=masks,

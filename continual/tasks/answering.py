@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from continual.tasks import validation
-from continual.tasks.attaching import Attachable
+from continual.tasks.compiling import Compilable
 from continual.tasks.earlier import frozen_output, shared_output
 from continual.tasks.heads import check_head
 from continual.tasks.inference import infer_tasks
@@ -19,18 +19,16 @@ from continual.tasks.task import NO_TASK
 from sparse_core.checks import InputError
 
 
-class Answering(Attachable):
+class Answering(Compilable):
     """A network of many tasks that answers for the task of each sample.
 
     Attributes:
-        model: The network.
         plan: How many tasks fit, and what would make more fit.
         unseen: What answers for labels that were never trained.
         beginner: Answers for them while a strategy evaluates.
         infer: The selector for samples without a label in evaluation.
     """
 
-    model: nn.Module
     plan: Plan
     unseen: str
     beginner: Callable[[Tensor], Tensor] | None
@@ -79,7 +77,7 @@ class Answering(Attachable):
         label = self._answering(task_label)
         self._trace(x)
         if label is None or label == self.label:
-            return self._watch(self.model(x))
+            return self._watch(self._answer(x))
         if not self.hard:
             return self._forward_shared(x, {label: torch.arange(len(x), device=x.device)})
         task = self._task(label)

@@ -68,6 +68,7 @@ class TaskMasks(Answering):
         roles: Mapping[str, str] | None = None,
         tasks: int | None = None,
         batch: int = TYPICAL_BATCH,
+        compiled: bool = True,
     ) -> None:
         """Wrap a network, in place.
 
@@ -96,6 +97,8 @@ class TaskMasks(Answering):
                 other, that is said before the first is trained, and what would help; and SRigL's
                 ablation leaves them the places that they need.
             batch: Samples of a training batch, which `backend="auto"` asks for.
+            compiled: Compile the passes of a task in training where that can be done, see
+                `continual.tasks.compiling`; it is an attribute, too.
 
         Raises:
             ValueError: If an argument has no such value, or the network cannot be shared by tasks,
@@ -130,6 +133,7 @@ class TaskMasks(Answering):
         self.unseen = unseen
         self.beginner = None
         self.infer = infer
+        self.compiled = compiled
         self._traced = "output" in (roles or {}).values()  # whether it is known what is the head
         self._places = own_places(model, self.engine, self.hard)
         self._shared = [tensor for tensor in self.engine.tensors if tensor.name != plan.head]
@@ -281,6 +285,7 @@ class TaskMasks(Answering):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TaskMasks:
         validation.check_move(self.engine, fn)
+        self._reconsider()
         return super()._apply(fn, recurse)  # type: ignore[no-any-return]
 
     def _load_from_state_dict(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
+from sparse_core.kernels.format import Pattern
 from sparse_core.layers.links import Link
 from sparse_core.layers.ways import Blocked
 
@@ -28,11 +29,19 @@ def samples_of_piece(links: Sequence[Link], way: Blocked) -> int:
         links: The layers.
         way: Through all of them.
     """
-    if way.tiles < 8 or torch.get_num_threads() > 1:
-        return way.batch
-    widest = max(max(link.pattern.in_features, link.pattern.out_features) for link in links)
-    tiles = max(1, SIGNAL // (4 * widest * way.tile))
-    weights = sum(6 * link.pattern.size for link in links)
-    if way.tiles < 2 * tiles or weights > WEIGHTS:
-        return way.batch
-    return tiles * way.tile
+    tiles = _tiles_of_piece([link.pattern for link in links], way.tiles, way.tile)
+    return way.batch if tiles == way.tiles else tiles * way.tile
+
+
+def in_pieces(patterns: Sequence[Pattern], tiles: int, tile: int) -> bool:
+    """Whether a batch of so many tiles goes through layers of these patterns in pieces."""
+    return _tiles_of_piece(patterns, tiles, tile) < tiles
+
+
+def _tiles_of_piece(patterns: Sequence[Pattern], tiles: int, tile: int) -> int:
+    if tiles < 8 or torch.get_num_threads() > 1:
+        return tiles
+    widest = max(max(pattern.in_features, pattern.out_features) for pattern in patterns)
+    piece = max(1, SIGNAL // (4 * widest * tile))
+    weights = sum(6 * pattern.size for pattern in patterns)
+    return tiles if tiles < 2 * piece or weights > WEIGHTS else piece

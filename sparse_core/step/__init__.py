@@ -15,6 +15,9 @@ know they refuse with `CannotCompile`, whose text is the reason.
 There is no loss in here: it is whoever calls that turns outputs into signals. All of them run on a
 `Tape`, the calls of kernels as one function; `on_tape` of chains and trainers puts them on a tape
 of one's own, which makes a whole step.
+
+`Passes` are for those who want to keep autograd, their loss and their optimizer: a network as one
+function of autograd, which runs a tape forward and one backward.
 """
 
 from __future__ import annotations
@@ -24,5 +27,6 @@ from sparse_core.step.layers import CannotCompile
 from sparse_core.step.shape import Shape
 from sparse_core.step.tape import Tape
 from sparse_core.step.trainer import Trainer
+from sparse_core.step.under_autograd import Passes
 
-__all__ = ["CannotCompile", "Chain", "Shape", "Tape", "Trainer"]
+__all__ = ["CannotCompile", "Chain", "Passes", "Shape", "Tape", "Trainer"]

@@ -92,6 +92,18 @@ def restore_kernel() -> Any:
 
 
 @once
+def place_kernel() -> Any:
+    """Return the kernel target[places] = array[source], of (array, source, places, target)."""
+
+    @kernel("void(float32[::1], int64[::1], int64[::1], float32[::1])")
+    def place(array, source, places, target):
+        for i in range(places.size):
+            target[places[i]] = array[source[i]]
+
+    return place
+
+
+@once
 def follow_kernel() -> Any:
     """Return the kernel of a Polyak average at places of a target.
 

@@ -34,6 +34,8 @@ class Chain:
     Attributes:
         layers: What its modules learn, in order.
         in_features: Numbers in a sample.
+        flattens: Whether samples may have several dimensions, which come in one.
+        given: `(tiles, in, tile)`, where the input may be written.
         signal: `(trained, out, tile)`, where the gradient of the output may be written.
 
     Raises:
@@ -44,20 +46,24 @@ class Chain:
         self.shape = shape
         self._name = name
         listed = list(_unrolled(modules, name))
+        self.flattens = bool(listed) and _flattens(listed[0][1])
+        if self.flattens:
+            del listed[0]
         if not listed:
             raise CannotCompile(f"{name} has no layers")
         self._parts, outputs = parts_of(listed, shape)
+        everything = list(modules.modules())
         self._containers = [
-            (each, list(each._modules.values()))
-            for each in modules.modules()
-            if type(each) in CONTAINERS
+            (each, list(each._modules.values())) for each in everything if type(each) in CONTAINERS
         ]
         self.layers = [each for part in self._parts for each in part.learned()]
+        learn = {id(layer.module) for layer in self.layers}
+        self._kinds = [(each, type(each)) for each in everything if id(each) not in learn]
         first = listed[0][1]
         assert isinstance(first, nn.Linear)
         self.in_features = first.in_features
         self.signal = shape.backward(outputs)
-        self._given = shape.forward(self.in_features)
+        self.given = shape.forward(self.in_features)
         self._tapes: dict[Any, tuple[Tape, Array | None]] = {}
 
     def holds(self) -> bool:
@@ -75,7 +81,10 @@ class Chain:
 
     def _holds_modules(self) -> bool:
         for container, children in self._containers:
-            if list(container._modules.values()) != children or watched(container):
+            if list(container._modules.values()) != children:
+                return False
+        for module, kind in self._kinds:
+            if type(module) is not kind or watched(module):
                 return False
         return True
 
@@ -93,21 +102,29 @@ class Chain:
         for container, children in self._containers:
             if list(container._modules.values()) != children:
                 raise CannotCompile(f"{self._name} has other modules than before")
-            if watched(container):
-                raise CannotCompile(f"{self._name} has hooks")
+        for module, kind in self._kinds:
+            if type(module) is not kind:
+                raise CannotCompile(f"{self._name} has another {kind.__name__} than before")
+            if watched(module):
+                raise CannotCompile(f"{self._name} has hooks on a {kind.__name__}")
         for layer in self.layers:
             if not layer.holds():
                 layer.bind()
         self._tapes.clear()
 
-    def forward(self, x: Array) -> Array:
-        """Apply the modules to `(tiles, in, tile)`; the result is overwritten by the next call."""
+    def forward(self, x: Array | None = None) -> Array:
+        """Apply the modules to `(tiles, in, tile)`; the result is overwritten by the next call.
+
+        Args:
+            x: The input; None: what is in `given`.
+        """
         ready = self._tapes.get("forward")
         if ready is None:
             tape = Tape()
-            ready = self._tapes["forward"] = tape, self.on_tape(tape, self._given)
+            ready = self._tapes["forward"] = tape, self.on_tape(tape, self.given)
         tape, out = ready
-        np.copyto(self._given, x)
+        if x is not None:
+            np.copyto(self.given, x)
         tape.run()
         assert out is not None
         return out
@@ -203,6 +220,13 @@ def parts_of(
     if features is None:
         raise CannotCompile("there are no layers")
     return parts, features
+
+
+def _flattens(module: nn.Module) -> bool:
+    """Whether a module brings samples of any shape into one dimension, and does no more."""
+    if type(module) is not nn.Flatten or watched(module):
+        return False
+    return (module.start_dim, module.end_dim) == (1, -1)
 
 
 def _part_of(module: nn.Module, name: str, shape: Shape, features: int) -> Part:

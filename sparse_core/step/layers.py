@@ -22,6 +22,7 @@ from sparse_core.layers.condensed import CondensedLinear
 from sparse_core.layers.linear import MaskedLinear
 from sparse_core.layers.passing import watched
 from sparse_core.step.arrays import clear_kernel, mask_kernel
+from sparse_core.step.reading import Reading
 from sparse_core.step.shape import Array, zeros
 from sparse_core.step.tape import Tape
 
@@ -40,10 +41,12 @@ class Learned(ABC):
     """What a module learns: its parameters, and room for their gradients.
 
     Attributes:
+        module: The module.
         bias: Its bias.
         dead: Entries of the bias that do not train; None: all do.
     """
 
+    module: nn.Module
     bias: Array
     dead: NDArray[np.int64] | None = None
 
@@ -75,6 +78,7 @@ class Weights(Learned):
         pattern: The weights that exist, in the layout of `values`.
         values: (at least `pattern.size`,) float32, the memory of the module's parameter.
         bias: (out,) float32; zeros if the module has none.
+        read: What its products read, which is more where tasks share weights.
         of_values: Room for the gradient of `values`.
         of_bias: Room for the gradient of the bias; empty if there is none.
         signals: `(trained, in, tile)` and `(trained, out, tile)`, where the last backward pass that
@@ -110,8 +114,9 @@ class Weights(Learned):
         self.parameters = tuple(p for p in (weight, bias) if p is not None)
         self._addresses = tuple(p.data_ptr() for p in self.parameters)
         self.values: Array = weight.detach().numpy().reshape(-1)
+        if self.of_values.size != self.values.size:
+            self.of_values = zeros(self.values.size)
         self.read_topology()
-        self.bias: Array = plan.zeros(self.pattern) if bias is None else bias.detach().numpy()
 
     def read_topology(self) -> None:
         """Read which weights exist and which biases train, after nothing else has changed."""
@@ -121,6 +126,14 @@ class Weights(Learned):
             self.pattern = module.pattern
         else:
             self.pattern = _full(module.in_features, module.out_features)
+        self.bias: Array = plan.zeros(self.pattern) if bias is None else bias.detach().numpy()
+        self.of_values[:] = 0  # and so stay those of weights that do not train
+        shared, self._given = None, None
+        if isinstance(module, CondensedLinear):
+            shared, self._given = module.shared, module.weight_given
+        self._shared, self._given_version = shared, _version(self._given)
+        given, reserved = self._given, module._buffers.get(key("weight", "reserved"))
+        self.read = Reading(self.pattern, self.values, self.bias, shared, given, reserved)
         self._mask = module._buffers.get(key("weight", "mask"))
         self._version = self._masks_version()
         self.mask: Array | None = None
@@ -138,7 +151,13 @@ class Weights(Learned):
         if not self.holds_tensors():
             return False
         if self.condensed:
-            return vars(module)["_pattern"] is self.pattern
+            state, given = vars(module), module._buffers["weight_given"]
+            return (
+                state["_pattern"] is self.pattern
+                and state["_shared"] is self._shared
+                and given is self._given
+                and _version(given) == self._given_version
+            )
         return self._mask is None or (
             module._buffers[key("weight", "mask")] is self._mask
             and self._masks_version() == self._version
@@ -181,7 +200,7 @@ class Weights(Learned):
             tape.call(clear_kernel(), self.of_bias, self.dead)
 
     def _masks_version(self) -> int:
-        return 0 if self._mask is None else self._mask._version
+        return _version(self._mask)
 
     def _parameters(self) -> tuple[nn.Parameter | None, nn.Parameter | None]:
         held = self.module._parameters
@@ -198,7 +217,8 @@ class Weights(Learned):
             if parameter is not None:
                 check_parameter(parameter, name)
         buffers = module._buffers
-        if any(buffers.get(key("weight", what)) is not None for what in _OTHER_TASKS):
+        foreign = () if kind is CondensedLinear else _OTHER_TASKS
+        if any(buffers.get(key("weight", what)) is not None for what in foreign):
             raise CannotCompile(f"{name} has weights of other tasks")
         if any(
             buffers.get(key("weight", what)) is not None
@@ -223,6 +243,10 @@ def _features_first(signal: Array, batch: int) -> Tensor:
     features = signal.shape[1]
     together = np.ascontiguousarray(signal.transpose(1, 0, 2)).reshape(features, -1)
     return torch.from_numpy(together[:, :batch])
+
+
+def _version(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor._version
 
 
 @functools.cache

@@ -92,8 +92,10 @@ class Linear(Part):
         self._x = x
 
         def lay(tape: Tape) -> None:
+            read = weights.read
+            read.fill(tape)
             products.forward(
-                tape, weights.pattern, weights.values, x, weights.bias, self.out, self.relu, threads
+                tape, read.pattern, read.values, x, read.bias, self.out, self.relu, threads
             )
 
         tape.lay([weights], lay)
@@ -116,13 +118,14 @@ class Linear(Part):
         return self.signal
 
     def _gradients(self, x: Array, dy: Array, tape: Tape) -> None:
-        weights = self._weights
-        found = weights.of_values, weights.of_bias
-        products.grad_values(tape, weights.pattern, x, dy, *found, self.shape.threads)
+        weights, read = self._weights, self._weights.read
+        found = read.room(weights.of_values), weights.of_bias
+        products.grad_values(tape, read.trained, x, dy, *found, self.shape.threads)
+        read.spread(tape, weights.of_values)
         weights.confine(tape)
 
     def _of_input(self, dy: Array, out: Array, first: int, tape: Tape) -> None:
-        pattern, values = self._weights.pattern, self._weights.values
+        pattern, values = self._weights.read.pattern, self._weights.read.values
         if first:
             whole = pattern
             pattern, places = plan.keep(
