@@ -110,7 +110,8 @@ class Answering(Compilable):
             return label
         if label != NO_TASK and self.unseen != "latest":
             raise InputError(validation.never_trained(label, self.labels))
-        return self.label if self.label is not None or not self.tasks else self.labels[-1]
+        current = self.label
+        return current if current is not None or not self.tasks else self.labels[-1]
 
 
 def _distinct(labels: Tensor) -> list[int]:

@@ -51,11 +51,12 @@ class Compilable(Attachable):
         return out
 
     def _tell(self, reason: str) -> None:
-        """Say once why a network is not compiled that looks as if it could be."""
+        """Say once why a sequence of linear layers is not compiled."""
         self._told = True
         layers = [module for module in self.model.modules() if module._parameters]
         linear = all(isinstance(layer, (nn.Linear, nn.LayerNorm)) for layer in layers)
-        if linear and any(isinstance(layer, CondensedLinear) for layer in layers):
+        sequence = isinstance(self.model, nn.Sequential)
+        if sequence and linear and any(isinstance(layer, CondensedLinear) for layer in layers):
             warnings.warn(
                 f"{type(self).__name__}: training is not compiled, since {reason}; compiled=False "
                 "says nothing",

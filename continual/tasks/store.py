@@ -77,7 +77,10 @@ class TaskStore(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
     def label(self) -> int | None:
         """The label of the task in training."""
         index = int(self.current)
-        return None if index == NO_TASK else self.labels[index]
+        if index == NO_TASK:
+            return None
+        latest_first = reversed(self.tasks._modules.items())
+        return next(int(label) for label, task in latest_first if int(task.index) == index)  # type: ignore[union-attr, arg-type]
 
     @property
     def labels(self) -> list[int]:

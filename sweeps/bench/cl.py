@@ -7,6 +7,8 @@ in turns in one run. Sparse networks have `sparse_core.optim.Adam`, as those of 
 the dense one has torch's, as it comes and, beside it, fused. An iteration that also moves the
 topology, one in a hundred by default, is timed apart. `condensed` has weights in any place (RigL),
 `g=4` groups of four neurons (SRigL).
+What compiled passes bring is measured apart, on a small network too, with a whole iteration of
+Avalanche beside the bare one (`sweeps.bench.cl_compiled`).
 With `--earlier N --share all` N tasks are finished, and later ones read weights of theirs.
 """
 
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from continual.tasks.rules import SHARING_POLICIES
 from sparse_core.checks import InputError
+from sweeps.bench import cl_compiled
 from sweeps.bench.command import exit_code, parser, positive, set_threads
 from sweeps.bench.timing import Record, in_turns, machine, table, write_json
 
@@ -69,6 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     found = records("eval", turns(evaluations(models, x)))
     found += records("train", turns(iterations(compete(RARELY), x, y)))
     found += records("update", turns(iterations(compete(1), x, y)))
+    found += cl_compiled.measure(turns)
     print(table(found), flush=True)
     times = {(r.case, r.contestant, r.group): r.median_us or 0.0 for r in found}
     training = times["train", "masked", 1] / times["train", "condensed", 1]

@@ -65,7 +65,7 @@ def step_of(model, optimizer, x, y):
     return loss.detach()
 
 
-def in_step(config, optimizer="adam", steps=10, **options):
+def in_step(config, optimizer="adam", steps=8, **options):
     """Train two models, one compiled, each step from the same state, and compare what it does."""
     models = [model_of(config, compiled, **options) for compiled in (True, False)]
     optimizers = [OPTIMIZERS[optimizer](model.parameters()) for model in models]
@@ -94,13 +94,23 @@ def in_step(config, optimizer="adam", steps=10, **options):
     return models
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "optimizer"),
+    [
+        ("rigl", "adam"),
+        ("groups", "adam"),
+        ("srigl", "sgd"),
+        pytest.param("srigl", "adam", marks=pytest.mark.slow),
+        pytest.param("rigl", "sgd", marks=pytest.mark.slow),
+        pytest.param("groups", "sgd", marks=pytest.mark.slow),
+    ],
+)
 def test_iterations_agree_across_updates_and_tasks(method, optimizer):
     models = in_step(METHODS[method], optimizer)
     assert models[0].engine.updates > 0
-    dead = [tensor for tensor in models[0].engine.tensors if not tensor.active().any(1).all()]
-    assert bool(dead) is (method == "srigl")
+    if method == "srigl":
+        live = [tensor.layer.weight_live for tensor in models[0].engine.tensors]
+        assert any(each is not None and not each.all() for each in live)
     assert models[1].uncompiled is None
 
 
@@ -144,7 +154,7 @@ PLUGINS = {
 }
 
 
-def learnt(compiled, plugins, epochs=2):
+def learnt(compiled, plugins, epochs=1):
     torch.manual_seed(0)
     model = model_of(METHODS["rigl"], compiled)
     strategy = make_strategy(model, "sgd", epochs=epochs, plugins=[*plugins(), MaskIsolation()])
@@ -212,6 +222,17 @@ def begun(network, config=METHODS["rigl"], **options):
     return model
 
 
+class Own(nn.Module):
+    """A network with a forward pass of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = make_mlp()
+
+    def forward(self, x):
+        return self.layers(x)
+
+
 def test_one_line_says_once_why_a_network_of_linear_layers_is_not_compiled():
     x = torch.randn(4, 12)
     model = begun(nn.Sequential(nn.Linear(12, 20), nn.Mish(), nn.Linear(20, 3)))
@@ -228,6 +249,9 @@ def test_one_line_says_once_why_a_network_of_linear_layers_is_not_compiled():
         masked = begun(make_mlp(), make_config("rigl", backend="masked"))
         masked(x)
         assert masked.uncompiled == "no layer is condensed"
+        own = begun(Own())
+        own(x)
+        assert own.uncompiled == "the network is a Own"
         image = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 3))
         convolutional = begun(image)
         convolutional(torch.randn(4, 1, 4, 4))

@@ -134,6 +134,7 @@ NETWORKS = {
 
 
 @pytest.mark.filterwarnings("ignore:Layers that stay masked")
+@pytest.mark.filterwarnings("ignore:TaskMasks. training is not compiled")
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 @pytest.mark.parametrize("backend", ["masked", "condensed"])
 @pytest.mark.parametrize("name", NETWORKS)

@@ -62,6 +62,12 @@ def test_a_network_may_begin_by_flattening_samples():
     assert Passes(network(sizes=(12, 18, 5)), "net")(torch.randn(9, 3, 12)) is None
 
 
+def test_a_layer_may_come_twice():
+    net = network(sizes=(18, 18, 18, 5))
+    twice = type(net)(*net[:4], *net[:4], net[4])
+    check(twice, Passes(twice, "net"), torch.randn(9, 18))
+
+
 def test_parameters_may_be_frozen():
     net = network()
     net[0].bias.requires_grad_(False)
