@@ -80,7 +80,7 @@ class TaskStore(avalanche.models.MultiTaskModule):  # type: ignore[name-defined,
         if index == NO_TASK:
             return None
         latest_first = reversed(self.tasks._modules.items())
-        return next(int(label) for label, task in latest_first if int(task.index) == index)  # type: ignore[union-attr, arg-type]
+        return next(int(label) for label, task in latest_first if int(task.index) == index)  # type: ignore[arg-type]
 
     @property
     def labels(self) -> list[int]:

@@ -5,8 +5,8 @@ memory that it keeps. Outputs and gradients are copied out, so they are tensors 
 loss, any optimizer and whoever looks at `.grad` may use them. Several forward passes may wait for
 their backward passes, each in a chain of its own.
 
-Derivatives of gradients, batches of gradients and layers that are watched by growth are left to the
-network's own passes.
+Growth gets to see what it asks for. Derivatives of gradients and batches of gradients are left to
+the network's own passes.
 """
 
 from __future__ import annotations
@@ -164,8 +164,15 @@ class _Ready:
 
     def bind(self) -> None:
         """Read anew what has changed."""
-        self.chain.bind()
-        self._list()
+        chain = self.chain
+        if not chain.holds_tensors():
+            chain.bind()
+            self._list()
+            return
+        moved = [layer for layer in self._weights if not layer.holds()]
+        for layer in moved:
+            layer.read_topology()
+        chain.renew(moved)
 
     def _list(self) -> None:
         found = self.chain.gradients()
@@ -174,12 +181,22 @@ class _Ready:
         self._held = [vars(layer.module) for layer in self._weights]
 
     def is_watched(self) -> bool:
-        """Whether somebody has to see single layers: growth, or the original of a copy."""
-        for held in self._held:
+        """Whether a layer has to compute by itself: for growth, or as a copy of another."""
+        for layer, held in zip(self._weights, self._held, strict=True):
             tap = held.get("weight_tap")
-            if (tap is not None and tap.armed) or held.get("_lineage") is not None:
+            armed = tap is not None and tap.armed and not layer.condensed
+            if armed or held.get("_lineage") is not None:
                 return True
         return False
+
+    def show(self, batch: int) -> None:
+        """Show growth the inputs of layers, and the gradients of their outputs, if it asks."""
+        for layer, held in zip(reversed(self._weights), reversed(self._held), strict=True):
+            tap = held.get("weight_tap")
+            if tap is not None and tap.armed:
+                assert layer.signals is not None
+                x, dy = (_unpack(signal, batch, self.chain) for signal in layer.signals)
+                tap.receive_product(x, dy, layer.parameters[0])
 
     def why_not(self) -> str | None:
         """Return why the batch suits the modules' own passes better; None: it does not."""
@@ -272,6 +289,8 @@ class _Network(torch.autograd.Function):
         chain, wanted = ready.chain, needed[3:]
         _pack(gradient, chain.signal, chain)
         signal = chain.backward(train=any(wanted), first=0 if needed[0] else None)
+        if any(wanted):
+            ready.show(len(gradient))
         of_input = None if signal is None else _unpack(signal, len(gradient), chain)
         pairs = zip(ready.gradients, wanted, strict=True)
         found = [array.clone() if one else None for array, one in pairs]

@@ -226,16 +226,31 @@ def test_batches_that_suit_dense_products_and_pieces_are_left():
     assert Passes(network("masked"), "net").reason == "no layer is condensed"
 
 
-def test_a_layer_that_growth_looks_at_is_left():
+def test_growth_sees_the_gradients_of_all_weights():
     net, x = network(), torch.randn(6, 11)
-    passes = Passes(net, "net")
+    passes, seen = Passes(net, "net"), []
+    taps = [net[i].weight_tap for i in (0, 2, 4)]
+    for compute in (passes, net):
+        out = compute(x)
+        for tap in taps:
+            tap.arm(True)
+        out.square().sum().backward()
+        seen.append([tap.gradient() for tap in taps])
+        net.zero_grad()
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(*seen, strict=True))
+
+
+def test_a_masked_layer_that_growth_looks_at_computes_by_itself():
+    net, x = nn.Sequential(network(), nn.ReLU(), nn.Linear(5, 4)), torch.randn(6, 11)
+    sparsify(net[2:], SparseConfig(method="rigl", sparsity=0.5, backend="masked"))
+    passes, tap = Passes(net, "net"), net[2].weight_tap
     early = passes(x)
-    net[2].weight_tap.arm(True)
+    tap.arm(True)
     assert passes(x) is None
     early.sum().backward()
-    assert net[2].weight_tap.gradient() is not None
-    net[2].weight_tap.arm(False)
-    check(net, passes, x)
+    assert tap.gradient() is not None
+    tap.arm(False)
+    check(net, passes, x, ROUNDED)
 
 
 def test_topologies_may_move():
