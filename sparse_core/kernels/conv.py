@@ -8,7 +8,6 @@ to rounding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,77 +17,24 @@ from numpy.typing import NDArray
 from sparse_core.kernels import conv_index, plan
 from sparse_core.kernels.buffers import empty
 from sparse_core.kernels.conv_index import ConvIndex
-from sparse_core.kernels.conv_shape import CONV_GROUPS, Frame, Layout, Window
+from sparse_core.kernels.conv_shape import CONV_GROUPS, Layout, Window
+from sparse_core.kernels.conv_sides import Images, Operation, Side
 from sparse_core.kernels.conv_tiles import (
     channel_sums_kernel,
-    copy_kernel,
     dots_kernel,
     scatter_kernel,
     sums_kernel,
 )
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.take import taker
-from sparse_core.kernels.threads import available, team
+from sparse_core.kernels.threads import team
 
 Array = NDArray[np.float32]
 
-_TILES_OF_THREAD = 2  # tiles of a thread that are in memory at once
 _MOST_FLOATS = 1 << 31  # of a tile, whose places are int32
 
 
-@dataclass(frozen=True)
-class Images:
-    """A batch of images.
-
-    Attributes:
-        numbers: (batch, channels * height * width) float32, C-contiguous.
-        last: Whether channels are last in each image, else first.
-    """
-
-    numbers: Array
-    last: bool = False
-
-
-class Side:
-    """The images that are read, or those that are written, and their tiles.
-
-    Attributes:
-        channels: Of the images.
-        size: Floats of a tile.
-        frame: How images lie in it, as kernels take it.
-    """
-
-    def __init__(self, frame: Frame, channels: int, planes: int, tile: int) -> None:
-        self.channels, self.tile = channels, tile
-        self.size = frame.size(planes, tile)
-        self.frame = frame.numbers(planes, tile)
-        self._channels, self._pixels = frame.channels(channels, tile), frame.pixels(tile)
-        self._spare = planes - channels
-
-    def _runs(self, last: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        return (self._pixels, self._channels) if last else (self._channels, self._pixels)
-
-    def empty(self, tiles: int) -> Array:
-        """Return room for some tiles."""
-        return empty(tiles, self.size)
-
-    def enter(self, images: Images, first: int, tiles: Array, threads: int) -> None:
-        """Copy images to tiles, from sample `first` on."""
-        if self._spare:
-            begin = self.frame[0] + self.channels * self.frame[2]
-            tiles[:, begin : begin + self._spare * self.frame[2]] = 0
-        run = copy_kernel(True, self.tile, threads > 1)
-        with team(threads):
-            run(images.numbers, first, tiles, self.frame, *self._runs(images.last))
-
-    def leave(self, tiles: Array, images: Images, first: int, threads: int) -> None:
-        """Copy tiles to images, from sample `first` on."""
-        run = copy_kernel(False, self.tile, threads > 1)
-        with team(threads):
-            run(images.numbers, first, tiles, self.frame, *self._runs(images.last))
-
-
-class Convolution:
+class Convolution(Operation):
     """The products of a pattern with images of one size.
 
     Args:
@@ -111,6 +57,7 @@ class Convolution:
             raise ValueError(reason)
         self.pattern = pattern
         self.layout = layout = Layout(window, height, width, pattern.group)
+        self.tile = layout.tile
         planes = -(-window.filters // pattern.group) * pattern.group
         self.x = Side(layout.x, window.channels, window.channels, layout.tile)
         self.y = Side(layout.y, window.filters, planes, layout.tile)
@@ -181,7 +128,7 @@ class Convolution:
             if db is not None:
                 self.add_channels(of_y, db, threads)
             if dx is not None:
-                self.inputs(values, of_y, x_tiles[:tiles], threads)
+                self.inputs(values, None, of_y, x_tiles[:tiles], threads)
                 self.x.leave(x_tiles[:tiles], dx, first, threads)
         return dx, dvalues, db
 
@@ -192,19 +139,6 @@ class Convolution:
         full = np.zeros_like(self._zeros)
         full[: bias.size] = bias
         return full
-
-    def step(self, batch: int, threads: int) -> tuple[int, int]:
-        """Return how many tiles are computed together, and by how many threads."""
-        tiles = -(-batch // self.layout.tile)
-        threads = available(threads)
-        if tiles == 1 or threads == 1:
-            return 1, 1
-        return min(tiles, _TILES_OF_THREAD * threads), threads
-
-    def parts(self, batch: int, step: int) -> list[tuple[int, int]]:
-        """Return the first sample of each run of tiles, and how many there are in it."""
-        tiles = -(-batch // self.layout.tile)
-        return [(t * self.layout.tile, min(step, tiles - t)) for t in range(0, tiles, step)]
 
     @property
     def _per_channel(self) -> float:
@@ -252,7 +186,7 @@ class Convolution:
                 x, self.x.frame, down, out, self.y.frame,
             )  # fmt: skip
 
-    def inputs(self, values: Array, dy: Array, dx: Array, threads: int) -> None:
+    def inputs(self, values: Array, x: Array | None, dy: Array, dx: Array, threads: int) -> None:
         """Write W^T dy to the tiles `dx`; the values are those of `transposed`."""
         layout, index = self.layout, self._backward_index
         down, across = layout.window.stride

@@ -1,4 +1,4 @@
-"""Convolutions one after the other, with normalisation, sums and ReLU between, on tiles.
+"""Convolutions one after the other, with normalisation, sums, ReLU and pooling between, on tiles.
 
 Between the first and the last layer nothing leaves the tiles. What a convolution gives stays in
 memory as it is; it is normalised, added to what went round it, and cut off below zero when the next
@@ -15,13 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 from sparse_core.kernels.buffers import lasting
-from sparse_core.kernels.conv import Images, Side
+from sparse_core.kernels.conv import Convolution
 from sparse_core.kernels.conv_norms import (
     combine_kernel,
     moments_kernel,
     normalise_kernel,
     signal_kernel,
 )
+from sparse_core.kernels.conv_sides import Images, Side
 from sparse_core.kernels.conv_stages import (
     GIVEN,
     Array,
@@ -70,9 +71,9 @@ class Passage:
     """
 
     def __init__(self, stages: Sequence[Stage], batch: int, threads: int) -> None:
-        first = stages[0].convolution
+        first = stages[0].operation
         self.stages, self.batch, self.moments = stages, batch, dict[int, Moments]()
-        self._tile = first.layout.tile
+        self._tile = first.tile
         self._step, self._threads = first.step(batch, threads)
         runs = first.parts(batch, self._step)
         starts = [(sample, sample // self._tile, count) for sample, count in runs]
@@ -94,29 +95,30 @@ class Passage:
         """
         added = [stage.added for stage in self.stages]
         for i, stage in enumerate(self.stages):
-            convolution, side = stage.convolution, stage.convolution.x
-            if i == 0 or i in added or self.stages[i - 1].added is not None:
+            operation, side = stage.operation, stage.operation.x
+            same = operation.y is side
+            if i == 0 or same or i in added or self.stages[i - 1].added is not None:
                 self._inputs[i] = self._room(side)
             if added[i] == GIVEN:
                 assert given is not None
-                self._inputs[GIVEN] = self._room(convolution.y)
+                self._inputs[GIVEN] = self._room(operation.y)
                 for part in self._parts:
                     tiles = self._inputs[GIVEN].of(part)
-                    convolution.y.enter(given, part.sample, tiles, self._threads)
-            spare, bias = side.empty(self._step), convolution.whole(stage.bias)
-            outputs = self._room(convolution.y)
-            sums = np.empty((self._count, convolution.y.channels, 2), np.float32)
+                    operation.y.enter(given, part.sample, tiles, self._threads)
+            spare, bias = side.empty(self._step), operation.whole(stage.bias)
+            outputs = self._inputs[i] if same else self._room(operation.y)
+            sums = np.empty((self._count, operation.y.channels, 2), np.float32)
             for part in self._parts:
                 inputs = self._inputs[i].of(part) if i in self._inputs else spare[: part.number]
                 if i == 0:
                     side.enter(x, part.sample, inputs, self._threads)
                 else:
                     self._activate(i - 1, part, inputs, side)
-                convolution.outputs(stage.values, inputs, bias, outputs.of(part), self._threads)
+                operation.outputs(stage.values, inputs, bias, outputs.of(part), self._threads)
                 if stage.of_batch:
                     self._measure(outputs, part, sums[part.tiles])
             if stage.of_batch:
-                height, width = convolution.layout.out
+                height, width = operation.y.image
                 counts = [self._samples(t) * height * width for t in range(self._count)]
                 self.moments[i] = Moments.merged(sums, counts)
             self._outputs.append(outputs)
@@ -137,14 +139,14 @@ class Passage:
             see: Is shown the two factors of the gradient of all weights of each convolution.
         """
         last = len(self.stages) - 1
-        side = self.stages[last].convolution.y
+        side = self.stages[last].operation.y
         signals = {last: self._room(side)}
         sums = self._sums(last)
         for part in self._parts:
             side.enter(signal, part.sample, signals[last].of(part), self._threads)
             self._cut(last, part, signals[last], sums)
         found, dgiven = [Found() for _ in self.stages], None
-        dx = self._empty(self.stages[0].convolution.x, signal.last) if of_x else None
+        dx = self._empty(self.stages[0].operation.x, signal.last) if of_x else None
         for i in range(last, -1, -1):
             if of_given and self.stages[i].added == GIVEN:
                 dgiven = self._images(signals[i], signal.last)
@@ -154,7 +156,7 @@ class Passage:
             if wanted[i].norm:
                 found[i].norm = self._lines[i].of_norm(totals)
             if i and further:
-                signals[i - 1], sums = self._room(self.stages[i].convolution.x), self._sums(i - 1)
+                signals[i - 1], sums = self._room(self.stages[i].operation.x), self._sums(i - 1)
             if further or wanted[i].values or wanted[i].bias:
                 self._step_back(i, signals, totals, wanted[i], found[i], sums, dx, see)
             if not further:
@@ -168,7 +170,7 @@ class Passage:
         self, i: int, signals: dict[int, _Tiles], totals: Double, wanted: Wanted, found: Found,
         sums: Array, dx: Images | None, see: See | None,
     ) -> None:  # fmt: skip
-        """Write the gradients of a stage's convolution, and that of its input where it goes on.
+        """Write the gradients of a stage's operation, and that of its input where it goes on.
 
         Args:
             i: The stage.
@@ -182,48 +184,50 @@ class Passage:
             see: As for `backward`.
         """
         stage, line, threads = self.stages[i], self._lines[i], self._threads
-        convolution, d, y = stage.convolution, signals[i], self._outputs[i]
+        operation, d, y = stage.operation, signals[i], self._outputs[i]
         slope, shift = line.back(totals)
         if wanted.values:
             found.values = np.zeros(stage.values.size, np.float32)
         if wanted.bias:
-            found.bias = np.zeros(convolution.y.channels, np.float32)
+            found.bias = np.zeros(operation.y.channels, np.float32)
         further = dx is not None if i == 0 else i - 1 in signals
-        values = convolution.transposed(stage.values, threads) if further else stage.values
-        gradients, spare = convolution.y.empty(self._step), convolution.x.empty(self._step)
+        values = operation.transposed(stage.values, threads) if further else stage.values
+        gradients, spare = operation.y.empty(self._step), operation.x.empty(self._step)
+        reads = further and operation.reads
         run = combine_kernel(self._tile, threads > 1)
         for part in self._parts:
-            dy = gradients[: part.number]
+            target = signals[i - 1].of(part) if i and further else spare[: part.number]
+            dy = target if operation.x is operation.y else gradients[: part.number]
             with team(threads):
                 run(
                     d.of(part), d.side.frame, y.of(part), y.side.frame, dy, y.side.frame,
                     line.scale, slope, line.mean, shift, self.batch - part.sample,
                 )  # fmt: skip
-            if found.values is not None:
-                inputs = self._input(i, part, spare)
-                convolution.dots(inputs, dy, found.values, threads)
-                if see is not None:
-                    see(i, inputs, dy, part)
-            if found.bias is not None:
-                convolution.add_channels(dy, found.bias, threads)
+            inputs = self._input(i, part, spare) if reads or found.values is not None else None
+            if isinstance(operation, Convolution):
+                if inputs is not None and found.values is not None:
+                    operation.dots(inputs, dy, found.values, threads)
+                    if see is not None:
+                        see(i, inputs, dy, part)
+                if found.bias is not None:
+                    operation.add_channels(dy, found.bias, threads)
             if not further:
                 continue
-            target = signals[i - 1].of(part) if i else spare[: part.number]
-            convolution.inputs(values, dy, target, threads)
+            operation.inputs(values, inputs, dy, target, threads)
             for j in range(i, len(self.stages)):
                 if self.stages[j].added == i:
-                    self._add(signals[j], part, target, convolution.x)
+                    self._add(signals[j], part, target, operation.x)
             if i:
                 self._cut(i - 1, part, signals[i - 1], sums)
             elif dx is not None:
-                convolution.x.leave(target, dx, part.sample, threads)
+                operation.x.leave(target, dx, part.sample, threads)
 
     def _input(self, i: int, part: Part, spare: Array) -> Array:
         """Return what a stage reads, once more."""
         if i in self._inputs:
             return self._inputs[i].of(part)
         inputs = spare[: part.number]
-        self._activate(i - 1, part, inputs, self.stages[i].convolution.x)
+        self._activate(i - 1, part, inputs, self.stages[i].operation.x)
         return inputs
 
     def _activate(self, i: int, part: Part, out: Array, side: Side) -> None:
@@ -275,7 +279,7 @@ class Passage:
         return _Tiles(lasting(self._count, side.size), side)
 
     def _sums(self, i: int) -> Array:
-        channels = self.stages[i].convolution.y.channels
+        channels = self.stages[i].operation.y.channels
         return np.empty((self._count, channels, 2), np.float32)
 
     def _images(self, tiles: _Tiles, last: bool) -> Images:
@@ -287,7 +291,7 @@ class Passage:
 
     def _leave(self, last: bool) -> Images:
         """Return what comes out of the last stage."""
-        side = self.stages[-1].convolution.y
+        side = self.stages[-1].operation.y
         out, tiles = self._empty(side, last), side.empty(self._step)
         for part in self._parts:
             self._activate(len(self.stages) - 1, part, tiles[: part.number], side)
@@ -295,5 +299,5 @@ class Passage:
         return out
 
     def _empty(self, side: Side, last: bool) -> Images:
-        height, width = int(side.frame[3]), int(side.frame[4])
+        height, width = side.image
         return Images(lasting(self.batch, side.channels * height * width), last)

@@ -179,6 +179,11 @@ class Frame:
         return ((self.lead + np.arange(count) * self.plane) * tile).astype(np.int32)
 
 
+def tile_of_images() -> int:
+    """Return the samples of a tile: one vector register a pixel, eight at least."""
+    return max(8, isa.host().lanes)
+
+
 @dataclass(frozen=True)
 class Layout:
     """How a convolution of images of one size is computed.
@@ -197,8 +202,8 @@ class Layout:
 
     @property
     def tile(self) -> int:
-        """Samples of a tile: one vector register a pixel, eight at least."""
-        return max(8, isa.host().lanes)
+        """Samples of a tile."""
+        return tile_of_images()
 
     @cached_property
     def out(self) -> Pair:

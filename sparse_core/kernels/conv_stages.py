@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_core.kernels.conv import Convolution
+from sparse_core.kernels.conv_sides import Operation
 
 Array = NDArray[np.float32]
 Double = NDArray[np.float64]
@@ -36,18 +36,19 @@ class Norm:
 
 @dataclass(frozen=True)
 class Stage:
-    """A convolution, and what comes behind it in this order: normalisation, a sum, ReLU.
+    """An operation, and what comes behind it in this order: normalisation, a sum, ReLU.
 
     Attributes:
-        convolution: The products; its images have the size of the outputs of the stage before.
-        values: Its weights.
+        operation: A convolution, pooling, or nothing; its images have the size of the outputs of
+            the stage before.
+        values: The weights of a convolution, else nothing.
         bias: (filters,) or None.
         norm: The normalisation, or None.
         relu: Whether there is a ReLU.
         added: The stage whose input is added, itself or an earlier one; `GIVEN`; None: nothing is.
     """
 
-    convolution: Convolution
+    operation: Operation
     values: Array
     bias: Array | None
     norm: Norm | None = None

@@ -23,8 +23,9 @@ from torch.nn.grad import conv2d_weight
 from sparse_core.checks import InputError
 from sparse_core.kernels import conv
 from sparse_core.kernels.buffers import empty
-from sparse_core.kernels.conv import Images, convolution
+from sparse_core.kernels.conv import convolution
 from sparse_core.kernels.conv_shape import CONV_GROUPS, Window
+from sparse_core.kernels.conv_sides import Images
 from sparse_core.kernels.format import Pattern
 from sparse_core.layers import torch_path
 from sparse_core.layers.condensed import REPLACED, values_of

@@ -7,8 +7,9 @@ A block of one's own is told of by a function that names its parts:
         return Parts([(block.conv1, block.norm1), (block.conv2, block.norm2)], block.shortcut)
 
 Its forward pass has to be: convolution, normalisation and ReLU for all but the last pair;
-convolution, normalisation, sum with the shortcut and ReLU for that. A class derived from it with a
-forward pass of its own is another block.
+convolution, normalisation, sum with the shortcut and ReLU for that. With `before=True`
+normalisation and ReLU come before each convolution (He et al. 2016, Identity Mappings), and the sum
+ends it. A class derived from it with a forward pass of its own is another block.
 """
 
 from __future__ import annotations
@@ -34,11 +35,14 @@ class Parts(NamedTuple):
         pairs: Convolutions, each with the `nn.BatchNorm2d` behind it, or None.
         shortcut: What goes round them; None or `nn.Identity`: the input itself.
         relu: Whether there is a ReLU behind each pair, and behind the sum.
+        before: Whether normalisation and ReLU come before each convolution. Each has both then. A
+            shortcut that is a layer is applied to what the first of them give.
     """
 
     pairs: Sequence[tuple[nn.Module, nn.Module | None]]
     shortcut: nn.Module | None
     relu: bool = True
+    before: bool = False
 
 
 _KNOWN: dict[type[nn.Module], Describe] = {}

@@ -7,6 +7,7 @@ module by module; derivatives of gradients are those of ordinary operations.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -17,26 +18,36 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._C._functorch import is_legacy_batchedtensor
 
-from sparse_core.kernels.conv import Images, convolution
+from sparse_core.kernels.conv import convolution
 from sparse_core.kernels.conv_chain import Part, Passage
-from sparse_core.kernels.conv_shape import Pair
+from sparse_core.kernels.conv_pools import Pool, Through
+from sparse_core.kernels.conv_sides import Images, Operation, Side
 from sparse_core.kernels.conv_stages import GIVEN, Array, Found, Moments, Norm, Stage, Wanted
 from sparse_core.layers import torch_path
 from sparse_core.layers.condensed_conv import FEW, as_images, as_tensor, why_not_kernels
+from sparse_core.layers.conv_pooling import pooling_of
 from sparse_core.layers.conv_runs import ConvRun, Step
 from sparse_core.layers.copies import release
 from sparse_core.layers.links import Link, link_of
 from sparse_core.layers.passes import live_only
+from sparse_core.layers.tap import GradientTap
+
+Shape = tuple[int, int, int]
+"""Channels, height and width of images."""
+
+_NOTHING: Array = np.empty(0, np.float32)
 
 
 def _run(run: ConvRun, input: Tensor) -> Tensor:
-    sizes = _sizes(run.steps, input)
-    if sizes is None:
+    shapes = _shapes(run, input)
+    if shapes is None:
         return run.plainly(input)
+    if run.begin is not None:
+        input = F.relu(run.begin(input))
     given = None if run.shortcut is None else run.shortcut(input)
-    if given is not None and not _fits(given, input, run.steps, sizes):
+    if given is not None and not _fits(given, input, run.steps, shapes):
         return run.plainly(input)
-    works = [_Work.of(step, size) for step, size in zip(run.steps, sizes, strict=False)]
+    works = [_Work.of(step, shape) for step, shape in zip(run.steps, shapes, strict=False)]
     parameters = [parameter for work in works for parameter in work.parameters]
     tensors = [input, *parameters] if given is None else [input, given, *parameters]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
@@ -54,42 +65,51 @@ class _Work:
 
     Attributes:
         step: The step.
-        link: Its convolution.
+        link: Its convolution; None: it has none.
         stage: What kernels take.
         parameters: Values, bias, and the normalisation's weight and bias, as far as there are any.
     """
 
     step: Step
-    link: Link
+    link: Link | None
     stage: Stage
     parameters: tuple[Tensor, ...]
 
     @classmethod
-    def of(cls, step: Step, size: Pair) -> _Work:
-        """Return the work of a step on images of a size."""
-        link, norm = link_of(step.layer, None), step.norm
-        products = convolution(link.pattern, step.layer.window, *size)
-        bias = link.bias if link.has_bias else None
-        parameters = link.parameters
+    def of(cls, step: Step, shape: Shape) -> _Work:
+        """Return the work of a step on images of a shape."""
+        norm, link, bias = step.norm, None, None
+        operation: Operation
+        values, parameters = _NOTHING, tuple[Tensor, ...]()
+        if step.layer is not None:
+            link = link_of(step.layer, None)
+            operation = convolution(link.pattern, step.layer.window, *shape[1:])
+            bias = link.bias if link.has_bias else None
+            values, parameters = link.values, link.parameters
+        else:
+            pooling = None if step.pool is None else pooling_of(step.pool, shape[1:])
+            operation = Through(*shape) if pooling is None else Pool(pooling, *shape)
         if norm is not None and norm.affine:
             parameters = (*parameters, norm.weight, norm.bias)
-        stage = Stage(products, link.values, bias, _norm(norm), step.relu, step.added)
+        stage = Stage(operation, values, bias, _norm(norm), step.relu, step.added)
         return cls(step, link, stage, parameters)
 
     def wanted(self, needed: Sequence[bool]) -> Wanted:
         """Return which gradients are wanted, given whether each parameter's is."""
-        of_values, *others = needed
-        of_bias = self.link.has_bias and others.pop(0)
+        others = list(needed)
+        of_values = self.link is not None and others.pop(0)
+        of_bias = self.link is not None and self.link.has_bias and others.pop(0)
         return Wanted(of_values, of_bias, any(others))
 
     def gradients(self, found: Found, needed: Sequence[bool]) -> list[Tensor | None]:
         """Return the gradients of the parameters, None where they are not needed."""
-        arrays: list[Array | None] = [found.values]
-        arrays += [found.bias] if self.link.has_bias else []
+        link, arrays = self.link, list[Array | None]()
+        if link is not None:
+            arrays = [found.values, found.bias] if link.has_bias else [found.values]
         arrays += list(found.norm or (None, None))[: len(needed) - len(arrays)]
         tensors = [None if array is None else torch.from_numpy(array) for array in arrays]
-        if self.link.has_bias and tensors[1] is not None:
-            tensors[1] = live_only(self.link, tensors[1])
+        if link is not None and link.has_bias and tensors[1] is not None:
+            tensors[1] = live_only(link, tensors[1])
         return [t if need else None for t, need in zip(tensors, needed, strict=True)]
 
 
@@ -111,41 +131,58 @@ def _of_batch(norm: nn.BatchNorm2d) -> bool:
     return norm.training or (norm.running_mean is None and norm.running_var is None)
 
 
-def _sizes(steps: Sequence[Step], input: Tensor) -> list[Pair] | None:
-    """Return the size of the images before each step and at the end; None: not for kernels."""
+def _shapes(run: ConvRun, input: Tensor) -> list[Shape] | None:
+    """Return the shape of the images before each step and at the end; None: not for kernels."""
     if torch_path.looked_into() or torch.is_autocast_enabled("cpu"):
         return None
     if not input.is_cpu or input.dtype != torch.float32 or input.dim() != 4:
         return None
     if len(input) < (1 if torch.is_grad_enabled() else FEW):
         return None
-    channels, sizes = input.shape[1], [(input.shape[2], input.shape[3])]
-    shapes = []
-    for step in steps:
-        layer, norm = step.layer, step.norm
-        shapes.append((channels, sizes[-1]))
-        parameters = [layer.values, *(norm.parameters() if norm is not None else ())]
-        if any(not p.is_cpu or p.dtype != torch.float32 for p in parameters):
+    shapes: list[Shape] = [(input.shape[1], input.shape[2], input.shape[3])]
+    if run.begin is not None and not _normalises(run.begin, shapes[0], len(input)):
+        return None
+    for step in run.steps:
+        after = _after(step, shapes[-1])
+        if after is None or (
+            step.norm is not None and not _normalises(step.norm, after, len(input))
+        ):
             return None
-        if channels != layer.in_channels or layer.shared is not None:
+        shapes.append(after)
+        if step.added not in (None, GIVEN) and shapes[step.added] != after:
             return None
-        window = layer.window
-        size = window.output(*sizes[-1])
-        if why_not_kernels(layer, *sizes[-1]) is not None:
-            return None
-        channels = layer.out_channels
-        sizes.append(size)
-        if step.added not in (None, GIVEN) and shapes[step.added] != (channels, size):
-            return None
-        if norm is not None and _of_batch(norm) and len(input) * size[0] * size[1] < 2:
-            return None
-    return sizes
+    return shapes
 
 
-def _fits(given: Tensor, input: Tensor, steps: Sequence[Step], sizes: Sequence[Pair]) -> bool:
+def _after(step: Step, shape: Shape) -> Shape | None:
+    """Return the shape of what comes of images of a shape; None: kernels do not take them."""
+    layer, (channels, *size) = step.layer, shape
+    if step.pool is not None:
+        pooling = pooling_of(step.pool, shape[1:])
+        return None if pooling is None else (channels, *pooling.output(*size))
+    if layer is None:
+        return shape
+    values = layer.values
+    if channels != layer.in_channels or layer.shared is not None:
+        return None
+    if not values.is_cpu or values.dtype != torch.float32:
+        return None
+    if why_not_kernels(layer, *size) is not None:
+        return None
+    return layer.out_channels, *layer.window.output(*size)
+
+
+def _normalises(norm: nn.BatchNorm2d, shape: Shape, batch: int) -> bool:
+    """Whether a normalisation is for images of a shape, and its moments can be had."""
+    here = all(p.is_cpu and p.dtype == torch.float32 for p in norm.parameters())
+    enough = not _of_batch(norm) or batch * shape[1] * shape[2] > 1
+    return here and enough and norm.num_features == shape[0]
+
+
+def _fits(given: Tensor, input: Tensor, steps: Sequence[Step], shapes: Sequence[Shape]) -> bool:
     """Whether what a shortcut gives can be added."""
     at = next(i for i, step in enumerate(steps) if step.added == GIVEN)
-    shape = (len(input), steps[at].layer.out_channels, *sizes[at + 1])
+    shape = (len(input), *shapes[at + 1])
     return given.shape == shape and given.dtype == torch.float32 and given.is_cpu
 
 
@@ -158,8 +195,8 @@ def _forth(works: Sequence[_Work], input: Tensor, given: Tensor | None) -> tuple
         norm = works[i].step.norm
         if norm is not None:
             _move(norm, moments)
-    last = works[-1].stage.convolution
-    return passage, as_tensor(out, (len(input), last.layout.window.filters, *last.layout.out))
+    last = works[-1].stage.operation.y
+    return passage, as_tensor(out, (len(input), last.channels, *last.image))
 
 
 @torch.no_grad()
@@ -193,7 +230,8 @@ class _Tiled(torch.autograd.Function):
         x, given, *parameters = ctx.saved_tensors
         works, needed = ctx.works, list(ctx.needs_input_grad)
         for work in works:
-            release(work.step.layer)
+            if work.step.layer is not None:
+                release(work.step.layer)
         again = torch.is_grad_enabled() or torch_path.looked_into()
         if again or is_legacy_batchedtensor(gradient):
             of_images, of_parameters = needed[:2], needed[3:]
@@ -237,26 +275,19 @@ class _Taps:
     def __init__(self, works: Sequence[_Work], batch: int) -> None:
         self._works, self._batch = works, batch
         self.seen: dict[int, tuple[Images, Images]] = {
-            i: (self._empty(work, 0), self._empty(work, 1))
+            i: (self._empty(work.stage.operation.x), self._empty(work.stage.operation.y))
             for i, work in enumerate(works)
-            if work.step.layer.weight_tap.armed
+            if _tap_of(work) is not None
         }
 
-    def _empty(self, work: _Work, which: int) -> Images:
-        channels, height, width = self._shapes(work)[which]
-        return Images(np.empty((self._batch, channels * height * width), np.float32))
-
-    @staticmethod
-    def _shapes(work: _Work) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-        layout = work.stage.convolution.layout
-        x = layout.window.channels, layout.height, layout.width
-        return x, (layout.window.filters, *layout.out)
+    def _empty(self, side: Side) -> Images:
+        return Images(np.empty((self._batch, side.channels * math.prod(side.image)), np.float32))
 
     def see(self, i: int, x: Array, dy: Array, part: Part) -> None:
         """Copy the tiles of a part to images."""
         if i in self.seen:
             (of_x, of_y), threads = self.seen[i], torch.get_num_threads()
-            products = self._works[i].stage.convolution
+            products = self._works[i].stage.operation
             products.x.leave(x, of_x, part.sample, threads)
             products.y.leave(dy, of_y, part.sample, threads)
 
@@ -264,13 +295,21 @@ class _Taps:
         """Show the images to the taps."""
         for i, images in self.seen.items():
             work = self._works[i]
-            if not work.link.parameters[0].requires_grad:
+            tap, values = _tap_of(work), work.parameters[0]
+            if tap is None or not values.requires_grad:
                 continue
+            operation = work.stage.operation
             x, dy = (
-                as_tensor(numbers, (self._batch, *shape))
-                for numbers, shape in zip(images, self._shapes(work), strict=True)
+                as_tensor(numbers, (self._batch, side.channels, *side.image))
+                for numbers, side in zip(images, (operation.x, operation.y), strict=True)
             )
-            work.step.layer.weight_tap.receive_product(x, dy, work.link.parameters[0])
+            tap.receive_product(x, dy, values)
+
+
+def _tap_of(work: _Work) -> GradientTap | None:
+    """Return the tap of a convolution that is armed."""
+    layer = work.step.layer
+    return layer.weight_tap if layer is not None and layer.weight_tap.armed else None
 
 
 def _differentiate(
@@ -278,7 +317,7 @@ def _differentiate(
     needed: Sequence[bool],
 ) -> list[Tensor | None]:  # fmt: skip
     """Differentiate a run in grad mode, so that the result can be differentiated in turn."""
-    again, armed = torch.is_grad_enabled(), list[tuple[_Work, Tensor]]()
+    again, armed = torch.is_grad_enabled(), list[tuple[GradientTap, Tensor, Tensor]]()
     with torch.autocast("cpu", enabled=False):
         with torch.enable_grad():
             x, given, *parameters = (None if t is None else t.view_as(t) for t in tensors)
@@ -287,8 +326,9 @@ def _differentiate(
             for work in works:
                 inputs.append(out)
                 out, weight = _plainly(work, out, [next(remaining) for _ in work.parameters])
-                if work.step.layer.weight_tap.armed:
-                    armed.append((work, weight))
+                tap = _tap_of(work)
+                if tap is not None and weight is not None:
+                    armed.append((tap, weight, work.parameters[0]))
                 if work.step.added is not None:
                     more = given if work.step.added == GIVEN else inputs[work.step.added]
                     assert more is not None
@@ -298,18 +338,19 @@ def _differentiate(
         wanted = [v for v, need in zip(views, needed, strict=True) if need and v is not None]
         found = iter(torch.autograd.grad(out, wanted, gradient, create_graph=again))
     if again:
-        for work, weight in armed:
-            work.step.layer.weight_tap.watch(weight, work.step.layer.values)
+        for tap, weight, values in armed:
+            tap.watch(weight, values)
     return [next(found) if need else None for need in needed]
 
 
-def _plainly(work: _Work, x: Tensor, parameters: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    """Return what comes out of a convolution and its normalisation, and the dense weight."""
-    layer, norm = work.step.layer, work.stage.norm
-    values, *others = parameters
-    bias = torch_path.bias_of(layer, others.pop(0) if work.link.has_bias else None)
-    weight = torch_path.weight_of(layer, values)
-    out = layer.convolve(x, weight.reshape(layer.weight_shape), bias)
+def _plainly(work: _Work, x: Tensor, parameters: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
+    """Return what comes out of an operation and its normalisation, and the dense weight."""
+    step, norm, others = work.step, work.stage.norm, list(parameters)
+    out, weight = x if step.pool is None else step.pool(x), None
+    if step.layer is not None and work.link is not None:
+        weight = torch_path.weight_of(step.layer, others.pop(0))
+        bias = torch_path.bias_of(step.layer, others.pop(0) if work.link.has_bias else None)
+        out = step.layer.convolve(x, weight.reshape(step.layer.weight_shape), bias)
     if norm is None:
         return out, weight
     mean, variance = (torch.from_numpy(a) for a in norm.given) if norm.given else (None, None)

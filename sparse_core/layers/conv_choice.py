@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sparse_core.kernels import isa
+from sparse_core.kernels.conv_shape import tile_of_images
 from sparse_core.layers import calibration
 from sparse_core.layers.choice import CLEAR
 from sparse_core.layers.condensed_conv import become_condensed_conv
@@ -51,16 +51,11 @@ def conv_pays(layer: nn.Conv2d, active: int, group: int, batch: int) -> bool:
         return False
     filters = Filters.of(layer, 1.0)
     filters = Filters.of(layer, active / (filters.count * filters.taps))
-    by_shipped = shipped(batch, group, tile()).advantage(filters)
+    by_shipped = shipped(batch, group, tile_of_images()).advantage(filters)
     clear = by_shipped >= CLEAR or by_shipped <= 1 / CLEAR
     if torch.get_num_threads() == 1 and clear:
         return by_shipped >= 1
     return costs(batch, group).advantage(filters) >= 1
-
-
-def tile() -> int:
-    """Return the samples of a tile."""
-    return max(8, isa.host().lanes)
 
 
 def costs(batch: int, group: int) -> ConvCosts:
@@ -71,7 +66,7 @@ def costs(batch: int, group: int) -> ConvCosts:
         group: Consecutive filters that share their columns.
     """
     if not calibration.measures():
-        return shipped(batch, group, tile())
+        return shipped(batch, group, tile_of_images())
     return _kept(min(batch, MOST_SAMPLES), group, torch.get_num_threads())
 
 
@@ -81,7 +76,7 @@ def _kept(batch: int, group: int, threads: int) -> ConvCosts:
         f"conv-{batch}-{group}-{threads}",
         ConvCosts,
         lambda: fitted(_times(batch, group), batch * SIZE * SIZE),
-        lambda: shipped(batch, group, tile()),
+        lambda: shipped(batch, group, tile_of_images()),
     )
 
 

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from sparse_core import kernels
 from sparse_core.checks import at_least
-from sparse_core.kernels.conv import Images, convolution
+from sparse_core.kernels.conv import convolution
 from sparse_core.kernels.conv_shape import Window
+from sparse_core.kernels.conv_sides import Images
 from sparse_core.kernels.format import Pattern
 
 Convolved = tuple[int, int, int]

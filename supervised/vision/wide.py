@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparse_core.layers.conv_blocks import Parts, chains
+
 STEM = 16
 """Channels of the first convolution."""
 
@@ -38,6 +40,12 @@ class WideBlock(nn.Module):
         ready = F.relu(self.first_norm(x))
         inner: Tensor = self.second(F.relu(self.second_norm(self.first(ready))))
         return inner + (x if self.shortcut is None else self.shortcut(ready))
+
+
+@chains(WideBlock)
+def _parts(block: WideBlock) -> Parts:
+    pairs = [(block.first, block.first_norm), (block.second, block.second_norm)]
+    return Parts(pairs, block.shortcut, before=True)
 
 
 def wide_resnet(depth: int, widths: Sequence[int], classes: int, channels: int) -> nn.Sequential:

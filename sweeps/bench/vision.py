@@ -23,6 +23,7 @@ NETWORKS = {
     "resnet8": ("resnet8", 16, None),
     "resnet8x2": ("resnet8", 32, None),
     "vit": ("vit_tiny", 192, 4),
+    "wrn": ("wrn22-2", 2, None),
 }
 """Case -> network, width and depth."""
 

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparse_core.kernels.conv import Convolution, Images, why_not
+from sparse_core.kernels.conv import Convolution, why_not
 from sparse_core.kernels.conv_shape import Frame, Layout, Patch, Window, patch_for
+from sparse_core.kernels.conv_sides import Images
 from sparse_core.kernels.format import Pattern
 from tests.sparse_core.convolutions import few_patches
 

@@ -47,7 +47,7 @@ def densely(stages, tensors, x, given):
     before = []
     for stage, (dense, bias, scale, shift) in zip(stages, tensors, strict=True):
         before.append(x)
-        window = stage.convolution.layout.window
+        window = stage.operation.layout.window
         filters = dense.reshape(window.filters, window.channels, *window.kernel)
         x = F.conv2d(x, filters, bias, window.stride, 1)
         if stage.norm is not None:
@@ -69,7 +69,7 @@ def test_chains_are_convolutions_one_after_the_other(
     batch, group, stride, trained, beside, last, threads
 ):
     stages, tensors = made(group, stride, trained, beside, seed=batch)
-    height, width = stages[-1].convolution.layout.out
+    height, width = stages[-1].operation.layout.out
     x = torch.randn(batch, 3, 7, 6)
     given = torch.randn(batch, 8, height, width)
     dy = torch.randn(batch, 8, height, width)
@@ -90,7 +90,7 @@ def test_chains_are_convolutions_one_after_the_other(
     if beside:
         pairs.append((tensor(dgiven, given.shape), leaves[1].grad))
     for one, stage, (dense, bias, scale, shift) in zip(found, stages, tensors, strict=True):
-        pattern = stage.convolution.pattern
+        pattern = stage.operation.pattern
         values = pattern.condense(dense.grad.numpy(), pattern.size)
         pairs.append((torch.from_numpy(one.values), torch.from_numpy(values)))
         if stage.norm is None or not trained:  # else it is zero but for rounding

@@ -10,8 +10,11 @@ from torch import nn
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.layers.conv_blocks import Parts, chains
+from sparse_core.layers.conv_pooling import is_pooling
+from sparse_core.layers.conv_runs import conv_runs
 from sparse_core.networks.residual import resnet
 from sparse_core.torchvision_compat import prepare_torchvision
+from supervised.vision.wide import WideBlock
 from tests.sparse_core.convolutions import few_patches
 
 __all__ = ["few_patches"]
@@ -112,6 +115,65 @@ def test_residual_blocks(make):
     assert chained(copy.deepcopy(nets[1]), x)
     same(nets, x)
     assert nets[1].state_dict().keys() >= {k for k in nets[0].state_dict() if "norm" in k}
+
+
+def of_norms(net):
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    return [parameter.grad for norm in norms for parameter in norm.parameters()]
+
+
+def pooled():
+    """Return what VGG-like networks have, and normalisation by itself."""
+    first = [nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.BatchNorm2d(8)]
+    second = [nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.AvgPool2d(3, 1), nn.ReLU()]
+    third = [nn.MaxPool2d(3, 2, 1), nn.Conv2d(8, 8, 1), nn.AdaptiveAvgPool2d(1)]
+    return nn.Sequential(*first, *second, *third)
+
+
+def test_pooling_stays_in_tiles():
+    nets, x = pair(pooled), torch.randn(5, 4, 9, 8)
+    assert chained(copy.deepcopy(nets[1]), x) and len(list(conv_runs(nets[1]))) == 1
+    same(nets, x)
+    torch.testing.assert_close(*map(of_norms, nets), rtol=1e-3, atol=1e-3)
+    x.requires_grad_()
+    found = []
+    for net in nets:
+        (slope,) = torch.autograd.grad(net(x).pow(3).sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(slope.square().sum(), x)[0])
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
+    with torch.no_grad():
+        for net in nets:
+            net.eval()[-1].output_size = 2  # 3 pixels are no multiple: module by module
+        torch.testing.assert_close(*(net(x) for net in nets), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [nn.MaxPool2d(2, dilation=2), nn.MaxPool2d(2, ceil_mode=True), nn.AvgPool2d(3, 1, 1),
+     nn.AvgPool2d(2, divisor_override=3), nn.MaxPool2d(2, return_indices=True), nn.LPPool2d(2, 2)],
+    ids=str,
+)  # fmt: skip
+def test_other_pooling_ends_a_run(module):
+    assert not is_pooling(module)
+
+
+def wide():
+    return nn.Sequential(WideBlock(4, 8, 1), WideBlock(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU())
+
+
+def test_blocks_with_normalisation_in_front():
+    nets, x = pair(wide, dense=("0.shortcut",)), torch.randn(6, 4, 6, 6)
+    assert chained(copy.deepcopy(nets[1]), x) and len(list(conv_runs(nets[1]))) == 1
+    same(nets, x)
+    torch.testing.assert_close(*map(of_norms, nets), rtol=1e-3, atol=1e-3)
+    with torch.no_grad():
+        torch.testing.assert_close(*(net.eval()(x) for net in nets), rtol=1e-4, atol=1e-4)
+    net = pair(lambda: nn.Sequential(WideBlock(8, 8, 1)))[1]
+    x = torch.randn(6, 8, 6, 6, requires_grad=True)
+    assert chained(copy.deepcopy(net), x)
+    (slope,) = torch.autograd.grad(copy.deepcopy(net)(x).pow(2).sum(), x)
+    (again,) = torch.autograd.grad(net(x).pow(2).sum(), x, create_graph=True)
+    torch.testing.assert_close(slope, again, rtol=1e-3, atol=1e-3)
 
 
 class Mine(nn.Module):
