@@ -123,6 +123,8 @@ def _check_classes(strategy: Any) -> None:
         return
     if output.dim() != 2 or classes.is_floating_point():
         return
+    if classes.numel() and int(classes.max()) < output.shape[1]:
+        return
     classes = classes[classes != loss.ignore_index]
     highest = int(classes.max()) if classes.numel() else 0
     if highest >= output.shape[1]:

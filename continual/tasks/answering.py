@@ -116,5 +116,9 @@ class Answering(Compilable):
 
 def _distinct(labels: Tensor) -> list[int]:
     """Return the labels that occur, ascending."""
+    if labels.numel():
+        lowest, highest = map(int, labels.aminmax())
+        if lowest == highest:
+            return [lowest]
     found: Tensor = torch.unique(labels)
     return [int(label) for label in found.tolist()]

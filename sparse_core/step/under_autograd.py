@@ -1,9 +1,10 @@
 """A network's passes under autograd, each of them one tape.
 
 To autograd the whole network is one function, whose forward and backward pass run a `Chain` in
-memory that it keeps. Outputs and gradients are copied out, so they are tensors like any other: any
-loss, any optimizer and whoever looks at `.grad` may use them. Several forward passes may wait for
-their backward passes, each in a chain of its own.
+memory that it keeps. Outputs and gradients are tensors like any other: any loss, any optimizer and
+whoever looks at `.grad` may use them. Outputs and small gradients are copied; large gradients stay
+where they are, as long as nobody keeps those of the last pass when the next one comes. Several
+forward passes may wait for their backward passes, each in a chain of its own.
 
 Growth gets to see what it asks for. Derivatives of gradients and batches of gradients are left to
 the network's own passes.
@@ -11,10 +12,12 @@ the network's own passes.
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._C._autograd import _get_current_graph_task_keep_graph
@@ -29,13 +32,16 @@ from sparse_core.layers.pieces import in_pieces
 from sparse_core.layers.torch_path import looked_into, opaque
 from sparse_core.step.chain import Chain
 from sparse_core.step.layers import CannotCompile, Weights
-from sparse_core.step.shape import Array, Shape
+from sparse_core.step.shape import Array, Shape, zeros
 
 MOST_SHAPES = 8
 """Counts of tiles, of those asked for last, whose chains are kept."""
 
 MOST_IDLE = 2
 """Idle chains of one count that are kept."""
+
+LENT = 8192
+"""Gradients from which on they are not copied."""
 
 MOST_DENSE = 1 << 22
 """Samples times weights up to which a layer that is not condensed is run by kernels."""
@@ -154,31 +160,52 @@ class _Ready:
     Attributes:
         chain: The chain.
         parameters: What it trains.
-        gradients: Their gradients, in the memory that the chain writes them to.
     """
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
         self._weights = [layer for layer in chain.layers if isinstance(layer, Weights)]
+        self._lends: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
         self._list()
 
     def bind(self) -> None:
         """Read anew what has changed."""
         chain = self.chain
-        if not chain.holds_tensors():
+        if chain.holds_tensors():
+            moved = [layer for layer in self._weights if not layer.holds()]
+            for layer in moved:
+                layer.read_topology()
+            chain.renew(moved)
+        else:
             chain.bind()
-            self._list()
-            return
-        moved = [layer for layer in self._weights if not layer.holds()]
-        for layer in moved:
-            layer.read_topology()
-        chain.renew(moved)
+        self._list()
 
     def _list(self) -> None:
         found = self.chain.gradients()
         self.parameters = [parameter for parameter, _ in found]
-        self.gradients = [torch.from_numpy(array).view(p.shape) for p, array in found]
         self._held = [vars(layer.module) for layer in self._weights]
+        self._gradients = [torch.from_numpy(array).view(p.shape) for p, array in found]
+        whole = {id(each.of_values) for each in self._weights if _is_whole(each) and self._lends}
+        self._lent = [array[:] if id(array) in whole else None for _, array in found]
+
+    def keep_off(self) -> None:
+        """Let gradients that somebody has kept be; from then on they are copied."""
+        if _references(self._lent) > _IDLE:
+            self._lends = False
+            for layer in self._weights:
+                layer.of_values = zeros(layer.of_values.size)
+            self.chain.renew(self._weights)
+            self._list()
+
+    def gradients(self, wanted: Sequence[bool]) -> list[Tensor | None]:
+        """Return the gradients of the parameters that are wanted."""
+        found: list[Tensor | None] = []
+        for gradient, lent, one in zip(self._gradients, self._lent, wanted, strict=True):
+            if one:
+                found.append(gradient.clone() if lent is None else torch.from_numpy(lent))
+            else:
+                found.append(None)
+        return found
 
     def is_watched(self) -> bool:
         """Whether a layer has to compute by itself: for growth, or as a copy of another."""
@@ -208,6 +235,22 @@ class _Ready:
         if in_pieces(patterns, shape.tiles, shape.tile):
             return f"batches of {shape.batch} are computed in pieces"
         return None
+
+
+def _is_whole(layer: Weights) -> bool:
+    """Whether each entry of a large gradient is written in each pass."""
+    pattern, size = layer.pattern, layer.of_values.size
+    alone = layer.condensed and layer.read.trained is pattern
+    return alone and pattern.size == size >= LENT and pattern.out_features % pattern.group == 0
+
+
+def _references(arrays: Sequence[Array | None]) -> int:
+    """Return the most references that there are to one of some arrays."""
+    return max([sys.getrefcount(array) for array in arrays if array is not None], default=0)
+
+
+_IDLE = _references([np.empty(1, np.float32)])
+"""Those to an array to which its list alone refers."""
 
 
 def _hooked_by_us(module: nn.Module) -> bool:
@@ -287,13 +330,13 @@ class _Network(torch.autograd.Function):
         ):
             return _by_network(ctx, saved, gradient)
         chain, wanted = ready.chain, needed[3:]
+        ready.keep_off()
         _pack(gradient, chain.signal, chain)
         signal = chain.backward(train=any(wanted), first=0 if needed[0] else None)
         if any(wanted):
             ready.show(len(gradient))
         of_input = None if signal is None else _unpack(signal, len(gradient), chain)
-        pairs = zip(ready.gradients, wanted, strict=True)
-        found = [array.clone() if one else None for array, one in pairs]
+        found = ready.gradients(wanted)
         if not _get_current_graph_task_keep_graph():
             ctx.lease.end()
         return (of_input, None, None, *found)

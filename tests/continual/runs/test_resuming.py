@@ -46,6 +46,7 @@ SMALL = {"tasks": 2, "epochs": 2, "samples": 128, "hidden": (32,)}
     ("values", "sparse", "stops"),
     [
         ({"isolation": "hard"}, {"method": "srigl", "backend": "masked"}, (1, 1, 1)),
+        ({"isolation": "hard"}, {"method": "rigl", "backend": "condensed"}, (1, 2)),
         ({"isolation": "none"}, {"method": "rigl", "backend": "masked"}, (3,)),
         ({}, {"method": "ticket", "rounds": 1, "dense": ("output",), "backend": "auto"}, (3, 2)),
         ({"baseline": "replay", "replay_samples": 20}, {}, (3,)),
@@ -53,7 +54,7 @@ SMALL = {"tasks": 2, "epochs": 2, "samples": 128, "hidden": (32,)}
         ({"baseline": "joint"}, {}, (1,)),
         ({"baseline": "independent"}, {}, (1, 2)),
     ],
-    ids=["hard", "none", "rounds", "replay", "ewc", "joint", "independent"],
+    ids=["hard", "compiled", "none", "rounds", "replay", "ewc", "joint", "independent"],
 )
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, values, sparse, stops):
     config = SparseConfig(**{"sparsity": 0.6, "update_every": 2, **sparse})

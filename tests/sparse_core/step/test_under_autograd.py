@@ -9,7 +9,7 @@ from torch.func import functional_call, grad
 
 from sparse_core import SparseConfig, sparsify
 from sparse_core.step import Passes
-from sparse_core.step.under_autograd import MOST_SHAPES
+from sparse_core.step.under_autograd import LENT, MOST_SHAPES
 from tests.sparse_core.step.test_chain import bro, network, simba
 
 ROUNDED = 5e-6
@@ -95,6 +95,26 @@ def test_several_batches_wait_for_their_backward_passes():
     assert all(torch.equal(mine, before) for mine, before in zip(found, kept, strict=True))
     for x in batches:  # and add up where nobody resets them
         passes(x).square().sum().backward()
+
+
+@pytest.mark.parametrize("keep", ["nothing", "one", "all"])
+def test_large_gradients_are_lent_to_those_who_do_not_keep_them(keep):
+    net = network(sizes=(300, 80, 5))
+    passes, values = Passes(net, "net"), net[0].values
+    assert values.numel() >= LENT
+    kept, places = [], set()
+    for step in range(5):
+        net.zero_grad(set_to_none=keep != "all")
+        x = torch.randn(8, 300)
+        expected = torch.autograd.grad(net(x).square().sum(), values)[0]
+        passes(x).square().sum().backward()
+        assert close(values.grad, expected)
+        places.add(values.grad.data_ptr())
+        if keep == "one" and step in (0, 3):
+            kept.append((values.grad, expected))
+        values.grad.add_(0)
+    assert all(close(mine, theirs) for mine, theirs in kept)
+    assert (len(places) == 1) is (keep != "one")
 
 
 def test_a_graph_that_is_kept_can_be_used_again():
