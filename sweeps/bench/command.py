@@ -111,6 +111,7 @@ def run(
     cases: Mapping[str, Case],
     arguments: Sequence[str] | None,
     several: Collection[str] = (),
+    long: Collection[str] = (),
 ) -> int:
     """Measure cases, print tables as they come, and write records at the end.
 
@@ -120,14 +121,16 @@ def run(
         cases: By name; each yields records, a list for each table row.
         arguments: Of the command line; None: the process's.
         several: The cases that need several threads.
+        long: The cases that take minutes, and are measured only where they are named.
 
     Returns:
         0.
     """
     options = parser(prog, description)
+    without = f" but {', '.join(long)}" if long else ""
     options.add_argument(
         "--cases", nargs="+", choices=tuple(cases), metavar="CASE",
-        help=f"some of {', '.join(cases)}; default: all",
+        help=f"some of {', '.join(cases)}; default: all{without}",
     )  # fmt: skip
     chosen = options.parse_args(arguments)
     alone = [name for name in several if chosen.threads < 2]
@@ -146,7 +149,7 @@ def run(
     turns = partial(in_turns, rounds=rounds, clock=clock)
     setting = Setting(chosen.threads, chosen.quick, turns, limit.all_cores)
     everything: list[Record] = []
-    for name in chosen.cases or cases:
+    for name in chosen.cases or [name for name in cases if name not in long]:
         if name in alone:
             print(f"{name}: left out, it needs --threads 2 or more", flush=True)
             continue

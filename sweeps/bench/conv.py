@@ -2,12 +2,13 @@
 
 Measures, in one run and in turns, forward and backward passes of single layers of 3 x 3 (images in,
 images out, gradients of input, weights and bias), of four such layers with normalisation and ReLU
-behind each, training steps of residual networks (batch 128, SGD with momentum, channels last), and
-gradient steps of DQN with the CNN of Mnih et al. (2015). `dense` is the faster of
-`nchw` and `channels_last`, torch's layouts of dense convolutions; a mask over the weight is what a
-simulation of sparsity costs. Convolutions of sparseprop are measured where it is installed (extra
-`peers`). Beside a ratio stands the rate of useful operations, two for each active weight, output
-pixel, sample and product, and its fraction of the core's multiply-add peak.
+behind each, gradient steps of DQN with the CNN of Mnih et al. (2015), and, with `--cases resnet`,
+training steps of residual networks (batch 128, SGD with momentum, channels last), which take
+minutes. `dense` is the faster of `nchw` and `channels_last`, torch's layouts of dense convolutions;
+a mask over the weight is what a simulation of sparsity costs. Convolutions of sparseprop are
+measured where it is installed (extra `peers`). Beside a ratio stands the rate of useful operations,
+two for each active weight, output pixel, sample and product, and its fraction of the core's
+multiply-add peak.
 """
 
 from __future__ import annotations
@@ -255,7 +256,7 @@ CASES: dict[str, Case] = {"layer": layer, "chain": chain, "resnet": resnet, "dqn
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark."""
-    return run("dst bench conv", __doc__, CASES, arguments)
+    return run("dst bench conv", __doc__, CASES, arguments, long=("resnet",))
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ CASES: dict[str, Case] = {name: _case(name) for name in NETWORKS}
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark."""
-    return run("dst bench vision", __doc__, CASES, arguments)
+    return run("dst bench vision", __doc__, CASES, arguments, long=("wrn",))
 
 
 if __name__ == "__main__":

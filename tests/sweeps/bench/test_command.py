@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sweeps.bench import command
+from sweeps.bench.timing import Record
 from sweeps.cli import main
 
 
@@ -78,3 +81,30 @@ def test_an_unknown_benchmark_is_one_line(capsys: pytest.CaptureFixture[str]) ->
     assert main(["bench", "everything"]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "'everything'" in err and "kernels" in err
+
+
+class Limits:
+    """Limits of no machine."""
+
+    all_cores = 1.0
+
+    def facts(self) -> dict[str, str]:
+        return {}
+
+
+def test_what_takes_minutes_is_measured_where_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeps.bench.peak.limits", lambda threads: Limits())
+    monkeypatch.setattr(command, "set_threads", lambda threads: None)
+    seen: list[str] = []
+
+    def case(name: str) -> command.Case:
+        def measured(setting: command.Setting) -> Iterator[list[Record]]:
+            seen.append(name)
+            yield from ()
+
+        return measured
+
+    cases = {name: case(name) for name in ("short", "minutes")}
+    for arguments in ([], ["--cases", "minutes"]):
+        command.run("dst bench x", None, cases, arguments, long=("minutes",))
+    assert seen == ["short", "minutes"]
