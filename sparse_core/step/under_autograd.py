@@ -170,6 +170,7 @@ class _Ready:
 
     def bind(self) -> None:
         """Read anew what has changed."""
+        self.keep_off()
         chain = self.chain
         if chain.holds_tensors():
             moved = [layer for layer in self._weights if not layer.holds()]

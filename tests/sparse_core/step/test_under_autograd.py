@@ -97,7 +97,7 @@ def test_several_batches_wait_for_their_backward_passes():
         passes(x).square().sum().backward()
 
 
-@pytest.mark.parametrize("keep", ["nothing", "one", "all"])
+@pytest.mark.parametrize("keep", ["nothing", "one", "one, and move", "all"])
 def test_large_gradients_are_lent_to_those_who_do_not_keep_them(keep):
     net = network(sizes=(300, 80, 5))
     passes, values = Passes(net, "net"), net[0].values
@@ -110,11 +110,12 @@ def test_large_gradients_are_lent_to_those_who_do_not_keep_them(keep):
         passes(x).square().sum().backward()
         assert close(values.grad, expected)
         places.add(values.grad.data_ptr())
-        if keep == "one" and step in (0, 3):
+        if keep.startswith("one") and step in (0, 3):
             kept.append((values.grad, expected))
-        values.grad.add_(0)
+        if keep == "one, and move":
+            values.data = values.data.clone()
     assert all(close(mine, theirs) for mine, theirs in kept)
-    assert (len(places) == 1) is (keep != "one")
+    assert (len(places) == 1) is (keep in ("nothing", "all"))
 
 
 def test_a_graph_that_is_kept_can_be_used_again():
