@@ -173,7 +173,12 @@ def load_weights(model: nn.Module, file: Path, network: str) -> None:
     said = f"weights={str(file)!r}"
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{said}: cannot be read: must be a file of torch.save with tensors only",
+            field="weights",
+        ) from None
+    except (OSError, RuntimeError, EOFError) as error:
         why = " ".join(str(error).split())[:100]
         raise InputError(f"{said}: cannot be read: {why}", field="weights") from None
     own = model.state_dict()

@@ -59,7 +59,9 @@ def test_the_weights_that_a_run_leaves_are_those_of_a_dense_network(tmp_path):
     with pytest.raises(InputError, match=r"is of another network: the file has no 'hidden1\.w"):
         make_model(replace(dense, weights=str(file), network="mlp"), (1, 8, 8), 10)
     (tmp_path / "empty.pt").write_bytes(b"no weights")
-    with pytest.raises(InputError, match=r"empty.pt': cannot be read"):
+    with pytest.raises(
+        InputError, match=r"empty.pt': cannot be read: must be a file of torch.save"
+    ):
         load_weights(model, tmp_path / "empty.pt", "resnet8")
     torch.save([1], tmp_path / "list.pt")
     with pytest.raises(InputError, match=r"list.pt': holds no state of a network"):
