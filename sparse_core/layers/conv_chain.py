@@ -37,6 +37,8 @@ Shape = tuple[int, int, int]
 
 _NOTHING: Array = np.empty(0, np.float32)
 
+_PIECE = 1 << 20  # bytes of a thread's tiles that go through a chain together, at least
+
 
 def _run(run: ConvRun, input: Tensor) -> Tensor:
     shapes = _shapes(run, input)
@@ -52,7 +54,7 @@ def _run(run: ConvRun, input: Tensor) -> Tensor:
     tensors = [input, *parameters] if given is None else [input, given, *parameters]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return cast(Tensor, _Tiled.apply(input, given, works, *parameters))  # type: ignore[no-untyped-call]
-    return _forth(works, input, given)[1]
+    return _infer(works, input.detach(), given)
 
 
 run_convolutions = torch_path.opaque(_run)
@@ -184,6 +186,18 @@ def _fits(given: Tensor, input: Tensor, steps: Sequence[Step], shapes: Sequence[
     at = next(i for i, step in enumerate(steps) if step.added == GIVEN)
     shape = (len(input), *shapes[at + 1])
     return given.shape == shape and given.dtype == torch.float32 and given.is_cpu
+
+
+def _infer(works: Sequence[_Work], input: Tensor, given: Tensor | None) -> Tensor:
+    """Return the output of works, some tiles after others where samples do not need each other."""
+    widest = max(work.stage.operation.y.size for work in works)
+    tiles = -(-_PIECE // (4 * widest)) * torch.get_num_threads()
+    samples = tiles * works[0].stage.operation.tile
+    if len(input) <= samples or any(work.stage.of_batch for work in works):
+        return _forth(works, input, given)[1]
+    pieces = torch.split(input, samples)
+    beside = [None] * len(pieces) if given is None else torch.split(given, samples)
+    return torch.cat([_forth(works, x, y)[1] for x, y in zip(pieces, beside, strict=True)])
 
 
 def _forth(works: Sequence[_Work], input: Tensor, given: Tensor | None) -> tuple[Passage, Tensor]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sparse_core import SparseConfig, sparsify
+from sparse_core.layers import conv_chain
 from sparse_core.layers.conv_blocks import Parts, chains
 from sparse_core.layers.conv_pooling import is_pooling
 from sparse_core.layers.conv_runs import conv_runs
@@ -196,6 +197,19 @@ def test_a_block_of_ones_own():
     nets = pair(lambda: nn.Sequential(Mine()), dense=("0.round",))
     assert chained(copy.deepcopy(nets[1]), x)
     same(nets, x)
+
+
+def test_samples_are_evaluated_some_after_others(monkeypatch):
+    """Each tile gives the same numbers, whichever others there are, and shortcuts go along."""
+    net = pair(lambda: nn.Sequential(WideBlock(4, 8, 1)), dense=("0.shortcut",))[1].eval()
+    x = torch.randn(70, 4, 6, 6).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        whole = net(x)
+        monkeypatch.setattr(conv_chain, "_PIECE", 1)
+        assert torch.equal(net(x), whole)
+        assert net(x).is_contiguous(memory_format=torch.channels_last)
+        net.train()
+        assert net(x).shape == whole.shape
 
 
 def test_who_looks_in_cuts_the_run():
