@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -38,8 +39,8 @@ METHODS = {
 }
 
 
-def model_of(config, compiled, **options):
-    return TaskMasks(make_mlp(), config, compiled=compiled, **options)
+def model_of(config, compiled, network=make_mlp, **options):
+    return TaskMasks(network(), config, compiled=compiled, **options)
 
 
 def close(mine, theirs):
@@ -65,9 +66,9 @@ def step_of(model, optimizer, x, y):
     return loss.detach()
 
 
-def in_step(config, optimizer="adam", steps=8, **options):
+def in_step(config, optimizer="adam", steps=8, network=make_mlp, **options):
     """Train two models, one compiled, each step from the same state, and compare what it does."""
-    models = [model_of(config, compiled, **options) for compiled in (True, False)]
+    models = [model_of(config, compiled, network, **options) for compiled in (True, False)]
     optimizers = [OPTIMIZERS[optimizer](model.parameters()) for model in models]
     compiled = 0
     for label, task in enumerate(make_tasks(3)):
@@ -76,7 +77,8 @@ def in_step(config, optimizer="adam", steps=8, **options):
             model.attach(one, steps)
         for step in range(steps):
             batch = (16, 16, 5, 1)[step % 4]
-            x, y = task.train_x[step : step + batch], task.train_y[step : step + batch]
+            part = slice(step % 32, step % 32 + batch)
+            x, y = task.train_x[part], task.train_y[part]
             losses = [step_of(*pair, x, y) for pair in zip(models, optimizers, strict=True)]
             assert close(*losses)
             compiled += models[0].uncompiled is None
@@ -112,6 +114,21 @@ def test_iterations_agree_across_updates_and_tasks(method, optimizer):
         live = [tensor.layer.weight_live for tensor in models[0].engine.tensors]
         assert any(each is not None and not each.all() for each in live)
     assert models[1].uncompiled is None
+
+
+def wide():
+    """A network whose first layers' gradients are lent, of odd sizes."""
+    torch.manual_seed(2)
+    layers = nn.Linear(12, 601), nn.ReLU(), nn.Linear(601, 75), nn.Tanh(), nn.Linear(75, 3)
+    return nn.Sequential(nn.Flatten(), *layers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("method", METHODS)
+def test_they_agree_from_two_hundred_states(method, optimizer):
+    config = replace(METHODS[method], sparsity=0.7, distribution="uniform")
+    in_step(config, optimizer, steps=70, network=wide)
 
 
 @pytest.mark.parametrize("share", [policy for policy in SHARING_POLICIES if policy != "none"])
