@@ -1,15 +1,13 @@
 """What sparse networks that share one network have to beat: dense networks, by one word each.
 
-A baseline decides method, strategy, isolation and sharing. All are told the task of a sample, in
-training and at test, and have a head for each, as sparse networks have here. No torch is imported.
+Beside those of `sparse_core.baselines`:
 
-    finetune            one dense network that learns task after task
-    replay              the same, which keeps some samples of each task and goes on learning them
-    ewc                 the same, whose weights are held where earlier tasks need them
-    joint               one dense network that learns all tasks at once: it has all data
-    tiny                finetune with no more weights than a sparse network of one task has active
-    independent         a dense network for each task, each as small as tiny
-    independent_total   a dense network for each task, together as large as one of all tasks
+    replay   finetune that keeps some samples of each task and goes on learning them
+    ewc      finetune whose weights are held where earlier tasks need them
+    joint    one dense network that learns all tasks at once: it has all data
+
+A baseline decides the strategy, too, and tells the task in training and at test. No torch is
+imported.
 """
 
 from __future__ import annotations
@@ -17,28 +15,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sparse_core.checks import one_of
+from sparse_core import baselines
+from sparse_core.baselines import FINETUNE
 
 
 @dataclass(frozen=True)
-class Baseline:
+class Baseline(baselines.Baseline):
     """How dense networks learn the tasks.
 
     Attributes:
-        summary: What it is, in one line.
-        size: How many weights a network has at most: `whole`, those of the network with its heads;
-            `task`, those that a sparse network of one task has active; `share`, its share of the
-            whole, where each task gets the same.
-        apart: Whether each task has a network of its own.
         joint: Whether all tasks are learnt at once.
         plugin: Import string of `(spec) -> plugin of Avalanche` that protects earlier tasks; empty:
             nothing does.
         settings: Fields of the run that it alone has.
     """
 
-    summary: str
-    size: str = "whole"
-    apart: bool = False
     joint: bool = False
     plugin: str = ""
     settings: tuple[str, ...] = ()
@@ -52,9 +43,10 @@ class Baseline:
 
 
 _PLUGINS = "continual.runs.protecting"
+_OF_ANY_KIND = baselines.baselines(Baseline, "network")
 
 BASELINES: Mapping[str, Baseline] = {
-    "finetune": Baseline("one dense network that learns task after task"),
+    FINETUNE: _OF_ANY_KIND[FINETUNE],
     "replay": Baseline(
         "finetune that keeps samples of earlier tasks and goes on learning them",
         plugin=f"{_PLUGINS}:replay",
@@ -66,27 +58,5 @@ BASELINES: Mapping[str, Baseline] = {
         settings=("ewc_lambda",),
     ),
     "joint": Baseline("one dense network that learns all tasks at once", joint=True),
-    "tiny": Baseline("finetune with no more weights than a task's sparse network", size="task"),
-    "independent": Baseline(
-        "for each task a dense network with no more weights than its sparse network",
-        size="task",
-        apart=True,
-    ),
-    "independent_total": Baseline(
-        "for each task a dense network, together as large as one network with its heads",
-        size="share",
-        apart=True,
-    ),
+    **_OF_ANY_KIND,
 }
-
-FINETUNE = "finetune"
-
-
-def baseline_named(name: str) -> Baseline:
-    """Return the baseline of this name.
-
-    Raises:
-        InputError: If there is none.
-    """
-    one_of("baseline", name, BASELINES)
-    return BASELINES[name]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from continual.runs import calls
-from continual.runs.baselines import BASELINES, FINETUNE, Baseline, baseline_named
+from continual.runs.baselines import BASELINES, Baseline
 from continual.runs.catalogue import (
     NETWORKS,
     OPTIMIZERS,
@@ -25,6 +25,7 @@ from continual.runs.catalogue import (
 from continual.runs.datasets import DATASETS, find, is_npz, locate
 from continual.strategies.recipes import MASKS, check_isolated, resolve
 from continual.tasks.rules import SELECTORS, SHARING_POLICIES, check_isolation
+from sparse_core.baselines import FINETUNE
 from sparse_core.checks import InputError, at_least, one_of, positive, within
 from sparse_core.config import SparseConfig
 from sparse_core.imports import is_reference
@@ -134,7 +135,7 @@ class CLSpec:
         check_name("network", self.network, NETWORKS)
         check_name("optimizer", self.optimizer, OPTIMIZERS)
         if self.baseline is not None:
-            baseline_named(self.baseline)
+            one_of("baseline", self.baseline, BASELINES)
             self._check_resized()
         at_least("replay_samples", self.replay_samples, 1)
         positive("ewc_lambda", self.ewc_lambda)

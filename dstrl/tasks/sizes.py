@@ -9,7 +9,7 @@ from gymnasium import spaces
 from dstrl.policies.mixin import SparsePolicy
 from dstrl.policies.tiny import Arch, dense_arch, tiny_arch
 from dstrl.settings import Settings
-from dstrl.tasks.baselines import Baseline
+from sparse_core.baselines import Baseline
 from sparse_core.budgets.widths import Widths
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 from dstrl.runs.spec import METHOD, RLSpec
 from dstrl.settings import SPLIT_KEYS, Settings
-from dstrl.tasks.baselines import BASELINES, FINETUNE, Baseline, baseline_named
+from dstrl.tasks.baselines import BASELINES
 from dstrl.tasks.rules import supported
 from envs.sequences import Task, sequence
-from sparse_core.checks import InputError, at_least
+from sparse_core.baselines import FINETUNE, Baseline
+from sparse_core.checks import InputError, at_least, one_of
 from sparse_core.config import SparseConfig
 from sparse_core.naming import method_named
 
@@ -114,7 +115,7 @@ class CRLSpec:
             object.__setattr__(self, "net_arch", tuple(self.net_arch))
         at_least("steps", self.steps, 1)
         if self.baseline is not None:
-            baseline_named(self.baseline)
+            one_of("baseline", self.baseline, BASELINES)
         if not isinstance(self.alone, bool):
             raise InputError(f"alone={self.alone!r}: must be true or false", field="alone")
         if self.net_arch == ():
@@ -153,7 +154,7 @@ class CRLSpec:
     def isolation_in_force(self) -> str:
         """The configured isolation, else the one that suits the methods."""
         if self.baseline_in_force is not None:
-            return self.baseline_in_force.isolation
+            return "apart" if self.baseline_in_force.apart else "none"
         names = [own or self.sparse.method for own in (self.actor_method, self.critic_method)]
         dense = not all(method_named(name).sparse for name in names)
         return self.isolation or ("none" if dense else "hard")
