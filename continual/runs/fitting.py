@@ -14,6 +14,8 @@ from continual.runs.datasets import DATASETS
 from continual.runs.sizes import make_plain, resized
 from continual.runs.spec import CLSpec
 from continual.tasks.plan import Plan
+from sparse_core.budgets.distributions import budgets
+from sparse_core.budgets.patterns import structure_for
 from sparse_core.budgets.selection import select
 from sparse_core.imports import is_reference
 
@@ -34,7 +36,7 @@ def check(spec: CLSpec) -> None:
 
 
 def check_room(spec: CLSpec, task: TaskData, network: nn.Module) -> None:
-    """Check that the tasks of a spec fit into a network.
+    """Check that the tasks of a spec fit into a network, beside each other or in one place.
 
     Args:
         spec: The run, its widths as they are built.
@@ -44,8 +46,10 @@ def check_room(spec: CLSpec, task: TaskData, network: nn.Module) -> None:
     Raises:
         InputError: If they do not, with what helps.
     """
-    if spec.isolation_in_force == "hard":
-        sparse, share = spec.settings
+    sparse, share = spec.settings
+    if spec.isolation_in_force != "hard":
+        budgets(select(network), sparse, structure_for(sparse.structure_in_force, sparse.group))
+    else:
         plan = Plan(select(network), sparse, share, spec.reserve)
         plan.check(spec.tasks, "sparse.", lambda: _wider(spec, task))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from sweeps.language.grid import Grid, load_grid, make_run, packaged, parse
 from sweeps.language.spec import load, plain
 from sweeps.store.directory import RunDir
 from sweeps.tuning.cells import tuned_cells
+from tests.sweeps.language.sizes import check_sizes
 from tests.sweeps.toys import KIND
 
 Toys = Callable[[str], Grid]
@@ -262,6 +264,28 @@ def test_packaged_grids_are_valid_and_named_like_their_files(name: str, tmp_path
     assert grid.header.question and grid.header.minutes
     cells = rows(grid, {run.run_id: RunDir(tmp_path / run.run_id) for run in grid.runs}, tmp_path)
     assert sum(row.left for row in cells) == len(grid.runs)
+    if not name.startswith("mujoco") or importlib.util.find_spec("mujoco"):
+        check_sizes(grid)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "rl, base: {sparse.dense: [input], sparse.dense_in_budget: true}",
+        "rl, base: {sparse.method: static, tiny: true}",
+        "crl, base: {}",
+        "cl, base: {isolation: none, sparse.method: srigl}",
+        "cl, base: {isolation: hard, sparse.method: srigl}",
+        "vision, base: {dataset: mnist, network: mlp, width: 8}",
+        "xmc, base: {sparse.method: srigl}",
+        "rec, base: {sparse.structure: constant_fan_in}",
+    ],
+)
+def test_a_cell_that_no_network_can_hold_is_found(cell: str) -> None:
+    text = f"name: x\nblocks: [{{kind: {cell}, grid: {{sparse.sparsity: [0.9999]}}}}]"
+    grid = parse(text)
+    with pytest.raises(InputError, match="sparsity"):
+        check_sizes(grid)
 
 
 @pytest.mark.parametrize("name", ["quickstart", "continual_rl"])
