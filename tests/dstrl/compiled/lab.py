@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from unittest.mock import patch
 
 import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from torch.distributions import normal
 
 import dstrl
 from dstrl.policies.simba import SparseSimbaSACPolicy, SparseSimbaTD3Policy
@@ -111,12 +114,52 @@ def optimizers(model):
 
 def bring(twin, model):
     """Bring an agent into the state of another."""
-    twin.policy.load_state_dict(model.policy.state_dict())
-    for name, optimizer in optimizers(twin).items():
-        optimizer.load_state_dict(copy.deepcopy(optimizers(model)[name].state_dict()))
-    if getattr(model, "log_ent_coef", None) is not None:
-        twin.log_ent_coef.data.copy_(model.log_ent_coef.data)
-    twin._n_updates = model._n_updates
+    restore(twin, snapshot(model))
+
+
+def snapshot(model):
+    """Return the state of an agent, to be restored in others."""
+    weights = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    found = {name: copy.deepcopy(each.state_dict()) for name, each in optimizers(model).items()}
+    entropy = getattr(model, "log_ent_coef", None)
+    return weights, found, None if entropy is None else entropy.detach().clone(), model._n_updates
+
+
+def restore(model, state):
+    """Bring an agent into a state."""
+    weights, found, entropy, model._n_updates = state
+    model.policy.load_state_dict(weights)
+    for name, optimizer in optimizers(model).items():
+        optimizer.load_state_dict(copy.deepcopy(found[name]))
+    if entropy is not None:
+        model.log_ent_coef.data.copy_(entropy)
+
+
+def exact_twin_of(model, algorithm="SAC", **options):
+    """An agent made alike that computes Stable-Baselines3's own steps in float64."""
+    exact = twin_of(model, algorithm, **options)
+    names = {value.data_ptr(): name for name, value in exact.policy.named_buffers()}
+    exact.policy.double()
+    buffers = dict(exact.policy.named_buffers())
+    for key, values in list(vars(exact).items()):
+        if "batch_norm_stats" in key:  # they hold on to the buffers that they were made with
+            setattr(exact, key, [buffers[names[value.data_ptr()]] for value in values])
+    return exact
+
+
+@contextlib.contextmanager
+def float64():
+    """Observations become float64; draws are those of float32."""
+    draw = normal._standard_normal
+
+    def drawn(shape, dtype, device):
+        return draw(shape, torch.float32, device).double()
+
+    with (
+        patch.object(torch.Tensor, "float", torch.Tensor.double),
+        patch.object(normal, "_standard_normal", drawn),
+    ):
+        yield
 
 
 def step(model, batch=32, seed=0, steps=1):
@@ -140,21 +183,43 @@ def tensors(model):
     return found
 
 
-def worst(model, twin):
-    """The largest difference of any two tensors, as a fraction of the tensor's largest entry.
+def sizes(model):
+    """The largest entry of each tensor.
 
-    A single number may be the small difference of large ones: its moments are compared with the
+    A single number may be the small difference of large ones: for its moments these are the
     largest ones of the optimizer.
     """
-    mine, theirs = tensors(model), tensors(twin)
+    found = tensors(model)
+    largest = {name: float(tensor.abs().max()) for name, tensor in found.items()}
+    for name, tensor in found.items():
+        if tensor.numel() == 1 and name.endswith(("exp_avg", "exp_avg_sq")):
+            owner, _, kind = name.split(".")
+            alike = [n for n in found if n.startswith(f"{owner}.") and n.endswith(f".{kind}")]
+            largest[name] = max(largest[n] for n in alike)
+    return largest
+
+
+def distances(model, twin, before=None):
+    """Return the largest difference of any two tensors by name, in fractions of their sizes.
+
+    Args:
+        model: An agent.
+        twin: Another one.
+        before: The sizes before the step from which they come. A mean moves by a gradient that may
+            cancel it, and is rounded as the larger of the two is.
+    """
+    mine, theirs, largest = tensors(model), tensors(twin), sizes(twin)
     assert mine.keys() == theirs.keys()
     found = {}
     for name, tensor in mine.items():
-        largest = float(theirs[name].abs().max())
-        if tensor.numel() == 1 and name.endswith(("exp_avg", "exp_avg_sq")):
-            owner, _, kind = name.split(".")
-            alike = [n for n in theirs if n.startswith(f"{owner}.") and n.endswith(f".{kind}")]
-            largest = max(float(theirs[n].abs().max()) for n in alike)
-        difference = float((tensor - theirs[name]).abs().max())
-        found[name] = difference / largest if largest else difference
-    return max(found.values()), max(found, key=found.get)
+        size = max(largest[name], (before or {}).get(name, 0.0))
+        difference = float((tensor.double() - theirs[name].double()).abs().max())
+        found[name] = difference / size if size else difference
+    return found
+
+
+def worst(model, twin):
+    """The largest of the distances and its name."""
+    found = distances(model, twin)
+    name = max(found, key=found.get)
+    return found[name], name

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from math import exp, log
+
 import numpy as np
 import pytest
 from stable_baselines3.common.utils import polyak_update
 from torch import nn
 
-from tests.dstrl.compiled.lab import POLICIES, SIMBA, agent, bring, step, twin_of, worst
+from tests.dstrl.compiled.lab import (
+    POLICIES,
+    SIMBA,
+    agent,
+    bring,
+    distances,
+    exact_twin_of,
+    float64,
+    restore,
+    sizes,
+    snapshot,
+    step,
+    twin_of,
+    worst,
+)
 
 CASES = {
     "plain": {},
@@ -24,37 +40,73 @@ CLOSE = 1e-6
 """Of each tensor's largest entry: float32 sums of some hundred terms, in another order."""
 
 OTHER_SUMS = 1e-5
-"""The same where Stable-Baselines3's own forward pass sums in another order too: dense products of
-masked layers, and the means and variances of LayerNorm."""
+"""The same, of a step in float64, where Stable-Baselines3's own forward pass sums in another order
+too: dense products of masked layers, and the means and variances of LayerNorm. A gradient that is
+the small difference of large terms is further away from it, on both sides."""
+
+EVERY = 10
+"""Every so many states both are compared with a step in float64, whatever the distance."""
 
 
 def compare(algorithm, options, batch, steps):
     """Compare single steps from the states along a run.
 
+    Where ours is not close to Stable-Baselines3's, it is as near to the same step in float64, or at
+    most twice as far from it as theirs, in all but one of 100 states; and on the mean over tensors
+    and states it is no further away.
+
     Returns how many of them were compiled, and how many of those with ablated neurons; the model.
     """
-    other = options.get("sparse", {}).get("backend") in ("auto", "masked") or "simba" in options
-    model, close = agent(algorithm, **options), OTHER_SUMS if other else CLOSE
+    model = agent(algorithm, **options)
     twin = twin_of(model, algorithm, **options)
-    compiled = ablated = 0
+    exact = exact_twin_of(model, algorithm, **options)
+    compiled, ablated, far, ratios = 0, 0, [], []
     for seed in range(steps):
+        state, before = snapshot(model), sizes(model)
         if seed:
-            bring(twin, model)
-        if algorithm == "DQN" and seed % 4 == 3:
-            for each in (model, twin):  # as `_on_step` does it; the target takes the topology then
-                polyak_update(each.q_net.parameters(), each.q_net_target.parameters(), 1.0)
-        before = None if model._program is None else model._program.is_served()
+            restore(twin, state)
+        _copy_targets(algorithm, seed, model, twin)
+        served = model._program is not None and model._program.is_served()
         (mine, drawn), (theirs, expected) = step(model, batch, seed), step(twin, batch, seed)
-        compiled += bool(before)
-        ablated += bool(before) and any(layer.dead is not None for layer in layers_of(model))
+        compiled += served
+        ablated += served and any(layer.dead is not None for layer in layers_of(model))
         assert drawn == expected
         assert mine.keys() == theirs.keys()
-        for name, value in theirs.items():
-            assert mine[name] == pytest.approx(value, rel=2 * close, abs=2 * close), (name, seed)
-        distance, name = worst(model, twin)
-        assert distance <= close, (name, seed, distance)
+        found = distances(model, twin, before)
+        losses = {
+            name: abs(mine[name] - value) / max(abs(value), 1) for name, value in theirs.items()
+        }
+        close = max(found.values()) <= CLOSE and max(losses.values()) <= 2 * CLOSE
+        if close and not (served and steps >= 100 and seed % EVERY == 0):
+            continue
+        restore(exact, state)
+        _copy_targets(algorithm, seed, exact)
+        with float64():
+            truth, drawn = step(exact, batch, seed)
+        assert drawn == expected
+        ours, others = distances(model, exact, before), distances(twin, exact, before)
+        ratios += [log(ours[n] / others[n]) for n in ours if ours[n] and others[n]]
+        for name, value in truth.items():
+            ours[name] = abs(mine[name] - value) / max(abs(value), 1)
+            others[name] = abs(theirs[name] - value) / max(abs(value), 1)
+        if not close:
+            far += [
+                (seed, name, ours[name], others[name])
+                for name, distance in (found | losses).items()
+                if distance > CLOSE and ours[name] > max(OTHER_SUMS, 2 * others[name])
+            ]
+    assert len({seed for seed, *_ in far}) <= steps // 100, far
+    if steps >= 100:
+        assert exp(sum(ratios) / len(ratios)) <= 1.1
     assert model.uncompiled is None
     return compiled, ablated, model
+
+
+def _copy_targets(algorithm, seed, *models):
+    """As `_on_step` of DQN does it now and then; the target takes the topology then."""
+    if algorithm == "DQN" and seed % 4 == 3:
+        for each in models:
+            polyak_update(each.q_net.parameters(), each.q_net_target.parameters(), 1.0)
 
 
 def layers_of(model):
