@@ -38,6 +38,13 @@ settings.register_profile(
 settings.load_profile("default")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests the time that they take on a busy machine, with kernels to compile."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(1800))
+
+
 @pytest.fixture(autouse=True)
 def _options_end_with_the_test() -> Iterator[None]:
     """Restore what a command line that a test reads sets for the whole process."""
