@@ -16,6 +16,7 @@ from sparse_core import InputError, SparseConfig, condense, sparsify
 from sparse_core.layers.masked import Masked
 from sparse_core.networks.residual import resnet
 from tests.sparse_core.networks import built, mlp, steps
+from tests.squares import squares
 
 BACKENDS = pytest.mark.parametrize("backend", ["masked", "condensed"])
 
@@ -69,10 +70,10 @@ def runs(backend: str, method: str, **fields: Any):
     return built(fields, (12, 18, 16, 4), lr=0.05)
 
 
-@pytest.mark.parametrize("use_buffers", [False, True])
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("method", METHODS)
-@BACKENDS
+@pytest.mark.parametrize(
+    ("backend", "method", "rule", "use_buffers"),
+    squares(["masked", "condensed"], METHODS, RULES, [False, True]),
+)
 def test_an_average_is_the_mean_of_the_dense_weights(backend, method, rule, use_buffers):
     if backend == "condensed" and method in MASKED_ONLY:
         with pytest.raises(InputError, match="backend='condensed': "):

@@ -26,6 +26,7 @@ from tests.continual.tiny_tasks import (
     make_mlp,
     make_tasks,
 )
+from tests.squares import squares
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 METHODS = {
@@ -38,6 +39,8 @@ METHODS = {
     "srigl in groups": make_config("srigl", group=2),
     "mest": make_config("mest", slack=0.1),
 }
+OPTIMIZERS = ("sgd", "adam", "adamw")
+ON_TOP = {"Replay": {"mem_size": 20}, "EWC": {"ewc_lambda": 1.0}}
 
 
 def condensed(config="rigl", network=make_mlp, **options):
@@ -49,9 +52,9 @@ def with_backend(config, backend):
     return type(config)(**{**config.__dict__, "backend": backend})
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("share", SHARING_POLICIES)
+@pytest.mark.parametrize(
+    ("share", "method", "optimizer"), squares(SHARING_POLICIES, METHODS, OPTIMIZERS)
+)
 def test_tasks_agree_with_masked_ones(method, share, optimizer):
     """In float64, where rounding decides no selection."""
     tasks = make_tasks()
@@ -72,23 +75,22 @@ def test_tasks_agree_with_masked_ones(method, share, optimizer):
         )
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-@pytest.mark.parametrize("method", ["static", "set", "rigl", "srigl", "srigl in groups"])
-@pytest.mark.parametrize("share", SHARING_POLICIES)
+@pytest.mark.parametrize(
+    ("share", "method", "optimizer"),
+    squares(SHARING_POLICIES, ["static", "set", "rigl", "srigl", "srigl in groups"], OPTIMIZERS),
+)
 def test_earlier_tasks_answer_as_they_did_to_the_bit(method, share, optimizer):
     model = condensed(METHODS[method], share=share)
     check_isolation(model, make_tasks(), optimizer)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize(
-    ("name", "options"), [("Replay", {"mem_size": 20}), ("EWC", {"ewc_lambda": 1.0})]
+    ("share", "optimizer", "name"), squares(SHARING_POLICIES, OPTIMIZERS, ON_TOP)
 )
-@pytest.mark.parametrize("share", SHARING_POLICIES)
-def test_replay_and_ewc_on_top_change_no_bit(share, name, options, optimizer):
+def test_replay_and_ewc_on_top_change_no_bit(share, optimizer, name):
     strategy = getattr(avalanche.training, name)
     model = condensed("srigl", share=share)
-    check_isolation(model, make_tasks(), optimizer, strategy=strategy, **options)
+    check_isolation(model, make_tasks(), optimizer, strategy=strategy, **ON_TOP[name])
 
 
 def begun(share):

@@ -21,6 +21,7 @@ from tests.continual.tiny_tasks import (
     make_strategy,
     make_tasks,
 )
+from tests.squares import squares
 
 
 def train(model, tasks, optimizer="sgd", after=lambda label: None, **options):
@@ -45,9 +46,12 @@ def check_isolation(model, tasks, optimizer="sgd", **options):
     return answers
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-@pytest.mark.parametrize("method", ["static", "set", "rigl", "srigl"])
-@pytest.mark.parametrize("share", ["none", "reuse", "forward"])
+@pytest.mark.parametrize(
+    ("share", "method", "optimizer"),
+    squares(
+        ["none", "reuse", "forward"], ["static", "set", "rigl", "srigl"], ["sgd", "adam", "adamw"]
+    ),
+)
 def test_earlier_tasks_answer_as_they_did_to_the_bit(method, share, optimizer):
     tasks = make_tasks()
     model = TaskMasks(make_mlp(), make_config(method), share=share)

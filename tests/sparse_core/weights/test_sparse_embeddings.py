@@ -21,6 +21,7 @@ from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.initialisation import initialise
 from tests.sparse_core.bags import OPTIMIZERS, SIZE, VOCABULARY, Bag, made, train
 from tests.sparse_core.ties import Twins
+from tests.squares import squares
 
 CENTRAL = ("set", "rigl", "srigl")
 METHODS = [
@@ -39,10 +40,11 @@ METHODS = [
 ]
 
 
-@pytest.mark.parametrize("padding", [None, 2])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("fields", METHODS, ids=lambda f: "-".join(map(str, f.values())))
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(
+    ("dtype", "fields", "padding", "optimizer"),
+    squares([torch.float64, torch.float32], METHODS, [None, 2], OPTIMIZERS),
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else None,
+)
 def test_both_backends_train_alike(dtype, fields, optimizer, padding):
     """In float64 throughout; in float32 until a tie parts them."""
     net, trainer, engine = made("masked", padding, optimizer, dtype, **fields)
