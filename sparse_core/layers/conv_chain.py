@@ -24,16 +24,14 @@ from sparse_core.kernels.conv_pools import Pool, Through
 from sparse_core.kernels.conv_sides import Images, Operation, Side
 from sparse_core.kernels.conv_stages import GIVEN, Array, Found, Moments, Norm, Stage, Wanted
 from sparse_core.layers import torch_path
-from sparse_core.layers.condensed_conv import FEW, as_images, as_tensor, why_not_kernels
+from sparse_core.layers.condensed_conv import as_images, as_tensor
 from sparse_core.layers.conv_pooling import pooling_of
 from sparse_core.layers.conv_runs import ConvRun, Step
+from sparse_core.layers.conv_shapes import Shape, fits, is_of_batch, shapes_of
 from sparse_core.layers.copies import release
 from sparse_core.layers.links import Link, link_of
 from sparse_core.layers.passes import live_only
 from sparse_core.layers.tap import GradientTap
-
-Shape = tuple[int, int, int]
-"""Channels, height and width of images."""
 
 _NOTHING: Array = np.empty(0, np.float32)
 
@@ -41,13 +39,13 @@ _PIECE = 1 << 20  # bytes of a thread's tiles that go through a chain together, 
 
 
 def _run(run: ConvRun, input: Tensor) -> Tensor:
-    shapes = _shapes(run, input)
+    shapes = shapes_of(run, input)
     if shapes is None:
         return run.plainly(input)
     if run.begin is not None:
         input = F.relu(run.begin(input))
     given = None if run.shortcut is None else run.shortcut(input)
-    if given is not None and not _fits(given, input, run.steps, shapes):
+    if given is not None and not fits(given, input, run.steps, shapes):
         return run.plainly(input)
     works = [_Work.of(step, shape) for step, shape in zip(run.steps, shapes, strict=False)]
     parameters = [parameter for work in works for parameter in work.parameters]
@@ -122,70 +120,10 @@ def _norm(norm: nn.BatchNorm2d | None) -> Norm | None:
     if norm.affine:
         weight, bias = (p.detach().numpy().copy() for p in (norm.weight, norm.bias))
     given = None
-    if not _of_batch(norm):
+    if not is_of_batch(norm):
         assert norm.running_mean is not None and norm.running_var is not None
         given = norm.running_mean.numpy().copy(), norm.running_var.numpy().copy()
     return Norm(weight, bias, norm.eps, given)
-
-
-def _of_batch(norm: nn.BatchNorm2d) -> bool:
-    """Whether a normalisation goes by the moments of the batch."""
-    return norm.training or (norm.running_mean is None and norm.running_var is None)
-
-
-def _shapes(run: ConvRun, input: Tensor) -> list[Shape] | None:
-    """Return the shape of the images before each step and at the end; None: not for kernels."""
-    if torch_path.looked_into() or torch.is_autocast_enabled("cpu"):
-        return None
-    if not input.is_cpu or input.dtype != torch.float32 or input.dim() != 4:
-        return None
-    if len(input) < (1 if torch.is_grad_enabled() else FEW):
-        return None
-    shapes: list[Shape] = [(input.shape[1], input.shape[2], input.shape[3])]
-    if run.begin is not None and not _normalises(run.begin, shapes[0], len(input)):
-        return None
-    for step in run.steps:
-        after = _after(step, shapes[-1])
-        if after is None or (
-            step.norm is not None and not _normalises(step.norm, after, len(input))
-        ):
-            return None
-        shapes.append(after)
-        if step.added not in (None, GIVEN) and shapes[step.added] != after:
-            return None
-    return shapes
-
-
-def _after(step: Step, shape: Shape) -> Shape | None:
-    """Return the shape of what comes of images of a shape; None: kernels do not take them."""
-    layer, (channels, *size) = step.layer, shape
-    if step.pool is not None:
-        pooling = pooling_of(step.pool, shape[1:])
-        return None if pooling is None else (channels, *pooling.output(*size))
-    if layer is None:
-        return shape
-    values = layer.values
-    if channels != layer.in_channels or layer.shared is not None:
-        return None
-    if not values.is_cpu or values.dtype != torch.float32:
-        return None
-    if why_not_kernels(layer, *size) is not None:
-        return None
-    return layer.out_channels, *layer.window.output(*size)
-
-
-def _normalises(norm: nn.BatchNorm2d, shape: Shape, batch: int) -> bool:
-    """Whether a normalisation is for images of a shape, and its moments can be had."""
-    here = all(p.is_cpu and p.dtype == torch.float32 for p in norm.parameters())
-    enough = not _of_batch(norm) or batch * shape[1] * shape[2] > 1
-    return here and enough and norm.num_features == shape[0]
-
-
-def _fits(given: Tensor, input: Tensor, steps: Sequence[Step], shapes: Sequence[Shape]) -> bool:
-    """Whether what a shortcut gives can be added."""
-    at = next(i for i, step in enumerate(steps) if step.added == GIVEN)
-    shape = (len(input), *shapes[at + 1])
-    return given.shape == shape and given.dtype == torch.float32 and given.is_cpu
 
 
 def _infer(works: Sequence[_Work], input: Tensor, given: Tensor | None) -> Tensor:

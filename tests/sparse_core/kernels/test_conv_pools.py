@@ -11,7 +11,7 @@ from sparse_core.kernels.conv_sides import Images
 NOTHING = np.empty(0, np.float32)
 
 
-def pooled(pooling, x, dy):
+def pooled(pooling, x, dy, threads=1):
     """Return what comes of images, and the gradient of these."""
     batch, channels, *size = x.shape
     pool = Pool(pooling, channels, *size)
@@ -20,12 +20,12 @@ def pooled(pooling, x, dy):
     y, dx = torch.empty_like(dy), torch.empty_like(x)
     pool.x.enter(Images(x.flatten(1).numpy()), 0, of_x, 1)
     of_y.fill(np.nan)
-    pool.outputs(NOTHING, of_x, NOTHING, of_y, 1)
+    pool.outputs(NOTHING, of_x, NOTHING, of_y, threads)
     assert np.isfinite(of_y).all() or not x.isfinite().all()
     pool.y.leave(of_y, Images(y.view(batch, -1).numpy()), 0, 1)
     pool.y.enter(Images(dy.flatten(1).numpy()), 0, of_y, 1)
     of_dx.fill(np.nan)
-    pool.inputs(NOTHING, of_x if pool.reads else None, of_y, of_dx, 1)
+    pool.inputs(NOTHING, of_x if pool.reads else None, of_y, of_dx, threads)
     pool.x.leave(of_dx, Images(dx.view(batch, -1).numpy()), 0, 1)
     return y, dx
 
@@ -47,6 +47,18 @@ def test_it_is_that_of_torch(pooling, size):
         expected = F.avg_pool2d(leaf, pooling.kernel, pooling.stride)
     expected.backward(dy)
     torch.testing.assert_close(pooled(pooling, x, dy), (expected.detach(), leaf.grad))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("largest", [False, True])
+def test_threads_change_nothing(largest):
+    pooling, x, dy = (
+        Pooling(largest, (2, 2), (2, 2)),
+        torch.randn(70, 3, 6, 6),
+        torch.randn(70, 3, 3, 3),
+    )
+    for one, other in zip(pooled(pooling, x, dy), pooled(pooling, x, dy, 2), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_what_is_no_number_stays_so():
