@@ -33,7 +33,10 @@ class Compilable(Attachable):
 
     @property
     def uncompiled(self) -> str | None:
-        """Why the last training batch was not compiled; None: it was, or there was none yet."""
+        """Why the last training batch was not compiled, for something in the network.
+
+        None: it was, there was none yet, or torch did something unusual with that batch alone.
+        """
         return None if self._passes is None else self._passes.reason
 
     def _answer(self, x: Tensor) -> Tensor:
