@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from unittest.mock import patch
 
 import gymnasium as gym
@@ -158,7 +159,9 @@ def float64():
     with (
         patch.object(torch.Tensor, "float", torch.Tensor.double),
         patch.object(normal, "_standard_normal", drawn),
+        warnings.catch_warnings(),
     ):
+        warnings.filterwarnings("ignore", ".*no kernel for a parameter that is float64")
         yield
 
 
