@@ -20,6 +20,7 @@ from sparse_core.layers.condensed_conv import CondensedConv2d
 from sparse_core.layers.embedding import CondensedEmbedding
 from sparse_core.layers.sharing import Lent, Reused
 from tests.sparse_core.networks import mlp
+from tests.squares import squares
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{said}")  # of torch itself
@@ -102,15 +103,20 @@ def operations(net, x, other):
     return make_fx(net)(other)(other)
 
 
-@pytest.mark.parametrize("form", ["trained", "condense"])
-@pytest.mark.parametrize("build", [chain, embedding, convolution])
-@pytest.mark.parametrize("way", [jit, legacy_onnx, onnx, exported, operations])
-def test_a_graph_computes_the_network(way, build, form, monkeypatch):
+@pytest.mark.parametrize(
+    ("way", "build", "form", "grad"),
+    squares(
+        [jit, legacy_onnx, onnx, exported, operations],
+        [chain, embedding, convolution],
+        ["trained", "condense"],
+        [False, True],
+    ),
+)
+def test_a_graph_computes_the_network(way, build, form, grad, monkeypatch):
     net, (x, other) = made(build, form, monkeypatch)
     expected = net(other)
-    for grad in (False, True):
-        with torch.set_grad_enabled(grad):
-            torch.testing.assert_close(way(net, x, other), expected, rtol=1e-5, atol=1e-5)
+    with torch.set_grad_enabled(grad):
+        torch.testing.assert_close(way(net, x, other), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(net(other), expected, rtol=0, atol=0)
 
 
