@@ -13,23 +13,18 @@ from llvmlite import ir
 from numba.core import types
 
 from sparse_core.kernels.bands import UNIT
-from sparse_core.kernels.simd import F32, I32, Lanes, cgutils, const, intrinsic, loop, widen
+from sparse_core.kernels.simd import (
+    F32,
+    LINE,
+    Lanes,
+    cgutils,
+    const,
+    emit_prefetch,
+    intrinsic,
+    loop,
+    widen,
+)
 from sparse_core.kernels.tiles import RELU
-
-_BYTE = ir.IntType(8)
-_LINE = 16  # floats of a cache line
-
-
-def _prefetch(builder: Any, pointer: Any, offsets: list[Any]) -> None:
-    """Emit prefetches, to the first-level cache, of the lines of some floats after `pointer`."""
-    function = cgutils.get_or_insert_function(
-        builder.module,
-        ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), I32, I32, I32]),
-        "llvm.prefetch.p0i8",
-    )
-    for offset in offsets:
-        place = builder.bitcast(builder.gep(pointer, [offset]), _BYTE.as_pointer())
-        builder.call(function, [place, *(ir.Constant(I32, fact) for fact in (0, 3, 1))])
 
 
 class _Features:
@@ -51,7 +46,7 @@ def prefetch(typing_context: Any, pointer: Any, n: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer, n = arguments
-        _prefetch(builder, pointer, [const(0), builder.sub(n, const(1))])
+        emit_prefetch(builder, pointer, [const(0), builder.sub(n, const(1))])
         return context.get_dummy_value()
 
     return signature, codegen
@@ -86,8 +81,8 @@ def entry_forward(
             with goes_on:
                 for (r, i), s in sums.items():
                     builder.store(v.load(out, r * tile + i), s)
-        lines = [const(r * tile + i) for r in range(g) for i in range(0, sub, _LINE)]
-        _prefetch(builder, following, lines)
+        lines = [const(r * tile + i) for r in range(g) for i in range(0, sub, LINE)]
+        emit_prefetch(builder, following, lines)
         with loop(builder, const(0), n) as k:
             feature, base = features[k], builder.mul(k, const(g))
             xs = {i: v.load(feature, i) for i in range(0, sub, lanes)}
@@ -127,7 +122,7 @@ def entry_dots(
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         offsets, n, x, dy, dw, following, fresh = arguments[5:]
         v, features = Lanes(builder, lanes), _Features(builder, offsets, x)
-        _prefetch(builder, following, [const(i) for i in range(0, g * tile, _LINE)])
+        emit_prefetch(builder, following, [const(i) for i in range(0, g * tile, LINE)])
 
         def of_dy(i: int) -> list[Any]:
             return [v.load(dy, r * tile + i) for r in range(g)]

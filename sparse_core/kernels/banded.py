@@ -17,6 +17,7 @@ import numpy as np
 from numba import prange
 
 from sparse_core.kernels import isa
+from sparse_core.kernels.backward import absent_sums, apart_adder, tile_summer
 from sparse_core.kernels.band_tiles import entry_dots, entry_forward, prefetch
 from sparse_core.kernels.bands import AHEAD, FIRST, LAST
 from sparse_core.kernels.forward import tile_filler
@@ -115,40 +116,94 @@ def rows_forward_kernel(tile: int, relu: bool, parallel: bool) -> Any:
         parallel: Whether tiles run on Numba's threads.
 
     Returns:
-        A function of (values, offsets, starts, order, runs, absent, x, bias, out, packed, scratch).
+        A function of (values, offsets, starts, order, runs, absent, x, bias, out, packed, scratch,
+        copy).
     """
     multiply_part, fill_tile = part_multiplier(tile, relu), tile_filler(tile, relu)
     pack_tile, unpack_tile = tile_packer(tile), tile_unpacker(tile)
 
     @kernel(
         f"void(float32[::1], {_BANDS}, int32[::1], float32[:, ::1], float32[::1], "
-        "float32[:, ::1], float32[:, :, ::1], float32[:, :, ::1])",
+        "float32[:, ::1], float32[:, :, ::1], float32[:, :, ::1], int64)",
         parallel=parallel,
     )
-    def rows_forward(values, offsets, starts, order, runs, absent, x, bias, out, packed, scratch):
+    def rows_forward(
+        values, offsets, starts, order, runs, absent, x, bias, out, packed, scratch, copy
+    ):
         batch, features = x.shape
-        height = out.shape[1]
+        height, workers, tiles = out.shape[1], scratch.shape[0], (x.shape[0] + tile - 1) // tile
         flat_x, flat_y = packed.reshape(-1), scratch.reshape(-1)
-        for t in prange((batch + tile - 1) // tile):
-            valid = min(tile, batch - t * tile)
-            x_base = t % packed.shape[0] * features * tile
-            y_base = t % scratch.shape[0] * height * tile
-            pack_tile(x, t * tile, valid, flat_x, x_base, 0, features)
-            multiply_part(
-                values, offsets, starts, order, runs, flat_x, x_base, bias, flat_y, y_base,
-                0, runs.shape[0],
-            )  # fmt: skip
-            fill_tile(absent, bias, flat_y, y_base, tile)
-            unpack_tile(flat_y, y_base, out, t * tile, valid, 0, height)
+        for worker in prange(workers):
+            y_base = worker * height * tile
+            mine = values[np.int64(worker) * copy :]
+            for t in range(tiles * worker // workers, tiles * (worker + 1) // workers):
+                valid = min(tile, batch - t * tile)
+                x_base = (
+                    (np.int64(t) if packed.shape[0] == tiles else np.int64(worker))
+                    * features
+                    * tile
+                )
+                pack_tile(x, t * tile, valid, flat_x, x_base, 0, features)
+                multiply_part(
+                    mine, offsets, starts, order, runs, flat_x, x_base, bias, flat_y, y_base,
+                    0, runs.shape[0],
+                )  # fmt: skip
+                fill_tile(absent, bias, flat_y, y_base, tile)
+                unpack_tile(flat_y, y_base, out, t * tile, valid, 0, height)
 
     return rows_forward
 
 
 @once
+def part_dots(tile: int) -> Any:
+    """Return a function that adds dW = dy x^T, and db, of some tiles for a part of the work.
+
+    A band goes over all of these tiles before the next, so that its gradients stay in the cache.
+    The function takes (offsets, starts, order, runs, begin, end, x, dy, dvalues, db, step, first,
+    last, fresh): the runs of the part, and the tiles. The gradients of each tile begin `step`
+    numbers after the last one's: none to add them up, those of the first tile to what is there
+    unless `fresh`. `db` is empty if it is not wanted.
+    """
+    machine = isa.host()
+    lanes, dots, registers = machine.vector(tile), machine.dots(tile), machine.registers
+    ahead, begins = AHEAD, FIRST
+
+    @inlined
+    def dots_of_part(
+        offsets, starts, order, runs, begin, end, x, dy, dvalues, db, step, first, last, fresh
+    ):
+        features, height, no_sum = x.shape[1], dy.shape[1], np.float32(0)
+        while begin < end:
+            stop = begin + 1
+            while stop < end and runs[stop, 0] == runs[begin, 0]:
+                stop += 1
+            for t in range(first, last):
+                x_at = (t * features + runs[begin, 0]) * tile
+                dy_base, out = t * height * tile, (t - first) * step
+                anew = step > 0 or (fresh and t == first)
+                for j in range(begin, stop):
+                    n, slot = runs[j, 1], runs[j, 4]
+                    sums_bias = db.size > 0 and runs[j, 5] & begins != 0
+                    for e in range(runs[j, 2], runs[j, 3]):
+                        row = order[e]
+                        here = dy_base + row * tile
+                        if sums_bias:
+                            so_far = no_sum if anew else db[row]
+                            db[row] = so_far + tile_sum(tile, lanes, at(dy, here))
+                        entry_dots(
+                            1, tile, lanes, dots, registers, at(offsets, slot), n,
+                            at(x, x_at), at(dy, here), at(dvalues, out + starts[e]),
+                            at(dy, dy_base + order[e + ahead] * tile), anew,
+                        )  # fmt: skip
+                        slot += n
+            begin = stop
+
+    return dots_of_part
+
+
+@once
 def dots_kernel(tile: int, parallel: bool) -> Any:
     """Return the kernel of dW = dy x^T at stored slots, and of db, for rows of their own columns.
-
-    A band goes over some tiles before the next, so that its gradients stay in the cache.
 
     Args:
         tile: Samples of a tile.
@@ -158,9 +213,7 @@ def dots_kernel(tile: int, parallel: bool) -> Any:
         A function of (offsets, starts, order, runs, parts, absent, x, dy, dvalues, db), where
         `db` is (out,), or empty if it is not wanted.
     """
-    machine = isa.host()
-    lanes, dots, registers = machine.vector(tile), machine.dots(tile), machine.registers
-    ahead, first, together = AHEAD, FIRST, _TOGETHER
+    dots_of_part, sum_absent, together = part_dots(tile), absent_sums(tile), _TOGETHER
 
     @kernel(
         f"void({_BANDS}, int64[::1], int32[::1], float32[:, :, ::1], float32[:, :, ::1], "
@@ -168,38 +221,54 @@ def dots_kernel(tile: int, parallel: bool) -> Any:
         parallel=parallel,
     )
     def dots_of_slots(offsets, starts, order, runs, parts, absent, x, dy, dvalues, db):
-        features, height = x.shape[1], dy.shape[1]
-        no_sum = np.float32(0)
         for chunk in prange(parts.size - 1):
-            for first_tile in range(0, x.shape[0], together):
-                begin = parts[chunk]
-                while begin < parts[chunk + 1]:
-                    end = begin + 1
-                    while end < parts[chunk + 1] and runs[end, 0] == runs[begin, 0]:
-                        end += 1
-                    for t in range(first_tile, min(first_tile + together, x.shape[0])):
-                        x_at = (t * features + runs[begin, 0]) * tile
-                        dy_base = t * height * tile
-                        for j in range(begin, end):
-                            n, slot = runs[j, 1], runs[j, 4]
-                            sums_bias = db.size > 0 and runs[j, 5] & first != 0
-                            for e in range(runs[j, 2], runs[j, 3]):
-                                row = order[e]
-                                here = dy_base + row * tile
-                                if sums_bias:
-                                    so_far = db[row] if t else no_sum
-                                    db[row] = so_far + tile_sum(tile, lanes, at(dy, here))
-                                entry_dots(
-                                    1, tile, lanes, dots, registers, at(offsets, slot), n,
-                                    at(x, x_at), at(dy, here), at(dvalues, starts[e]),
-                                    at(dy, dy_base + order[e + ahead] * tile), t == 0,
-                                )  # fmt: skip
-                                slot += n
-                    begin = end
-        if db.size:
-            for r in absent:
-                db[r] = 0
-                for t in range(dy.shape[0]):
-                    db[r] += tile_sum(tile, lanes, at(dy, (t * height + r) * tile))
+            for t in range(0, x.shape[0], together):
+                dots_of_part(
+                    offsets, starts, order, runs, parts[chunk], parts[chunk + 1], x, dy,
+                    dvalues, db, 0, t, min(t + together, x.shape[0]), t == 0,
+                )  # fmt: skip
+        sum_absent(absent, dy, db)
 
     return dots_of_slots
+
+
+@once
+def split_dots_kernel(tile: int) -> Any:
+    """Return `dots_kernel` with tiles, not rows, shared out among Numba's threads.
+
+    See `sparse_core.kernels.backward.split_dots_kernel`.
+
+    Returns:
+        A function of (offsets, starts, order, runs, x, dy, dvalues, db, apart, sums, workers).
+    """
+    dots_of_part, add_apart, together = part_dots(tile), apart_adder(), _TOGETHER
+    sum_tile = tile_summer(tile)
+
+    @kernel(
+        f"void({_BANDS}, float32[:, :, ::1], float32[:, :, ::1], float32[::1], float32[::1], "
+        "float32[:, ::1], float32[:, ::1], int64)",
+        parallel=True,
+    )
+    def split_dots(offsets, starts, order, runs, x, dy, dvalues, db, apart, sums, workers):
+        tiles, size = x.shape[0], dvalues.size
+        own, no_bias, flat = tiles // workers, db[:0], apart.reshape(-1)
+        for worker in prange(workers):
+            stop = tiles * (worker + 1) // workers
+            for t in range(tiles * worker // workers, stop, together):
+                last = min(t + together, stop)
+                if worker == 0:
+                    dots_of_part(
+                        offsets, starts, order, runs, 0, runs.shape[0], x, dy, dvalues, no_bias,
+                        0, t, last, t == 0,
+                    )  # fmt: skip
+                else:
+                    dots_of_part(
+                        offsets, starts, order, runs, 0, runs.shape[0], x, dy,
+                        flat[(t - own) * size :], no_bias, size, t, last, True,
+                    )  # fmt: skip
+                for u in range(t, last):
+                    sum_tile(dy, sums, u)
+        for worker in prange(workers):
+            add_apart(apart, sums, dvalues, db, worker, workers)
+
+    return split_dots

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import prange
 
 from sparse_core.kernels import isa
@@ -135,9 +136,10 @@ def rows_forward_kernel(
 ) -> Any:
     """Return the kernel of y = act(W x + b) on ordinary rows.
 
-    A tile is packed, multiplied and unpacked while it is in the cache. Packed tiles go to
-    `packed`, products to `scratch`; either has as many tiles as the batch, or a single one, which
-    is overwritten by every tile and asks for `parallel=False`.
+    A tile is packed, multiplied and unpacked while it is in the cache. `scratch` has a tile of
+    products for each thread, which its tiles overwrite one after the other; `packed` has the same,
+    or as many tiles as the batch where they are to be kept. The values of each thread begin `copy`
+    numbers after the last one's; with 0, all read the same.
 
     Args:
         group: Rows that share their columns.
@@ -148,7 +150,7 @@ def rows_forward_kernel(
         parallel: Whether tiles run on Numba's threads.
 
     Returns:
-        A function of (values, columns, indptr, rows, absent, x, bias, out, packed, scratch).
+        A function of (values, columns, indptr, rows, absent, x, bias, out, packed, scratch, copy).
     """
     multiply_tile = tile_multiplier(group, tile, relu, tail)
     fill_tile = tile_filler(tile, relu)
@@ -156,23 +158,29 @@ def rows_forward_kernel(
 
     @kernel(
         f"void(float32[::1], {index}[::1], int64[::1], int32[::1], int32[::1], float32[:, ::1], "
-        "float32[::1], float32[:, ::1], float32[:, :, ::1], float32[:, :, ::1])",
+        "float32[::1], float32[:, ::1], float32[:, :, ::1], float32[:, :, ::1], int64)",
         parallel=parallel,
     )
-    def rows_forward(values, columns, indptr, rows, absent, x, bias, out, packed, scratch):
+    def rows_forward(values, columns, indptr, rows, absent, x, bias, out, packed, scratch, copy):
         batch, features = x.shape
-        height = out.shape[1]
+        height, workers, tiles = out.shape[1], scratch.shape[0], (x.shape[0] + tile - 1) // tile
         flat_x, flat_y = packed.reshape(-1), scratch.reshape(-1)
-        for t in prange((batch + tile - 1) // tile):
-            valid = min(tile, batch - t * tile)
-            x_base = t % packed.shape[0] * features * tile
-            y_base = t % scratch.shape[0] * height * tile
-            pack_tile(x, t * tile, valid, flat_x, x_base, 0, features)
-            multiply_tile(
-                values, columns, indptr, rows, flat_x, x_base, bias, flat_y, y_base, height,
-                0, rows.size, tile,
-            )  # fmt: skip
-            fill_tile(absent, bias, flat_y, y_base, tile)
-            unpack_tile(flat_y, y_base, out, t * tile, valid, 0, height)
+        for worker in prange(workers):
+            y_base = worker * height * tile
+            mine = values[np.int64(worker) * copy :]
+            for t in range(tiles * worker // workers, tiles * (worker + 1) // workers):
+                valid = min(tile, batch - t * tile)
+                x_base = (
+                    (np.int64(t) if packed.shape[0] == tiles else np.int64(worker))
+                    * features
+                    * tile
+                )
+                pack_tile(x, t * tile, valid, flat_x, x_base, 0, features)
+                multiply_tile(
+                    mine, columns, indptr, rows, flat_x, x_base, bias, flat_y, y_base, height,
+                    0, rows.size, tile,
+                )  # fmt: skip
+                fill_tile(absent, bias, flat_y, y_base, tile)
+                unpack_tile(flat_y, y_base, out, t * tile, valid, 0, height)
 
     return rows_forward

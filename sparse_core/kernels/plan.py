@@ -133,6 +133,29 @@ def tiles_together(pattern: Pattern, tile: int) -> int:
     return 2 if pattern.group > 2 or pattern.in_features * tile * 4 <= _TWO_TILES else 1
 
 
+def sums_apart(pattern: Pattern, tiles: int, together: int, batch: int, threads: int) -> int | None:
+    """Return how many sums of gradients of values are kept apart if threads share out the tiles.
+
+    Args:
+        pattern: The pattern.
+        tiles: Tiles of a batch.
+        together: Tiles that share a horizontal sum.
+        batch: Samples.
+        threads: Threads.
+
+    Returns:
+        All but the first thread's; None where threads had better share out the rows: tiles cannot
+        be shared out equally, a short last group sums each tile by itself, or the sums are more to
+        pass between cores than inputs are.
+    """
+    units = tiles // together
+    if threads == 1 or tiles % (threads * together) or (pattern.tail and together > 1):
+        return None
+    apart = units - units // threads
+    passed = batch * (pattern.in_features + pattern.out_features // threads)
+    return apart if apart * pattern.size <= passed else None
+
+
 def column_bands(pattern: Pattern, tile: int, parts: int) -> Bands | None:
     """Return the bands of products with the transpose of a pattern, as `row_bands`."""
     shape = pattern.out_features, pattern.in_features

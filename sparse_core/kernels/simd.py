@@ -21,6 +21,11 @@ cgutils: Any = untyped_cgutils
 types: Any = untyped_types
 
 F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+BYTE = ir.IntType(8)
+LINE = 16
+"""Floats of a cache line."""
+
+_LINES_AHEAD = 24  # of what another core has written, which comes as slowly as from memory
 
 
 def intrinsic(function: Callable[..., Any]) -> Any:
@@ -174,6 +179,45 @@ def at(typing_context: Any, array: Any, offset: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         return builder.gep(data, [arguments[1]])
+
+    return signature, codegen
+
+
+def emit_prefetch(builder: Any, pointer: Any, offsets: Sequence[Any], write: bool = False) -> None:
+    """Emit prefetches, to the first-level cache, of the lines of some floats after `pointer`."""
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(ir.VoidType(), [BYTE.as_pointer(), I32, I32, I32]),
+        "llvm.prefetch.p0i8",
+    )
+    for offset in offsets:
+        place = builder.bitcast(builder.gep(pointer, [offset]), BYTE.as_pointer())
+        builder.call(function, [place, *(ir.Constant(I32, fact) for fact in (int(write), 3, 1))])
+
+
+@intrinsic
+def add_floats(typing_context: Any, lanes: Any, target: Any, source: Any, n: Any) -> Any:
+    """target[i] += source[i] for i below n; both are asked for before they are needed."""
+    signature = types.void(lanes, target, source, types.intp)
+    count = lanes.literal_value
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, target, source, n = arguments
+        v = Lanes(builder, count)
+        whole = builder.and_(n, const(-LINE))
+        with loop(builder, const(0), whole, LINE) as i:
+            later = [builder.add(i, const(_LINES_AHEAD * LINE))]
+            emit_prefetch(builder, source, later)
+            emit_prefetch(builder, target, later, write=True)
+            for part in range(0, LINE, count):
+                place = builder.add(i, const(part))
+                total = builder.fadd(v.load(target, place), v.load(source, place))
+                v.store(total, target, place)
+        with loop(builder, whole, n) as i:
+            place = builder.gep(target, [i])
+            total = builder.fadd(builder.load(place), builder.load(builder.gep(source, [i])))
+            builder.store(total, place)
+        return context.get_dummy_value()
 
     return signature, codegen
 

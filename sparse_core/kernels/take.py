@@ -51,6 +51,35 @@ def taker(
     return take
 
 
+def copier(
+    source: NDArray[Any], threads: int
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]] | None:
+    """Return the function that takes values[source] for each thread, by that thread.
+
+    Each writes and later reads a copy of its own: to read what another core has written costs more
+    than to take it again.
+
+    Args:
+        source: (n,) int32 or int64, places in values; they are not checked.
+        threads: Threads to use.
+
+    Returns:
+        A function of flat float32 values, whose result is (threads, n) float32; None where one
+        copy had better serve all.
+    """
+    if threads == 1 or source.size >= _SEVERAL:
+        return None
+    run, size = copy_kernel(source.dtype.name), source.size
+
+    def copy(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        out = empty(threads, size)
+        with team(threads):
+            run(values, source, out)
+        return out
+
+    return copy
+
+
 @intrinsic
 def take_scalars(typing_context: Any, values: Any, source: Any, n: Any, out: Any) -> Any:
     """out[i] = values[source[i]] for i below n."""
@@ -87,3 +116,17 @@ def take_kernel(index: str, parallel: bool) -> Any:
             take_scalars(at(values, 0), at(source, first), n, at(out, first))
 
     return take_chunks
+
+
+@once
+def copy_kernel(index: str) -> Any:
+    """Return the kernel of `copier`: (values, source, out (threads, n))."""
+
+    @kernel(f"void(float32[::1], {index}[::1], float32[:, ::1])", parallel=True)
+    def take_copies(values, source, out):
+        flat = out.reshape(-1)
+        for worker in prange(out.shape[0]):
+            begin = at(flat, worker * source.size)
+            take_scalars(at(values, 0), at(source, 0), source.size, begin)
+
+    return take_copies

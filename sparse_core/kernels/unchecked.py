@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparse_core.kernels import banded, plan
 from sparse_core.kernels.arguments import tile_size
-from sparse_core.kernels.backward import dots_kernel, rows_scatter_kernel, scatter_kernel
+from sparse_core.kernels.backward import (
+    dots_kernel,
+    rows_scatter_kernel,
+    scatter_kernel,
+    split_dots_kernel,
+)
 from sparse_core.kernels.bands import Bands
 from sparse_core.kernels.buffers import Array, empty
 from sparse_core.kernels.elementwise import elementwise_kernel
@@ -23,7 +29,7 @@ from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.forward import forward_kernel, rows_forward_kernel
 from sparse_core.kernels.gemv import gemv_kernel, one_sample_kernel
 from sparse_core.kernels.pack import pack_kernel, unpack_kernel
-from sparse_core.kernels.take import taker
+from sparse_core.kernels.take import copier, taker
 from sparse_core.kernels.threads import team
 
 Ready = Callable[..., None]
@@ -161,26 +167,34 @@ def grad_input(
 def grad_values(pattern: Pattern, tile: int, batch: int, threads: int) -> Ready:
     """Return dy x^T at active weights of (x, dy, out, bias_out); an empty `bias_out` is left."""
     threads = plan.useful_threads(threads, pattern.size * batch)
+    tiles = -(-batch // tile)
 
-    def by_bands(bands: Bands) -> Ready:
-        run, order, size = banded.dots_kernel(tile, threads > 1), bands.arrays, pattern.size
+    def by_bands(bands: Bands, apart: int | None) -> Ready:
+        order, size, absent = bands.arrays, pattern.size, pattern.absent
+        if apart is not None:
+            return _apart(pattern.size, banded.split_dots_kernel(tile), order, apart, threads)
+        run = banded.dots_kernel(tile, threads > 1)
 
         def ready(x: Array, dy: Array, out: Array, bias_out: Array) -> None:
             if out.size > size:
                 out[size:] = 0
             with team(threads):
-                run(*order, bands.parts, pattern.absent, x, dy, out, bias_out)
+                run(*order, bands.parts, absent, x, dy, out, bias_out)
 
         return ready
 
     def make() -> Ready:
-        bands = plan.value_bands(pattern, tile, threads)
+        banded_apart = plan.sums_apart(pattern, tiles, 1, batch, threads)
+        bands = plan.value_bands(pattern, tile, threads if banded_apart is None else 1)
         if bands is not None:
-            return by_bands(bands)
+            return by_bands(bands, banded_apart)
         together = plan.tiles_together(pattern, tile)
         shape = pattern.group, tile, together, pattern.index, pattern.tail
-        run = dots_kernel(*shape, threads > 1)
         index = pattern.columns, pattern.indptr, pattern.rows, pattern.absent
+        apart = plan.sums_apart(pattern, tiles, together, batch, threads)
+        if apart is not None:
+            return _apart(pattern.size, split_dots_kernel(*shape), index[:3], apart, threads)
+        run = dots_kernel(*shape, threads > 1)
         bounds, size = plan.row_bounds(pattern, threads), pattern.size
 
         def ready(x: Array, dy: Array, out: Array, bias_out: Array) -> None:
@@ -191,7 +205,22 @@ def grad_values(pattern: Pattern, tile: int, batch: int, threads: int) -> Ready:
 
         return ready
 
-    return plan.keep(pattern, ("dots", tile, threads), make)
+    return plan.keep(pattern, ("dots", tile, tiles, threads), make)
+
+
+def _apart(
+    size: int, run: Ready, index: tuple[NDArray[Any], ...], apart: int, threads: int
+) -> Ready:
+    """Return `grad_values` by a kernel that shares out tiles and keeps `apart` sums apart."""
+
+    def ready(x: Array, dy: Array, out: Array, bias_out: Array) -> None:
+        if out.size > size:
+            out[size:] = 0
+        others, sums = empty(apart, size), empty(x.shape[0], bias_out.size)
+        with team(threads):
+            run(*index, x, dy, out[:size], bias_out, others, sums, threads)
+
+    return ready
 
 
 def elementwise(name: str, first: Array, second: Array, out: Array, threads: int) -> None:
@@ -226,9 +255,8 @@ def rows_forward(
         forward(pattern, tiles, tile, batch, relu, threads)(values, packed, bias, y, batch)
         unpack(y, out, threads)
         return packed
-    at_once = tiles if threads > 1 else 1
-    packed = empty(tiles if keep else at_once, features, tile)
-    scratch = empty(at_once, pattern.out_features, tile)
+    packed = empty(tiles if keep else threads, features, tile)
+    scratch = empty(threads, pattern.out_features, tile)
     _rows_forward(pattern, tile, relu, threads)(values, x, bias, out, packed, scratch)
     return packed
 
@@ -246,7 +274,7 @@ def _rows_forward(pattern: Pattern, tile: int, relu: bool, threads: int) -> Read
 
         def ready(values: Array, *arrays: Array) -> None:
             with team(threads):
-                run(values, *index, *arrays)
+                run(values, *index, *arrays, 0)
 
         return ready
 
@@ -256,12 +284,13 @@ def _rows_forward(pattern: Pattern, tile: int, relu: bool, threads: int) -> Read
 def _rows_by_bands(
     bands: Bands, tile: int, relu: bool, absent: NDArray[np.int32], threads: int
 ) -> Ready:
-    """Return `_rows_forward` band after band."""
+    """Return `_rows_forward` band after band; one copy of values a thread is (threads, n)."""
     run, order = banded.rows_forward_kernel(tile, relu, threads > 1), bands.arrays
 
     def ready(values: Array, *arrays: Array) -> None:
+        copy = values.shape[1] if values.ndim == 2 else 0
         with team(threads):
-            run(values, *order, absent, *arrays)
+            run(values.reshape(-1), *order, absent, *arrays, copy)
 
     return ready
 
@@ -281,7 +310,7 @@ def rows_grad_input(
         grad_input(pattern, tiles, tile, batch, gather, threads)(values, packed, dx, batch)
         unpack(dx, out, threads)
         return packed
-    scratch = empty(tiles if threads > 1 else 1, pattern.in_features, tile)
+    scratch = empty(threads, pattern.in_features, tile)
     if gather:
         _rows_gather(pattern, tile, threads)(values, dy, out, packed, scratch)
         return packed
@@ -298,18 +327,19 @@ def _rows_gather(pattern: Pattern, tile: int, threads: int) -> Ready:
     def make() -> Ready:
         columns, no_bias = plan.all_columns(pattern)
         bands = plan.column_bands(pattern, tile, 1)
+        source = pattern.transposed.source if bands is None else bands.source
+        take = copier(source, threads) or taker(source, threads)
         if bands is not None:
-            take = taker(bands.source, threads)
             multiply = _rows_by_bands(bands, tile, False, columns[:0], threads)
         else:
             transposed = pattern.transposed
-            take = taker(transposed.source, threads)
             run = rows_forward_kernel(1, tile, transposed.index, False, False, threads > 1)
             index = transposed.rows, transposed.indptr, columns, columns[:0]
 
             def multiply(values: Array, *arrays: Array) -> None:
+                copy = values.shape[1] if values.ndim == 2 else 0
                 with team(threads):
-                    run(values, *index, *arrays)
+                    run(values.reshape(-1), *index, *arrays, copy)
 
         def ready(values: Array, dy: Array, out: Array, packed: Array, scratch: Array) -> None:
             multiply(take(values), dy, no_bias, out, packed, scratch)

@@ -74,16 +74,22 @@ def test_little_work_stays_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> Non
 # Batches: one tile for several threads, as many tiles as threads, and neither.
 SEVERAL = """
 import threading
-from sparse_core.kernels import checked, plan
+import numpy as np
+from sparse_core.kernels import checked, linear_backward, linear_forward, plan
 from tests.sparse_core.kernels.patterns import Problem
 from tests.sparse_core.kernels.test_kernels import check_layer, check_steps
 plan._WORK = 1
+def results(p, threads):
+    y, saved = linear_forward(p.pattern, p.values, p.x, p.bias, threads=threads)
+    back = linear_backward(p.pattern, p.values, saved, p.dy, threads=threads)
+    return [array.copy() for array in (y, *back)]
 for group in {groups}:
     for batch in {batches}:
         for threads in (2, 3):
             problem = Problem(batch, 45, 77, group, batch)
             check_layer(problem, threads)
             if {steps}:
+                assert all(map(np.array_equal, results(problem, 1), results(problem, threads)))
                 check_steps(problem, threads)
                 y = checked.gemv(problem.pattern, problem.values, problem.x[0], threads=threads)
                 assert (y == checked.gemv(problem.pattern, problem.values, problem.x[0])).all()
@@ -119,9 +125,21 @@ def test_threads_everywhere(layer: str) -> None:
     )
     if done.returncode != 0:
         pytest.skip(f"this Numba has no {layer} layer")
-    batches = (64, 20, 128, 192, 300)
+    batches = (64, 20, 128, 192, 256, 300)
     script = SEVERAL.format(groups=(1, 4), batches=batches, steps=True, layer=layer)
     run(script, NUMBA_NUM_THREADS="3", NUMBA_THREADING_LAYER=layer, OMP_WAIT_POLICY="PASSIVE")
+
+
+def test_threads_share_out_tiles_or_rows() -> None:
+    pattern = Problem(0, 64, 32, 1, 1, density=0.1, ablated=0).pattern
+    dense = Problem(0, 64, 32, 1, 1, density=0.9, ablated=0).pattern
+    short = Problem(0, 31, 64, 4, 1, density=0.1, ablated=0).pattern
+    assert plan.sums_apart(pattern, 4, 1, 256, 2) == 2
+    assert plan.sums_apart(pattern, 4, 2, 256, 2) == 1
+    assert plan.sums_apart(pattern, 4, 1, 256, 1) is None
+    assert plan.sums_apart(pattern, 3, 1, 192, 2) is None
+    assert plan.sums_apart(dense, 64, 1, 512, 2) is None
+    assert plan.sums_apart(short, 4, 2, 256, 2) is None
 
 
 def test_one_thread_leaves_the_pool_alone() -> None:
