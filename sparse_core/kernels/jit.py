@@ -268,7 +268,7 @@ def once(factory: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(factory)
     def get(*args: P.args, **kwargs: P.kwargs) -> R:
-        key = (*args, *sorted(kwargs.items()))
+        key = (*args, *sorted(kwargs.items())) if kwargs else args
         if key not in made:
             with global_compiler_lock:
                 if key not in made:

@@ -64,6 +64,8 @@ def keep(pattern: Pattern, key: tuple[Any, ...], make: Callable[[], T]) -> T:
 def _balanced(indptr: NDArray[np.int64], parts: int) -> NDArray[np.int64]:
     """Return (parts + 1,) bounds of rows that hold equal numbers of slots."""
     rows = indptr.size - 1
+    if parts == 1:
+        return np.array([0, rows])
     weights = indptr + np.arange(rows + 1)  # an empty row is some work, too
     targets = weights[-1] * np.arange(1, parts) // parts
     inner = np.searchsorted(weights, targets).astype(np.int64)
@@ -79,6 +81,8 @@ def column_bounds(pattern: Pattern, parts: int) -> NDArray[np.int64]:
     """Return (parts + 1,) int64 bounds that cut the columns into equal work."""
 
     def make() -> NDArray[np.int64]:
+        if parts == 1:
+            return np.array([0, pattern.in_features])
         counts = np.bincount(pattern.columns, minlength=pattern.in_features)
         return _balanced(np.append(0, np.cumsum(counts)), parts)
 

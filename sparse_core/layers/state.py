@@ -23,6 +23,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from sparse_core.checks import InputError
 from sparse_core.kernels.format import Pattern
@@ -152,11 +153,19 @@ class Condensed(Copied):
         """
         if pattern.slots > self.columns.numel():
             raise InputError(f"pattern has {pattern.slots} slots, room is {self.columns.numel()}")
-        self.columns.zero_()
-        self.columns[: pattern.slots] = torch.from_numpy(pattern.columns.astype(np.int32))
-        self.lengths.copy_(torch.from_numpy(pattern.lengths))
-        self._pattern = pattern
-        self._index = self._shared = None
+        columns, lengths = self._buffers["columns"], self._buffers["lengths"]
+        assert columns is not None and lengths is not None
+        if columns.is_cpu and lengths.is_cpu:
+            written = columns.numpy()
+            written[: pattern.slots], written[pattern.slots :] = pattern.columns, 0
+            lengths.numpy()[:] = pattern.lengths
+            increment_version((columns, lengths))
+        else:
+            columns.zero_()
+            columns[: pattern.slots] = torch.from_numpy(pattern.columns.astype(np.int32))
+            lengths.copy_(torch.from_numpy(pattern.lengths))
+        # Attributes of a module take their time.
+        vars(self).update(_pattern=pattern, _index=None, _shared=None)
 
     def set_slots(self, columns: Tensor, lengths: Tensor) -> None:
         """Set another topology of the same shape where the layer is; see `set_pattern`.

@@ -18,15 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_core.budgets.patterns import ConstantFanIn, Unstructured
-from sparse_core.kernels import moves, selection
+from sparse_core.kernels import magnitudes, moves, selection
 from sparse_core.kernels.coordinates import ordered
 from sparse_core.kernels.format import Pattern
 from sparse_core.kernels.selection import cut_lanes, fill_lanes, top_of
 from sparse_core.kernels.slots import count_kernel
 from sparse_core.updaters.ranked import Ranking
 from sparse_core.updaters.scene import Moment, Scene, Score, checked
+from sparse_core.updaters.scores import gradient, magnitude
 from sparse_core.weights.condensed import CondensedTensor
 from sparse_core.weights.delta import Delta
+from sparse_core.weights.dense_gradient import DenseGradient
 from sparse_core.weights.tensor import SparseTensor
 
 _SELECTED = (torch.float32, torch.float64)  # dtypes of scores that kernels select from
@@ -72,6 +74,12 @@ class RankedSlots(Ranking):
         """Score the active cells of one layer."""
         assert isinstance(tensor, CondensedTensor)
         pattern = tensor.layer.pattern
+        if drop is magnitude and tensor.weight.dtype == torch.float32:
+            sizes = magnitudes.of_slots(pattern, tensor.weight.detach().numpy())
+            if sizes is not None:
+                slots = torch.ones(pattern.slots, dtype=torch.bool)
+                scene = StoredScene(tensor, moment, slots)
+                return cls(scene, grow, torch.from_numpy(sizes), slots)
         stored = tensor.weight.detach().numpy()[: pattern.size]
         order = None if pattern.group == 1 else ordered(pattern)[0]
         weights = torch.from_numpy(
@@ -109,9 +117,19 @@ class RankedSlots(Ranking):
     @cached_property
     def grow(self) -> NDArray[Any]:
         """`(groups, cols)` grow scores of all cells."""
+        found = self._magnitudes() if self.grow_score is gradient else None
+        if found is not None:
+            return found
         scene = Scene(self.tensor, self.scene.moment, self.tensor.active())
         scores = checked(self.grow_score(scene), "grow score", scene)
         return selected(self.tensor.structure.cells(scores)).reshape(-1, self.tensor.cols)
+
+    def _magnitudes(self) -> NDArray[np.float32] | None:
+        """Return |gradient| of all cells; None where it is not finite or not float32."""
+        dense = DenseGradient(self.tensor).rows()
+        if dense is None or dense.dtype != torch.float32:
+            return None
+        return magnitudes.of_matrix(dense.detach().contiguous().numpy(), self.pattern.group)
 
     @cached_property
     def closed(self) -> NDArray[np.bool_] | None:

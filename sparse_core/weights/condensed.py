@@ -85,7 +85,10 @@ class CondensedTensor(OnDevice):
 
     def part(self, rows: slice) -> tuple[Pattern, slice]:
         """Return the pattern of a block of rows, and where its values lie."""
-        return rows_of(self.layer.pattern, *rows.indices(self.rows)[:2])
+        whole = self.layer.pattern
+        if rows == ALL:
+            return whole, slice(0, whole.size)
+        return rows_of(whole, *rows.indices(self.rows)[:2])
 
     @by_device
     def active(self, rows: slice = ALL) -> Tensor:
@@ -185,7 +188,9 @@ class CondensedTensor(OnDevice):
     @by_device
     def _alive(self) -> Tensor:
         alive = torch.ones(self.rows, dtype=torch.bool)
-        alive[torch.from_numpy(self.layer.pattern.absent).long()] = False
+        absent = self.layer.pattern.absent
+        if absent.size:
+            alive[torch.from_numpy(absent).long()] = False
         return alive
 
     @torch.no_grad()

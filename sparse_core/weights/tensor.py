@@ -151,7 +151,8 @@ class SparseTensor(ABC):
 
     def set_companion(self, what: str, value: Tensor | None) -> None:
         """Replace a companion."""
-        setattr(self.layer, key(self.parameter, what), value)
+        if value is not None or self.companion(what) is not None:
+            setattr(self.layer, key(self.parameter, what), value)
 
     @property
     def padding(self) -> int | None:
