@@ -41,9 +41,10 @@ def carry_moments(optimizer: Optimizer, tensor: SparseTensor, delta: Delta, poli
         delta: What the update changed.
         policy: `zero`, `layer_mean`, `keep` or `freeze`.
     """
-    initial = {} if policy in KEPT_STATES else initial_state(optimizer, tensor.weight)
-    for key, moments in _state(optimizer, tensor.weight):
-        if policy not in KEPT_STATES:
+    states, kept = _state(optimizer, tensor.weight), policy in KEPT_STATES
+    initial = initial_state(optimizer, tensor.weight) if states and not kept else {}
+    for key, moments in states:
+        if not kept:
             tensor.carry(moments, delta, initial.get(key, 0.0))
         if policy == "layer_mean" and key in SECOND_MOMENTS and delta.grown.numel():
             grown = tensor.marked(delta.grown)

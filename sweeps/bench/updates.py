@@ -5,9 +5,10 @@
 A step with an update and one without are timed in turns, on two networks alike of which one moves
 its topology at every step. What the one takes longer is the update, with all that it entails: the
 dense gradient, the selection, weights and moments that move, target networks that follow, indices
-that the next backward pass derives anew. Networks are those of SAC in Stable-Baselines3 with
-HalfCheetah's sizes, all three with their targets and optimizers, and an MLP that learns its second
-task (`dst bench cl`). A mean over steps, with one update in a hundred, stands beside the medians.
+that the next backward pass derives anew. Networks are those of SAC with HalfCheetah's sizes, all
+three with their targets and optimizers, by Stable-Baselines3's own step and by the compiled one of
+`dstrl`, and an MLP that learns its second task (`dst bench cl`). A mean over steps, with one update
+in a hundred, stands beside the medians.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Record:
     """One measurement, as it is written to JSON.
 
     Attributes:
-        network: `sac` or `task`.
+        network: `sac`, `dstrl sac` whose steps are compiled, or `task`.
         width: Of its hidden layers.
         method: What moves the topology.
         group: Neurons that share their inputs.
@@ -70,33 +71,29 @@ class Record:
     def line(self) -> str:
         """Return it as text."""
         return (
-            f"{self.network:>4s} {self.width:5d} {self.method:>6s} group {self.group}: "
+            f"{self.network:>9s} {self.width:5d} {self.method:>6s} group {self.group}: "
             f"{self.step_ms:8.2f} ms a step, {self.update_ms:8.2f} ms with an update, which costs "
             f"{self.steps:.2f} steps; mean {self.mean_ms:.2f} ms"
         )
 
 
-def sac_step(width: int, method: str, group: int, every: int) -> Callable[[], object]:
+def sac_step(
+    width: int, method: str, group: int, compiled: bool, every: int
+) -> Callable[[], object]:
     """Return a gradient step of SAC with a buffer full of random transitions."""
-    import numpy as np
-    from stable_baselines3 import SAC
     from stable_baselines3.common.logger import Logger
 
-    from dstrl import SparseSACPolicy
-    from sweeps.bench.learning import FreeEnv, arguments
+    from dstrl import SAC, SparseSACPolicy
+    from sweeps.bench.learning import FreeEnv, arguments, fill
 
     sparse = dict(
         method=method, sparsity=SPARSITY, backend="condensed", group=group, update_every=every
     )
     kwargs: dict[str, Any] = {"net_arch": [width, width], "sparse": sparse}
     model = SAC(SparseSACPolicy, FreeEnv(), policy_kwargs=kwargs, **arguments("sac"))
+    model.compiled = compiled
     model.set_logger(Logger(None, []))
-    random, buffer = np.random.default_rng(0), model.replay_buffer
-    assert buffer is not None
-    for array in (buffer.observations, buffer.next_observations, buffer.rewards):
-        array[:] = random.standard_normal(array.shape)
-    buffer.actions[:] = random.uniform(-1, 1, buffer.actions.shape)
-    buffer.full = True
+    fill(model.replay_buffer)
     return lambda: model.train(1, BATCH)
 
 
@@ -114,10 +111,11 @@ def task_step(method: str, group: int, every: int) -> Callable[[], object]:
 
 def measured(turns: Callable[[Calls], dict[str, float]], quick: bool) -> Iterator[Record]:
     """Yield a record for each network, method and group."""
-    for width in WIDTHS[:1] if quick else WIDTHS:
-        for method, group in KINDS:
-            found = turns(_both(partial(sac_step, width, method, group)))
-            yield Record.of("sac", width, method, group, found["without"], found["within"])
+    for name, compiled in (("sac", False), ("dstrl sac", True)):
+        for width in WIDTHS[:1] if quick else WIDTHS:
+            for method, group in KINDS:
+                found = turns(_both(partial(sac_step, width, method, group, compiled)))
+                yield Record.of(name, width, method, group, found["without"], found["within"])
     for method, group in KINDS:
         found = turns(_both(partial(task_step, method, group)))
         yield Record.of("task", 1024, method, group, found["without"], found["within"])
