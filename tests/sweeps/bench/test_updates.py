@@ -26,5 +26,7 @@ def test_every_network_method_and_group(tmp_path, monkeypatch, capsys) -> None:
     torch.set_num_threads(threads)
     records = json.loads((tmp_path / "updates.json").read_text())
     found = [(r["network"], r["method"], r["group"]) for r in records]
-    assert found == [(network, *kind) for network in ("sac", "task") for kind in updates.KINDS]
+    assert found == [
+        (network, *kind) for network in ("sac", "dstrl sac", "task") for kind in updates.KINDS
+    ]
     assert all(r["update_ms"] > 0 and r["step_ms"] > 0 for r in records)
