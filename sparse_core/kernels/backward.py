@@ -107,7 +107,8 @@ def rows_scatter_kernel(group: int, tile: int, index: str, tail: bool, parallel:
     """Return the kernel of dx = W^T dy that adds into dx, on ordinary rows.
 
     A tile is packed, multiplied and unpacked while it is in the cache; `packed` and `scratch` are
-    as for `sparse_core.kernels.forward.rows_forward_kernel`.
+    as for `sparse_core.kernels.forward.rows_forward_kernel`, `splits` and `edges` as for
+    `scatter_kernel`.
 
     Args:
         group: Rows that share their columns.
@@ -117,17 +118,17 @@ def rows_scatter_kernel(group: int, tile: int, index: str, tail: bool, parallel:
         parallel: Whether tiles run on Numba's threads.
 
     Returns:
-        A function of (values, columns, indptr, rows, dy, dx, splits, packed, scratch).
+        A function of (values, columns, indptr, rows, dy, dx, splits, edges, packed, scratch).
     """
     scatter_tile = tile_scatterer(group, tile, tail)
     pack_tile, unpack_tile = tile_packer(tile), tile_unpacker(tile)
 
     @kernel(
         f"void(float32[::1], {index}[::1], int64[::1], int32[::1], float32[:, ::1], "
-        "float32[:, ::1], int32[:, ::1], float32[:, :, ::1], float32[:, :, ::1])",
+        "float32[:, ::1], int32[:, ::1], int64[::1], float32[:, :, ::1], float32[:, :, ::1])",
         parallel=parallel,
     )
-    def rows_scatter(values, columns, indptr, rows, dy, dx, splits, packed, scratch):
+    def rows_scatter(values, columns, indptr, rows, dy, dx, splits, edges, packed, scratch):
         batch, height = dy.shape
         features, workers = dx.shape[1], scratch.shape[0]
         tiles = (batch + tile - 1) // tile
@@ -140,10 +141,11 @@ def rows_scatter_kernel(group: int, tile: int, index: str, tail: bool, parallel:
                     (np.int64(t) if packed.shape[0] == tiles else np.int64(worker)) * height * tile
                 )
                 pack_tile(dy, t * tile, valid, flat_dy, dy_base, 0, height)
-                scatter_tile(
-                    values, columns, indptr, rows, flat_dy, dy_base, height, flat_dx, dx_base,
-                    splits[0], splits[1], 0, features,
-                )  # fmt: skip
+                for part in range(edges.size - 1):
+                    scatter_tile(
+                        values, columns, indptr, rows, flat_dy, dy_base, height, flat_dx, dx_base,
+                        splits[part], splits[part + 1], edges[part], edges[part + 1],
+                    )  # fmt: skip
                 unpack_tile(flat_dx, dx_base, dx, t * tile, valid, 0, features)
 
     return rows_scatter

@@ -26,6 +26,7 @@ GATHER_LIMIT = 1 << 23
 
 _BAND_VECTORS = 4
 _LARGE_TILE = 256 << 10  # bytes
+_RANGE_SLOTS = 24  # of a group
 _TWO_TILES = 512 << 10  # bytes of each
 _WORK = 1 << 15  # multiply-adds that are worth a thread
 
@@ -196,6 +197,24 @@ def all_columns(pattern: Pattern) -> tuple[NDArray[np.int32], NDArray[np.float32
 def zeros(pattern: Pattern) -> NDArray[np.float32]:
     """Return (out,) float32 zeros, in place of a bias."""
     return keep(pattern, ("bias",), lambda: np.zeros(pattern.out_features, np.float32))
+
+
+def scattered_parts(pattern: Pattern, tile: int, parts: int) -> int:
+    """Return how many ranges of columns products with the transpose that add go over.
+
+    With pairs of rows each multiply-add loads half a vector of the result, and a tile of a wide
+    result lies in no near cache: ranges that do are worth reading the pairs anew. Rows of larger
+    groups do more with what they load, and few slots of a range cost more than they save.
+
+    Args:
+        pattern: The pattern.
+        tile: Samples of a tile.
+        parts: Least number of ranges.
+    """
+    wanted = -(-pattern.in_features * tile * 4 // _LARGE_TILE)
+    if pattern.group != 2 or pattern.slots < wanted * _RANGE_SLOTS * pattern.groups:
+        return parts
+    return parts * -(-wanted // parts)
 
 
 def column_splits(pattern: Pattern, parts: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

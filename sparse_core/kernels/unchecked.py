@@ -152,7 +152,8 @@ def grad_input(
     def scattering() -> Ready:
         run = scatter_kernel(pattern.group, tile, pattern.index, pattern.tail, threads > 1)
         index = pattern.columns, pattern.indptr, pattern.rows
-        splits, edges = plan.column_splits(pattern, chunks)
+        ranges = plan.scattered_parts(pattern, tile, chunks)
+        splits, edges = plan.column_splits(pattern, ranges)
 
         def ready(values: Array, dy: Array, out: Array, batch: int) -> None:
             with team(threads):
@@ -314,10 +315,11 @@ def rows_grad_input(
     if gather:
         _rows_gather(pattern, tile, threads)(values, dy, out, packed, scratch)
         return packed
-    splits, _ = plan.column_splits(pattern, 1)
+    splits, edges = plan.column_splits(pattern, plan.scattered_parts(pattern, tile, 1))
     run = rows_scatter_kernel(pattern.group, tile, pattern.index, pattern.tail, threads > 1)
+    index = pattern.columns, pattern.indptr, pattern.rows
     with team(threads):
-        run(values, pattern.columns, pattern.indptr, pattern.rows, dy, out, splits, packed, scratch)
+        run(values, *index, dy, out, splits, edges, packed, scratch)
     return packed
 
 

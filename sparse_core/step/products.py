@@ -56,7 +56,7 @@ def grad_input(
         tape.do(functools.partial(run, values, dy, out, batch))
         return
     if not gather:
-        splits, edges = plan.column_splits(pattern, 1)
+        splits, edges = plan.column_splits(pattern, plan.scattered_parts(pattern, tile, 1))
         tape.call(
             scatter_kernel(pattern.group, tile, pattern.index, pattern.tail, False),
             values, pattern.columns, pattern.indptr, pattern.rows, dy, out, splits, edges,

@@ -326,3 +326,14 @@ def test_wrong_arguments_are_named() -> None:
         linear_backward(p, values, blocked, np.zeros((9, 6), np.float32))
     with pytest.raises(ValueError, match="saved must have tiles of"):
         linear_backward(p, values, np.zeros((1, 5, 9), np.float32), problem.dy)
+
+
+@pytest.mark.parametrize("density", [0.01, 0.2])
+def test_wide_results_of_pairs_are_added_range_by_range(density: float) -> None:
+    problem = Problem(0, 21, 2500, 2, 70, density=density, ablated=0.2)
+    pattern, tile = problem.pattern, isa.host().tiles[-1]
+    ranges = plan.scattered_parts(pattern, tile, 1)
+    assert ranges == (1 if density < 0.1 else -(-2500 * tile * 4 // (256 << 10)))
+    assert plan.scattered_parts(pattern, tile, 4) % 4 == 0
+    check_steps(problem)
+    check_layer(problem)
