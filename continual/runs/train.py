@@ -160,11 +160,13 @@ class _Learning:
         )
         isolating = [MaskIsolation()] if isinstance(self.model, TaskMasks) else []
         training = avalanche.training
+        # Avalanche makes a loader first, which ours replaces; of all tasks it takes no small batch.
+        size = max(spec.batch_size, len(tasks)) if self.joint else spec.batch_size
         self.strategy = (training.JointTraining if self.joint else training.Naive)(
             model=self.model,
             optimizer=make_optimizer(spec, self.model.parameters()),
             criterion=nn.CrossEntropyLoss(),
-            train_mb_size=spec.batch_size,
+            train_mb_size=size,
             train_epochs=spec.epochs,
             plugins=[*protecting, self.loader, *isolating, _Rates(spec), self.report],
             evaluator=training.plugins.EvaluationPlugin(loggers=[avalanche.logging.BaseLogger()]),

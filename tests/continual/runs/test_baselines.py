@@ -193,6 +193,11 @@ def test_columns_of_reports():
 # Their batches ------------------------------------------------------------------------------------
 
 
+def test_batches_of_all_tasks_may_be_smaller_than_the_tasks_are_many(tmp_path):
+    values = {"baseline": "joint", "tasks": 3, "batch_size": 2, "epochs": 1, "samples": 20}
+    assert result_of(tmp_path, **values)["samples_kept"] > 0
+
+
 def test_joint_batches_hold_each_sample_of_each_task_once():
     tasks = make_tasks(3, samples=10)
     batches = TensorBatches(tasks, 8, joint=True)

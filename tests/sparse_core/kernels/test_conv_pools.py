@@ -1,5 +1,9 @@
 """Pooling on tiles against torch's."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -49,16 +53,24 @@ def test_it_is_that_of_torch(pooling, size):
     torch.testing.assert_close(pooled(pooling, x, dy), (expected.detach(), leaf.grad))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("largest", [False, True])
-def test_threads_change_nothing(largest):
-    pooling, x, dy = (
-        Pooling(largest, (2, 2), (2, 2)),
-        torch.randn(70, 3, 6, 6),
-        torch.randn(70, 3, 3, 3),
-    )
+THREADED = """
+import torch
+from sparse_core.kernels.conv_pools import Pooling
+from tests.sparse_core.kernels.test_conv_pools import pooled
+x, dy = torch.randn(70, 3, 6, 6), torch.randn(70, 3, 3, 3)
+for largest in (False, True):
+    pooling = Pooling(largest, (2, 2), (2, 2))
     for one, other in zip(pooled(pooling, x, dy), pooled(pooling, x, dy, 2), strict=True):
         assert torch.equal(one, other)
+"""
+
+
+@pytest.mark.slow
+def test_threads_change_nothing():
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "2"}
+    command = [sys.executable, "-c", THREADED]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_no_number_stays_so():
