@@ -20,29 +20,7 @@ from sparse_core.layers.condensed_attention import CondensedMultiheadAttention
 from sparse_core.layers.dense import become_dense
 from sparse_core.metrics.flops import FlopCounter, active_weights
 from sparse_core.weights.condensed import CondensedTensor
-
-SIZE, HEADS = 8, 2
-
-
-def attention(seed=0, **options):
-    torch.manual_seed(seed)
-    return nn.MultiheadAttention(SIZE, HEADS, **options)
-
-
-def sparse(module, backend="condensed", optimizer=None, **config):
-    base = dict(method="srigl", sparsity=0.5, update_every=2, never_ablate=(), backend=backend)
-    return sparsify(module, SparseConfig(**(base | config)), optimizer)
-
-
-def dense_twin(condensed, **options):
-    """Return torch's own module with the weights that a condensed one computes with."""
-    twin = attention(**options)
-    copied = copy.deepcopy(condensed)
-    become_dense(copied)
-    assert type(copied) is nn.MultiheadAttention
-    twin.load_state_dict({k: v for k, v in copied.state_dict().items() if k != "sparse_clock"})
-    return twin.train(condensed.training)
-
+from tests.sparse_core.layers.attending import HEADS, SIZE, attention, dense_twin, sparse
 
 modules = st.fixed_dictionaries(
     {
@@ -132,46 +110,6 @@ def test_it_computes_what_torch_does(
         torch.testing.assert_close(
             torch.from_numpy(got)[tensor.active()], wanted, rtol=1e-4, atol=1e-4
         )
-
-
-def test_queries_keys_and_values_meet_their_own_rows_only(monkeypatch):
-    """No product with the whole of `in_proj`, whose hooks see it where there are any."""
-    module = attention(batch_first=True)
-    sparse(module, group=2)
-    x, memory = torch.randn(2, 5, SIZE), torch.randn(2, 7, SIZE)
-    expected, seen = module(x, memory, memory)[0], []
-    with torch.no_grad():
-        torch.testing.assert_close(module(x, memory, memory)[0], expected)
-        one = module(x[:1, :1], memory[:1], memory[:1])[0]
-        torch.testing.assert_close(one, expected[:1, :1])
-    handle = module.in_proj.register_forward_hook(lambda *_: seen.append(1))
-    torch.testing.assert_close(module(x, memory, memory)[0], expected)
-    assert len(seen) == 2
-    handle.remove()
-    monkeypatch.setattr(CondensedLinear, "forward", None)
-    found = module._projected(x, memory, memory)
-    assert [tuple(t.shape) for t in found] == [(2, 5, SIZE), (2, 7, SIZE), (2, 7, SIZE)]
-
-
-def test_parts_have_second_derivatives_and_need_not_all_be_used():
-    module = attention(batch_first=True)
-    sparse(module)
-    twin = dense_twin(module, batch_first=True)
-    xs = [torch.randn(2, n, SIZE, requires_grad=True) for n in (5, 7, 7)]
-    found = []
-    for net in (module, twin):
-        out = net(*xs)[0]  # torch differentiates these only once without weights
-        first = torch.autograd.grad(out.square().sum(), xs, create_graph=True)
-        found.append(torch.autograd.grad(sum(g.square().sum() for g in first), xs))
-    for got, wanted in zip(*found, strict=True):
-        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
-    module.zero_grad()
-    module._projected(*xs)[1].sum().backward()
-    layer = module.in_proj
-    grown = layer.pattern.expand(layer.values.grad.numpy())
-    assert grown[SIZE : 2 * SIZE].any()
-    assert not grown[:SIZE].any() and not grown[2 * SIZE :].any()
-    assert layer.bias.grad.tolist() == [0.0] * SIZE + [14.0] * SIZE + [0.0] * SIZE
 
 
 def test_dropout_draws_as_torch_does():
